@@ -1,0 +1,2 @@
+//! konsen: a key-value store that a handful of hosts agree on. `ARCHITECTURE.md` is the whole story.
+//!
