@@ -1,2 +1,5 @@
 //! konsen: a key-value store that a handful of hosts agree on. `ARCHITECTURE.md` is the whole story.
 //!
+//! - [`raft`]: the protocol, pure: inputs in, effects out.
+
+pub mod raft;

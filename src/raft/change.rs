@@ -1,0 +1,118 @@
+//! Changes of the membership (section 6) and of the leader (thesis 3.10).
+
+use super::core::Core;
+use super::entry::Payload;
+use super::id::{Index, NodeId, ProposalId};
+use super::io::Refused;
+use super::leader::{Leader, Transfer};
+use super::membership::Membership;
+use super::message::Body;
+use super::node::Transition;
+use super::progress::Sending;
+
+impl Leader {
+    pub(super) fn change_members(&mut self, core: &mut Core, id: ProposalId, wanted: Membership) {
+        let accepted = self.try_change_members(core, wanted);
+        core.out.accepted.push((id, accepted));
+    }
+
+    fn try_change_members(
+        &mut self,
+        core: &mut Core,
+        wanted: Membership,
+    ) -> Result<super::id::LogId, Refused> {
+        if self.transfer.is_some() {
+            return Err(Refused::Transferring);
+        }
+        // Two changes at a time, or one before the first commit of the term, could let two disjoint
+        // sets decide.
+        let Some((index, now)) = core.log.membership() else {
+            return Err(Refused::ChangeInProgress);
+        };
+        if !self.is_established(core) || *index > core.log.commit() || now.outgoing.is_some() {
+            return Err(Refused::ChangeInProgress);
+        }
+        let next = Leader::next_membership(now, wanted).ok_or(Refused::UnfitMembership)?;
+        let id = self.append(core, Payload::Membership(next));
+        self.follow_membership(core, id.index);
+        Ok(id)
+    }
+
+    /// The commit index moved on from `before`. If that took in the membership in force, the change
+    /// goes on: out of the joint phase, and out of office for a leader that is not in the new set.
+    pub(super) fn membership_committed(
+        &mut self,
+        core: &mut Core,
+        before: Index,
+    ) -> Option<Transition> {
+        let (index, membership) = core.log.membership()?;
+        if *index > core.log.commit() {
+            return None;
+        }
+        if let Some(outgoing) = &membership.outgoing {
+            let mut members = membership.members.clone();
+            members.retain(|node, _| membership.voters.contains(node) || !outgoing.contains(node));
+            let last = Membership { members, outgoing: None, ..membership.clone() };
+            let id = self.append(core, Payload::Membership(last));
+            self.follow_membership(core, id.index);
+            return None;
+        }
+        if *index > before && !membership.voters.contains(&core.id()) {
+            if let Some(heir) = self.best_voter(core) {
+                core.send(heir, Body::TimeoutNow);
+            }
+            return Some(Transition::Follower { term: core.term(), leader: None });
+        }
+        None
+    }
+
+    /// The voter among the peers that holds most of the log, of those that answer.
+    fn best_voter(&self, core: &Core) -> Option<NodeId> {
+        let membership = core.membership()?;
+        self.peers
+            .iter()
+            .filter(|(node, progress)| {
+                membership.voters.contains(node)
+                    && progress.active
+                    && !matches!(progress.sending, Sending::Snapshot { .. })
+            })
+            .max_by_key(|(_, progress)| progress.matched)
+            .map(|(&node, _)| node)
+    }
+
+    pub(super) fn hand_over(&mut self, core: &mut Core, to: Option<NodeId>) {
+        if self.transfer.is_some() {
+            return;
+        }
+        let is_voter =
+            |node: &NodeId| core.membership().is_some_and(|now| now.voters.contains(node));
+        let to = to.or_else(|| self.best_voter(core)).filter(is_voter);
+        if let Some(to) = to.filter(|to| self.peers.contains_key(to)) {
+            self.transfer = Some(Transfer { to, ticks: 0, told: false });
+            self.hand_over_if_ready(core);
+        }
+    }
+
+    /// Tells the receiver to stand once its log is complete.
+    pub(super) fn hand_over_if_ready(&mut self, core: &mut Core) {
+        let last = core.log.last().index;
+        let Some(transfer) = &mut self.transfer else { return };
+        let ready = self.peers.get(&transfer.to).is_some_and(|progress| !progress.is_lagging(last));
+        if ready && !transfer.told {
+            transfer.told = true;
+            core.send(transfer.to, Body::TimeoutNow);
+        }
+    }
+
+    /// Gives up a transfer that takes longer than an election.
+    pub(super) fn tick_transfer(&mut self, core: &Core) {
+        if let Some(transfer) = &mut self.transfer {
+            transfer.ticks += 1;
+            if transfer.ticks >= core.config.election_ticks
+                || !self.peers.contains_key(&transfer.to)
+            {
+                self.transfer = None;
+            }
+        }
+    }
+}

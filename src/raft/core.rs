@@ -1,0 +1,225 @@
+//! What a node has whatever its role: term, vote, log, and the output that gathers.
+
+use std::collections::VecDeque;
+
+use super::entry::{Entry, HardState, Payload};
+use super::id::{Index, LogId, NodeId, ReadId, Seq, Term};
+use super::io::{Config, LogWrite, Output, Recovered, Refused};
+use super::log::Log;
+use super::membership::Membership;
+use super::message::{Body, Message};
+use super::timer::{ElectionTimer, SplitMix64};
+
+/// The most messages that are held back until the term and vote are durable. Beyond it they are
+/// dropped, as a network may.
+const HELD_MAX: usize = 1024;
+
+/// The part of a node that all roles share.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) config: Config,
+    pub(super) log: Log,
+    pub(super) out: Output,
+    random: SplitMix64,
+    term: Term,
+    vote: Option<NodeId>,
+    /// Whether the next write has to hold the hard state.
+    unwritten: bool,
+    /// The write that holds the newest term and vote.
+    vouched: Seq,
+    /// The commit index that the newest write holds.
+    written_commit: Index,
+    /// The number of the next write.
+    next_seq: Seq,
+    /// The last write that is durable.
+    persisted: Seq,
+    /// Messages that leave once the write is durable.
+    held: VecDeque<(Seq, Message)>,
+    next_question: u64,
+}
+
+impl Core {
+    pub(super) fn new(config: Config, recovered: Recovered) -> Core {
+        let mut random = SplitMix64::new(config.seed ^ config.id.0);
+        Core {
+            term: recovered.hard_state.term,
+            vote: recovered.hard_state.vote,
+            unwritten: false,
+            vouched: Seq(0),
+            written_commit: recovered.hard_state.commit,
+            next_seq: Seq(1),
+            persisted: Seq(0),
+            held: VecDeque::new(),
+            next_question: random.next(),
+            random,
+            log: Log::new(recovered),
+            out: Output::default(),
+            config,
+        }
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    pub(super) fn term(&self) -> Term {
+        self.term
+    }
+
+    pub(super) fn vote(&self) -> Option<NodeId> {
+        self.vote
+    }
+
+    pub(super) fn hard_state(&self) -> HardState {
+        HardState { term: self.term, vote: self.vote, commit: self.log.commit() }
+    }
+
+    pub(super) fn timer(&mut self) -> ElectionTimer {
+        ElectionTimer::start(&mut self.random, self.config.election_ticks)
+    }
+
+    /// A name for a question to a leader. They start at a random number, so that answers to an
+    /// earlier life of this node find nobody.
+    pub(super) fn name_question(&mut self) -> ReadId {
+        self.next_question = self.next_question.wrapping_add(1);
+        ReadId(self.next_question)
+    }
+
+    pub(super) fn membership(&self) -> Option<&Membership> {
+        self.log.membership().map(|(_, membership)| membership)
+    }
+
+    /// Whether `node` takes part as far as is known here; everybody does before there is a membership.
+    pub(super) fn is_member(&self, node: NodeId) -> bool {
+        self.membership().is_none_or(|membership| {
+            membership.members.contains_key(&node) || membership.is_voter(node)
+        })
+    }
+
+    /// Whether this node has a say in elections.
+    pub(super) fn is_voter(&self) -> bool {
+        self.membership().is_some_and(|membership| membership.is_voter(self.config.id))
+    }
+
+    /// Whether this node may stand for election. One that is on its way out still may until its
+    /// removal is committed: it can be the only one with a log that others would vote for (thesis
+    /// 4.2.2).
+    pub(super) fn may_stand(&self) -> bool {
+        let former = self.log.former_membership();
+        self.is_voter() || former.is_some_and(|former| former.is_voter(self.config.id))
+    }
+
+    /// Everybody else who is sent the log.
+    pub(super) fn peers(&self) -> Vec<NodeId> {
+        let Some(membership) = self.membership() else { return Vec::new() };
+        let mut peers: Vec<NodeId> = membership
+            .members
+            .keys()
+            .chain(&membership.voters)
+            .chain(membership.outgoing.iter().flatten())
+            .copied()
+            .filter(|&peer| peer != self.config.id)
+            .collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers
+    }
+
+    /// The other voters, of both sets while joint.
+    pub(super) fn voters(&self) -> Vec<NodeId> {
+        let mut peers = self.peers();
+        peers.retain(|&peer| self.membership().is_some_and(|membership| membership.is_voter(peer)));
+        peers
+    }
+
+    /// Enters a newer term. Whatever was held back belongs to an old one and is dropped.
+    pub(super) fn enter_term(&mut self, term: Term) {
+        assert!(term > self.term, "term {term} does not follow {}", self.term);
+        self.term = term;
+        self.vote = None;
+        self.held.clear();
+        self.change_hard_state();
+    }
+
+    pub(super) fn vote_for(&mut self, node: NodeId) {
+        assert!(self.vote.is_none_or(|vote| vote == node), "second vote in {}", self.term);
+        if self.vote.is_none() {
+            self.vote = Some(node);
+            self.change_hard_state();
+        }
+    }
+
+    fn change_hard_state(&mut self) {
+        self.unwritten = true;
+        self.vouched = self.next_seq;
+    }
+
+    /// Whether the newest term and vote are durable.
+    pub(super) fn is_vouched(&self) -> bool {
+        self.vouched <= self.persisted
+    }
+
+    /// Sends in this term; held back until term and vote are durable.
+    pub(super) fn send(&mut self, to: NodeId, body: Body) {
+        self.send_in(self.term, to, body);
+    }
+
+    /// Sends in another term, as the two pre-vote messages do.
+    pub(super) fn send_in(&mut self, term: Term, to: NodeId, body: Body) {
+        let message = Message { from: self.config.id, to, term, body };
+        if self.is_vouched() {
+            self.out.send.push(message);
+        } else if self.held.len() < HELD_MAX {
+            self.held.push_back((self.vouched, message));
+        }
+    }
+
+    pub(super) fn refuse_reads(
+        &mut self,
+        reads: impl IntoIterator<Item = ReadId>,
+        leader: Option<NodeId>,
+    ) {
+        let refused = Refused::NotLeader { leader };
+        self.out.reads.extend(reads.into_iter().map(|read| (read, Err(refused))));
+    }
+
+    /// The write `seq` and all before it are durable.
+    pub(super) fn persisted(&mut self, seq: Seq) {
+        let issued = Seq(self.next_seq.0 - 1);
+        let seq = seq.min(issued);
+        if seq <= self.persisted {
+            return;
+        }
+        self.persisted = seq;
+        self.log.persisted(seq);
+        while self.held.front().is_some_and(|(needed, _)| *needed <= seq) {
+            self.out.send.extend(self.held.pop_front().map(|(_, message)| message));
+        }
+    }
+
+    /// Appends an entry of this node's own term.
+    pub(super) fn append_own(&mut self, payload: Payload) -> LogId {
+        let id = LogId::new(self.term, self.log.last().index.next());
+        self.log.append(Entry { id, payload });
+        id
+    }
+
+    /// Gathers everything that waits to be written into one write.
+    pub(super) fn gather_write(&mut self) {
+        if !self.unwritten && !self.log.has_unwritten() {
+            return;
+        }
+        let seq = self.next_seq;
+        self.next_seq = Seq(seq.0 + 1);
+        let (truncate_from, entries) = self.log.take_write(seq);
+        let changed = self.unwritten || self.written_commit != self.log.commit();
+        self.unwritten = false;
+        self.written_commit = self.log.commit();
+        self.out.persist.push(LogWrite {
+            seq,
+            hard_state: changed.then(|| self.hard_state()),
+            truncate_from,
+            entries,
+        });
+    }
+}

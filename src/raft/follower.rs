@@ -1,0 +1,205 @@
+//! A follower: takes what its leader sends, and answers once it is durable (section 5.3).
+
+use super::core::Core;
+use super::entry::Entry;
+use super::id::{Index, LogId, NodeId, ReadId};
+use super::io::Refused;
+use super::message::Body;
+use super::node::{INDEX_MAX, Transition};
+use super::reads::Questions;
+use super::timer::ElectionTimer;
+
+/// Follows a leader, or waits for one.
+#[derive(Debug)]
+pub(super) struct Follower {
+    leader: Option<NodeId>,
+    /// Runs since the leader was last heard, or since a vote was given.
+    timer: ElectionTimer,
+    /// Up to here the log is known to be the leader's.
+    verified: Index,
+    /// The last index that the leader was told.
+    told: Index,
+    /// The leader waits for an answer even if there is no news.
+    answer_due: bool,
+    questions: Questions,
+}
+
+impl Follower {
+    pub(super) fn new(core: &mut Core, leader: Option<NodeId>) -> Follower {
+        Follower {
+            leader,
+            timer: core.timer(),
+            verified: core.log.commit(),
+            told: core.log.commit(),
+            answer_due: false,
+            questions: Questions::default(),
+        }
+    }
+
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    /// Whether the leader was heard within the shortest election time-out: then nobody else is
+    /// helped to its place (thesis 4.2.3).
+    pub(super) fn hears_leader(&self, core: &Core) -> bool {
+        self.leader.is_some() && self.timer.elapsed() < core.config.election_ticks
+    }
+
+    pub(super) fn tick(&mut self, core: &mut Core) -> Option<Transition> {
+        let given_up = self.questions.tick(core.config.election_ticks);
+        core.refuse_reads(given_up, self.leader);
+        if !self.timer.tick() {
+            return None;
+        }
+        if core.may_stand() {
+            return Some(Transition::PreCandidate);
+        }
+        // Without a vote it can only wait.
+        self.lose_leader(core);
+        self.timer.reset();
+        None
+    }
+
+    fn lose_leader(&mut self, core: &mut Core) {
+        self.leader = None;
+        self.leave(core, None);
+    }
+
+    /// Refuses whoever reads here when this leader is not followed any more.
+    pub(super) fn leave(&mut self, core: &mut Core, leader: Option<NodeId>) {
+        core.refuse_reads(self.questions.drain(), leader);
+    }
+
+    /// `from` leads this term. False if another is known to.
+    pub(super) fn hear(&mut self, from: NodeId) -> bool {
+        if self.leader.is_some_and(|leader| leader != from) {
+            return false;
+        }
+        self.leader = Some(from);
+        self.timer.reset();
+        true
+    }
+
+    /// Decides on a vote in the current term.
+    pub(super) fn vote(&mut self, core: &mut Core, from: NodeId, last: LogId) {
+        let free = core.vote().map_or(self.leader.is_none(), |vote| vote == from);
+        let granted = free && last >= core.log.last();
+        if granted {
+            core.vote_for(from);
+            self.timer.reset();
+        }
+        core.send(from, Body::VoteReply { granted });
+    }
+
+    pub(super) fn append(
+        &mut self,
+        core: &mut Core,
+        prev: LogId,
+        entries: Vec<Entry>,
+        commit: Index,
+    ) {
+        let log = &mut core.log;
+        if prev.index > log.commit() && log.term_at(prev.index) != Some(prev.term) {
+            let limit = prev.index.prev().min(log.last().index);
+            let hint = log.last_not_above(limit, prev.term);
+            // What is committed cannot differ, so the search never goes below it.
+            let floor = log.commit();
+            let hint = match log.term_at(floor) {
+                Some(term) if hint.index < floor => LogId::new(term, floor),
+                _ => hint,
+            };
+            if let Some(leader) = self.leader {
+                core.send(leader, Body::AppendReject { prev: prev.index, hint });
+            }
+            return;
+        }
+        let contradicts_committed = std::iter::once(prev)
+            .chain(entries.iter().map(|entry| entry.id))
+            .take_while(|id| id.index <= log.commit())
+            .any(|id| log.term_at(id.index).is_some_and(|term| term != id.term));
+        if contradicts_committed {
+            return;
+        }
+        let end = entries.last().map_or(prev.index, |entry| entry.id.index);
+        let known = entries
+            .iter()
+            .take_while(|entry| {
+                let id = entry.id;
+                id.index <= log.commit() || log.term_at(id.index) == Some(id.term)
+            })
+            .count();
+        for entry in entries.into_iter().skip(known) {
+            if entry.id.index <= log.last().index {
+                log.truncate(entry.id.index);
+            }
+            log.append(entry);
+        }
+        log.commit_to(commit.min(end));
+        self.verified = self.verified.max(end).max(log.commit());
+        // An answer at once only if it says all that was asked; otherwise once that is durable. Half
+        // an answer would make a leader that probes send the other half again.
+        if end <= log.durable() {
+            self.answer_due = true;
+        } else {
+            self.told = self.told.max(self.verified.min(log.durable()));
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, core: &mut Core, commit: Index, round: u64) {
+        // The leader knows what it says to be durable here; the bound guards against liars.
+        let commit = commit.min(core.log.durable()).min(INDEX_MAX);
+        if core.log.commit_to(commit) {
+            self.verified = self.verified.max(core.log.commit());
+        }
+        if let Some(leader) = self.leader {
+            core.send(leader, Body::HeartbeatReply { round });
+        }
+    }
+
+    /// The leader offers a snapshot. What is here already needs none.
+    pub(super) fn offer(&mut self, core: &mut Core, last: LogId) {
+        if core.log.term_at(last.index) == Some(last.term) {
+            core.log.commit_to(last.index.min(core.log.durable()));
+        }
+        self.installed(core, last);
+    }
+
+    /// The log reaches `last` by a snapshot.
+    pub(super) fn installed(&mut self, core: &Core, last: LogId) {
+        self.verified = self.verified.max(core.log.commit());
+        self.answer_due |= core.log.commit() >= last.index;
+    }
+
+    pub(super) fn read(&mut self, core: &mut Core, id: ReadId) {
+        if self.leader.is_none() {
+            core.refuse_reads([id], None);
+        } else if self.questions.len() >= core.config.reads_max {
+            core.out.reads.push((id, Err(Refused::Busy)));
+        } else {
+            self.questions.wait(id);
+        }
+    }
+
+    pub(super) fn read_index(&mut self, core: &mut Core, id: ReadId, index: Option<Index>) {
+        let reads = self.questions.answered(id);
+        match index {
+            Some(index) => core.out.reads.extend(reads.into_iter().map(|read| (read, Ok(index)))),
+            None => core.refuse_reads(reads, None),
+        }
+    }
+
+    /// Sends what has gathered: an acknowledgement of what is durable, and a question for reads.
+    pub(super) fn flush(&mut self, core: &mut Core) {
+        let Some(leader) = self.leader else { return };
+        let matched = self.verified.min(core.log.durable());
+        if core.is_vouched() && (self.answer_due || matched > self.told) {
+            self.answer_due = false;
+            self.told = matched;
+            core.send(leader, Body::AppendReply { matched });
+        }
+        if let Some(id) = self.questions.ask(|| core.name_question()) {
+            core.send(leader, Body::ReadIndex { id });
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The log as the core sees it: its tail in memory, and how much of it is durable and committed.
+
+use std::collections::VecDeque;
+
+use super::entry::{Entry, Payload};
+use super::id::{Index, LogId, Seq, Term};
+use super::io::Recovered;
+use super::membership::Membership;
+
+/// The tail of the log with its marks.
+///
+/// The tail always holds what is not durable, not committed or not applied; beyond that it keeps as
+/// many bytes as it may for peers that lag. Always `base, before ≤ commit ≤ last` and
+/// `durable ≤ handed ≤ last`.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// The entry before the first one that the log on disk holds.
+    base: LogId,
+    /// The entry before the first one in memory.
+    before: LogId,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    commit: Index,
+    applied: Index,
+    /// The last entry that is durable as it stands here.
+    durable: Index,
+    /// The last entry that was handed over to be written.
+    handed: Index,
+    /// Where the next write has to cut the log on disk.
+    cut: Option<Index>,
+    /// The writes under way, each with the last entry of which it makes sure. A truncation lowers
+    /// these marks, so the end of an old write never vouches for a newer entry at the same index.
+    writes: VecDeque<(Seq, Index)>,
+    /// The memberships by the index of their entries; the last one is in force.
+    memberships: Vec<(Index, Membership)>,
+}
+
+impl Log {
+    /// # Panics
+    /// If what was recovered contradicts itself: a log with a hole must not take part.
+    pub(super) fn new(recovered: Recovered) -> Log {
+        let Recovered { hard_state, base, committed, tail, mut memberships, applied } = recovered;
+        assert!(
+            base.index <= committed.index && committed.index == hard_state.commit,
+            "recovered base {base}, committed {committed} and commit {} disagree",
+            hard_state.commit
+        );
+        let mut before = committed;
+        for entry in &tail {
+            assert!(
+                entry.id.index == before.index.next() && entry.id.term >= before.term,
+                "recovered entry {} follows {before}",
+                entry.id
+            );
+            before = entry.id;
+        }
+        memberships.sort_by_key(|(index, _)| *index);
+        Log {
+            base,
+            before: committed,
+            bytes: tail.iter().map(Entry::cost_bytes).sum(),
+            entries: tail.into(),
+            commit: committed.index,
+            applied: applied.min(committed.index),
+            durable: before.index,
+            handed: before.index,
+            cut: None,
+            writes: VecDeque::new(),
+            memberships,
+        }
+    }
+
+    pub(super) fn base(&self) -> LogId {
+        self.base
+    }
+
+    /// The entry before the first one in memory.
+    pub(super) fn before(&self) -> LogId {
+        self.before
+    }
+
+    pub(super) fn last(&self) -> LogId {
+        self.entries.back().map_or(self.before, |entry| entry.id)
+    }
+
+    pub(super) fn commit(&self) -> Index {
+        self.commit
+    }
+
+    pub(super) fn durable(&self) -> Index {
+        self.durable
+    }
+
+    /// How far the state machine may apply.
+    pub(super) fn applicable(&self) -> Index {
+        self.commit.min(self.durable)
+    }
+
+    /// The membership in force and the index of its entry.
+    pub(super) fn membership(&self) -> Option<&(Index, Membership)> {
+        self.memberships.last()
+    }
+
+    /// The membership before the one in force, while that is not committed.
+    pub(super) fn former_membership(&self) -> Option<&Membership> {
+        let [.., (_, former), (index, _)] = self.memberships.as_slice() else { return None };
+        (*index > self.commit).then_some(former)
+    }
+
+    fn offset(&self, index: Index) -> Option<usize> {
+        let offset = index.0.checked_sub(self.before.index.0)?.checked_sub(1)?;
+        usize::try_from(offset).ok().filter(|&offset| offset < self.entries.len())
+    }
+
+    /// The term of the entry at `index`, if it is in memory or right before it.
+    pub(super) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.before.index {
+            return Some(self.before.term);
+        }
+        match self.offset(index) {
+            Some(offset) => Some(self.entries[offset].id.term),
+            None => (index == self.base.index).then_some(self.base.term),
+        }
+    }
+
+    /// The last entry up to `limit` whose term is not above `term`; the one before the tail if there
+    /// is none in the tail. Terms never fall along the log, so this is a binary search.
+    pub(super) fn last_not_above(&self, limit: Index, term: Term) -> LogId {
+        let within = usize::try_from(limit.0.saturating_sub(self.before.index.0))
+            .unwrap_or(usize::MAX)
+            .min(self.entries.len());
+        let below = self.entries.partition_point(|entry| entry.id.term <= term).min(within);
+        below.checked_sub(1).map_or(self.before, |offset| self.entries[offset].id)
+    }
+
+    /// Copies entries from `from` on, until `max_bytes` are reached; at least one if there is one.
+    /// Payloads are shared, not copied. `from` has to be in memory or right after the last entry.
+    pub(super) fn read(&self, from: Index, max_bytes: usize) -> Vec<Entry> {
+        let Some(start) = self.offset(from) else { return Vec::new() };
+        let mut bytes = 0usize;
+        let mut end = start;
+        for entry in self.entries.range(start..) {
+            bytes = bytes.saturating_add(entry.cost_bytes());
+            if end > start && bytes > max_bytes {
+                break;
+            }
+            end += 1;
+        }
+        self.entries.range(start..end).cloned().collect()
+    }
+
+    /// The entries from `from` on that may be applied, without copying; as many as lie together in
+    /// memory and up to `max_bytes`, at least one if there is one. None when they left the memory.
+    pub(super) fn applicable_from(&self, from: Index, max_bytes: usize) -> Option<&[Entry]> {
+        if from > self.applicable() {
+            return Some(&[]);
+        }
+        let start = self.offset(from)?;
+        let (first, second) = self.entries.as_slices();
+        let together =
+            if start < first.len() { &first[start..] } else { &second[start - first.len()..] };
+        let allowed = usize::try_from(self.applicable().0 - from.0 + 1)
+            .unwrap_or(usize::MAX)
+            .min(together.len());
+        let mut bytes = 0usize;
+        let mut end = 0;
+        for entry in &together[..allowed] {
+            bytes = bytes.saturating_add(entry.cost_bytes());
+            if end > 0 && bytes > max_bytes {
+                break;
+            }
+            end += 1;
+        }
+        Some(&together[..end])
+    }
+
+    /// What the entries in memory after `index` count for.
+    pub(super) fn cost_after(&self, index: Index) -> usize {
+        let start = self.offset(index.next()).unwrap_or(self.entries.len());
+        self.entries.range(start..).map(Entry::cost_bytes).sum()
+    }
+
+    /// What the entries after `from` up to `to` count for; both are in memory.
+    pub(super) fn cost_between(&self, from: Index, to: Index) -> usize {
+        let Some(start) = self.offset(from.next()) else { return 0 };
+        let count = usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
+        self.entries.range(start..).take(count).map(Entry::cost_bytes).sum()
+    }
+
+    /// Appends the next entry.
+    pub(super) fn append(&mut self, entry: Entry) {
+        let last = self.last();
+        assert!(
+            entry.id.index == last.index.next() && entry.id.term >= last.term,
+            "entry {} cannot follow {last}",
+            entry.id
+        );
+        if let Payload::Membership(membership) = &entry.payload {
+            self.memberships.push((entry.id.index, membership.clone()));
+        }
+        self.bytes += entry.cost_bytes();
+        self.entries.push_back(entry);
+    }
+
+    /// Drops the entries from `from` on, which contradict a leader's.
+    pub(super) fn truncate(&mut self, from: Index) {
+        assert!(from > self.commit, "truncation at {from} would undo commit {}", self.commit);
+        let keep = self.offset(from).unwrap_or(self.entries.len());
+        self.bytes -= self.entries.drain(keep..).map(|entry| entry.cost_bytes()).sum::<usize>();
+        while self.memberships.last().is_some_and(|(index, _)| *index >= from) {
+            self.memberships.pop();
+        }
+        if from <= self.handed {
+            self.cut = Some(self.cut.map_or(from, |cut| cut.min(from)));
+        }
+        self.lower_marks(from.prev());
+    }
+
+    fn lower_marks(&mut self, to: Index) {
+        self.handed = self.handed.min(to);
+        self.durable = self.durable.min(to);
+        for (_, mark) in &mut self.writes {
+            *mark = (*mark).min(to);
+        }
+    }
+
+    /// Whether anything waits to be handed over.
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.cut.is_some() || self.handed < self.last().index
+    }
+
+    /// Hands over what the write `seq` is to hold.
+    pub(super) fn take_write(&mut self, seq: Seq) -> (Option<Index>, Vec<Entry>) {
+        let entries = self.read(self.handed.next(), usize::MAX);
+        self.handed = self.last().index;
+        self.writes.push_back((seq, self.handed));
+        (self.cut.take(), entries)
+    }
+
+    /// The write `seq` and all before it are durable.
+    pub(super) fn persisted(&mut self, seq: Seq) {
+        while let Some(&(written, mark)) = self.writes.front()
+            && written <= seq
+        {
+            self.durable = self.durable.max(mark);
+            self.writes.pop_front();
+        }
+    }
+
+    /// Moves the commit index forward, never past the last entry. True if it moved.
+    pub(super) fn commit_to(&mut self, index: Index) -> bool {
+        let index = index.min(self.last().index);
+        let moved = index > self.commit;
+        if moved {
+            self.commit = index;
+        }
+        moved
+    }
+
+    pub(super) fn applied(&mut self, index: Index) {
+        self.applied = self.applied.max(index.min(self.applicable()));
+    }
+
+    /// The log on disk begins after `last` from now on.
+    pub(super) fn compacted(&mut self, last: LogId) {
+        if last.index > self.base.index && last.index <= self.commit {
+            self.base = last;
+            self.forget_memberships();
+        }
+    }
+
+    /// Drops from memory what nobody here needs, down to `max_bytes`.
+    pub(super) fn shrink(&mut self, max_bytes: usize) {
+        let spare = self.applied.min(self.applicable());
+        while self.bytes > max_bytes
+            && let Some(entry) = self.entries.front()
+            && entry.id.index <= spare
+        {
+            self.bytes -= entry.cost_bytes();
+            self.before = entry.id;
+            self.entries.pop_front();
+        }
+    }
+
+    /// A snapshot up to `last` replaced log and state on disk. Entries that follow `last` in a log
+    /// that holds it stay, and are written again; all others go.
+    pub(super) fn install(&mut self, last: LogId, membership: Membership) {
+        assert!(last.index > self.commit, "snapshot {last} is older than commit {}", self.commit);
+        if self.term_at(last.index) == Some(last.term) {
+            let gone = self.offset(last.index).map_or(0, |offset| offset + 1);
+            self.bytes -= self.entries.drain(..gone).map(|entry| entry.cost_bytes()).sum::<usize>();
+            self.memberships.retain(|(index, _)| *index > last.index);
+            if !self.entries.is_empty() {
+                self.cut = Some(last.index.next());
+            }
+        } else {
+            self.entries.clear();
+            self.bytes = 0;
+            self.memberships.clear();
+            self.cut = None;
+        }
+        self.memberships.insert(0, (last.index, membership));
+        self.before = last;
+        self.base = last;
+        self.commit = last.index;
+        self.applied = last.index;
+        self.lower_marks(last.index);
+        self.handed = last.index;
+        self.durable = last.index;
+    }
+
+    fn forget_memberships(&mut self) {
+        let needed = self.memberships.partition_point(|(index, _)| *index <= self.base.index);
+        self.memberships.drain(..needed.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

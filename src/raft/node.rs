@@ -1,0 +1,590 @@
+//! The node: routes what happens to the role it has, and moves between roles.
+
+use std::mem;
+
+use super::candidate::{Candidate, PreCandidate};
+use super::core::Core;
+use super::entry::{Entry, HardState, Payload};
+use super::follower::Follower;
+use super::id::{Index, LogId, NodeId, Term};
+use super::io::{Config, Input, Output, Recovered, Refused, RoleName, Standing};
+use super::leader::Leader;
+use super::membership::Membership;
+use super::message::{Body, Message};
+use super::progress::PeerProgress;
+use super::reads::Reader;
+use super::replication::is_consecutive;
+
+/// Terms beyond this come from nobody honest: a term a nanosecond would take a century.
+pub(super) const TERM_MAX: Term = Term(1 << 62);
+/// Indexes beyond this come from nobody honest.
+pub(super) const INDEX_MAX: Index = Index(1 << 62);
+
+/// One node of the protocol.
+///
+/// Feed it with [`Node::step`], carry out what [`Node::take_output`] says. Both are total: no input
+/// can make them fail.
+#[derive(Debug)]
+pub struct Node {
+    core: Core,
+    role: Role,
+    /// What the last output said.
+    told: Told,
+}
+
+#[derive(Debug)]
+enum Role {
+    Follower(Follower),
+    PreCandidate(PreCandidate),
+    Candidate(Candidate),
+    Leader(Box<Leader>),
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    commit: Index,
+    standing: Option<Standing>,
+    /// The term and index of the membership's entry.
+    membership: Option<LogId>,
+}
+
+/// A way from one role to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transition {
+    /// To follow in `term`, which is the current one or newer.
+    Follower { term: Term, leader: Option<NodeId> },
+    /// To ask for pre-votes.
+    PreCandidate,
+    /// To stand in a new term; `transfer`: at the wish of the sitting leader.
+    Candidate { transfer: bool },
+    /// To lead.
+    Leader,
+}
+
+impl Node {
+    /// A node with what its disk holds.
+    ///
+    /// # Panics
+    /// If what was recovered contradicts itself (a hole in the log, a commit index outside it).
+    pub fn new(config: Config, recovered: Recovered) -> Node {
+        let mut core = Core::new(config, recovered);
+        let role = Role::Follower(Follower::new(&mut core, None));
+        Node { core, role, told: Told::default() }
+    }
+
+    /// Takes one input. The effects gather until [`Node::take_output`].
+    pub fn step(&mut self, input: Input) {
+        match input {
+            Input::Receive(message) => self.receive(message),
+            Input::Tick => self.tick(),
+            Input::Found { membership } => self.found(membership),
+            Input::Propose { id, payload: Payload::Membership(membership) }
+            | Input::ChangeMembers { id, membership } => match &mut self.role {
+                Role::Leader(leader) => leader.change_members(&mut self.core, id, membership),
+                _ => self.core.out.accepted.push((id, Err(self.not_leader()))),
+            },
+            Input::Propose { id, payload } => match &mut self.role {
+                Role::Leader(leader) => leader.propose(&mut self.core, id, payload),
+                _ => self.core.out.accepted.push((id, Err(self.not_leader()))),
+            },
+            Input::Read { id } => match &mut self.role {
+                Role::Leader(leader) => leader.read(&mut self.core, Reader::Here(id)),
+                Role::Follower(follower) => follower.read(&mut self.core, id),
+                _ => self.core.refuse_reads([id], None),
+            },
+            Input::Persisted { seq } => {
+                self.core.persisted(seq);
+                let next = match &mut self.role {
+                    Role::Candidate(candidate) => candidate.persisted(&self.core),
+                    Role::Leader(leader) => leader.count(&mut self.core),
+                    Role::Follower(_) | Role::PreCandidate(_) => None,
+                };
+                self.turn(next);
+            }
+            Input::Fetched { peer, prev, entries } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.fetched(&mut self.core, peer, prev, entries);
+                }
+            }
+            Input::Applied { index } => self.core.log.applied(index),
+            Input::Compacted { last } => self.core.log.compacted(last),
+            Input::SnapshotInstalled { last, membership, .. } => self.installed(last, membership),
+            Input::SnapshotEnded { peer, installed } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.snapshot_ended(peer, installed);
+                }
+            }
+            Input::TransferLeadership { to } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.hand_over(&mut self.core, to);
+                }
+            }
+            Input::DiskSlow => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.hand_over(&mut self.core, None);
+                }
+            }
+            Input::Unreachable { peer } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.unreachable(peer);
+                }
+            }
+        }
+    }
+
+    /// Hands over what has gathered since the last call. What is to be written is one write.
+    pub fn take_output(&mut self) -> Output {
+        match &mut self.role {
+            Role::Leader(leader) => leader.flush(&mut self.core),
+            Role::Follower(follower) => follower.flush(&mut self.core),
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
+        }
+        self.core.gather_write();
+        let standing = self.standing();
+        if self.told.standing != Some(standing) {
+            self.told.standing = Some(standing);
+            self.core.out.standing = Some(standing);
+        }
+        let applicable = self.core.log.applicable();
+        if applicable > self.told.commit {
+            self.told.commit = applicable;
+            self.core.out.commit = Some(applicable);
+        }
+        let log = &self.core.log;
+        let in_force = log
+            .membership()
+            .map(|(index, _)| LogId::new(log.term_at(*index).unwrap_or_default(), *index));
+        if in_force != self.told.membership {
+            // An entry that left the memory has no term here any more, but it is the same entry.
+            let same = matches!((in_force, self.told.membership), (Some(now), Some(told))
+                if now.index == told.index && now.term == Term(0));
+            if !same {
+                self.told.membership = in_force;
+                self.core.out.membership = self.core.membership().cloned();
+            }
+        }
+        let tail_bytes_max = self.core.config.tail_bytes_max;
+        self.core.log.shrink(tail_bytes_max);
+        mem::take(&mut self.core.out)
+    }
+
+    fn tick(&mut self) {
+        let next = match &mut self.role {
+            Role::Follower(follower) => follower.tick(&mut self.core),
+            Role::PreCandidate(candidate) => candidate.tick(&self.core),
+            Role::Candidate(candidate) => candidate.tick(&self.core),
+            Role::Leader(leader) => leader.tick(&mut self.core),
+        };
+        self.turn(next);
+    }
+
+    fn found(&mut self, membership: Membership) {
+        let core = &mut self.core;
+        let newborn = core.term() == Term(0)
+            && core.vote().is_none()
+            && core.log.last() == LogId::ZERO
+            && core.membership().is_none();
+        let fits = membership.outgoing.is_none()
+            && membership.voters.contains(&core.id())
+            && membership.voters.iter().all(|voter| membership.members.contains_key(voter));
+        if newborn && fits {
+            core.enter_term(Term(1));
+            core.vote_for(core.id());
+            let leader = Leader::new(core, Payload::Membership(membership));
+            self.role = Role::Leader(Box::new(leader));
+        }
+    }
+
+    fn installed(&mut self, last: LogId, membership: Membership) {
+        let log = &self.core.log;
+        let held = log.term_at(last.index) == Some(last.term);
+        // A leader holds all that is committed: what contradicts it is no snapshot of this cluster.
+        let credible = held || !matches!(self.role, Role::Leader(_));
+        if last.index <= log.commit() || last.index > INDEX_MAX || !credible {
+            return;
+        }
+        self.core.log.install(last, membership);
+        match &mut self.role {
+            Role::Follower(follower) => follower.installed(&self.core, last),
+            Role::Leader(leader) => leader.follow_membership(&self.core, last.index.next()),
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
+        }
+    }
+
+    /// Routes a message after the rules that hold for all of them: whom to listen to, and terms.
+    ///
+    /// Non-members: a node may lag behind the membership, so it listens to a leader that it does not
+    /// know, but only while it hears none; and it answers a candidate that it does not know only
+    /// then, and only if the candidate's log is no older than its own (or it has no vote itself yet):
+    /// otherwise three voters that lag could never elect the one that does not. Everything else from
+    /// non-members is dropped before it can change anything, its term included.
+    fn receive(&mut self, message: Message) {
+        let Message { from, to, term, body } = message;
+        if to != self.core.id()
+            || from == to
+            || term == Term(0)
+            || term > TERM_MAX
+            || !is_sound(&body, term)
+        {
+            return;
+        }
+        let quiet = !self.hears_leader();
+        if !self.core.is_member(from) && self.leader() != Some(from) {
+            let heard = quiet
+                && match &body {
+                    Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => true,
+                    Body::Vote { last, .. } | Body::PreVote { last } => {
+                        !self.core.is_voter() || *last >= self.core.log.last()
+                    }
+                    _ => false,
+                };
+            if !heard || term < self.core.term() {
+                return;
+            }
+        }
+        match &body {
+            // Neither protects nor helps: the leader lives (thesis 4.2.3).
+            Body::PreVote { .. } if !quiet => return,
+            Body::Vote { transfer: false, .. } if !quiet && term >= self.core.term() => return,
+            Body::PreVote { last } => return self.pre_vote(from, term, *last),
+            Body::PreVoteReply { granted: true } => {
+                if term == self.core.term().next()
+                    && let Role::PreCandidate(candidate) = &mut self.role
+                {
+                    let next = candidate.answered(&self.core, from, true);
+                    self.turn(next);
+                }
+                return;
+            }
+            _ => {}
+        }
+        if term > self.core.term() {
+            let leader = is_from_leader(&body).then_some(from);
+            self.turn(Some(Transition::Follower { term, leader }));
+        }
+        if term < self.core.term() {
+            return self.answer_old(from, &body);
+        }
+        if is_from_leader(&body) && !self.hear(from) {
+            return;
+        }
+        self.deliver(from, body);
+    }
+
+    /// Handles what a peer says in the current term.
+    fn deliver(&mut self, from: NodeId, body: Body) {
+        let core = &mut self.core;
+        let next = match (&mut self.role, body) {
+            (Role::Follower(follower), Body::Append { prev, entries, commit }) => {
+                follower.append(core, prev, entries, commit);
+                None
+            }
+            (Role::Follower(follower), Body::Heartbeat { commit, round }) => {
+                follower.heartbeat(core, commit, round);
+                None
+            }
+            (Role::Follower(follower), Body::Snapshot { last }) => {
+                follower.offer(core, last);
+                None
+            }
+            (Role::Follower(follower), Body::Vote { last, .. }) => {
+                follower.vote(core, from, last);
+                None
+            }
+            (_, Body::Vote { .. }) => {
+                core.send(from, Body::VoteReply { granted: false });
+                None
+            }
+            (Role::Follower(follower), Body::ReadIndexReply { id, index }) => {
+                if follower.leader() == Some(from) {
+                    follower.read_index(core, id, index);
+                }
+                None
+            }
+            (Role::Follower(follower), Body::TimeoutNow) => (follower.leader() == Some(from)
+                && core.is_voter())
+            .then_some(Transition::Candidate { transfer: true }),
+            (Role::PreCandidate(candidate), Body::PreVoteReply { granted: false }) => {
+                candidate.answered(core, from, false)
+            }
+            (Role::Candidate(candidate), Body::VoteReply { granted }) => {
+                candidate.answered(core, from, granted)
+            }
+            (Role::Leader(leader), Body::AppendReply { matched }) => {
+                leader.appended(core, from, matched)
+            }
+            (Role::Leader(leader), Body::AppendReject { prev, hint }) => {
+                leader.rejected(core, from, prev, hint);
+                None
+            }
+            (Role::Leader(leader), Body::HeartbeatReply { round }) => {
+                leader.heartbeat_answered(core, from, round);
+                None
+            }
+            (Role::Leader(leader), Body::ReadIndex { id }) => {
+                leader.read(core, Reader::There(from, id));
+                None
+            }
+            (_, Body::ReadIndex { id }) => {
+                core.send(from, Body::ReadIndexReply { id, index: None });
+                None
+            }
+            _ => None,
+        };
+        self.turn(next);
+    }
+
+    /// Tells the sender of an old term which one it is, so that a leader or candidate that was left
+    /// behind gives way. A node that is stuck outside with a higher term is freed by this.
+    fn answer_old(&mut self, from: NodeId, body: &Body) {
+        let answer = match body {
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
+                Body::HeartbeatReply { round: 0 }
+            }
+            Body::Vote { .. } => Body::VoteReply { granted: false },
+            Body::ReadIndex { id } => Body::ReadIndexReply { id: *id, index: None },
+            _ => return,
+        };
+        self.core.send(from, answer);
+    }
+
+    fn pre_vote(&mut self, from: NodeId, term: Term, last: LogId) {
+        if term > self.core.term() && last >= self.core.log.last() {
+            self.core.send_in(term, from, Body::PreVoteReply { granted: true });
+        } else {
+            self.core.send(from, Body::PreVoteReply { granted: false });
+        }
+    }
+
+    /// Follows `from`, which speaks as the leader of the current term. False if it cannot be that.
+    fn hear(&mut self, from: NodeId) -> bool {
+        match &mut self.role {
+            Role::Follower(follower) => return follower.hear(from),
+            Role::Leader(_) => return false,
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
+        }
+        let term = self.core.term();
+        self.turn(Some(Transition::Follower { term, leader: Some(from) }));
+        true
+    }
+
+    fn hears_leader(&self) -> bool {
+        match &self.role {
+            Role::Follower(follower) => follower.hears_leader(&self.core),
+            Role::Leader(_) => true,
+            Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    /// Goes from role to role until one stays: a single voter goes all the way to leader.
+    fn turn(&mut self, next: Option<Transition>) {
+        let mut next = next;
+        while let Some(transition) = next {
+            next = match transition {
+                Transition::Follower { term, leader } => self.become_follower(term, leader),
+                Transition::PreCandidate => self.become_pre_candidate(),
+                Transition::Candidate { transfer } => self.become_candidate(transfer),
+                Transition::Leader => self.become_leader(),
+            };
+        }
+    }
+
+    fn become_follower(&mut self, term: Term, leader: Option<NodeId>) -> Option<Transition> {
+        self.leave_role(leader);
+        if term > self.core.term() {
+            self.core.enter_term(term);
+        }
+        self.role = Role::Follower(Follower::new(&mut self.core, leader));
+        None
+    }
+
+    fn become_pre_candidate(&mut self) -> Option<Transition> {
+        if self.core.term() >= TERM_MAX {
+            return None;
+        }
+        self.leave_role(None);
+        let candidate = PreCandidate::new(&mut self.core);
+        let next = candidate.outcome(&self.core);
+        self.role = Role::PreCandidate(candidate);
+        next
+    }
+
+    fn become_candidate(&mut self, transfer: bool) -> Option<Transition> {
+        if self.core.term() >= TERM_MAX {
+            return None;
+        }
+        self.leave_role(None);
+        self.role = Role::Candidate(Candidate::new(&mut self.core, transfer));
+        None
+    }
+
+    fn become_leader(&mut self) -> Option<Transition> {
+        self.leave_role(Some(self.core.id()));
+        let leader = Leader::new(&mut self.core, Payload::Noop);
+        self.role = Role::Leader(Box::new(leader));
+        None
+    }
+
+    /// Ends what only the present role can finish.
+    fn leave_role(&mut self, leader: Option<NodeId>) {
+        match &mut self.role {
+            Role::Follower(follower) => follower.leave(&mut self.core, leader),
+            Role::Leader(_) => {
+                let idle = Role::Follower(Follower::new(&mut self.core, None));
+                if let Role::Leader(office) = mem::replace(&mut self.role, idle) {
+                    office.leave(&mut self.core, leader);
+                }
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
+        }
+    }
+
+    fn not_leader(&self) -> Refused {
+        Refused::NotLeader { leader: self.leader() }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { role: self.role(), term: self.term(), leader: self.leader() }
+    }
+}
+
+/// What can be seen from outside.
+impl Node {
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.core.id()
+    }
+
+    /// Its role.
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Follower(_) => RoleName::Follower,
+            Role::PreCandidate(_) => RoleName::PreCandidate,
+            Role::Candidate(_) => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    /// The newest term that it has seen.
+    pub fn term(&self) -> Term {
+        self.core.term()
+    }
+
+    /// Who leads that term, as far as it knows; itself if it does.
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader(),
+            Role::Leader(_) => Some(self.core.id()),
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// The commit index. Its entries may not be durable here yet.
+    pub fn commit(&self) -> Index {
+        self.core.log.commit()
+    }
+
+    /// How far the state machine may apply: what is committed and durable here.
+    pub fn applicable(&self) -> Index {
+        self.core.log.applicable()
+    }
+
+    /// The last entry that is durable here.
+    pub fn durable(&self) -> Index {
+        self.core.log.durable()
+    }
+
+    /// The last entry of the log.
+    pub fn last(&self) -> LogId {
+        self.core.log.last()
+    }
+
+    /// The first index that is in memory (or will be, if there is none yet).
+    pub fn first_in_memory(&self) -> Index {
+        self.core.log.before().index.next()
+    }
+
+    /// The entry before the first one that the log on disk holds.
+    pub fn base(&self) -> LogId {
+        self.core.log.base()
+    }
+
+    /// The term of the entry at `index`, if it is in memory.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.core.log.term_at(index)
+    }
+
+    /// Entries to apply from `from` on, up to about `max_bytes` (at least one if there is one): a
+    /// part of what is committed and durable, so ask on from where it ends. Empty when there is
+    /// nothing; none when they left the memory and have to be read from the log on disk.
+    pub fn entries(&self, from: Index, max_bytes: usize) -> Option<&[Entry]> {
+        self.core.log.applicable_from(from, max_bytes)
+    }
+
+    /// The membership in force.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.core.membership()
+    }
+
+    /// Term, vote and commit index.
+    pub fn hard_state(&self) -> HardState {
+        self.core.hard_state()
+    }
+
+    /// What it knows of its peers, if it leads; otherwise nothing.
+    pub fn peers(&self) -> Vec<PeerProgress> {
+        let Role::Leader(leader) = &self.role else { return Vec::new() };
+        leader
+            .peers
+            .iter()
+            .map(|(&id, progress)| PeerProgress {
+                id,
+                matched: progress.matched,
+                next: progress.next,
+                state: progress.state(),
+                active: progress.active,
+            })
+            .collect()
+    }
+
+    /// To whom leadership is being handed over, if it is.
+    pub fn transferring(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Leader(leader) => leader.transfer.as_ref().map(|transfer| transfer.to),
+            _ => None,
+        }
+    }
+
+    /// Whether a snapshot up to `last` would bring this node further. To be asked when one is
+    /// offered, and again right before it is put in place: meanwhile the log may have grown past it,
+    /// and entries that were acknowledged must not be replaced.
+    pub fn wants_snapshot(&self, last: LogId) -> bool {
+        let log = &self.core.log;
+        last.index > log.commit() && log.term_at(last.index) != Some(last.term)
+    }
+}
+
+fn is_from_leader(body: &Body) -> bool {
+    matches!(body, Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. })
+}
+
+/// Whether a message in `term` could come from an honest node, by itself.
+fn is_sound(body: &Body, term: Term) -> bool {
+    let real = |id: &LogId| {
+        id.index <= INDEX_MAX && id.term <= term && (id.index == Index(0)) == (id.term == Term(0))
+    };
+    match body {
+        Body::Append { prev, entries, .. } => {
+            real(prev)
+                && is_consecutive(*prev, entries)
+                && entries.iter().all(|entry| real(&entry.id))
+        }
+        Body::PreVote { last } | Body::Vote { last, .. } | Body::Snapshot { last } => real(last),
+        Body::AppendReject { prev, hint } => *prev <= INDEX_MAX && real(hint),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

@@ -1,0 +1,69 @@
+//! The shortest ways through the node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::raft::{ClusterId, Member, ProposalId, ReadId, Seq};
+
+fn membership(voters: &[u64]) -> Membership {
+    let member = |id: u64| Member {
+        name: format!("n{id}"),
+        raft_address: String::new(),
+        http_address: String::new(),
+        seen: true,
+    };
+    Membership {
+        cluster: ClusterId(1),
+        members: voters.iter().map(|&id| (NodeId(id), member(id))).collect::<BTreeMap<_, _>>(),
+        voters: voters.iter().map(|&id| NodeId(id)).collect::<BTreeSet<_>>(),
+        outgoing: None,
+    }
+}
+
+#[test]
+fn a_single_node_is_born_commits_and_reads() {
+    let mut node = Node::new(Config::new(NodeId(1), 1), Recovered::default());
+    node.step(Input::Found { membership: membership(&[1]) });
+    let output = node.take_output();
+    assert_eq!(output.persist.len(), 1);
+    assert_eq!(output.commit, None, "nothing is durable yet");
+    node.step(Input::Persisted { seq: Seq(1) });
+    assert_eq!(node.take_output().commit, Some(Index(1)));
+    node.step(Input::Propose { id: ProposalId(7), payload: Payload::Noop });
+    node.step(Input::Read { id: ReadId(8) });
+    let output = node.take_output();
+    assert_eq!(output.accepted, vec![(ProposalId(7), Ok(LogId::new(Term(1), Index(2))))]);
+    assert_eq!(output.reads, vec![(ReadId(8), Ok(Index(1)))]);
+    node.step(Input::Persisted { seq: Seq(2) });
+    assert_eq!(node.take_output().commit, Some(Index(2)));
+    assert_eq!(node.entries(Index(1), usize::MAX).map(<[Entry]>::len), Some(2));
+}
+
+#[test]
+fn a_founder_says_nothing_before_its_birth_is_durable() {
+    let mut node = Node::new(Config::new(NodeId(1), 1), Recovered::default());
+    node.step(Input::Found { membership: membership(&[1, 2, 3]) });
+    assert!(node.take_output().send.is_empty());
+    node.step(Input::Persisted { seq: Seq(1) });
+    let output = node.take_output();
+    assert_eq!(output.send.len(), 2, "an append to each peer");
+    assert_eq!(output.commit, None);
+    node.step(Input::Receive(Message {
+        from: NodeId(2),
+        to: NodeId(1),
+        term: Term(1),
+        body: Body::AppendReply { matched: Index(1) },
+    }));
+    assert_eq!(node.take_output().commit, Some(Index(1)));
+}
+
+#[test]
+fn a_node_without_a_membership_never_stands() {
+    let mut node = Node::new(Config::new(NodeId(1), 1), Recovered::default());
+    for _ in 0..1000 {
+        node.step(Input::Tick);
+    }
+    let output = node.take_output();
+    assert!(output.send.is_empty() && output.persist.is_empty());
+    assert_eq!(node.role(), RoleName::Follower);
+}

@@ -1,0 +1,187 @@
+//! Reads without a log entry (read-index: thesis 6.4, paper section 8).
+//!
+//! A read must see everything that was committed when it arrived. The leader notes its commit index
+//! and, before it answers, makes sure by a round of heartbeats that it still led *after* the read
+//! arrived. Reads share rounds; one that arrives while a round is out waits for the next, since the
+//! answers of the former may have been given before the read came.
+
+use std::mem;
+
+use super::id::{Index, NodeId, ReadId};
+
+/// Who reads at a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// This node.
+    Here(ReadId),
+    /// A follower, by its own name for its question.
+    There(NodeId, ReadId),
+}
+
+/// A round that is out, with the reads that began before it.
+#[derive(Debug)]
+struct Round {
+    index: Index,
+    readers: Vec<Reader>,
+}
+
+/// The rounds of a leader.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// The number of the newest round; 0 before the first.
+    newest: u64,
+    out: Option<Round>,
+    waiting: Vec<Reader>,
+}
+
+impl Rounds {
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.out.as_ref().map_or(0, |round| round.readers.len())
+    }
+
+    pub(super) fn wait(&mut self, reader: Reader) {
+        self.waiting.push(reader);
+    }
+
+    /// Begins a round for the reads that wait, unless one is out or none waits. True if it did.
+    pub(super) fn begin(&mut self, commit: Index) -> bool {
+        if self.out.is_some() || self.waiting.is_empty() {
+            return false;
+        }
+        self.newest += 1;
+        self.out = Some(Round { index: commit, readers: mem::take(&mut self.waiting) });
+        true
+    }
+
+    /// Ends the round that is out if `is_quorum` says that its number was answered by enough.
+    pub(super) fn end(
+        &mut self,
+        is_quorum: impl FnOnce(u64) -> bool,
+    ) -> Option<(Index, Vec<Reader>)> {
+        if self.out.is_some() && is_quorum(self.newest) {
+            self.out.take().map(|round| (round.index, round.readers))
+        } else {
+            None
+        }
+    }
+
+    /// Everybody who waits, when leadership ends.
+    pub(super) fn into_readers(self) -> impl Iterator<Item = Reader> {
+        self.out.into_iter().flat_map(|round| round.readers).chain(self.waiting)
+    }
+}
+
+/// A question on its way to the leader, with the reads that began before it.
+#[derive(Debug)]
+struct Question {
+    id: ReadId,
+    reads: Vec<ReadId>,
+    ticks: u32,
+}
+
+/// The reads of a follower.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    out: Option<Question>,
+    waiting: Vec<ReadId>,
+}
+
+impl Questions {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.out.as_ref().map_or(0, |question| question.reads.len())
+    }
+
+    pub(super) fn wait(&mut self, read: ReadId) {
+        self.waiting.push(read);
+    }
+
+    /// Asks on behalf of the reads that wait, unless a question is out or none waits.
+    pub(super) fn ask(&mut self, name: impl FnOnce() -> ReadId) -> Option<ReadId> {
+        if self.out.is_some() || self.waiting.is_empty() {
+            return None;
+        }
+        let id = name();
+        self.out = Some(Question { id, reads: mem::take(&mut self.waiting), ticks: 0 });
+        Some(id)
+    }
+
+    /// The reads that the question `id` was asked for; none if it is not out any more.
+    pub(super) fn answered(&mut self, id: ReadId) -> Vec<ReadId> {
+        self.out
+            .take_if(|question| question.id == id)
+            .map_or_else(Vec::new, |question| question.reads)
+    }
+
+    /// Counts a tick; the reads of a question that is out for `limit` ticks are given up.
+    pub(super) fn tick(&mut self, limit: u32) -> Vec<ReadId> {
+        self.out
+            .take_if(|question| {
+                question.ticks += 1;
+                question.ticks >= limit
+            })
+            .map_or_else(Vec::new, |question| question.reads)
+    }
+
+    /// Everybody who waits, when the leader is gone.
+    pub(super) fn drain(&mut self) -> Vec<ReadId> {
+        let out = self.out.take().map_or_else(Vec::new, |question| question.reads);
+        out.into_iter().chain(mem::take(&mut self.waiting)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Reader = Reader::Here(ReadId(1));
+    const B: Reader = Reader::There(NodeId(2), ReadId(1));
+
+    #[test]
+    fn a_read_that_arrives_during_a_round_waits_for_the_next() {
+        let mut rounds = Rounds::default();
+        rounds.wait(A);
+        assert!(rounds.begin(Index(5)));
+        rounds.wait(B);
+        assert!(!rounds.begin(Index(6)), "a round is out");
+        assert_eq!(rounds.end(|number| number < 1), None);
+        assert_eq!(rounds.end(|number| number == 1), Some((Index(5), vec![A])));
+        assert!(rounds.begin(Index(7)));
+        assert_eq!(rounds.end(|number| number == 2), Some((Index(7), vec![B])));
+        assert_eq!(rounds.len(), 0);
+    }
+
+    #[test]
+    fn no_round_without_a_read() {
+        let mut rounds = Rounds::default();
+        assert!(!rounds.begin(Index(1)));
+        assert_eq!(rounds.newest(), 0);
+    }
+
+    #[test]
+    fn everybody_is_told_when_leadership_ends() {
+        let mut rounds = Rounds::default();
+        rounds.wait(A);
+        rounds.begin(Index(1));
+        rounds.wait(B);
+        assert_eq!(rounds.into_readers().collect::<Vec<_>>(), vec![A, B]);
+    }
+
+    #[test]
+    fn a_follower_has_one_question_out_and_ignores_other_answers() {
+        let mut questions = Questions::default();
+        questions.wait(ReadId(1));
+        assert_eq!(questions.ask(|| ReadId(100)), Some(ReadId(100)));
+        questions.wait(ReadId(2));
+        assert_eq!(questions.ask(|| ReadId(101)), None);
+        assert!(questions.answered(ReadId(99)).is_empty());
+        assert_eq!(questions.answered(ReadId(100)), vec![ReadId(1)]);
+        assert!(questions.answered(ReadId(100)).is_empty(), "a repeated answer finds nobody");
+        assert_eq!(questions.ask(|| ReadId(101)), Some(ReadId(101)));
+        assert!(questions.tick(2).is_empty());
+        assert_eq!(questions.tick(2), vec![ReadId(2)]);
+    }
+}
