@@ -1,0 +1,660 @@
+//! Golden transcripts: each file in `scripts/` is named after what it claims.
+//!
+//! Commands (nodes are `n1`, `n2`, ...):
+//!
+//! - `cluster VOTERS [learners=n4] [SETTING=N]`: hosts that belong to one cluster, in term 1;
+//!   `members n1 n2` only states the voters, `host n1 [terms=1,1,2] [term=3]` adds one with entries of
+//!   these terms after the membership, `empty n4` one with an empty disk.
+//! - `tick NODE [COUNT]`, `timeout NODE` (ticks until it stands or the role changes).
+//! - `propose NODE TEXT..`, `read NODE ID..`, `change NODE voters=.. [learners=..]`, `found NODE voters=..`,
+//!   `transfer NODE [TO]`, `disk-slow NODE`, `unreachable NODE PEER`.
+//! - `deliver [FILTER]`: what is on its way now, once; `drop [FILTER]`; `save NAME [FILTER]` takes
+//!   messages out and `replay NAME` puts copies of them back, so that they come late, again or out of
+//!   order. A filter is `from=n1`, `to=n2`, `kind=append` (a prefix of the text).
+//! - `message FROM TO TERM KIND [last=5@2] [commit=N] [matched=N] [prev=5@2 terms=2,2]`: a message made up.
+//! - `persist NODE [COUNT]`, `disks auto|manual`: whether writes become durable by themselves.
+//! - `crash NODE`, `restart NODE`, `cut from=n1 to=n2`, `isolate NODE`, `heal`.
+//! - `settle`: delivers and persists until nothing moves.
+//! - `apply NODE`, `compact NODE INDEX`, `fetched NODE`, `install NODE from=n1`, `snapshot-ended NODE PEER ok|failed`.
+//! - `status [NODE..]`, `peers NODE`, `log NODE`, `network`.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use goldenscript::{Command, Context};
+use konsen::raft::{
+    Body, Entry, Fetch, Index, Input, LogId, Membership, Message, NodeId, Output, Payload,
+    ProposalId, ReadId, RoleName, Term,
+};
+
+use crate::cluster::{Cluster, Disk, membership};
+use crate::show;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+#[test]
+fn scripts() -> std::io::Result<()> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/raft/scripts");
+    let mut paths: Vec<_> = std::fs::read_dir(directory)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    paths.sort();
+    assert!(!paths.is_empty());
+    let mut wrong = Vec::new();
+    for path in paths {
+        // A difference panics inside; go on, so that one run shows all of them.
+        let run = std::panic::catch_unwind(|| goldenscript::run(&mut Runner::default(), &path));
+        match run {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => wrong.push(format!("{}: {error}", path.display())),
+            Err(_) => wrong.push(format!("{}: differs", path.display())),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[derive(Default)]
+struct Runner {
+    cluster: Cluster,
+    members: Option<Membership>,
+    manual: bool,
+    saved: BTreeMap<String, Vec<Message>>,
+    fetches: Vec<(NodeId, Fetch)>,
+    proposals: BTreeMap<ProposalId, String>,
+}
+
+/// Which messages are meant.
+struct Filter {
+    from: Option<NodeId>,
+    to: Option<NodeId>,
+    kind: Option<String>,
+}
+
+impl Filter {
+    fn matches(&self, message: &Message) -> bool {
+        self.from.is_none_or(|from| from == message.from)
+            && self.to.is_none_or(|to| to == message.to)
+            && self
+                .kind
+                .as_ref()
+                .is_none_or(|kind| show::body(&message.body).starts_with(kind.as_str()))
+    }
+}
+
+fn node(text: &str) -> Outcome<NodeId> {
+    let id = text.strip_prefix('n').ok_or_else(|| format!("'{text}' is no node"))?;
+    Ok(NodeId(id.parse()?))
+}
+
+fn numbers(text: &str) -> Outcome<Vec<u64>> {
+    text.split(',')
+        .filter(|part| !part.is_empty())
+        .map(|part| Ok(part.trim_start_matches('n').parse()?))
+        .collect()
+}
+
+/// `5@2`, or `0`.
+fn log_id(text: &str) -> Outcome<LogId> {
+    match text.split_once('@') {
+        Some((index, term)) => Ok(LogId::new(Term(term.parse()?), Index(index.parse()?))),
+        None if text == "0" => Ok(LogId::ZERO),
+        None => Err(format!("'{text}' is no log position").into()),
+    }
+}
+
+/// The arguments of a command.
+struct Args {
+    plain: std::collections::VecDeque<String>,
+    named: BTreeMap<String, String>,
+}
+
+impl Args {
+    fn of(command: &Command) -> Args {
+        let mut args = command.consume_args();
+        let mut plain = std::collections::VecDeque::new();
+        let mut named = BTreeMap::new();
+        while let Some(text) = args.next_pos() {
+            plain.push_back(text.to_string());
+        }
+        while let Some((key, value)) = args.next_key() {
+            named.insert(key.to_string(), value.to_string());
+        }
+        Args { plain, named }
+    }
+
+    fn next(&mut self) -> Outcome<String> {
+        self.plain.pop_front().ok_or_else(|| "an argument is missing".into())
+    }
+
+    fn node(&mut self) -> Outcome<NodeId> {
+        node(&self.next()?)
+    }
+
+    fn named(&mut self, key: &str) -> Option<String> {
+        self.named.remove(key)
+    }
+
+    fn number(&mut self, key: &str) -> Outcome<u64> {
+        Ok(self.named(key).map_or(Ok(0), |text| text.parse())?)
+    }
+
+    fn membership(&mut self) -> Outcome<Membership> {
+        let voters = numbers(&self.named("voters").ok_or("voters are missing")?)?;
+        let learners = numbers(&self.named("learners").unwrap_or_default())?;
+        Ok(membership(&voters, &learners))
+    }
+
+    fn filter(&mut self) -> Outcome<Filter> {
+        Ok(Filter {
+            from: self.named("from").map(|text| node(&text)).transpose()?,
+            to: self.named("to").map(|text| node(&text)).transpose()?,
+            kind: self.named("kind"),
+        })
+    }
+
+    fn end(self) -> Outcome<()> {
+        if let Some(text) = self.plain.front() {
+            return Err(format!("unexpected '{text}'").into());
+        }
+        if let Some(key) = self.named.keys().next() {
+            return Err(format!("unexpected '{key}='").into());
+        }
+        Ok(())
+    }
+}
+
+impl Runner {
+    fn step(&mut self, id: NodeId, input: Input) -> Outcome<String> {
+        let down = format!("{id} is down");
+        let output = self.cluster.step(id, input).ok_or(down)?;
+        self.report(id, output)
+    }
+
+    fn report(&mut self, id: NodeId, output: Output) -> Outcome<String> {
+        let mut text = String::new();
+        let durable = if self.manual { "writes" } else { "wrote" };
+        if let Some(standing) = &output.standing {
+            let role = match standing.role {
+                RoleName::Follower => "follower",
+                RoleName::PreCandidate => "pre-candidate",
+                RoleName::Candidate => "candidate",
+                RoleName::Leader => "leader",
+            };
+            write!(text, "{id} {role} {}", standing.term)?;
+            match standing.leader {
+                Some(leader) if leader != id => writeln!(text, " of {leader}")?,
+                _ => writeln!(text)?,
+            }
+        }
+        if let Some(membership) = &output.membership {
+            writeln!(text, "{id} members: {}", show::members(membership))?;
+        }
+        for (proposal, accepted) in &output.accepted {
+            let name = self.proposals.get(proposal).cloned().unwrap_or_default();
+            match accepted {
+                Ok(at) => writeln!(text, "{id} takes {name} as {at}")?,
+                Err(why) => writeln!(text, "{id} refuses {name}: {}", show::refused(why))?,
+            }
+        }
+        for write in &output.persist {
+            writeln!(text, "{id} {durable} {}", show::write(write))?;
+        }
+        for (read, outcome) in &output.reads {
+            match outcome {
+                Ok(index) => writeln!(text, "{id} read {} at {index}", read.0)?,
+                Err(why) => writeln!(text, "{id} read {} refused: {}", read.0, show::refused(why))?,
+            }
+        }
+        for fetch in &output.fetch {
+            writeln!(text, "{id} fetches {}..{} for {}", fetch.from, fetch.to, fetch.peer)?;
+            self.fetches.push((id, *fetch));
+        }
+        for message in &output.send {
+            writeln!(text, "{}", show::message(message))?;
+        }
+        if let Some(commit) = output.commit {
+            writeln!(text, "{id} commits {commit}")?;
+        }
+        if !self.manual {
+            text.push_str(&self.persist_all(id)?);
+        }
+        Ok(text)
+    }
+
+    fn persist_all(&mut self, id: NodeId) -> Outcome<String> {
+        let mut text = String::new();
+        while let Some(seq) = self.cluster.persist(id) {
+            text.push_str(&self.step(id, Input::Persisted { seq })?);
+        }
+        Ok(text)
+    }
+
+    fn deliver(&mut self, filter: &Filter) -> Outcome<String> {
+        let (taken, left) =
+            std::mem::take(&mut self.cluster.network).into_iter().partition(|m| filter.matches(m));
+        self.cluster.network = left;
+        let mut text = String::new();
+        let taken: Vec<Message> = taken;
+        for message in taken {
+            if !self.cluster.passes(&message) {
+                writeln!(text, "lost: {}", show::message(&message))?;
+            } else if self.cluster.node(message.to).is_some() {
+                text.push_str(&self.step(message.to, Input::Receive(message))?);
+            }
+        }
+        Ok(text)
+    }
+
+    fn ids(&self) -> Vec<NodeId> {
+        self.cluster.hosts.keys().copied().collect()
+    }
+
+    fn settle(&mut self) -> Outcome<String> {
+        let mut text = String::new();
+        let all = Filter { from: None, to: None, kind: None };
+        for _ in 0..100 {
+            text.push_str(&self.deliver(&all)?);
+            for id in self.ids() {
+                if self.cluster.node(id).is_some() {
+                    text.push_str(&self.persist_all(id)?);
+                }
+            }
+            if self.cluster.network.is_empty() {
+                return Ok(text);
+            }
+        }
+        Err("it does not settle".into())
+    }
+
+    fn status(&self, id: NodeId) -> Outcome<String> {
+        let Some(node) = self.cluster.node(id) else { return Ok(format!("{id} down\n")) };
+        let leader = match node.leader() {
+            Some(leader) if leader != id => format!(" of {leader}"),
+            _ => String::new(),
+        };
+        Ok(format!(
+            "{id} {:?} {}{leader}: last {}, durable {}, commit {}\n",
+            node.role(),
+            node.term(),
+            node.last(),
+            node.durable(),
+            node.commit()
+        ))
+    }
+
+    fn message(&mut self, args: &mut Args) -> Outcome<Message> {
+        let (from, to) = (args.node()?, args.node()?);
+        let term = Term(args.next()?.parse()?);
+        let kind = args.next()?;
+        let prev = args.named("prev").map_or(Ok(LogId::ZERO), |text| log_id(&text))?;
+        let last = args.named("last").map_or(Ok(LogId::ZERO), |text| log_id(&text))?;
+        let terms = numbers(&args.named("terms").unwrap_or_default())?;
+        let commit = Index(args.number("commit")?);
+        let matched = Index(args.number("matched")?);
+        let round = args.number("round")?;
+        let body = match kind.as_str() {
+            "vote" => Body::Vote { last, transfer: false },
+            "vote-granted" => Body::VoteReply { granted: true },
+            "pre-vote" => Body::PreVote { last },
+            "append" => {
+                let mut index = prev.index;
+                let entries = terms
+                    .into_iter()
+                    .map(|term| {
+                        index = index.next();
+                        let text = format!("{index}@{term}").into_bytes();
+                        Entry {
+                            id: LogId::new(Term(term), index),
+                            payload: Payload::Command(text.into()),
+                        }
+                    })
+                    .collect();
+                Body::Append { prev, entries, commit }
+            }
+            "appended" => Body::AppendReply { matched },
+            "rejected" => Body::AppendReject { prev: prev.index, hint: last },
+            "heartbeat" => Body::Heartbeat { commit, round },
+            "heartbeat-reply" => Body::HeartbeatReply { round },
+            "time-out-now" => Body::TimeoutNow,
+            "snapshot" => Body::Snapshot { last },
+            _ => return Err(format!("'{kind}' is no message").into()),
+        };
+        Ok(Message { from, to, term, body })
+    }
+
+    fn settings(&mut self, args: &mut Args) -> Outcome<()> {
+        let settings = &mut self.cluster.settings;
+        for (key, place) in [
+            ("append_bytes_max", &mut settings.append_bytes_max),
+            ("inflight_appends_max", &mut settings.inflight_appends_max),
+            ("uncommitted_bytes_max", &mut settings.uncommitted_bytes_max),
+            ("tail_bytes_max", &mut settings.tail_bytes_max),
+            ("reads_max", &mut settings.reads_max),
+        ] {
+            if let Some(value) = args.named(key) {
+                *place = value.parse()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, name: &str, mut args: Args) -> Outcome<String> {
+        let text = self.dispatch(name, &mut args)?;
+        args.end()?;
+        Ok(text)
+    }
+
+    fn dispatch(&mut self, name: &str, args: &mut Args) -> Outcome<String> {
+        let text = match name {
+            "cluster" => {
+                self.settings(args)?;
+                let voters: Vec<u64> = (1..=args.next()?.parse()?).collect();
+                let learners = numbers(&args.named("learners").unwrap_or_default())?;
+                let members = membership(&voters, &learners);
+                for id in members.members.keys() {
+                    self.cluster.add_member(*id, &members, &[], 1);
+                    // The first output only repeats what was recovered.
+                    self.cluster.collect(*id);
+                }
+                self.members = Some(members);
+                String::new()
+            }
+            "members" => {
+                self.settings(args)?;
+                let voters: Vec<u64> =
+                    args.plain.drain(..).map(|text| Ok(node(&text)?.0)).collect::<Outcome<_>>()?;
+                self.members = Some(membership(&voters, &[]));
+                String::new()
+            }
+            "host" => {
+                let id = args.node()?;
+                let terms = numbers(&args.named("terms").unwrap_or_default())?;
+                let term = args.number("term")?.max(1);
+                let members = self.members.clone().ok_or("members first")?;
+                self.cluster.add_member(id, &members, &terms, term);
+                self.cluster.collect(id);
+                String::new()
+            }
+            "empty" => {
+                let id = args.node()?;
+                self.cluster.add(id, Disk::default());
+                self.cluster.collect(id);
+                String::new()
+            }
+            "disks" => {
+                self.manual = args.next()? == "manual";
+                String::new()
+            }
+            "tick" => {
+                let id = args.node()?;
+                let count = args.plain.pop_front().map_or(Ok(1), |text| text.parse())?;
+                let mut text = String::new();
+                for _ in 0..count {
+                    text.push_str(&self.step(id, Input::Tick)?);
+                }
+                text
+            }
+            "timeout" => {
+                let id = args.node()?;
+                let mut text = String::new();
+                for _ in 0..40 {
+                    text = self.step(id, Input::Tick)?;
+                    if text.contains("pre-vote?")
+                        || text.contains("candidate")
+                        || text.contains("leader")
+                    {
+                        break;
+                    }
+                }
+                text
+            }
+            "propose" => {
+                let id = args.node()?;
+                let node = self.cluster.node_mut(id).ok_or("down")?;
+                for text in args.plain.drain(..) {
+                    let proposal = ProposalId(self.proposals.len() as u64 + 1);
+                    let payload = Payload::Command(text.clone().into_bytes().into());
+                    self.proposals.insert(proposal, text);
+                    node.step(Input::Propose { id: proposal, payload });
+                }
+                let output = self.cluster.collect(id).ok_or("down")?;
+                self.report(id, output)?
+            }
+            "read" => {
+                let id = args.node()?;
+                let node = self.cluster.node_mut(id).ok_or("down")?;
+                for text in args.plain.drain(..) {
+                    node.step(Input::Read { id: ReadId(text.parse()?) });
+                }
+                let output = self.cluster.collect(id).ok_or("down")?;
+                self.report(id, output)?
+            }
+            "change" => {
+                let id = args.node()?;
+                let membership = args.membership()?;
+                let proposal = ProposalId(self.proposals.len() as u64 + 1);
+                self.proposals.insert(proposal, "change".into());
+                self.step(id, Input::ChangeMembers { id: proposal, membership })?
+            }
+            "found" => {
+                let id = args.node()?;
+                let membership = args.membership()?;
+                self.step(id, Input::Found { membership })?
+            }
+            "transfer" => {
+                let id = args.node()?;
+                let to = args.plain.pop_front().map(|text| node(&text)).transpose()?;
+                self.step(id, Input::TransferLeadership { to })?
+            }
+            "disk-slow" => {
+                let id = args.node()?;
+                self.step(id, Input::DiskSlow)?
+            }
+            "unreachable" => {
+                let (id, peer) = (args.node()?, args.node()?);
+                self.step(id, Input::Unreachable { peer })?
+            }
+            "message" => {
+                let message = self.message(args)?;
+                self.step(message.to, Input::Receive(message))?
+            }
+            "deliver" => {
+                let filter = args.filter()?;
+                self.deliver(&filter)?
+            }
+            "drop" => {
+                let filter = args.filter()?;
+                let mut text = String::new();
+                for message in self.cluster.network.iter().filter(|m| filter.matches(m)) {
+                    writeln!(text, "lost: {}", show::message(message))?;
+                }
+                self.cluster.network.retain(|message| !filter.matches(message));
+                text
+            }
+            "save" => {
+                let name = args.next()?;
+                let filter = args.filter()?;
+                let (taken, left) = std::mem::take(&mut self.cluster.network)
+                    .into_iter()
+                    .partition(|message| filter.matches(message));
+                self.cluster.network = left;
+                let taken: Vec<Message> = taken;
+                let mut text = String::new();
+                for message in &taken {
+                    writeln!(text, "saved: {}", show::message(message))?;
+                }
+                self.saved.insert(name, taken);
+                text
+            }
+            "replay" => {
+                let name = args.next()?;
+                let saved = self.saved.get(&name).ok_or("nothing was saved")?;
+                self.cluster.network.extend(saved.iter().cloned());
+                String::new()
+            }
+            "persist" => {
+                let id = args.node()?;
+                let count = args.plain.pop_front().map_or(Ok(1), |text| text.parse())?;
+                let mut text = String::new();
+                for _ in 0..count {
+                    let seq = self.cluster.persist(id).ok_or("nothing to persist")?;
+                    text.push_str(&self.step(id, Input::Persisted { seq })?);
+                }
+                text
+            }
+            "crash" => {
+                let id = args.node()?;
+                self.cluster.crash(id);
+                String::new()
+            }
+            "restart" => {
+                let id = args.node()?;
+                self.cluster.start(id);
+                self.cluster.collect(id);
+                self.status(id)?
+            }
+            "cut" => {
+                let filter = args.filter()?;
+                for from in self.ids() {
+                    for to in self.ids() {
+                        if filter.from.is_none_or(|id| id == from)
+                            && filter.to.is_none_or(|id| id == to)
+                        {
+                            self.cluster.cut.insert((from, to));
+                        }
+                    }
+                }
+                String::new()
+            }
+            "isolate" => {
+                let id = args.node()?;
+                for other in self.ids() {
+                    self.cluster.cut.insert((id, other));
+                    self.cluster.cut.insert((other, id));
+                }
+                String::new()
+            }
+            "heal" => {
+                self.cluster.cut.clear();
+                String::new()
+            }
+            "settle" => self.settle()?,
+            "elect" => {
+                let id = args.node()?;
+                let mut text = self.execute("timeout", Args::of_node(id))?;
+                text.push_str(&self.settle()?);
+                text
+            }
+            "apply" => {
+                let id = args.node()?;
+                let index = self.cluster.node(id).ok_or("down")?.applicable();
+                self.step(id, Input::Applied { index })?
+            }
+            "compact" => {
+                let id = args.node()?;
+                let index = Index(args.next()?.parse()?);
+                let disk = &mut self.cluster.hosts.get_mut(&id).ok_or("no host")?.disk;
+                let last = disk.id_at(index).ok_or("no such entry")?;
+                disk.compact(last);
+                self.step(id, Input::Compacted { last })?
+            }
+            "fetched" => {
+                let id = args.node()?;
+                let (asked, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.fetches)
+                    .into_iter()
+                    .partition(|(node, _)| *node == id);
+                self.fetches = others;
+                let mut text = String::new();
+                for (_, fetch) in asked {
+                    let disk = &self.cluster.hosts[&id].disk;
+                    let prev = disk.id_at(fetch.from.prev()).ok_or("compacted")?;
+                    let entries: Vec<Entry> = (fetch.from.0..=fetch.to.0)
+                        .filter_map(|index| disk.get(Index(index)).cloned())
+                        .collect();
+                    text.push_str(
+                        &self.step(id, Input::Fetched { peer: fetch.peer, prev, entries })?,
+                    );
+                }
+                text
+            }
+            "install" => {
+                let id = args.node()?;
+                let from = node(&args.named("from").ok_or("from whom?")?)?;
+                let source = &self.cluster.hosts.get(&from).ok_or("no host")?.disk;
+                let last = source.base;
+                let (_, membership) = source.membership.clone().ok_or("nothing compacted")?;
+                if !self.cluster.node(id).ok_or("down")?.wants_snapshot(last) {
+                    return Ok(format!("{id} does not want it\n"));
+                }
+                let host = self.cluster.hosts.get_mut(&id).ok_or("no host")?;
+                host.disk.log.clear();
+                host.disk.base = last;
+                host.disk.membership = Some((last.index, membership.clone()));
+                self.step(id, Input::SnapshotInstalled { last, membership, from })?
+            }
+            "snapshot-ended" => {
+                let (id, peer) = (args.node()?, args.node()?);
+                let installed = args.next()? == "ok";
+                self.step(id, Input::SnapshotEnded { peer, installed })?
+            }
+            "status" => {
+                let ids = if args.plain.is_empty() {
+                    self.ids()
+                } else {
+                    args.plain.drain(..).map(|text| node(&text)).collect::<Outcome<_>>()?
+                };
+                ids.into_iter().map(|id| self.status(id)).collect::<Outcome<String>>()?
+            }
+            "peers" => {
+                let id = args.node()?;
+                let mut text = String::new();
+                for peer in self.cluster.node(id).ok_or("down")?.peers() {
+                    writeln!(
+                        text,
+                        "{} {}: matched {}, next {}",
+                        peer.id, peer.state, peer.matched, peer.next
+                    )?;
+                }
+                text
+            }
+            "log" => {
+                let mut text = String::new();
+                while !args.plain.is_empty() {
+                    let id = args.node()?;
+                    let disk = &self.cluster.hosts.get(&id).ok_or("no host")?.disk;
+                    let ids: Vec<String> =
+                        disk.log.iter().map(|entry| entry.id.to_string()).collect();
+                    writeln!(text, "{id} on disk: {}", ids.join(" "))?;
+                }
+                text
+            }
+            "network" => {
+                let mut text = String::new();
+                for message in &self.cluster.network {
+                    writeln!(text, "{}", show::message(message))?;
+                }
+                text
+            }
+            _ => return Err(format!("unknown command '{name}'").into()),
+        };
+        Ok(text)
+    }
+}
+
+impl Args {
+    fn of_node(id: NodeId) -> Args {
+        Args { plain: [id.to_string()].into(), named: BTreeMap::new() }
+    }
+}
+
+impl goldenscript::Runner for Runner {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
+        let args = Args::of(command);
+        self.execute(&command.name, args)
+    }
+}
