@@ -1,5 +1,7 @@
 //! konsen: a key-value store that a handful of hosts agree on. `ARCHITECTURE.md` is the whole story.
 //!
 //! - [`raft`]: the protocol, pure: inputs in, effects out.
+//! - [`kv`]: the state machine: commands in, replies out; pure and deterministic.
 
+pub mod kv;
 pub mod raft;

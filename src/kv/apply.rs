@@ -1,0 +1,247 @@
+//! Carrying a command out on the rows of the state. Total: every command has a reply, none can fail
+//! but by the disk that holds the rows.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::command::{
+    Command, Condition, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Revision, Write,
+};
+use super::range::KeyRange;
+use super::rows::{KeyRow, RevisionRow, RowId};
+
+/// The longest media type that is kept, in bytes.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
+
+/// The rows that a command works on.
+pub trait Rows {
+    /// What can go wrong where they are kept.
+    type Error;
+
+    /// The newest change of a key.
+    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Self::Error>;
+
+    /// The keys of a range that exist, in order.
+    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, Self::Error>;
+
+    /// Adds a change; it becomes the key's newest.
+    fn set(&mut self, id: RowId, row: RevisionRow);
+}
+
+/// The counters that every command moves on, together with the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// The store's revision.
+    pub revision: Revision,
+    /// A hash chained over every change: equal on all replicas at the same index.
+    pub hash: u64,
+}
+
+/// Applies the command that an entry carries.
+pub fn apply<R: Rows>(
+    rows: &mut R,
+    counters: &mut Counters,
+    command: &[u8],
+) -> Result<Reply, R::Error> {
+    let outcome = match Command::decode(command).and_then(|command| valid(command.write)) {
+        Ok(write) => write_out(rows, counters, write)?,
+        Err(reason) => Outcome::Invalid { reason: reason.to_owned() },
+    };
+    Ok(Reply { revision: counters.revision, outcome })
+}
+
+fn valid(write: Write) -> Result<Write, &'static str> {
+    let keys: Vec<&Bytes> = match &write {
+        Write::Put(put) => vec![&put.key],
+        Write::Delete { key, .. } => vec![key],
+        Write::DeleteRange { .. } => vec![],
+        Write::PutMany { pairs } => pairs.iter().map(|(key, _)| key).collect(),
+    };
+    if keys.iter().any(|key| key.is_empty()) {
+        return Err("a key is empty");
+    }
+    if keys.iter().any(|key| key.len() > KEY_BYTES_MAX) {
+        return Err("a key is longer than 4096 bytes");
+    }
+    match &write {
+        Write::Put(Put { content_type: Some(kind), .. }) if kind.len() > CONTENT_TYPE_BYTES_MAX => {
+            Err("the media type is longer than 256 bytes")
+        }
+        _ => Ok(write),
+    }
+}
+
+fn write_out<R: Rows>(
+    rows: &mut R,
+    counters: &mut Counters,
+    write: Write,
+) -> Result<Outcome, R::Error> {
+    match write {
+        Write::Put(Put { key, value, content_type, condition }) => {
+            let before = rows.key(&key)?;
+            if let Some(failed) = check(&condition, before) {
+                return Ok(failed);
+            }
+            let mut change = Change::begin(counters);
+            change.put(rows, key, value, content_type, before);
+            let created = !before.is_some_and(|row| row.is_live());
+            change.end();
+            Ok(Outcome::Put { created })
+        }
+        Write::Delete { key, condition } => {
+            let before = rows.key(&key)?;
+            if let Some(failed) = check(&condition, before) {
+                return Ok(failed);
+            }
+            let mut change = Change::begin(counters);
+            if let Some(before) = before.filter(KeyRow::is_live) {
+                change.delete(rows, key, before);
+            }
+            Ok(Outcome::Deleted { count: change.end() })
+        }
+        Write::DeleteRange { range } => {
+            let mut change = Change::begin(counters);
+            for key in rows.live_keys(&range)? {
+                if let Some(before) = rows.key(&key)? {
+                    change.delete(rows, key, before);
+                }
+            }
+            Ok(Outcome::Deleted { count: change.end() })
+        }
+        Write::PutMany { pairs } => {
+            let mut change = Change::begin(counters);
+            let mut named = BTreeSet::new();
+            for (key, value) in pairs {
+                if named.insert(key.clone()) {
+                    let before = rows.key(&key)?;
+                    change.put(rows, key, value, None, before);
+                }
+            }
+            change.end();
+            Ok(Outcome::PutMany)
+        }
+    }
+}
+
+/// The conditions in the order of RFC 9110, section 13.2.2; none if they hold.
+fn check(condition: &Condition, row: Option<KeyRow>) -> Option<Outcome> {
+    let current = row.filter(KeyRow::is_live).map(|row| row.newest.revision);
+    (!condition.holds(current)).then_some(Outcome::ConditionFailed { current })
+}
+
+impl Condition {
+    /// Whether it holds for a key with that mod revision, or for one that does not exist.
+    pub fn holds(&self, current: Option<Revision>) -> bool {
+        let matched = self.if_match.as_ref().is_none_or(|matcher| matcher.matches(current));
+        let none_matched =
+            !self.if_none_match.as_ref().is_some_and(|matcher| matcher.matches(current));
+        matched && none_matched
+    }
+}
+
+impl Matcher {
+    /// Whether a key with that mod revision is meant; one that does not exist never is.
+    pub fn matches(&self, current: Option<Revision>) -> bool {
+        match (self, current) {
+            (_, None) => false,
+            (Matcher::Any, Some(_)) => true,
+            (Matcher::Revisions(named), Some(current)) => named.contains(&current),
+        }
+    }
+}
+
+/// The changes of one revision. The counter moves on only if there are any.
+struct Change<'a> {
+    counters: &'a mut Counters,
+    revision: Revision,
+    count: u32,
+}
+
+impl<'a> Change<'a> {
+    fn begin(counters: &'a mut Counters) -> Change<'a> {
+        let revision = Revision(counters.revision.0 + 1);
+        Change { counters, revision, count: 0 }
+    }
+
+    fn put<R: Rows>(
+        &mut self,
+        rows: &mut R,
+        key: Bytes,
+        value: Bytes,
+        content_type: Option<String>,
+        before: Option<KeyRow>,
+    ) {
+        let live = before.filter(KeyRow::is_live);
+        self.set(
+            rows,
+            RevisionRow {
+                key,
+                value,
+                content_type,
+                create_revision: live.map_or(self.revision, |row| row.create_revision),
+                version: live.map_or(0, |row| row.version) + 1,
+                lease: 0,
+                previous: before.map(|row| row.newest),
+            },
+        );
+    }
+
+    fn delete<R: Rows>(&mut self, rows: &mut R, key: Bytes, before: KeyRow) {
+        self.set(
+            rows,
+            RevisionRow {
+                key,
+                value: Bytes::new(),
+                content_type: None,
+                create_revision: before.create_revision,
+                version: 0,
+                lease: 0,
+                previous: Some(before.newest),
+            },
+        );
+    }
+
+    fn set<R: Rows>(&mut self, rows: &mut R, row: RevisionRow) {
+        let id = RowId { revision: self.revision, sub: self.count };
+        self.counters.hash = chain(self.counters.hash, id, &row);
+        rows.set(id, row);
+        self.count += 1;
+    }
+
+    fn end(self) -> u64 {
+        if self.count > 0 {
+            self.counters.revision = self.revision;
+        }
+        u64::from(self.count)
+    }
+}
+
+fn chain(hash: u64, id: RowId, row: &RevisionRow) -> u64 {
+    let mut head = [0; 28];
+    head[..8].copy_from_slice(&id.revision.0.to_le_bytes());
+    head[8..12].copy_from_slice(&id.sub.to_le_bytes());
+    head[12..20].copy_from_slice(&row.create_revision.0.to_le_bytes());
+    head[20..].copy_from_slice(&row.version.to_le_bytes());
+    let hash = xxh3_64_with_seed(&head, hash);
+    let hash = xxh3_64_with_seed(&row.key, hash);
+    let hash = xxh3_64_with_seed(row.content_type.as_deref().unwrap_or_default().as_bytes(), hash);
+    xxh3_64_with_seed(&row.value, hash)
+}
+
+impl RevisionRow {
+    /// The key's row once this is its newest change.
+    pub fn key_row(&self, id: RowId) -> KeyRow {
+        KeyRow {
+            newest: id,
+            create_revision: self.create_revision,
+            version: self.version,
+            lease: self.lease,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

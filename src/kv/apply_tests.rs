@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use super::*;
+
+#[derive(Default)]
+struct Memory {
+    keys: BTreeMap<Bytes, KeyRow>,
+    rows: BTreeMap<RowId, RevisionRow>,
+    counters: Counters,
+}
+
+impl Rows for (&mut BTreeMap<Bytes, KeyRow>, &mut BTreeMap<RowId, RevisionRow>) {
+    type Error = Infallible;
+
+    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Infallible> {
+        Ok(self.0.get(key).copied())
+    }
+
+    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, Infallible> {
+        let live = self.0.iter().filter(|(key, row)| row.is_live() && range.contains(key));
+        Ok(live.map(|(key, _)| key.clone()).collect())
+    }
+
+    fn set(&mut self, id: RowId, row: RevisionRow) {
+        self.0.insert(row.key.clone(), row.key_row(id));
+        self.1.insert(id, row);
+    }
+}
+
+impl Memory {
+    fn write(&mut self, write: Write) -> (u64, Outcome) {
+        self.apply(&Command { time_unix_ms: 0, write }.encode())
+    }
+
+    fn apply(&mut self, command: &[u8]) -> (u64, Outcome) {
+        let mut rows = (&mut self.keys, &mut self.rows);
+        let Ok(reply) = apply(&mut rows, &mut self.counters, command);
+        (reply.revision.0, reply.outcome)
+    }
+
+    fn put(&mut self, key: &'static str, value: &'static str) -> (u64, Outcome) {
+        self.put_if(key, value, Condition::default())
+    }
+
+    fn put_if(&mut self, key: &'static str, value: &'static str, c: Condition) -> (u64, Outcome) {
+        self.write(Write::Put(Put {
+            key: key.into(),
+            value: value.into(),
+            content_type: None,
+            condition: c,
+        }))
+    }
+
+    fn delete(&mut self, key: &'static str) -> (u64, Outcome) {
+        self.write(Write::Delete { key: key.into(), condition: Condition::default() })
+    }
+
+    fn row(&self, key: &str) -> KeyRow {
+        self.keys[key.as_bytes()]
+    }
+}
+
+const CREATED: Outcome = Outcome::Put { created: true };
+const REPLACED: Outcome = Outcome::Put { created: false };
+
+fn if_match(matcher: Matcher) -> Condition {
+    Condition { if_match: Some(matcher), if_none_match: None }
+}
+
+fn if_none_match(matcher: Matcher) -> Condition {
+    Condition { if_match: None, if_none_match: Some(matcher) }
+}
+
+#[test]
+fn a_key_counts_its_versions_until_it_is_deleted() {
+    let mut store = Memory::default();
+    assert_eq!(store.put("a", "1"), (1, CREATED));
+    assert_eq!(store.put("b", "1"), (2, CREATED));
+    assert_eq!(store.put("a", "2"), (3, REPLACED));
+    assert_eq!((store.row("a").create_revision.0, store.row("a").version), (1, 2));
+    assert_eq!(store.delete("a"), (4, Outcome::Deleted { count: 1 }));
+    assert!(!store.row("a").is_live());
+    assert_eq!(store.put("a", "3"), (5, CREATED));
+    assert_eq!((store.row("a").create_revision.0, store.row("a").version), (5, 1));
+    let newest = &store.rows[&store.row("a").newest];
+    assert_eq!(
+        newest.previous.map(|id| id.revision.0),
+        Some(4),
+        "the chain goes through the deletion"
+    );
+}
+
+#[test]
+fn deleting_what_is_not_there_is_no_change() {
+    let mut store = Memory::default();
+    store.put("a", "1");
+    let hash = store.counters.hash;
+    assert_eq!(store.delete("b"), (1, Outcome::Deleted { count: 0 }));
+    store.delete("a");
+    assert_eq!(store.delete("a"), (2, Outcome::Deleted { count: 0 }));
+    let range = KeyRange::all();
+    assert_eq!(store.write(Write::DeleteRange { range }), (2, Outcome::Deleted { count: 0 }));
+    assert_ne!(store.counters.hash, hash);
+}
+
+#[test]
+fn conditions_are_those_of_rfc_9110() {
+    let mut store = Memory::default();
+    let failed = |current: Option<u64>| Outcome::ConditionFailed { current: current.map(Revision) };
+    assert_eq!(store.put_if("a", "1", if_match(Matcher::Any)), (0, failed(None)));
+    assert_eq!(store.put_if("a", "1", if_none_match(Matcher::Any)), (1, CREATED));
+    assert_eq!(store.put_if("a", "2", if_none_match(Matcher::Any)), (1, failed(Some(1))));
+    let one = || Matcher::Revisions(vec![Revision(1), Revision(77)]);
+    assert_eq!(store.put_if("a", "2", if_none_match(one())), (1, failed(Some(1))));
+    assert_eq!(store.put_if("a", "2", if_match(one())), (2, REPLACED));
+    assert_eq!(store.put_if("a", "3", if_match(one())), (2, failed(Some(2))));
+    assert_eq!(store.put_if("a", "3", if_none_match(one())), (3, REPLACED));
+    assert_eq!(store.put_if("a", "4", if_match(Matcher::Revisions(vec![]))), (3, failed(Some(3))));
+    store.delete("a");
+    assert_eq!(
+        store.put_if("a", "5", if_match(Matcher::Any)),
+        (4, failed(None)),
+        "deleted is absent"
+    );
+}
+
+#[test]
+fn a_range_goes_in_one_revision() {
+    let mut store = Memory::default();
+    for key in ["a/1", "a/2", "b/1"] {
+        store.put(key, "x");
+    }
+    let range = KeyRange::prefix(b"a/");
+    assert_eq!(store.write(Write::DeleteRange { range }), (4, Outcome::Deleted { count: 2 }));
+    assert_eq!(store.row("a/2").newest, RowId { revision: Revision(4), sub: 1 });
+    assert!(store.row("b/1").is_live());
+}
+
+#[test]
+fn many_keys_are_set_in_one_revision_and_the_first_value_counts() {
+    let mut store = Memory::default();
+    let pairs = [("a", "1"), ("b", "2"), ("a", "3")].map(|(k, v)| (k.into(), v.into())).to_vec();
+    assert_eq!(store.write(Write::PutMany { pairs }), (1, Outcome::PutMany));
+    assert_eq!(&store.rows[&store.row("a").newest].value[..], b"1");
+    assert_eq!(store.row("b").newest, RowId { revision: Revision(1), sub: 1 });
+    assert_eq!(store.put("a", "4"), (2, REPLACED));
+}
+
+#[test]
+fn what_is_no_command_changes_nothing() {
+    let mut store = Memory::default();
+    let long: &'static str = Box::leak("k".repeat(KEY_BYTES_MAX + 1).into_boxed_str());
+    for outcome in [
+        store.put("", "x").1,
+        store.put(long, "x").1,
+        store.apply(b"").1,
+        store.apply(b"\x02abc").1,
+        store.apply(b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff").1,
+    ] {
+        assert!(matches!(outcome, Outcome::Invalid { .. }), "{outcome:?}");
+    }
+    assert_eq!(store.counters, Counters::default());
+}

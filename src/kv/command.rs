@@ -1,0 +1,162 @@
+//! What clients may change, and what they are told.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::range::KeyRange;
+
+/// The store's counter of committed changes; the first is 1. Every change of one command has the same.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Revision(pub u64);
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A command as an entry of the log carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The leader's wall clock when it took the command in, milliseconds since 1970. The only time
+    /// that the state machine knows.
+    pub time_unix_ms: u64,
+    /// What to do.
+    pub write: Write,
+}
+
+/// A change. The order of the variants is part of the log's format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Write {
+    /// Sets one key, if the condition holds.
+    Put(Put),
+    /// Deletes one key, if the condition holds.
+    Delete {
+        /// The key.
+        key: Bytes,
+        /// What must hold.
+        condition: Condition,
+    },
+    /// Deletes every key of a range.
+    DeleteRange {
+        /// The range.
+        range: KeyRange,
+    },
+    /// Sets several keys in one revision; of a key named twice the first value counts.
+    PutMany {
+        /// Keys and values.
+        pairs: Vec<(Bytes, Bytes)>,
+    },
+}
+
+/// Sets one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Put {
+    /// The key, 1 to [`KEY_BYTES_MAX`] bytes.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+    /// The media type to give back with the value.
+    pub content_type: Option<String>,
+    /// What must hold.
+    pub condition: Condition,
+}
+
+/// The longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 4096;
+
+/// Preconditions of RFC 9110, both of which must hold; the default always does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// `If-Match`: the key's mod revision is one of these, or it exists.
+    pub if_match: Option<Matcher>,
+    /// `If-None-Match`: the key's mod revision is none of these, or it does not exist.
+    pub if_none_match: Option<Matcher>,
+}
+
+/// The right side of `If-Match` and `If-None-Match`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Matcher {
+    /// `*`: anything that exists.
+    Any,
+    /// One of these mod revisions. An entity tag that is no revision of ours matches nothing and is
+    /// left out.
+    Revisions(Vec<Revision>),
+}
+
+/// What became of a write that was applied. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The store's revision after the write.
+    pub revision: Revision,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+/// What a write did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The key is set; its mod revision is the reply's.
+    Put {
+        /// Whether the key did not exist before.
+        created: bool,
+    },
+    /// So many keys were deleted, possibly none; with none the revision did not grow.
+    Deleted {
+        /// How many.
+        count: u64,
+    },
+    /// All pairs are set.
+    PutMany,
+    /// A condition did not hold; nothing changed.
+    ConditionFailed {
+        /// The key's mod revision, if it exists.
+        current: Option<Revision>,
+    },
+    /// The command is not one that this release understands or allows; nothing changed.
+    Invalid {
+        /// Why, for the client.
+        reason: String,
+    },
+}
+
+/// The first byte of every command: the version of its layout.
+const LAYOUT: u8 = 1;
+
+impl Command {
+    /// The bytes that an entry carries.
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(32 + self.write.cost_bytes());
+        bytes.push(LAYOUT);
+        // Writing plain data to a growing vector has no way to fail; an empty command would be refused
+        // when it is applied.
+        postcard::to_extend(self, bytes).map(Bytes::from).unwrap_or_default()
+    }
+
+    /// The command of these bytes, or why they are none that this release knows.
+    pub fn decode(bytes: &[u8]) -> Result<Command, &'static str> {
+        match bytes.split_first() {
+            Some((&LAYOUT, command)) => {
+                postcard::from_bytes(command).map_err(|_| "the command cannot be read")
+            }
+            Some(_) => Err("the command is of a layout that this release does not know"),
+            None => Err("the command is empty"),
+        }
+    }
+}
+
+impl Write {
+    /// The bytes of keys and values in it.
+    pub fn cost_bytes(&self) -> usize {
+        match self {
+            Write::Put(put) => put.key.len() + put.value.len(),
+            Write::Delete { key, .. } => key.len(),
+            Write::DeleteRange { range } => {
+                range.start.len() + range.end.as_ref().map_or(0, Bytes::len)
+            }
+            Write::PutMany { pairs } => pairs.iter().map(|(k, v)| k.len() + v.len()).sum(),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The state machine: commands in, replies out. Pure and deterministic.
+//!
+//! Every committed write that changes something gets a [`Revision`], one counter for the store. The
+//! state keeps every change as a row ([`RevisionRow`]) and for every key its newest ([`KeyRow`]), so the
+//! past stays readable. [`apply()`] carries a command out on rows, wherever they are kept.
+
+mod apply;
+mod command;
+mod range;
+mod rows;
+
+pub use apply::{CONTENT_TYPE_BYTES_MAX, Counters, Rows, apply};
+pub use command::{
+    Command, Condition, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Revision, Write,
+};
+pub use range::{Item, KeyRange, Page, RangeQuery};
+pub use rows::{KeyRow, RevisionRow, RowId};

@@ -1,0 +1,220 @@
+//! The rows of the state, and their bytes on disk.
+//!
+//! `keys` maps a key to its newest change, tombstones included; `revisions` holds what each change set,
+//! with a link to the key's change before, so that the past can be read by walking back.
+
+use bytes::Bytes;
+
+use super::command::Revision;
+
+/// Names one change: the revision, and which of the changes of that revision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowId {
+    /// The revision.
+    pub revision: Revision,
+    /// 0 for the first key that the revision changed, and so on.
+    pub sub: u32,
+}
+
+/// The newest change of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// Where its value is.
+    pub newest: RowId,
+    /// The revision that created the key.
+    pub create_revision: Revision,
+    /// How many times it was set since; 0 once it is deleted.
+    pub version: u64,
+    /// The lease that it belongs to; 0 is none.
+    pub lease: u64,
+}
+
+/// One change of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionRow {
+    /// The key.
+    pub key: Bytes,
+    /// What it was set to; empty for a deletion.
+    pub value: Bytes,
+    /// The media type that came with the value.
+    pub content_type: Option<String>,
+    /// The revision that created the key.
+    pub create_revision: Revision,
+    /// How many times it was set since; 0 for a deletion.
+    pub version: u64,
+    /// The lease that it belongs to; 0 is none.
+    pub lease: u64,
+    /// The key's change before this one.
+    pub previous: Option<RowId>,
+}
+
+/// The first byte of every row: the version of its layout.
+const LAYOUT: u8 = 1;
+const KEY_ROW_BYTES: usize = 1 + 8 + 4 + 8 + 8 + 8;
+const REVISION_ROW_HEAD_BYTES: usize = 1 + 8 + 8 + 8 + 1 + 8 + 4 + 2 + 2;
+
+impl KeyRow {
+    /// Whether the key exists.
+    pub fn is_live(&self) -> bool {
+        self.version > 0
+    }
+
+    /// The row's bytes.
+    pub fn encode(&self) -> [u8; KEY_ROW_BYTES] {
+        let mut bytes = [0; KEY_ROW_BYTES];
+        bytes[0] = LAYOUT;
+        bytes[1..9].copy_from_slice(&self.newest.revision.0.to_le_bytes());
+        bytes[9..13].copy_from_slice(&self.newest.sub.to_le_bytes());
+        bytes[13..21].copy_from_slice(&self.create_revision.0.to_le_bytes());
+        bytes[21..29].copy_from_slice(&self.version.to_le_bytes());
+        bytes[29..37].copy_from_slice(&self.lease.to_le_bytes());
+        bytes
+    }
+
+    /// The row of these bytes; none if they are not one.
+    pub fn decode(bytes: &[u8]) -> Option<KeyRow> {
+        let mut reader = Reader(bytes);
+        if reader.byte()? != LAYOUT {
+            return None;
+        }
+        let newest = RowId { revision: Revision(reader.u64()?), sub: reader.u32()? };
+        let create_revision = Revision(reader.u64()?);
+        let (version, lease) = (reader.u64()?, reader.u64()?);
+        reader.end()?;
+        Some(KeyRow { newest, create_revision, version, lease })
+    }
+}
+
+impl RevisionRow {
+    /// Whether the key exists after this change.
+    pub fn is_live(&self) -> bool {
+        self.version > 0
+    }
+
+    /// The memory that the row takes, roughly.
+    pub fn cost_bytes(&self) -> usize {
+        const OVERHEAD_BYTES: usize = 192;
+        OVERHEAD_BYTES
+            + self.key.len()
+            + self.value.len()
+            + self.content_type.as_ref().map_or(0, String::len)
+    }
+
+    /// The row's bytes, appended to `into`.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        let content_type = self.content_type.as_deref().unwrap_or_default().as_bytes();
+        // Both are bounded far below 64 KiB where they come in: `apply` refuses longer ones.
+        let key_len = u16::try_from(self.key.len()).unwrap_or(u16::MAX);
+        let type_len = u16::try_from(content_type.len()).unwrap_or(u16::MAX);
+        into.reserve(REVISION_ROW_HEAD_BYTES + self.key.len() + self.value.len());
+        into.push(LAYOUT);
+        into.extend_from_slice(&self.create_revision.0.to_le_bytes());
+        into.extend_from_slice(&self.version.to_le_bytes());
+        into.extend_from_slice(&self.lease.to_le_bytes());
+        let previous = self.previous.unwrap_or_default();
+        into.push(u8::from(self.previous.is_some()) | u8::from(self.content_type.is_some()) << 1);
+        into.extend_from_slice(&previous.revision.0.to_le_bytes());
+        into.extend_from_slice(&previous.sub.to_le_bytes());
+        into.extend_from_slice(&key_len.to_le_bytes());
+        into.extend_from_slice(&type_len.to_le_bytes());
+        into.extend_from_slice(&self.key);
+        into.extend_from_slice(content_type);
+        into.extend_from_slice(&self.value);
+    }
+
+    /// The row of these bytes; none if they are not one.
+    pub fn decode(bytes: &[u8]) -> Option<RevisionRow> {
+        let mut reader = Reader(bytes);
+        if reader.byte()? != LAYOUT {
+            return None;
+        }
+        let create_revision = Revision(reader.u64()?);
+        let (version, lease, flags) = (reader.u64()?, reader.u64()?, reader.byte()?);
+        let previous = RowId { revision: Revision(reader.u64()?), sub: reader.u32()? };
+        let (key_len, type_len) = (reader.u16()?, reader.u16()?);
+        let key = Bytes::copy_from_slice(reader.take(usize::from(key_len))?);
+        let content_type = std::str::from_utf8(reader.take(usize::from(type_len))?).ok()?;
+        Some(RevisionRow {
+            key,
+            value: Bytes::copy_from_slice(reader.0),
+            content_type: (flags & 2 != 0).then(|| content_type.to_owned()),
+            create_revision,
+            version,
+            lease,
+            previous: (flags & 1 != 0).then_some(previous),
+        })
+    }
+}
+
+/// Takes numbers off the front of bytes.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (front, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(front)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2)?.try_into().ok().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    fn end(&self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> RevisionRow {
+        RevisionRow {
+            key: Bytes::from_static(b"a/\xff"),
+            value: Bytes::from_static(b"value"),
+            content_type: Some("text/plain".to_owned()),
+            create_revision: Revision(3),
+            version: 7,
+            lease: 0,
+            previous: Some(RowId { revision: Revision(9), sub: 2 }),
+        }
+    }
+
+    #[test]
+    fn a_row_comes_back_from_its_bytes() {
+        let mut bytes = Vec::new();
+        row().encode(&mut bytes);
+        assert_eq!(RevisionRow::decode(&bytes), Some(row()));
+        let key = KeyRow {
+            newest: RowId { revision: Revision(u64::MAX), sub: 1 },
+            create_revision: Revision(2),
+            version: 3,
+            lease: 4,
+        };
+        assert_eq!(KeyRow::decode(&key.encode()), Some(key));
+    }
+
+    #[test]
+    fn no_cut_of_a_row_is_taken_for_one() {
+        let mut bytes = Vec::new();
+        RevisionRow { value: Bytes::new(), ..row() }.encode(&mut bytes);
+        for end in 0..bytes.len() {
+            assert_eq!(RevisionRow::decode(&bytes[..end]), None);
+        }
+        bytes[0] = 2;
+        assert_eq!(RevisionRow::decode(&bytes), None, "another layout");
+    }
+}
