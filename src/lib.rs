@@ -2,6 +2,8 @@
 //!
 //! - [`raft`]: the protocol, pure: inputs in, effects out.
 //! - [`kv`]: the state machine: commands in, replies out; pure and deterministic.
+//! - [`store`]: redb: the log, the state with its overlay and checkpoints, the node's identity.
 
 pub mod kv;
 pub mod raft;
+pub mod store;

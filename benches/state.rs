@@ -1,0 +1,102 @@
+//! The state: applying puts of 256 bytes with checkpoints as they fall due, and reading one key and a page
+//! of 1,000 from 100,000 keys, in the overlay and in the file.
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use konsen::kv::{Command, Condition, KeyRange, Put, RangeQuery, Write};
+use konsen::raft::{Entry, Index, LogId, Payload, Term};
+use konsen::store::{State, StateOptions};
+use tempfile::TempDir;
+
+const KEYS: u64 = 100_000;
+const BATCH: u64 = 64;
+const VALUE_BYTES: usize = 256;
+
+fn key(number: u64) -> Bytes {
+    // Scattered, as keys of many clients are.
+    format!("key/{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into()
+}
+
+fn entry(index: u64, key_number: u64) -> Entry {
+    let write = Write::Put(Put {
+        key: key(key_number),
+        value: vec![b'v'; VALUE_BYTES].into(),
+        content_type: None,
+        condition: Condition::default(),
+    });
+    let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
+    Entry { id: LogId::new(Term(1), Index(index)), payload }
+}
+
+fn filled(dir: &TempDir, checkpoint: bool) -> State {
+    let state = State::open(&dir.path().join("state.redb"), &StateOptions::default());
+    let state = state.expect("a state");
+    for first in (0..KEYS).step_by(1000) {
+        let entries: Vec<_> = (first..first + 1000).map(|n| entry(n + 1, n)).collect();
+        state.apply(&entries).expect("applied");
+    }
+    if checkpoint && let Some(frozen) = state.freeze() {
+        state.write_checkpoint(frozen).expect("a checkpoint");
+    }
+    state
+}
+
+fn apply(criterion: &mut Criterion) {
+    let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let state = filled(&dir, true);
+    let mut group = criterion.benchmark_group("state");
+    group.throughput(Throughput::Elements(BATCH));
+    let mut index = state.applied().index.0;
+    group.bench_function("apply", |bencher| {
+        bencher.iter_batched(
+            || {
+                let first = index + 1;
+                index += BATCH;
+                let overwritten = (first..=index).map(|at| entry(at, at * 7919 % KEYS));
+                overwritten.collect::<Vec<_>>()
+            },
+            |entries| {
+                black_box(state.apply(&entries).expect("applied"));
+                if state.checkpoint_due()
+                    && let Some(frozen) = state.freeze()
+                {
+                    state.write_checkpoint(frozen).expect("a checkpoint");
+                }
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+fn read(criterion: &mut Criterion) {
+    for (name, checkpoint) in [("overlay", false), ("file", true)] {
+        let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let state = filled(&dir, checkpoint);
+        let mut group = criterion.benchmark_group(format!("state/{name}"));
+        let mut number = 0;
+        group.bench_function("get", |bencher| {
+            bencher.iter(|| {
+                number = (number + 7919) % KEYS;
+                black_box(state.get(&key(number), None).expect("read"));
+            });
+        });
+        let query = RangeQuery {
+            range: KeyRange::prefix(b"key/8"),
+            at: None,
+            descending: false,
+            keys_only: false,
+            items_max: 1000,
+            bytes_max: usize::MAX,
+        };
+        group.bench_function("page_of_1000", |bencher| {
+            bencher.iter(|| black_box(state.range(&query).expect("read").items.len()));
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, apply, read);
+criterion_main!(benches);

@@ -1,0 +1,68 @@
+//! The thread that writes checkpoints.
+
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+
+use super::error::StoreError;
+use super::state::State;
+use crate::raft::LogId;
+
+/// Writes a checkpoint whenever one is due, and a last one when it is stopped.
+#[derive(Debug)]
+pub struct Checkpointer {
+    state: Arc<State>,
+    /// Holds at most the one request that is waiting.
+    wake: Option<mpsc::SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpointer {
+    /// Starts the thread. `done` hears of each checkpoint: what it covers, or why it failed, which is final.
+    pub fn spawn(
+        state: Arc<State>,
+        done: impl Fn(Result<LogId, StoreError>) + Send + 'static,
+    ) -> io::Result<Checkpointer> {
+        let (wake, woken) = mpsc::sync_channel(1);
+        let worker = state.clone();
+        let thread = thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
+            while woken.recv().is_ok() {
+                if !write(&worker, &done) {
+                    return;
+                }
+            }
+            // The next start has less to replay.
+            write(&worker, &done);
+        })?;
+        Ok(Checkpointer { state, wake: Some(wake), thread: Some(thread) })
+    }
+
+    /// Wakes the thread if a checkpoint is due. Never blocks.
+    pub fn poll(&self) {
+        if self.state.checkpoint_due()
+            && let Some(wake) = &self.wake
+        {
+            // A full channel means that the thread will look anyway.
+            let _ = wake.try_send(());
+        }
+    }
+
+    /// Writes what is left and ends the thread.
+    pub fn stop(&mut self) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the checkpoint thread panicked");
+        }
+    }
+}
+
+/// Whether to go on.
+fn write(state: &State, done: &impl Fn(Result<LogId, StoreError>)) -> bool {
+    let Some(frozen) = state.freeze() else { return true };
+    let result = state.write_checkpoint(frozen);
+    let well = result.is_ok();
+    done(result);
+    well
+}

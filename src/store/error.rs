@@ -1,0 +1,97 @@
+//! What can go wrong with a data directory, one clear line each.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::raft::Index;
+
+/// Why something could not be stored or read. After an error from a commit the node must stop: what is
+/// on the disk is known only after it is opened again.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was tried: a verb.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// The disk is full.
+    #[error(
+        "the disk is full: the {what} could not be written; make room and start the node again"
+    )]
+    DiskFull {
+        /// The log or the state.
+        what: &'static str,
+    },
+    /// Another process has the directory open.
+    #[error("data directory {} is in use by another process", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory belongs to another node or another cluster.
+    #[error("data directory {} belongs to {holds}, not to {expected}; give this node its own `data`", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        holds: String,
+        /// Whose it should be.
+        expected: String,
+    },
+    /// A file was written by a release that this one does not understand.
+    #[error("{} has format {found}; this release knows format {known}: run the newer release", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+        /// The format known.
+        known: u32,
+    },
+    /// A file does not hold what it must.
+    #[error("the {what} is damaged: {detail}")]
+    Damaged {
+        /// The log, the state or the identity.
+        what: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+    /// An entry of the log is not what was written, or is missing.
+    #[error("entry {index} of the log is corrupt: {detail}")]
+    CorruptEntry {
+        /// The entry.
+        index: Index,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The database refused or failed.
+    #[error("the {what} failed: {source}")]
+    Database {
+        /// The log or the state.
+        what: &'static str,
+        /// Its answer.
+        source: Box<redb::Error>,
+    },
+}
+
+impl StoreError {
+    /// An error of the database; a full disk is recognised.
+    pub(super) fn database(what: &'static str, error: impl Into<redb::Error>) -> StoreError {
+        match error.into() {
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+                StoreError::DiskFull { what }
+            }
+            source => StoreError::Database { what, source: Box::new(source) },
+        }
+    }
+
+    /// A file that does not hold what it must.
+    pub(super) fn damaged(what: &'static str, detail: impl Into<String>) -> StoreError {
+        StoreError::Damaged { what, detail: detail.into() }
+    }
+}

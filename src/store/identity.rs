@@ -1,0 +1,306 @@
+//! A data directory: whose it is, and that only one process has it open.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use super::error::StoreError;
+use crate::raft::NodeId;
+
+/// The version of the identity file that this release reads and writes.
+const FORMAT: u32 = 1;
+const IDENTITY_FILE: &str = "identity";
+const LOCK_FILE: &str = "lock";
+const LOG_FILE: &str = "log.redb";
+const STATE_FILE: &str = "state.redb";
+
+/// Whose a directory must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityCheck {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node's name.
+    pub node: String,
+}
+
+/// An open data directory. Cheap to clone; the lock is held until the last clone is gone.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    identity: Mutex<Identity>,
+    _lock: File,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    format: u32,
+    /// 16 hex digits.
+    id: String,
+    cluster: String,
+    node: String,
+    /// To whom this node granted the founding of the cluster: 16 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    founding_grant: Option<String>,
+}
+
+/// What the files take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of the log's file.
+    pub log_bytes: u64,
+    /// Bytes of the state's file.
+    pub state_bytes: u64,
+}
+
+impl DataDir {
+    /// Opens the directory, or makes one with a new identity.
+    pub fn open(path: &Path, check: &IdentityCheck) -> Result<DataDir, StoreError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| failed("create", path, error))?;
+        let lock = lock(path)?;
+        let file = path.join(IDENTITY_FILE);
+        let identity = match fs::read(&file) {
+            Ok(bytes) => {
+                let identity = read(&bytes, &file)?;
+                belongs(&identity, path, check)?;
+                identity
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                for name in [LOG_FILE, STATE_FILE] {
+                    if path.join(name).exists() {
+                        return Err(StoreError::damaged(
+                            "data directory",
+                            format!("{} holds {name} but no {IDENTITY_FILE}", path.display()),
+                        ));
+                    }
+                }
+                let identity = Identity {
+                    format: FORMAT,
+                    id: hex(new_id()),
+                    cluster: check.cluster.clone(),
+                    node: check.node.clone(),
+                    founding_grant: None,
+                };
+                write(path, &identity)?;
+                identity
+            }
+            Err(error) => return Err(failed("read", &file, error)),
+        };
+        let shared =
+            Shared { path: path.to_path_buf(), identity: Mutex::new(identity), _lock: lock };
+        Ok(DataDir { shared: Arc::new(shared) })
+    }
+
+    /// The node's identity, drawn when the directory was made.
+    pub fn id(&self) -> NodeId {
+        // Checked when the file was read.
+        NodeId(u64::from_str_radix(&self.shared.identity.lock().id, 16).unwrap_or_default())
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Where the log is.
+    pub fn log_path(&self) -> PathBuf {
+        self.shared.path.join(LOG_FILE)
+    }
+
+    /// Where the state is.
+    pub fn state_path(&self) -> PathBuf {
+        self.shared.path.join(STATE_FILE)
+    }
+
+    /// What the files take now; 0 for one that cannot be asked.
+    pub fn sizes(&self) -> Sizes {
+        let size = |path: PathBuf| fs::metadata(path).map_or(0, |found| found.len());
+        Sizes { log_bytes: size(self.log_path()), state_bytes: size(self.state_path()) }
+    }
+
+    /// Grants the founding of the cluster to `founder` unless it is granted already; whoever has it now.
+    /// Durable when it returns.
+    pub fn grant_founding(&self, founder: NodeId) -> Result<NodeId, StoreError> {
+        let mut identity = self.shared.identity.lock();
+        if let Some(holder) = &identity.founding_grant {
+            return Ok(NodeId(u64::from_str_radix(holder, 16).unwrap_or_default()));
+        }
+        let granted = Identity { founding_grant: Some(hex(founder)), ..identity.clone() };
+        write(&self.shared.path, &granted)?;
+        *identity = granted;
+        Ok(founder)
+    }
+}
+
+/// The top bit stays clear: ids with it stand in for hosts that were never seen. Small numbers belong to
+/// tests.
+fn new_id() -> NodeId {
+    NodeId(rand::rng().random_range(1000..1 << 63))
+}
+
+fn hex(id: NodeId) -> String {
+    format!("{:016x}", id.0)
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let file = path.join(LOCK_FILE);
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&file)
+        .map_err(|error| failed("open", &file, error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_path_buf() }),
+        Err(TryLockError::Error(error)) => Err(failed("lock", &file, error)),
+    }
+}
+
+fn read(bytes: &[u8], file: &Path) -> Result<Identity, StoreError> {
+    let damaged =
+        |why: String| StoreError::damaged("identity", format!("{}: {why}", file.display()));
+    let value: serde_json::Value =
+        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    // The format first: a newer file may look quite different.
+    let found = value.get("format").and_then(serde_json::Value::as_u64);
+    let found = found.and_then(|found| u32::try_from(found).ok());
+    let found = found.ok_or_else(|| damaged("it states no format".to_owned()))?;
+    if found != FORMAT {
+        return Err(StoreError::NewerFormat { path: file.to_path_buf(), found, known: FORMAT });
+    }
+    let identity: Identity =
+        serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
+    for id in [Some(&identity.id), identity.founding_grant.as_ref()].into_iter().flatten() {
+        if u64::from_str_radix(id, 16).is_err() {
+            return Err(damaged(format!("{id:?} is no identity")));
+        }
+    }
+    Ok(identity)
+}
+
+fn belongs(identity: &Identity, path: &Path, check: &IdentityCheck) -> Result<(), StoreError> {
+    if identity.cluster == check.cluster && identity.node == check.node {
+        return Ok(());
+    }
+    let whose = |node: &str, cluster: &str| format!("node {node} of cluster {cluster}");
+    Err(StoreError::Foreign {
+        path: path.to_path_buf(),
+        holds: whose(&identity.node, &identity.cluster),
+        expected: whose(&check.node, &check.cluster),
+    })
+}
+
+/// Replaces the file in one step: a crash leaves the old one or the new one.
+fn write(dir: &Path, identity: &Identity) -> Result<(), StoreError> {
+    let temporary = dir.join(format!("{IDENTITY_FILE}.new"));
+    let bytes = serde_json::to_vec_pretty(identity)
+        .map_err(|error| StoreError::damaged("identity", error.to_string()))?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(|error| failed("create", &temporary, error))?;
+    file.write_all(&bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(|error| failed("write", &temporary, error))?;
+    let target = dir.join(IDENTITY_FILE);
+    fs::rename(&temporary, &target).map_err(|error| failed("replace", &target, error))?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed("sync", dir, error))
+}
+
+fn failed(what: &'static str, path: &Path, source: io::Error) -> StoreError {
+    if source.kind() == io::ErrorKind::StorageFull {
+        return StoreError::DiskFull { what: "identity" };
+    }
+    StoreError::Io { what, path: path.to_path_buf(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn check(node: &str) -> IdentityCheck {
+        IdentityCheck { cluster: "c".to_owned(), node: node.to_owned() }
+    }
+
+    #[test]
+    fn an_identity_lasts_and_each_directory_has_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let data = DataDir::open(&path, &check("n1")).unwrap();
+        let id = data.id();
+        assert!(id.0 >= 1000 && id.0 < 1 << 63);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(data);
+        assert_eq!(DataDir::open(&path, &check("n1")).unwrap().id(), id);
+        let other = DataDir::open(&dir.path().join("c"), &check("n1")).unwrap();
+        assert_ne!(other.id(), id);
+    }
+
+    #[test]
+    fn a_directory_in_use_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path(), &check("n1")).unwrap();
+        let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err();
+        assert!(matches!(refused, StoreError::InUse { .. }), "{refused}");
+        drop(first);
+        DataDir::open(dir.path(), &check("n1")).unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_another_node_or_cluster_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(dir.path(), &check("n1")).unwrap());
+        let refused = DataDir::open(dir.path(), &check("n2")).unwrap_err().to_string();
+        assert!(refused.contains("node n1 of cluster c"), "{refused}");
+        assert!(refused.contains("node n2 of cluster c"), "{refused}");
+        let other = IdentityCheck { cluster: "d".to_owned(), node: "n1".to_owned() };
+        assert!(DataDir::open(dir.path(), &other).is_err());
+    }
+
+    #[test]
+    fn the_founding_is_granted_once_and_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path(), &check("n1")).unwrap();
+        assert_eq!(data.grant_founding(NodeId(5000)).unwrap(), NodeId(5000));
+        assert_eq!(data.grant_founding(NodeId(6000)).unwrap(), NodeId(5000));
+        drop(data);
+        let data = DataDir::open(dir.path(), &check("n1")).unwrap();
+        assert_eq!(data.grant_founding(NodeId(6000)).unwrap(), NodeId(5000));
+    }
+
+    #[test]
+    fn files_that_do_not_fit_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(IDENTITY_FILE);
+        fs::write(&file, r#"{"format": 9}"#).unwrap();
+        let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err().to_string();
+        assert!(refused.contains("format 9") && refused.contains("format 1"), "{refused}");
+        fs::write(&file, "garbage").unwrap();
+        assert!(DataDir::open(dir.path(), &check("n1")).is_err());
+        fs::remove_file(&file).unwrap();
+        fs::write(dir.path().join(LOG_FILE), "").unwrap();
+        let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err().to_string();
+        assert!(refused.contains("no identity"), "{refused}");
+    }
+}

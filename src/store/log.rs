@@ -1,0 +1,360 @@
+//! The log: entries, hard state and memberships in one redb file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
+};
+
+use super::error::StoreError;
+use super::files;
+use crate::raft::{Entry, HardState, Index, LogId, LogWrite, Membership, Payload, Recovered};
+
+/// Index → checksum, then the entry's bytes.
+const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
+/// Index → the membership that the entry there states.
+const MEMBERSHIPS: TableDefinition<u64, &[u8]> = TableDefinition::new("memberships");
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+/// The version of the log's file that this release reads and writes.
+const FORMAT: u32 = 1;
+const FORMAT_KEY: &str = "format";
+const HARD_STATE_KEY: &str = "hard_state";
+/// The entry before the first one that the log holds.
+const BASE_KEY: &str = "base";
+
+const CHECKSUM_BYTES: usize = 4;
+/// How many entries a compaction removes in one transaction.
+const COMPACT_CHUNK: u64 = 10_000;
+
+/// How the log uses memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// redb's cache, in bytes. Default 16 MiB.
+    pub cache_bytes: usize,
+}
+
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        LogOptions { cache_bytes: 16 << 20 }
+    }
+}
+
+/// The log, for the one thread that writes it.
+#[derive(Debug)]
+pub struct Log {
+    db: Arc<Database>,
+    base: LogId,
+    last: Index,
+    buffer: Vec<u8>,
+}
+
+/// The log, for everybody who reads it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    db: Arc<Database>,
+}
+
+/// What a log holds when it is opened.
+#[derive(Clone, Debug)]
+pub struct RecoveredLog {
+    hard_state: HardState,
+    base: LogId,
+    last: Index,
+}
+
+impl Log {
+    /// Opens the file at `path`, or makes it.
+    pub fn open(path: &Path, options: &LogOptions) -> Result<(Log, RecoveredLog), StoreError> {
+        let db = files::open(path, options.cache_bytes, "log")?;
+        Log::with_database(db, &path.display().to_string())
+    }
+
+    /// Opens the file that a backend stands for.
+    pub fn open_backend(
+        backend: impl StorageBackend,
+        options: &LogOptions,
+    ) -> Result<(Log, RecoveredLog), StoreError> {
+        let db = redb::Builder::new()
+            .set_cache_size(options.cache_bytes)
+            .create_with_backend(backend)
+            .map_err(|error| StoreError::database("log", error))?;
+        Log::with_database(db, "log")
+    }
+
+    fn with_database(db: Database, path: &str) -> Result<(Log, RecoveredLog), StoreError> {
+        let write = db.begin_write().map_err(failed)?;
+        let (hard_state, base, last) = {
+            write.open_table(MEMBERSHIPS).map_err(failed)?;
+            let mut meta = write.open_table(META).map_err(failed)?;
+            check_format(&mut meta, path)?;
+            let entries = write.open_table(ENTRIES).map_err(failed)?;
+            let hard_state = stored(&meta, HARD_STATE_KEY)?.unwrap_or_default();
+            let base: LogId = stored(&meta, BASE_KEY)?.unwrap_or_default();
+            let last = entries.last().map_err(failed)?.map(|(index, _)| Index(index.value()));
+            (hard_state, base, last.unwrap_or(base.index))
+        };
+        write.commit().map_err(failed)?;
+        let log = Log { db: Arc::new(db), base, last, buffer: Vec::new() };
+        Ok((log, RecoveredLog { hard_state, base, last }))
+    }
+
+    /// Makes all of `writes` durable, in their order, with one commit. After an error the log must not be
+    /// used any more.
+    pub fn append(&mut self, writes: &[LogWrite]) -> Result<(), StoreError> {
+        let mut write = self.db.begin_write().map_err(failed)?;
+        write
+            .set_durability(Durability::Immediate)
+            .map_err(|error| StoreError::damaged("log", error.to_string()))?;
+        {
+            let mut entries = write.open_table(ENTRIES).map_err(failed)?;
+            let mut memberships = write.open_table(MEMBERSHIPS).map_err(failed)?;
+            for batch in writes {
+                if let Some(from) = batch.truncate_from
+                    && from <= self.last
+                {
+                    if from <= self.base.index {
+                        return Err(StoreError::damaged(
+                            "log",
+                            format!("entry {from} was to be replaced; a checkpoint covers it"),
+                        ));
+                    }
+                    entries.retain_in(from.0.., |_, _| false).map_err(failed)?;
+                    memberships.retain_in(from.0.., |_, _| false).map_err(failed)?;
+                    self.last = from.prev();
+                }
+                for entry in &batch.entries {
+                    if entry.id.index != self.last.next() {
+                        return Err(StoreError::damaged(
+                            "log",
+                            format!("entry {} was to follow {}", entry.id.index, self.last),
+                        ));
+                    }
+                    encode(entry, &mut self.buffer)?;
+                    entries.insert(entry.id.index.0, &self.buffer[..]).map_err(failed)?;
+                    if let Payload::Membership(membership) = &entry.payload {
+                        let bytes = to_bytes(membership)?;
+                        memberships.insert(entry.id.index.0, &bytes[..]).map_err(failed)?;
+                    }
+                    self.last = entry.id.index;
+                }
+            }
+            if let Some(hard_state) = writes.iter().rev().find_map(|batch| batch.hard_state) {
+                let mut meta = write.open_table(META).map_err(failed)?;
+                meta.insert(HARD_STATE_KEY, &to_bytes(&hard_state)?[..]).map_err(failed)?;
+            }
+        }
+        write.commit().map_err(failed)
+    }
+
+    /// Removes everything up to and including `to`, which a durable checkpoint covers. The newest
+    /// membership of that part is kept.
+    pub fn compact_to(&mut self, to: LogId) -> Result<(), StoreError> {
+        if to.index <= self.base.index || to.index > self.last {
+            return Ok(());
+        }
+        let found = self.reader().id_at(to.index)?;
+        if found != Some(to) {
+            return Err(StoreError::damaged(
+                "log",
+                format!("it was to be compacted to {to}, and has {found:?} there"),
+            ));
+        }
+        while self.base.index < to.index {
+            let end = Index(to.index.0.min(self.base.index.0 + COMPACT_CHUNK));
+            let base = self.reader().id_at(end)?.ok_or_else(|| missing(end))?;
+            let write = self.db.begin_write().map_err(failed)?;
+            {
+                let mut entries = write.open_table(ENTRIES).map_err(failed)?;
+                entries.retain_in(..=end.0, |_, _| false).map_err(failed)?;
+                let mut memberships = write.open_table(MEMBERSHIPS).map_err(failed)?;
+                let newest = memberships.range(..=end.0).map_err(failed)?.next_back();
+                let newest = newest.transpose().map_err(failed)?.map(|(index, _)| index.value());
+                if let Some(newest) = newest {
+                    memberships.retain_in(..newest, |_, _| false).map_err(failed)?;
+                }
+                let mut meta = write.open_table(META).map_err(failed)?;
+                meta.insert(BASE_KEY, &to_bytes(&base)?[..]).map_err(failed)?;
+            }
+            write.commit().map_err(failed)?;
+            self.base = base;
+        }
+        Ok(())
+    }
+
+    /// For others to read.
+    pub fn reader(&self) -> LogReader {
+        LogReader { db: self.db.clone() }
+    }
+}
+
+impl LogReader {
+    /// The entries from `from` to `to`, both included; stops after the one with which `max_bytes` are
+    /// reached. All of them must be there.
+    pub fn read(&self, from: Index, to: Index, max_bytes: usize) -> Result<Vec<Entry>, StoreError> {
+        let read = self.db.begin_read().map_err(failed)?;
+        let table = read.open_table(ENTRIES).map_err(failed)?;
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut expected = from;
+        for row in table.range(from.0..=to.0).map_err(failed)? {
+            let (index, value) = row.map_err(failed)?;
+            if index.value() != expected.0 {
+                break;
+            }
+            let entry = decode(expected, value.value())?;
+            bytes += entry.cost_bytes();
+            expected = expected.next();
+            entries.push(entry);
+            if bytes >= max_bytes {
+                return Ok(entries);
+            }
+        }
+        if expected <= to { Err(missing(expected)) } else { Ok(entries) }
+    }
+
+    /// The id of the entry at `index`, or of the one before the log's beginning; none if the log does
+    /// not know it.
+    pub fn id_at(&self, index: Index) -> Result<Option<LogId>, StoreError> {
+        let read = self.db.begin_read().map_err(failed)?;
+        let meta = read.open_table(META).map_err(failed)?;
+        let base: LogId = stored(&meta, BASE_KEY)?.unwrap_or_default();
+        if index == base.index {
+            return Ok(Some(base));
+        }
+        let table = read.open_table(ENTRIES).map_err(failed)?;
+        let found = table.get(index.0).map_err(failed)?;
+        found.map(|value| decode(index, value.value()).map(|entry| entry.id)).transpose()
+    }
+
+    fn memberships(&self) -> Result<Vec<(Index, Membership)>, StoreError> {
+        let read = self.db.begin_read().map_err(failed)?;
+        let table = read.open_table(MEMBERSHIPS).map_err(failed)?;
+        let mut all = Vec::new();
+        for row in table.iter().map_err(failed)? {
+            let (index, value) = row.map_err(failed)?;
+            let index = Index(index.value());
+            let membership = postcard::from_bytes(value.value()).map_err(|error| {
+                StoreError::CorruptEntry { index, detail: format!("its membership: {error}") }
+            })?;
+            all.push((index, membership));
+        }
+        Ok(all)
+    }
+}
+
+impl RecoveredLog {
+    /// What the core starts from, given the last entry that the state's file holds. Reads only what comes
+    /// after what is known to be committed, and checks it.
+    pub fn into_recovered(self, log: &Log, applied: LogId) -> Result<Recovered, StoreError> {
+        let RecoveredLog { mut hard_state, base, last } = self;
+        if applied.index > last || applied.index < base.index {
+            return Err(StoreError::damaged(
+                "data directory",
+                format!(
+                    "the state is at entry {}, the log holds {} to {last}; the two files are not \
+                     from the same time",
+                    applied.index,
+                    base.index.next()
+                ),
+            ));
+        }
+        let reader = log.reader();
+        let found = reader.id_at(applied.index)?;
+        if applied.index > Index(0) && found != Some(applied) {
+            return Err(StoreError::damaged(
+                "data directory",
+                format!("the state has applied entry {applied}, the log has {found:?} there"),
+            ));
+        }
+        hard_state.commit = hard_state.commit.max(applied.index).min(last);
+        let committed = reader.id_at(hard_state.commit)?;
+        let committed = committed.ok_or_else(|| missing(hard_state.commit))?;
+        let from = committed.index.next();
+        let tail = if from <= last { reader.read(from, last, usize::MAX)? } else { Vec::new() };
+        // What is not committed may be undone, so the one in force below is kept too.
+        let mut memberships = reader.memberships()?;
+        let below = memberships.iter().rposition(|(index, _)| *index <= committed.index);
+        memberships.drain(..below.unwrap_or(0));
+        Ok(Recovered { hard_state, base, committed, tail, memberships, applied: applied.index })
+    }
+}
+
+fn check_format(meta: &mut Table<'_, &str, &[u8]>, path: &str) -> Result<(), StoreError> {
+    let found = meta.get(FORMAT_KEY).map_err(failed)?.map(|value| value.value().to_vec());
+    match found {
+        None => {
+            meta.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..]).map_err(failed)?;
+            Ok(())
+        }
+        Some(bytes) => {
+            let found = bytes.try_into().map(u32::from_le_bytes).unwrap_or(u32::MAX);
+            let newer = || StoreError::NewerFormat { path: path.into(), found, known: FORMAT };
+            if found == FORMAT { Ok(()) } else { Err(newer()) }
+        }
+    }
+}
+
+fn stored<T: serde::de::DeserializeOwned>(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &'static str,
+) -> Result<Option<T>, StoreError> {
+    let Some(value) = meta.get(key).map_err(failed)? else { return Ok(None) };
+    postcard::from_bytes(value.value())
+        .map(Some)
+        .map_err(|error| StoreError::damaged("log", format!("{key}: {error}")))
+}
+
+fn to_bytes<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_stdvec(value).map_err(|error| StoreError::damaged("log", error.to_string()))
+}
+
+fn encode(entry: &Entry, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+    let mut bytes = std::mem::take(buffer);
+    bytes.clear();
+    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    *buffer = postcard::to_extend(entry, bytes)
+        .map_err(|error| StoreError::damaged("log", error.to_string()))?;
+    let sum = checksum(entry.id.index, &buffer[CHECKSUM_BYTES..]);
+    buffer[..CHECKSUM_BYTES].copy_from_slice(&sum.to_le_bytes());
+    Ok(())
+}
+
+fn decode(index: Index, bytes: &[u8]) -> Result<Entry, StoreError> {
+    let corrupt = |detail: &str| StoreError::CorruptEntry { index, detail: detail.to_owned() };
+    let (sum, body) =
+        bytes.split_at_checked(CHECKSUM_BYTES).ok_or_else(|| corrupt("it is too short"))?;
+    if sum != checksum(index, body).to_le_bytes() {
+        return Err(corrupt("its checksum does not fit"));
+    }
+    let entry: Entry = postcard::from_bytes(body).map_err(|_| corrupt("it cannot be read"))?;
+    if entry.id.index != index {
+        return Err(corrupt("it belongs elsewhere"));
+    }
+    Ok(entry)
+}
+
+/// Over the index too, so that an entry in another's place is found.
+fn checksum(index: Index, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&index.0.to_le_bytes());
+    hasher.update(body);
+    hasher.finalize()
+}
+
+fn missing(index: Index) -> StoreError {
+    StoreError::CorruptEntry { index, detail: "it is missing".to_owned() }
+}
+
+fn failed(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::database("log", error)
+}
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "log_crash_tests.rs"]
+mod crash_tests;

@@ -1,0 +1,249 @@
+//! The power fails at every operation of a script, and the log holds what it acknowledged.
+
+use super::*;
+use crate::raft::{ClusterId, NodeId, Seq, Term};
+use crate::store::test_disk::{Disk, Fault, Keeps, Power};
+
+fn open(disk: &Disk) -> Result<(Log, RecoveredLog), StoreError> {
+    Log::open_backend(disk.clone(), &LogOptions { cache_bytes: 1 << 20 })
+}
+
+/// Entries of different sizes; some larger than a page.
+fn entry(term: u64, index: u64) -> Entry {
+    let size = usize::try_from(index % 4 * 700 + index % 7 * 900).unwrap();
+    let payload = if index.is_multiple_of(5) {
+        let voters = [NodeId(index)].into();
+        let cluster = ClusterId(term);
+        Payload::Membership(Membership { cluster, members: [].into(), voters, outgoing: None })
+    } else {
+        Payload::Command(format!("{term}/{index}/{}", "x".repeat(size)).into())
+    };
+    Entry { id: LogId::new(Term(term), Index(index)), payload }
+}
+
+enum Step {
+    Append(Vec<LogWrite>),
+    Compact(LogId),
+}
+
+fn write(term: u64, truncate: bool, indexes: std::ops::RangeInclusive<u64>) -> LogWrite {
+    let commit = Index(indexes.start().saturating_sub(1));
+    LogWrite {
+        seq: Seq(term),
+        hard_state: Some(HardState { term: Term(term), vote: Some(NodeId(term)), commit }),
+        truncate_from: truncate.then_some(Index(*indexes.start())),
+        entries: indexes.map(|index| entry(term, index)).collect(),
+    }
+}
+
+fn script() -> Vec<Step> {
+    let vote = HardState { term: Term(2), vote: None, commit: Index(4) };
+    let vote = LogWrite { seq: Seq(9), hard_state: Some(vote), ..LogWrite::default() };
+    vec![
+        Step::Append(vec![write(1, false, 1..=6)]),
+        Step::Append(vec![vote]),
+        Step::Append(vec![write(2, true, 5..=9), write(2, false, 10..=12)]),
+        Step::Append(vec![write(3, true, 11..=11)]),
+        Step::Compact(LogId::new(Term(2), Index(7))),
+        Step::Append(vec![write(3, false, 12..=20)]),
+        Step::Append(vec![write(4, true, 12..=13), write(5, true, 13..=16)]),
+        Step::Compact(LogId::new(Term(5), Index(16))),
+        Step::Append(vec![write(5, false, 17..=18)]),
+    ]
+}
+
+fn run(log: &mut Log, step: &Step) -> Result<(), StoreError> {
+    match step {
+        Step::Append(writes) => log.append(writes),
+        Step::Compact(to) => log.compact_to(*to),
+    }
+}
+
+/// What a log holds, all of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    hard_state: HardState,
+    base: LogId,
+    entries: Vec<Entry>,
+    memberships: Vec<(Index, Membership)>,
+}
+
+impl Model {
+    fn after(&self, step: &Step) -> Model {
+        let mut next = self.clone();
+        match step {
+            Step::Append(writes) => {
+                for write in writes {
+                    if let Some(from) = write.truncate_from {
+                        next.entries.retain(|entry| entry.id.index < from);
+                        next.memberships.retain(|(index, _)| *index < from);
+                    }
+                    for entry in &write.entries {
+                        if let Payload::Membership(membership) = &entry.payload {
+                            next.memberships.push((entry.id.index, membership.clone()));
+                        }
+                        next.entries.push(entry.clone());
+                    }
+                    next.hard_state = write.hard_state.unwrap_or(next.hard_state);
+                }
+            }
+            Step::Compact(to) => {
+                next.base = *to;
+                next.entries.retain(|entry| entry.id.index > to.index);
+                let newest = next.memberships.iter().rposition(|(index, _)| *index <= to.index);
+                next.memberships.drain(..newest.unwrap_or(0));
+            }
+        }
+        next
+    }
+
+    fn of(log: &Log, found: &RecoveredLog) -> Model {
+        let (first, last) = (found.base.index.next(), found.last);
+        let reader = log.reader();
+        Model {
+            hard_state: found.hard_state,
+            base: found.base,
+            entries: if first > last {
+                Vec::new()
+            } else {
+                reader.read(first, last, usize::MAX).unwrap()
+            },
+            memberships: reader.memberships().unwrap(),
+        }
+    }
+}
+
+#[test]
+fn what_is_acknowledged_survives_a_power_loss_at_any_operation() {
+    let script = script();
+    let mut models = vec![Model::default()];
+    for step in &script {
+        models.push(models[models.len() - 1].after(step));
+    }
+    let mut crashes = 0;
+    for operation in 1.. {
+        // A file that was never made whole is made anew; see `files`.
+        let power = Power::default();
+        let disk = Disk::new(&power);
+        drop(open(&disk).unwrap());
+        power.fail(Fault::StopAt(power.operations() + operation));
+        let mut acknowledged = 0;
+        let finished = (|| {
+            let (mut log, _) = open(&disk)?;
+            for step in &script {
+                run(&mut log, step)?;
+                acknowledged += 1;
+            }
+            Ok::<_, StoreError>(())
+        })();
+        for keeps in Keeps::all(operation) {
+            let at = format!("operation {operation}, {keeps:?}, {acknowledged} acknowledged");
+            let disk = disk.after_power_loss(keeps);
+            let (mut log, found) = open(&disk).unwrap_or_else(|error| panic!("{at}: {error}"));
+            let holds = Model::of(&log, &found);
+            let next = models.iter().skip(acknowledged).take(2).position(|model| *model == holds);
+            let next = next.unwrap_or_else(|| panic!("{at}: {holds:#?}"));
+            found.into_recovered(&log, holds.base).unwrap();
+            // And it goes on from there.
+            for step in &script[acknowledged + next..] {
+                run(&mut log, step).unwrap();
+            }
+            drop(log);
+            let (log, found) = open(&disk).unwrap();
+            assert_eq!(Some(&Model::of(&log, &found)), models.last(), "{at}");
+            crashes += 1;
+        }
+        if finished.is_ok() {
+            break;
+        }
+    }
+    assert!(crashes > 100, "{crashes}");
+    eprintln!("{crashes} crashes");
+}
+
+#[test]
+fn a_full_disk_is_named_and_loses_nothing() {
+    let power = Power::default();
+    let disk = Disk::new(&power);
+    let (mut log, _) = open(&disk).unwrap();
+    log.append(&[write(1, false, 1..=6)]).unwrap();
+    power.fail(Fault::FullFrom(0));
+    let refused = log.append(&[write(1, false, 7..=90)]).unwrap_err();
+    assert!(matches!(refused, StoreError::DiskFull { what: "log" }), "{refused}");
+    drop(log);
+    for keeps in Keeps::all(7) {
+        let (log, found) = open(&disk.after_power_loss(keeps)).unwrap();
+        assert_eq!(found.last, Index(6));
+        assert_eq!(log.reader().read(Index(1), Index(6), usize::MAX).unwrap().len(), 6);
+    }
+}
+
+#[test]
+fn nothing_is_reported_as_durable_after_a_sync_failed() {
+    let power = Power::default();
+    let disk = Disk::new(&power);
+    let (mut log, _) = open(&disk).unwrap();
+    log.append(&[write(1, false, 1..=2)]).unwrap();
+    power.fail(Fault::SyncAt(0));
+    assert!(log.append(&[write(1, false, 3..=4)]).is_err());
+    // The disk syncs again, but what the first try left is unknown: the kernel may have dropped it.
+    assert!(log.append(&[write(1, false, 5..=6)]).is_err());
+    let (log, found) = open(&disk.after_power_loss(Keeps::None)).unwrap();
+    assert_eq!(found.last, Index(2));
+    drop(log);
+}
+
+#[test]
+fn the_thread_tells_of_a_failed_sync_once_and_of_nothing_after_it() {
+    use crate::store::{LogEvent, LogWriter};
+    let power = Power::default();
+    let (log, _) = open(&Disk::new(&power)).unwrap();
+    let (sender, events) = std::sync::mpsc::channel();
+    let mut writer = LogWriter::spawn(log, move |event| sender.send(event).unwrap()).unwrap();
+    writer.submit(LogWrite { seq: Seq(1), ..write(1, false, 1..=2) });
+    assert!(matches!(events.recv().unwrap(), LogEvent::Persisted { seq: Seq(1) }));
+    power.fail(Fault::SyncAt(0));
+    writer.submit(LogWrite { seq: Seq(2), ..write(1, false, 3..=4) });
+    assert!(matches!(events.recv().unwrap(), LogEvent::Failed(_)));
+    writer.submit(LogWrite { seq: Seq(3), ..write(1, false, 5..=6) });
+    writer.stop();
+    assert!(events.recv().is_err());
+}
+
+#[test]
+fn a_read_stops_where_it_is_told_and_misses_nothing() {
+    let (mut log, _) = open(&Disk::default()).unwrap();
+    log.append(&[write(1, false, 1..=12)]).unwrap();
+    log.compact_to(LogId::new(Term(1), Index(3))).unwrap();
+    let reader = log.reader();
+    let read = |from, to, bytes| {
+        let entries = reader.read(Index(from), Index(to), bytes);
+        entries.map(|entries| entries.iter().map(|entry| entry.id.index.0).collect::<Vec<_>>())
+    };
+    assert_eq!(read(4, 6, usize::MAX).unwrap(), [4, 5, 6]);
+    assert_eq!(read(12, 12, usize::MAX).unwrap(), [12]);
+    assert_eq!(read(4, 12, 0).unwrap(), [4], "at least one, however large");
+    let two = entry(1, 4).cost_bytes() + 1;
+    assert_eq!(read(4, 12, two).unwrap(), [4, 5], "up to the one that reaches the bound");
+    assert!(read(3, 6, usize::MAX).is_err(), "compacted");
+    assert!(read(12, 13, usize::MAX).is_err(), "past the end");
+    assert!(read(13, 13, usize::MAX).is_err());
+    assert!(read(6, 5, usize::MAX).unwrap().is_empty());
+}
+
+#[test]
+fn a_write_that_reaches_below_the_log_is_refused() {
+    let (mut log, _) = open(&Disk::default()).unwrap();
+    log.append(&[write(1, false, 1..=9)]).unwrap();
+    log.compact_to(LogId::new(Term(1), Index(5))).unwrap();
+    let refused = log.append(&[write(2, true, 5..=6)]).unwrap_err().to_string();
+    assert!(refused.contains('5'), "{refused}");
+}
+
+#[test]
+fn a_compaction_to_another_history_is_refused() {
+    let (mut log, _) = open(&Disk::default()).unwrap();
+    log.append(&[write(1, false, 1..=9)]).unwrap();
+    assert!(log.compact_to(LogId::new(Term(2), Index(5))).is_err());
+    assert!(log.reader().read(Index(1), Index(9), usize::MAX).is_ok());
+}

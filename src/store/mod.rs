@@ -1,0 +1,26 @@
+//! redb: the log, the state with its overlay and checkpoints, the node's identity.
+//!
+//! A data directory holds `identity` (whose it is), `log.redb` and `state.redb`. Two databases, since one
+//! redb database has one writer, and the log must never wait for the state.
+
+mod checkpoint;
+mod checkpointer;
+mod error;
+mod files;
+mod identity;
+mod log;
+mod log_writer;
+mod overlay;
+mod range;
+mod state;
+mod tables;
+#[cfg(test)]
+mod test_disk;
+
+pub use checkpoint::Frozen;
+pub use checkpointer::Checkpointer;
+pub use error::StoreError;
+pub use identity::{DataDir, IdentityCheck, Sizes};
+pub use log::{Log, LogOptions, LogReader, RecoveredLog};
+pub use log_writer::{LogEvent, LogWriter};
+pub use state::{Applied, ReadError, State, StateOptions};

@@ -1,0 +1,164 @@
+//! Reading many keys: the overlays and the file merged, a bounded piece at a time.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+
+use super::error::StoreError;
+use super::state::{ReadError, State};
+use super::tables::KeyRows;
+use crate::kv::{Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
+
+/// How many keys of the overlays are taken under the lock at once.
+const PIECE_KEYS: usize = 512;
+
+impl State {
+    /// A part of a listing: at one revision, in order. Tombstones and newer changes are stepped over.
+    pub fn range(&self, query: &RangeQuery) -> Result<Page, ReadError> {
+        let revision = self.readable(query.at)?;
+        let mut page = Page { revision, items: Vec::new(), more: false };
+        let mut bytes = 0;
+        let mut scan = Scan::new(self, query.range.clone(), query.descending);
+        while let Some((key, row)) = scan.next()? {
+            let Some(item) = self.item_at(key, row, revision, query.keys_only)? else { continue };
+            if page.items.len() >= query.items_max || bytes >= query.bytes_max {
+                page.more = true;
+                break;
+            }
+            bytes += item.key.len() + item.value.len();
+            page.items.push(item);
+        }
+        Ok(page)
+    }
+
+    /// The key as it was at `at`; none if it did not exist.
+    fn item_at(
+        &self,
+        key: Bytes,
+        row: KeyRow,
+        at: Revision,
+        keys_only: bool,
+    ) -> Result<Option<Item>, ReadError> {
+        if row.newest.revision <= at {
+            if !row.is_live() {
+                return Ok(None);
+            }
+            if keys_only {
+                return Ok(Some(Item {
+                    key,
+                    value: Bytes::new(),
+                    content_type: None,
+                    create_revision: row.create_revision,
+                    mod_revision: row.newest.revision,
+                    version: row.version,
+                }));
+            }
+        }
+        let mut found = self.walk_back(Some(row.newest), at)?;
+        if keys_only && let Some(item) = &mut found {
+            item.value = Bytes::new();
+            item.content_type = None;
+        }
+        Ok(found)
+    }
+
+    /// Every key of a range, and whether it exists now.
+    pub(super) fn all_keys(&self, range: &KeyRange) -> Result<Vec<(Bytes, bool)>, StoreError> {
+        let mut scan = Scan::new(self, range.clone(), false);
+        let mut keys = Vec::new();
+        while let Some((key, row)) = scan.next()? {
+            keys.push((key, row.is_live()));
+        }
+        Ok(keys)
+    }
+}
+
+/// Walks over the newest rows of a range. Each piece is consistent in itself; between pieces the state
+/// may move on, which shows as rows newer than the revision that is being read.
+struct Scan<'a> {
+    state: &'a State,
+    /// What no piece has covered yet; none at the end.
+    left: Option<KeyRange>,
+    descending: bool,
+    fresh: std::iter::Peekable<std::vec::IntoIter<(Bytes, KeyRow)>>,
+    stored: Option<KeyRows>,
+    stored_next: Option<(Bytes, KeyRow)>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(state: &'a State, range: KeyRange, descending: bool) -> Scan<'a> {
+        let left = (!range.is_empty()).then_some(range);
+        Scan {
+            state,
+            left,
+            descending,
+            fresh: Vec::new().into_iter().peekable(),
+            stored: None,
+            stored_next: None,
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<(Bytes, KeyRow)>, StoreError> {
+        loop {
+            if self.stored_next.is_none()
+                && let Some(stored) = &mut self.stored
+            {
+                self.stored_next = stored.next(self.descending)?;
+                if self.stored_next.is_none() {
+                    self.stored = None;
+                }
+            }
+            let order = match (self.fresh.peek(), &self.stored_next) {
+                (None, None) => match self.next_piece()? {
+                    true => continue,
+                    false => return Ok(None),
+                },
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((fresh, _)), Some((stored, _))) if self.descending => stored.cmp(fresh),
+                (Some((fresh, _)), Some((stored, _))) => fresh.cmp(stored),
+            };
+            return Ok(match order {
+                Ordering::Less => self.fresh.next(),
+                Ordering::Greater => self.stored_next.take(),
+                Ordering::Equal => {
+                    // What the overlays hold is newer.
+                    self.stored_next = None;
+                    self.fresh.next()
+                }
+            });
+        }
+    }
+
+    /// Takes the next piece of both; false at the end of the range.
+    fn next_piece(&mut self) -> Result<bool, StoreError> {
+        let Some(range) = self.left.take() else { return Ok(false) };
+        let (fresh, generation) = self.state.fresh_keys(&range, self.descending, PIECE_KEYS);
+        let mut piece = range.clone();
+        if fresh.len() == PIECE_KEYS
+            && let Some((last, _)) = fresh.last()
+        {
+            // The overlays may hold more: this piece ends at the last key taken.
+            if self.descending {
+                piece.start = last.clone();
+                self.left = Some(KeyRange { end: Some(last.clone()), ..range });
+            } else {
+                let after = successor(last);
+                piece.end = Some(after.clone());
+                self.left = Some(KeyRange { start: after, ..range });
+            }
+            self.left.take_if(|left| left.is_empty());
+        }
+        self.stored = Some(generation.range(&piece)?);
+        self.fresh = fresh.into_iter().peekable();
+        Ok(true)
+    }
+}
+
+/// The first key after `key`.
+fn successor(key: &[u8]) -> Bytes {
+    let mut after = Vec::with_capacity(key.len() + 1);
+    after.extend_from_slice(key);
+    after.push(0);
+    after.into()
+}

@@ -1,0 +1,401 @@
+//! The state: an ordered overlay in memory above a redb file.
+//!
+//! One thread applies; any number read; one writes checkpoints. Apply puts its changes into the
+//! active overlay. A checkpoint freezes that, writes it in one transaction, and then, in one step under
+//! the lock, puts the new view of the file in place of the frozen overlay. So whoever looks into the
+//! overlays and takes the view of the file under one lock sees every change exactly once, and nobody
+//! reads the disk under the lock.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use redb::{Database, StorageBackend};
+
+use super::checkpoint::{self, Frozen, Position};
+use super::error::StoreError;
+use super::files;
+use super::overlay::Overlay;
+use super::tables::Generation;
+use crate::kv::{self, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
+use crate::raft::{Entry, Index, LogId, Membership, Payload};
+
+/// How the state uses memory, and when it is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateOptions {
+    /// redb's cache, in bytes. Default 64 MiB.
+    pub cache_bytes: usize,
+    /// A checkpoint is due when the overlay takes so many bytes. Default 64 MiB. While one is being
+    /// written a second overlay of twice that may grow; then apply waits.
+    pub overlay_bytes: usize,
+    /// A checkpoint is due when the oldest change is this old. Default 5 s.
+    pub checkpoint_age: Duration,
+}
+
+impl Default for StateOptions {
+    fn default() -> StateOptions {
+        StateOptions {
+            cache_bytes: 64 << 20,
+            overlay_bytes: 64 << 20,
+            checkpoint_age: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What became of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The entry.
+    pub id: LogId,
+    /// The command's reply; none for entries that carry none.
+    pub reply: Option<Reply>,
+}
+
+/// Why a read has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The revision is compacted away.
+    #[error("revision {asked} is compacted; the oldest readable one is {oldest}")]
+    Compacted {
+        /// What was asked for.
+        asked: Revision,
+        /// The oldest that can be read.
+        oldest: Revision,
+    },
+    /// The revision is not reached yet.
+    #[error("revision {asked} is not reached yet; the newest is {newest}")]
+    Future {
+        /// What was asked for.
+        asked: Revision,
+        /// The newest.
+        newest: Revision,
+    },
+    /// The disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct State {
+    db: Database,
+    options: StateOptions,
+    shared: RwLock<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    active: Overlay,
+    /// When the first change of `active` came.
+    active_since: Option<Instant>,
+    frozen: Option<Arc<Overlay>>,
+    generation: Arc<Generation>,
+    position: Position,
+    /// What the file holds.
+    durable: LogId,
+}
+
+impl State {
+    /// Opens the file at `path`, or makes it.
+    pub fn open(path: &Path, options: &StateOptions) -> Result<State, StoreError> {
+        let db = files::open(path, options.cache_bytes, "state")?;
+        State::with_database(db, &path.display().to_string(), options)
+    }
+
+    /// Opens the file that a backend stands for.
+    pub fn open_backend(
+        backend: impl StorageBackend,
+        options: &StateOptions,
+    ) -> Result<State, StoreError> {
+        let db = redb::Builder::new()
+            .set_cache_size(options.cache_bytes)
+            .create_with_backend(backend)
+            .map_err(|error| StoreError::database("state", error))?;
+        State::with_database(db, "state", options)
+    }
+
+    fn with_database(
+        db: Database,
+        path: &str,
+        options: &StateOptions,
+    ) -> Result<State, StoreError> {
+        let position = checkpoint::open(&db, path)?;
+        let generation = Arc::new(Generation::open(&db)?);
+        let shared = Shared {
+            active: Overlay::default(),
+            active_since: None,
+            frozen: None,
+            generation,
+            durable: position.applied,
+            position,
+        };
+        Ok(State { db, options: options.clone(), shared: RwLock::new(shared) })
+    }
+
+    /// The last entry applied.
+    pub fn applied(&self) -> LogId {
+        self.shared.read().position.applied
+    }
+
+    /// The last entry applied that is on disk.
+    pub fn durable(&self) -> LogId {
+        self.shared.read().durable
+    }
+
+    /// The store's revision.
+    pub fn revision(&self) -> Revision {
+        self.shared.read().position.counters.revision
+    }
+
+    /// The last entry applied and the hash chained over every change up to it: equal on all replicas
+    /// at the same entry.
+    pub fn hash(&self) -> (LogId, u64) {
+        let shared = self.shared.read();
+        (shared.position.applied, shared.position.counters.hash)
+    }
+
+    /// The newest membership that was applied, and its index.
+    pub fn membership(&self) -> Option<(Index, Membership)> {
+        self.shared.read().position.membership.clone()
+    }
+
+    /// Applies committed entries that follow what is applied already. For one thread only.
+    pub fn apply(&self, entries: &[Entry]) -> Result<Vec<Applied>, StoreError> {
+        let mut position = self.shared.read().position.clone();
+        let mut batch = Batch { state: self, changes: Overlay::default() };
+        let mut all = Vec::with_capacity(entries.len());
+        for entry in entries {
+            debug_assert_eq!(entry.id.index, position.applied.index.next(), "a gap");
+            let reply = match &entry.payload {
+                Payload::Noop => None,
+                Payload::Command(command) => {
+                    Some(kv::apply(&mut batch, &mut position.counters, command)?)
+                }
+                Payload::Membership(membership) => {
+                    position.membership = Some((entry.id.index, membership.clone()));
+                    None
+                }
+            };
+            position.applied = entry.id;
+            all.push(Applied { id: entry.id, reply });
+        }
+        let changes = batch.changes;
+        let mut shared = self.shared.write();
+        shared.active_since.get_or_insert_with(Instant::now);
+        shared.active.absorb(changes);
+        shared.position = position;
+        Ok(all)
+    }
+
+    /// Whether apply has to wait for a checkpoint to end.
+    pub fn overlay_full(&self) -> bool {
+        let shared = self.shared.read();
+        shared.frozen.is_some() && shared.active.bytes > 2 * self.options.overlay_bytes
+    }
+
+    /// Whether it is time for a checkpoint.
+    pub fn checkpoint_due(&self) -> bool {
+        let shared = self.shared.read();
+        shared.frozen.is_none()
+            && (shared.active.bytes >= self.options.overlay_bytes
+                || shared
+                    .active_since
+                    .is_some_and(|at| at.elapsed() >= self.options.checkpoint_age))
+    }
+
+    /// Begins a checkpoint: what is applied from here on goes elsewhere. None if one is under way, or if
+    /// the file holds everything.
+    pub fn freeze(&self) -> Option<Frozen> {
+        let mut shared = self.shared.write();
+        if shared.frozen.is_some() || shared.durable == shared.position.applied {
+            return None;
+        }
+        let overlay = Arc::new(std::mem::take(&mut shared.active));
+        shared.active_since = None;
+        shared.frozen = Some(overlay.clone());
+        Some(Frozen { overlay, position: shared.position.clone() })
+    }
+
+    /// Ends a checkpoint: writes what was frozen; durable when it returns. An error is final.
+    pub fn write_checkpoint(&self, frozen: Frozen) -> Result<LogId, StoreError> {
+        checkpoint::write(&self.db, &frozen)?;
+        let generation = Arc::new(Generation::open(&self.db)?);
+        let applied = frozen.applied();
+        let mut shared = self.shared.write();
+        let old = (shared.frozen.take(), std::mem::replace(&mut shared.generation, generation));
+        shared.durable = applied;
+        drop(shared);
+        // Freeing a large overlay takes a while, and nobody need wait for it.
+        drop((old, frozen));
+        Ok(applied)
+    }
+
+    /// One key at a revision, or the newest; and the revision that it was read at.
+    pub fn get(
+        &self,
+        key: &[u8],
+        at: Option<Revision>,
+    ) -> Result<(Revision, Option<Item>), ReadError> {
+        let shared = self.shared.read();
+        let newest = shared.position.counters.revision;
+        let at = readable(at, &shared.position)?;
+        let found = shared
+            .active
+            .newest(key)
+            .or_else(|| shared.frozen.as_ref().and_then(|frozen| frozen.newest(key)));
+        if let Some((key_row, row)) = found {
+            if key_row.newest.revision <= at {
+                return Ok((at.min(newest), item(key_row.newest, row.clone())));
+            }
+            let previous = row.previous;
+            drop(shared);
+            return Ok((at, self.walk_back(previous, at)?));
+        }
+        let generation = shared.generation.clone();
+        drop(shared);
+        let Some(key_row) = generation.key(key)? else { return Ok((at, None)) };
+        if key_row.newest.revision <= at && !key_row.is_live() {
+            return Ok((at, None));
+        }
+        Ok((at, self.walk_back(Some(key_row.newest), at)?))
+    }
+
+    /// The newest change at or before `at` along a key's chain; none if the key did not exist then.
+    pub(super) fn walk_back(
+        &self,
+        mut from: Option<RowId>,
+        at: Revision,
+    ) -> Result<Option<Item>, ReadError> {
+        while let Some(id) = from {
+            let Some(row) = self.row(id)? else {
+                let oldest = self.shared.read().position.compacted;
+                return Err(ReadError::Compacted { asked: at, oldest });
+            };
+            if id.revision <= at {
+                return Ok(item(id, row));
+            }
+            from = row.previous;
+        }
+        Ok(None)
+    }
+
+    /// One change.
+    pub(super) fn row(&self, id: RowId) -> Result<Option<RevisionRow>, StoreError> {
+        let shared = self.shared.read();
+        let fresh = shared.active.rows.get(&id);
+        let fresh = fresh.or_else(|| shared.frozen.as_ref().and_then(|old| old.rows.get(&id)));
+        if let Some(row) = fresh {
+            return Ok(Some(row.clone()));
+        }
+        let generation = shared.generation.clone();
+        drop(shared);
+        generation.row(id)
+    }
+
+    fn key_row(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
+        let shared = self.shared.read();
+        let fresh = shared.active.keys.get(key);
+        let fresh = fresh.or_else(|| shared.frozen.as_ref().and_then(|old| old.keys.get(key)));
+        if let Some(row) = fresh {
+            return Ok(Some(*row));
+        }
+        let generation = shared.generation.clone();
+        drop(shared);
+        generation.key(key)
+    }
+
+    /// The revision to read at, checked.
+    pub(super) fn readable(&self, at: Option<Revision>) -> Result<Revision, ReadError> {
+        readable(at, &self.shared.read().position)
+    }
+
+    /// The overlays' part of a range, at most `count` keys from its beginning (or its end), and the view of
+    /// the file that goes with it.
+    pub(super) fn fresh_keys(
+        &self,
+        range: &KeyRange,
+        descending: bool,
+        count: usize,
+    ) -> (Vec<(Bytes, KeyRow)>, Arc<Generation>) {
+        let shared = self.shared.read();
+        let mut merged = std::collections::BTreeMap::new();
+        // The frozen overlay first: what the active one holds is newer.
+        let overlays = shared.frozen.iter().map(Arc::as_ref).chain([&shared.active]);
+        for overlay in overlays {
+            let mut keys = overlay.range(range);
+            for _ in 0..count {
+                let next = if descending { keys.next_back() } else { keys.next() };
+                let Some((key, row)) = next else { break };
+                merged.insert(key.clone(), *row);
+            }
+        }
+        // Beyond `count` keys one of the two overlays may have more in between.
+        let merged = merged.into_iter();
+        let keys = if descending {
+            merged.rev().take(count).collect()
+        } else {
+            merged.take(count).collect()
+        };
+        (keys, shared.generation.clone())
+    }
+}
+
+fn readable(at: Option<Revision>, position: &Position) -> Result<Revision, ReadError> {
+    let newest = position.counters.revision;
+    match at {
+        None => Ok(newest),
+        Some(asked) if asked > newest => Err(ReadError::Future { asked, newest }),
+        Some(asked) if asked < position.compacted => {
+            Err(ReadError::Compacted { asked, oldest: position.compacted })
+        }
+        Some(asked) => Ok(asked),
+    }
+}
+
+/// The item that a change made; none if it deleted the key.
+pub(super) fn item(id: RowId, row: RevisionRow) -> Option<Item> {
+    row.is_live().then_some(Item {
+        key: row.key,
+        value: row.value,
+        content_type: row.content_type,
+        create_revision: row.create_revision,
+        mod_revision: id.revision,
+        version: row.version,
+    })
+}
+
+/// The changes of the entries that are being applied, above the state. They become visible together.
+struct Batch<'a> {
+    state: &'a State,
+    changes: Overlay,
+}
+
+impl Rows for Batch<'_> {
+    type Error = StoreError;
+
+    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
+        match self.changes.keys.get(key) {
+            Some(row) => Ok(Some(*row)),
+            None => self.state.key_row(key),
+        }
+    }
+
+    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, StoreError> {
+        let mut keys: std::collections::BTreeMap<Bytes, bool> =
+            self.state.all_keys(range)?.into_iter().collect();
+        for (key, row) in self.changes.range(range) {
+            keys.insert(key.clone(), row.is_live());
+        }
+        Ok(keys.into_iter().filter(|(_, live)| *live).map(|(key, _)| key).collect())
+    }
+
+    fn set(&mut self, id: RowId, row: RevisionRow) {
+        self.changes.set(id, row);
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

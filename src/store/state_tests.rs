@@ -1,0 +1,282 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use redb::backends::InMemoryBackend;
+
+use super::*;
+use crate::kv::{Command, Condition, Outcome, Put, RangeQuery, Write};
+use crate::raft::Term;
+
+fn options() -> StateOptions {
+    StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() }
+}
+
+fn put(key: &str, value: &str) -> Write {
+    Write::Put(Put {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        content_type: None,
+        condition: Condition::default(),
+    })
+}
+
+fn delete(key: &str) -> Write {
+    Write::Delete { key: Bytes::copy_from_slice(key.as_bytes()), condition: Condition::default() }
+}
+
+fn entry(index: u64, write: Write) -> Entry {
+    let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
+    Entry { id: LogId::new(Term(1), Index(index)), payload }
+}
+
+fn write(state: &State, write: Write) -> Reply {
+    let index = state.applied().index.0 + 1;
+    let mut applied = state.apply(&[entry(index, write)]).unwrap();
+    applied.pop().and_then(|applied| applied.reply).unwrap()
+}
+
+fn checkpoint(state: &State) {
+    if let Some(frozen) = state.freeze() {
+        state.write_checkpoint(frozen).unwrap();
+    }
+}
+
+fn value(state: &State, key: &str, at: Option<u64>) -> Option<String> {
+    let (_, item) = state.get(key.as_bytes(), at.map(Revision)).unwrap();
+    item.map(|item| String::from_utf8(item.value.to_vec()).unwrap())
+}
+
+fn query(range: KeyRange) -> RangeQuery {
+    RangeQuery {
+        range,
+        at: None,
+        descending: false,
+        keys_only: false,
+        items_max: usize::MAX,
+        bytes_max: usize::MAX,
+    }
+}
+
+#[test]
+fn a_key_is_read_from_the_overlay_the_frozen_overlay_and_the_file() {
+    let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
+    write(&state, put("a", "1"));
+    assert_eq!(value(&state, "a", None).as_deref(), Some("1"));
+    let frozen = state.freeze().unwrap();
+    assert_eq!(value(&state, "a", None).as_deref(), Some("1"));
+    assert!(state.freeze().is_none(), "one at a time");
+    write(&state, put("a", "2"));
+    write(&state, delete("a"));
+    assert_eq!(value(&state, "a", None), None);
+    assert_eq!(state.write_checkpoint(frozen).unwrap().index, Index(1));
+    assert_eq!(value(&state, "a", None), None);
+    assert_eq!(value(&state, "a", Some(1)).as_deref(), Some("1"));
+    assert_eq!(value(&state, "a", Some(2)).as_deref(), Some("2"));
+    checkpoint(&state);
+    assert_eq!(state.durable(), state.applied());
+    assert_eq!(value(&state, "a", Some(2)).as_deref(), Some("2"));
+    assert_eq!(value(&state, "a", Some(3)), None);
+    assert!(matches!(state.get(b"a", Some(Revision(4))), Err(ReadError::Future { .. })));
+}
+
+#[test]
+fn what_no_checkpoint_covered_is_gone_at_the_next_start_and_the_position_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let state = State::open(&path, &options()).unwrap();
+    write(&state, put("a", "1"));
+    checkpoint(&state);
+    let hash = state.hash();
+    write(&state, put("a", "2"));
+    drop(state);
+    let state = State::open(&path, &options()).unwrap();
+    assert_eq!(state.hash(), hash);
+    assert_eq!(value(&state, "a", None).as_deref(), Some("1"));
+    write(&state, put("a", "2"));
+    assert_eq!(value(&state, "a", None).as_deref(), Some("2"));
+}
+
+#[test]
+fn a_newer_format_is_refused_with_both_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    drop(State::open(&path, &options()).unwrap());
+    let db = Database::create(&path).unwrap();
+    let write = db.begin_write().unwrap();
+    write
+        .open_table(crate::store::tables::META)
+        .unwrap()
+        .insert("format", &7_u32.to_le_bytes()[..])
+        .unwrap();
+    write.commit().unwrap();
+    drop(db);
+    let refused = State::open(&path, &options()).unwrap_err().to_string();
+    assert!(refused.contains("format 7") && refused.contains("format 1"), "{refused}");
+}
+
+#[test]
+fn a_listing_goes_on_at_its_revision_over_many_pieces() {
+    let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
+    for number in 0..1500 {
+        write(&state, put(&format!("{number:05}"), "x"));
+        if number == 700 {
+            checkpoint(&state);
+        }
+    }
+    let at = state.revision();
+    write(&state, put("00003", "newer"));
+    write(&state, delete("00004"));
+    write(&state, put("zzz", "newer"));
+    for descending in [false, true] {
+        let page = state
+            .range(&RangeQuery { at: Some(at), descending, ..query(KeyRange::all()) })
+            .unwrap();
+        assert_eq!(page.items.len(), 1500);
+        assert!(page.items.iter().all(|item| &item.value[..] == b"x"));
+        let sorted = page.items.is_sorted_by(|a, b| (a.key < b.key) != descending);
+        assert!(sorted && !page.more);
+    }
+    let page = state.range(&RangeQuery { items_max: 10, ..query(KeyRange::all()) }).unwrap();
+    assert!(page.more && page.items.len() == 10);
+    let page = state.range(&RangeQuery { bytes_max: 12, ..query(KeyRange::all()) }).unwrap();
+    assert!(page.more && page.items.len() == 2, "the item that reaches the bound is the last");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u8),
+    Delete(u8),
+    DeleteRange(u8, u8),
+    PutMany(Vec<(u8, u8)>),
+    Freeze,
+    Write,
+    Reopen,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = 0..12_u8;
+    let step = prop_oneof![
+        6 => (key.clone(), any::<u8>()).prop_map(|(k, v)| Step::Put(k, v)),
+        3 => key.clone().prop_map(Step::Delete),
+        1 => (key.clone(), key.clone()).prop_map(|(a, b)| Step::DeleteRange(a, b)),
+        1 => prop::collection::vec((key, any::<u8>()), 0..4).prop_map(Step::PutMany),
+        2 => Just(Step::Freeze),
+        2 => Just(Step::Write),
+        1 => Just(Step::Reopen),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+fn key(number: u8) -> String {
+    format!("k{number:02}")
+}
+
+fn command(step: &Step) -> Option<Write> {
+    match step {
+        Step::Put(k, v) => Some(put(&key(*k), &v.to_string())),
+        Step::Delete(k) => Some(delete(&key(*k))),
+        Step::DeleteRange(a, b) => Some(Write::DeleteRange {
+            range: KeyRange { start: key(*a).into(), end: Some(key(*b).into()) },
+        }),
+        Step::PutMany(pairs) => Some(Write::PutMany {
+            pairs: pairs.iter().map(|(k, v)| (key(*k).into(), v.to_string().into())).collect(),
+        }),
+        Step::Freeze | Step::Write | Step::Reopen => None,
+    }
+}
+
+/// What every key is at every revision.
+#[derive(Default)]
+struct Model {
+    newest: BTreeMap<String, String>,
+    at: Vec<BTreeMap<String, String>>,
+}
+
+impl Model {
+    fn write(&mut self, step: &Step) {
+        let before = self.newest.clone();
+        let mut changed = true;
+        match step {
+            Step::Put(k, v) => drop(self.newest.insert(key(*k), v.to_string())),
+            Step::Delete(k) => changed = self.newest.remove(&key(*k)).is_some(),
+            Step::DeleteRange(a, b) => {
+                self.newest.retain(|k, _| *k < key(*a) || *k >= key(*b));
+                changed = self.newest.len() != before.len();
+            }
+            Step::PutMany(pairs) => {
+                changed = !pairs.is_empty();
+                for (k, v) in pairs.iter().rev() {
+                    self.newest.insert(key(*k), v.to_string());
+                }
+            }
+            Step::Freeze | Step::Write | Step::Reopen => changed = false,
+        }
+        if changed {
+            self.at.push(self.newest.clone());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn overlay_and_file_together_are_a_map_at_every_revision(steps in steps()) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        let mut state = State::open(&path, &options()).unwrap();
+        let mut frozen = None;
+        let mut log = Vec::new();
+        let mut model = Model { at: vec![BTreeMap::new()], ..Model::default() };
+        for step in &steps {
+            match step {
+                Step::Freeze => if frozen.is_none() { frozen = state.freeze() },
+                Step::Write => if let Some(frozen) = frozen.take() {
+                    state.write_checkpoint(frozen).unwrap();
+                },
+                Step::Reopen => {
+                    frozen = None;
+                    let before = state.hash();
+                    drop(state);
+                    state = State::open(&path, &options()).unwrap();
+                    // What a crash took is replayed from the log.
+                    let from = usize::try_from(state.applied().index.0).unwrap();
+                    state.apply(&log[from..]).unwrap();
+                    prop_assert_eq!(state.hash(), before);
+                }
+                _ => {
+                    let write = command(step).unwrap();
+                    let entry = entry(log.len() as u64 + 1, write);
+                    log.push(entry.clone());
+                    let applied = state.apply(&[entry]).unwrap();
+                    let reply = applied[0].reply.as_ref().unwrap();
+                    let invalid = matches!(reply.outcome, Outcome::Invalid { .. });
+                    prop_assert!(!invalid);
+                    model.write(step);
+                }
+            }
+        }
+        prop_assert_eq!(state.revision().0 as usize + 1, model.at.len());
+        for (revision, expected) in model.at.iter().enumerate().skip(1) {
+            for descending in [false, true] {
+                let at = Some(Revision(revision as u64));
+                let page = state
+                    .range(&RangeQuery { at, descending, ..query(KeyRange::all()) })
+                    .unwrap();
+                let mut found: Vec<_> = page.items.iter().map(|item| (
+                    String::from_utf8(item.key.to_vec()).unwrap(),
+                    String::from_utf8(item.value.to_vec()).unwrap(),
+                )).collect();
+                if descending {
+                    found.reverse();
+                }
+                let expected: Vec<_> = expected.clone().into_iter().collect();
+                prop_assert_eq!(found, expected);
+            }
+            for number in 0..12 {
+                let found = value(&state, &key(number), Some(revision as u64));
+                prop_assert_eq!(found.as_ref(), expected.get(&key(number)));
+            }
+        }
+    }
+}

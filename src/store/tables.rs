@@ -1,0 +1,85 @@
+//! The tables of the state's file, and a consistent view of them that stays open.
+
+use bytes::Bytes;
+use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
+
+use super::error::StoreError;
+use crate::kv::{KeyRange, KeyRow, RevisionRow, RowId};
+
+/// Key → `KeyRow`.
+pub(super) const KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keys");
+/// Revision and sub-number → `RevisionRow`.
+pub(super) const REVISIONS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("revisions");
+/// Everything else; see `checkpoint`.
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+/// The file as one checkpoint left it.
+pub(super) struct Generation {
+    keys: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    revisions: ReadOnlyTable<(u64, u32), &'static [u8]>,
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Generation").finish_non_exhaustive()
+    }
+}
+
+impl Generation {
+    /// The newest one.
+    pub(super) fn open(db: &Database) -> Result<Generation, StoreError> {
+        let failed = |error: redb::Error| StoreError::database("state", error);
+        let read = db.begin_read().map_err(|error| failed(error.into()))?;
+        Ok(Generation {
+            keys: read.open_table(KEYS).map_err(|error| failed(error.into()))?,
+            revisions: read.open_table(REVISIONS).map_err(|error| failed(error.into()))?,
+        })
+    }
+
+    pub(super) fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
+        let found = self.keys.get(key).map_err(|error| StoreError::database("state", error))?;
+        found.map(|row| key_row(row.value(), key)).transpose()
+    }
+
+    pub(super) fn row(&self, id: RowId) -> Result<Option<RevisionRow>, StoreError> {
+        let at = (id.revision.0, id.sub);
+        let found = self.revisions.get(at).map_err(|error| StoreError::database("state", error))?;
+        let Some(found) = found else { return Ok(None) };
+        match RevisionRow::decode(found.value()) {
+            Some(row) => Ok(Some(row)),
+            None => Err(StoreError::damaged("state", format!("the row of revision {}", at.0))),
+        }
+    }
+
+    /// The keys of a range, in order.
+    pub(super) fn range(&self, range: &KeyRange) -> Result<KeyRows, StoreError> {
+        let failed = |error: redb::StorageError| StoreError::database("state", error);
+        let start = &range.start[..];
+        let rows = match &range.end {
+            Some(end) => self.keys.range(start..end.max(&range.start)),
+            None => self.keys.range(start..),
+        };
+        Ok(KeyRows { rows: rows.map_err(failed)? })
+    }
+}
+
+/// Rows of the `keys` table, from either end.
+pub(super) struct KeyRows {
+    rows: redb::Range<'static, &'static [u8], &'static [u8]>,
+}
+
+impl KeyRows {
+    pub(super) fn next(&mut self, descending: bool) -> Result<Option<(Bytes, KeyRow)>, StoreError> {
+        let next = if descending { self.rows.next_back() } else { self.rows.next() };
+        let Some(next) = next else { return Ok(None) };
+        let (key, row) = next.map_err(|error| StoreError::database("state", error))?;
+        let row = key_row(row.value(), key.value())?;
+        Ok(Some((Bytes::copy_from_slice(key.value()), row)))
+    }
+}
+
+fn key_row(bytes: &[u8], key: &[u8]) -> Result<KeyRow, StoreError> {
+    KeyRow::decode(bytes).ok_or_else(|| {
+        StoreError::damaged("state", format!("the row of key {:?}", String::from_utf8_lossy(key)))
+    })
+}

@@ -1,0 +1,258 @@
+//! A disk in memory for tests: it keeps what was written and what was synced apart, fails on demand, and
+//! shows what a power loss may leave of it.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use redb::StorageBackend;
+
+/// What a disk writes in one piece.
+const SECTOR_BYTES: usize = 512;
+
+/// What the disks of one machine share: how many operations that change something they have seen, and
+/// when they begin to fail.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Power(Arc<Mutex<Supply>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Supply {
+    operations: u64,
+    fault: Fault,
+    failed: bool,
+}
+
+/// From which operation on what fails. Operations are counted from 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Fault {
+    #[default]
+    None,
+    /// Everything fails for ever.
+    StopAt(u64),
+    /// Writing and growing fail: no space is left.
+    FullFrom(u64),
+    /// Syncing fails once, with everything that was not synced in doubt.
+    SyncAt(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Write,
+    Sync,
+}
+
+impl Power {
+    /// Sets what fails from now on.
+    pub(super) fn fail(&self, fault: Fault) {
+        self.0.lock().fault = fault;
+    }
+
+    /// How many operations there were.
+    pub(super) fn operations(&self) -> u64 {
+        self.0.lock().operations
+    }
+
+    fn readable(&self) -> io::Result<()> {
+        let supply = self.0.lock();
+        if supply.failed && matches!(supply.fault, Fault::StopAt(_)) {
+            return Err(io::Error::other("the power is gone"));
+        }
+        Ok(())
+    }
+
+    fn operate(&self, kind: Kind) -> io::Result<()> {
+        let mut supply = self.0.lock();
+        supply.operations += 1;
+        let now = supply.operations;
+        match supply.fault {
+            Fault::StopAt(at) if now >= at => {
+                supply.failed = true;
+                Err(io::Error::other("the power is gone"))
+            }
+            Fault::FullFrom(at) if now >= at && kind == Kind::Write => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Fault::SyncAt(at) if now >= at && kind == Kind::Sync && !supply.failed => {
+                supply.failed = true;
+                Err(io::Error::other("the sync failed"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Which of the sectors that were not synced a power loss leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Keeps {
+    None,
+    All,
+    /// Every second one, from the first or the second on.
+    Alternating(bool),
+    /// A coin for each, drawn from this seed.
+    Random(u64),
+}
+
+impl Keeps {
+    /// One of each kind; `seed` for the coins.
+    pub(super) fn all(seed: u64) -> [Keeps; 6] {
+        let random = Keeps::Random(seed.wrapping_mul(2));
+        let other = Keeps::Random(seed.wrapping_mul(2) + 1);
+        let alternating = [Keeps::Alternating(true), Keeps::Alternating(false)];
+        [Keeps::None, Keeps::All, alternating[0], alternating[1], random, other]
+    }
+
+    fn keeps(self, piece: u64) -> bool {
+        match self {
+            Keeps::None => false,
+            Keeps::All => true,
+            Keeps::Alternating(first) => piece.is_multiple_of(2) == first,
+            Keeps::Random(seed) => {
+                // SplitMix64.
+                let mut z = seed.wrapping_add(piece.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                (z ^ (z >> 31)) & 1 == 1
+            }
+        }
+    }
+}
+
+/// One file. Clones are the same file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    power: Power,
+    content: Arc<Mutex<Content>>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Write { at: usize, data: Vec<u8> },
+    Resize(usize),
+}
+
+impl Disk {
+    pub(super) fn new(power: &Power) -> Disk {
+        Disk { power: power.clone(), content: Arc::default() }
+    }
+
+    /// A disk with this content, all of it synced.
+    pub(super) fn holding(bytes: Vec<u8>) -> Disk {
+        let content = Content { live: bytes.clone(), durable: bytes, unsynced: Vec::new() };
+        Disk { power: Power::default(), content: Arc::new(Mutex::new(content)) }
+    }
+
+    /// All bytes as a reader sees them now.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.content.lock().live.clone()
+    }
+
+    /// The disk after a power loss now.
+    pub(super) fn after_power_loss(&self, keeps: Keeps) -> Disk {
+        let content = self.content.lock();
+        let mut bytes = content.durable.clone();
+        let mut piece = 0;
+        for change in &content.unsynced {
+            match change {
+                Change::Resize(len) => {
+                    if keeps.keeps(piece) {
+                        bytes.resize(*len, 0);
+                    }
+                    piece += 1;
+                }
+                Change::Write { at, data } => {
+                    for part in sectors(*at, data.len()) {
+                        if keeps.keeps(piece) {
+                            let end = bytes.len().max(part.end);
+                            bytes.resize(end, 0);
+                            bytes[part.clone()]
+                                .copy_from_slice(&data[part.start - at..part.end - at]);
+                        }
+                        piece += 1;
+                    }
+                }
+            }
+        }
+        Disk::holding(bytes)
+    }
+}
+
+/// The parts of a write that reach the disk each on its own.
+fn sectors(at: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = at + len;
+    let mut from = at;
+    std::iter::from_fn(move || {
+        let start = from;
+        from = ((start / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
+        (start < end).then_some(start..from)
+    })
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.power.readable()?;
+        Ok(self.content.lock().live.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.power.readable()?;
+        let content = self.content.lock();
+        let found = usize::try_from(offset)
+            .ok()
+            .and_then(|from| content.live.get(from..from.checked_add(out.len())?));
+        out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let allowed = self.power.operate(Kind::Write);
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        let mut content = self.content.lock();
+        // What failed may have reached the disk all the same.
+        content.unsynced.push(Change::Resize(len));
+        allowed?;
+        content.live.resize(len, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.power.operate(Kind::Sync)?;
+        let mut content = self.content.lock();
+        content.durable = content.live.clone();
+        content.unsynced.clear();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let allowed = self.power.operate(Kind::Write);
+        let at = usize::try_from(offset).map_err(io::Error::other)?;
+        let mut content = self.content.lock();
+        content.unsynced.push(Change::Write { at, data: data.to_vec() });
+        allowed?;
+        let end = content.live.len().max(at + data.len());
+        content.live.resize(end, 0);
+        content.live[at..at + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_power_loss_leaves_what_was_synced_and_the_sectors_chosen() {
+    let disk = Disk::default();
+    disk.set_len(1024).unwrap();
+    disk.sync_data().unwrap();
+    disk.write(500, &[7; 24]).unwrap();
+    assert_eq!(disk.after_power_loss(Keeps::None).bytes(), [0; 1024]);
+    assert_eq!(disk.after_power_loss(Keeps::All).bytes(), disk.bytes());
+    let first = disk.after_power_loss(Keeps::Alternating(true)).bytes();
+    assert_eq!((first[511], first[512]), (7, 0));
+    disk.sync_data().unwrap();
+    assert_eq!(disk.after_power_loss(Keeps::None).bytes(), disk.bytes());
+}
