@@ -1,0 +1,386 @@
+//! From what is written to what it means.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::file::{self, File, Text};
+use super::{
+    ClientAuth, Config, ConfigError, HostPort, HttpConfig, Limits, NodeName, Own, RaftConfig,
+    ReadsConfig, TlsFiles,
+};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const HEARTBEATS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(10);
+const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+const VALUE_SIZES: RangeInclusive<u64> = 1..=16 * MIB;
+const BODIES_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
+const CACHE_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
+const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+
+/// Checks the keys of one file.
+pub(super) struct Check<'a> {
+    file: &'a Path,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(file: &'a Path) -> Self {
+        Check { file }
+    }
+
+    pub(super) fn config(&self, file: File, name: Option<&str>) -> Result<Config, ConfigError> {
+        let servers = self.addresses("servers", file.servers)?;
+        let http_servers = self.addresses("httpServers", file.http_servers)?;
+        self.same_names(&servers, &http_servers)?;
+        if let Some((name, address)) =
+            servers.iter().find(|(_, address)| address.1.is_unspecified())
+        {
+            return Err(self.wrong(
+                &format!("servers.{name}"),
+                Some(address.0),
+                format!(
+                    "peers cannot dial {}; give the host's own address, and --listen to bind elsewhere",
+                    address.1
+                ),
+            ));
+        }
+        self.distinct("servers", &servers)?;
+        self.distinct("httpServers", &http_servers)?;
+        let name = self.own_name(name, file.local_server_name.as_ref(), &servers)?;
+        let plain = |map: BTreeMap<NodeName, (u64, HostPort)>| -> BTreeMap<NodeName, HostPort> {
+            map.into_iter().map(|(name, (_, address))| (name, address)).collect()
+        };
+        let (servers, http_servers) = (plain(servers), plain(http_servers));
+        let own = match (servers.get(&name), http_servers.get(&name)) {
+            (Some(raft), Some(http)) => Own { raft: raft.clone(), http: http.clone() },
+            _ => return Err(self.no_such_name(&name.to_string(), servers.keys())),
+        };
+        let mut warnings = Vec::new();
+        if servers.len() % 2 == 0 {
+            warnings.push(format!(
+                "servers: {} nodes survive no more losses than {} do; use an odd number",
+                servers.len(),
+                servers.len() - 1
+            ));
+        }
+        let http = self.http(file.http.unwrap_or_default(), &mut warnings)?;
+        let tls = file.tls.unwrap_or_default();
+        Ok(Config {
+            file: self.file.to_path_buf(),
+            name,
+            cluster: match &file.cluster {
+                Some(text) => self.parsed("cluster", text)?,
+                None => self.parsed_default("cluster", "konsen")?,
+            },
+            servers,
+            http_servers,
+            listen: None,
+            data: self.path("data", file.data.as_ref(), "data")?,
+            tls: TlsFiles {
+                ca: self.path("tls.ca", tls.ca.as_ref(), "certs/ca.crt")?,
+                cert: self.path("tls.cert", tls.cert.as_ref(), "certs/node.crt")?,
+                key: self.path("tls.key", tls.key.as_ref(), "certs/node.key")?,
+            },
+            http,
+            raft: self.raft(&file.raft.unwrap_or_default())?,
+            reads: ReadsConfig {
+                lease: self.flag("reads.lease", file.reads.unwrap_or_default().lease.as_ref())?,
+            },
+            limits: self.limits(&file.limits.unwrap_or_default())?,
+            warnings,
+            own,
+        })
+    }
+
+    fn addresses(
+        &self,
+        key: &str,
+        map: Option<BTreeMap<String, Text>>,
+    ) -> Result<BTreeMap<NodeName, (u64, HostPort)>, ConfigError> {
+        let map = map.filter(|map| !map.is_empty()).ok_or_else(|| {
+            let problem =
+                "is missing; it gives each node's address, as in `node1: 192.168.1.10:10001`";
+            self.wrong(key, None, problem.to_owned())
+        })?;
+        let mut addresses = BTreeMap::new();
+        for (name, text) in map {
+            let line = text.referenced.line();
+            let key = format!("{key}.{name}");
+            let name = NodeName::from_str(&name)
+                .map_err(|error| self.wrong(&key, Some(line), error.to_string()))?;
+            let address: HostPort = self.parsed(&key, &text)?;
+            if address.port() == 0 {
+                let problem = format!("{address} has the port 0; give one from 1 to 65535");
+                return Err(self.wrong(&key, Some(line), problem));
+            }
+            addresses.insert(name, (line, address));
+        }
+        Ok(addresses)
+    }
+
+    fn same_names(
+        &self,
+        servers: &BTreeMap<NodeName, (u64, HostPort)>,
+        http_servers: &BTreeMap<NodeName, (u64, HostPort)>,
+    ) -> Result<(), ConfigError> {
+        let check = |key: &str,
+                     other: &str,
+                     these: &BTreeMap<NodeName, _>,
+                     those: &BTreeMap<NodeName, _>| {
+            match those.keys().find(|name| !these.contains_key(*name)) {
+                None => Ok(()),
+                Some(name) => Err(self.wrong(
+                    key,
+                    None,
+                    format!("{name} is in {other} and not here; both need every node"),
+                )),
+            }
+        };
+        check("httpServers", "servers", http_servers, servers)?;
+        check("servers", "httpServers", servers, http_servers)
+    }
+
+    fn distinct(
+        &self,
+        key: &str,
+        addresses: &BTreeMap<NodeName, (u64, HostPort)>,
+    ) -> Result<(), ConfigError> {
+        let mut seen: BTreeMap<&HostPort, &NodeName> = BTreeMap::new();
+        // The unspecified address is another one on each host.
+        for (name, (line, address)) in addresses.iter().filter(|(_, (_, a))| !a.is_unspecified()) {
+            if let Some(other) = seen.insert(address, name) {
+                let problem =
+                    format!("{address} is also the address of {other}; each node needs its own");
+                return Err(self.wrong(&format!("{key}.{name}"), Some(*line), problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn own_name(
+        &self,
+        given: Option<&str>,
+        local: Option<&Text>,
+        servers: &BTreeMap<NodeName, (u64, HostPort)>,
+    ) -> Result<NodeName, ConfigError> {
+        let given = given.or(local.map(|text| text.value.as_str()));
+        match given {
+            Some(given) => match servers.get_key_value(given) {
+                Some((name, _)) => Ok(name.clone()),
+                None => Err(self.no_such_name(given, servers.keys())),
+            },
+            None => match servers.keys().next() {
+                Some(only) if servers.len() == 1 => Ok(only.clone()),
+                _ => Err(ConfigError::Name {
+                    file: self.file.to_path_buf(),
+                    problem: "localServerName does not say which node this is".to_owned(),
+                    names: servers.keys().map(ToString::to_string).collect(),
+                }),
+            },
+        }
+    }
+
+    fn no_such_name<'n>(
+        &self,
+        name: &str,
+        names: impl Iterator<Item = &'n NodeName>,
+    ) -> ConfigError {
+        ConfigError::Name {
+            file: self.file.to_path_buf(),
+            problem: format!("there is no node {name:?} in the file"),
+            names: names.map(ToString::to_string).collect(),
+        }
+    }
+
+    fn http(
+        &self,
+        http: file::Http,
+        warnings: &mut Vec<String>,
+    ) -> Result<HttpConfig, ConfigError> {
+        let tls = self.flag("http.tls", http.tls.as_ref())?;
+        let client_auth = match &http.client_auth {
+            None => ClientAuth::None,
+            Some(text) => self.parsed("http.clientAuth", text)?,
+        };
+        if !tls && client_auth != ClientAuth::None {
+            if client_auth == ClientAuth::Required {
+                let line = http.client_auth.map(|text| text.referenced.line());
+                let problem = "required works only with `tls: true`".to_owned();
+                return Err(self.wrong("http.clientAuth", line, problem));
+            }
+            warnings.push("http.clientAuth: has no effect without `tls: true`".to_owned());
+        }
+        Ok(HttpConfig { tls, client_auth })
+    }
+
+    fn raft(&self, raft: &file::Raft) -> Result<RaftConfig, ConfigError> {
+        let defaults = RaftConfig::default();
+        let key = "raft.heartbeat";
+        let heartbeat = self.duration(key, raft.heartbeat.as_ref(), defaults.heartbeat)?;
+        let line = raft.heartbeat.as_ref().map(|text| text.referenced.line());
+        self.in_range(key, line, heartbeat, &HEARTBEATS, show_duration)?;
+        let key = "raft.electionTimeout";
+        let election_timeout =
+            self.duration(key, raft.election_timeout.as_ref(), defaults.election_timeout)?;
+        let line = raft.election_timeout.as_ref().map(|text| text.referenced.line()).or(line);
+        if election_timeout < heartbeat * 2 {
+            let problem = format!(
+                "{} is less than twice the heartbeat of {}; give {} or more",
+                show_duration(election_timeout),
+                show_duration(heartbeat),
+                show_duration(heartbeat * 2)
+            );
+            return Err(self.wrong(key, line, problem));
+        }
+        let range = heartbeat * 2..=ELECTION_TIMEOUT_MAX;
+        self.in_range(key, line, election_timeout, &range, show_duration)?;
+        Ok(RaftConfig { heartbeat, election_timeout })
+    }
+
+    fn limits(&self, limits: &file::Limits) -> Result<Limits, ConfigError> {
+        let defaults = Limits::default();
+        let connections = match &limits.connections {
+            None => defaults.connections,
+            Some(text) => {
+                let line = Some(text.referenced.line());
+                let number = text.value.parse().map_err(|_| {
+                    let problem = format!("{:?} is not a whole number, as in 4096", text.value);
+                    self.wrong("limits.connections", line, problem)
+                })?;
+                let show = |number: usize| number.to_string();
+                self.in_range("limits.connections", line, number, &CONNECTIONS, show)?;
+                number
+            }
+        };
+        let size = |key: &str, text: &Option<Text>, default, range| {
+            self.size(&format!("limits.{key}"), text.as_ref(), default, range)
+        };
+        let value = size("value", &limits.value, defaults.value, &VALUE_SIZES)?;
+        let bodies = size("bodies", &limits.bodies, defaults.bodies, &BODIES_SIZES)?;
+        if bodies < value {
+            let line = limits.bodies.as_ref().map(|text| text.referenced.line());
+            let problem = format!(
+                "{} is less than limits.value, {}: not one value would fit",
+                ByteSize(bodies),
+                ByteSize(value)
+            );
+            return Err(self.wrong("limits.bodies", line, problem));
+        }
+        Ok(Limits {
+            value,
+            connections,
+            bodies,
+            log_cache: size("logCache", &limits.log_cache, defaults.log_cache, &CACHE_SIZES)?,
+            state_cache: size(
+                "stateCache",
+                &limits.state_cache,
+                defaults.state_cache,
+                &CACHE_SIZES,
+            )?,
+            overlay: size("overlay", &limits.overlay, defaults.overlay, &CACHE_SIZES)?,
+        })
+    }
+
+    fn size(
+        &self,
+        key: &str,
+        text: Option<&Text>,
+        default: u64,
+        range: &RangeInclusive<u64>,
+    ) -> Result<u64, ConfigError> {
+        let Some(text) = text else { return Ok(default) };
+        let line = Some(text.referenced.line());
+        let size = ByteSize::from_str(&text.value).map_err(|_| {
+            self.wrong(key, line, format!("{:?} is not a size, as in 1MiB", text.value))
+        })?;
+        self.in_range(key, line, size.0, range, |size| ByteSize(size).to_string())?;
+        Ok(size.0)
+    }
+
+    fn duration(
+        &self,
+        key: &str,
+        text: Option<&Text>,
+        default: Duration,
+    ) -> Result<Duration, ConfigError> {
+        let Some(text) = text else { return Ok(default) };
+        humantime::parse_duration(&text.value).map_err(|_| {
+            let problem = format!("{:?} is not a time, as in 50ms or 2s", text.value);
+            self.wrong(key, Some(text.referenced.line()), problem)
+        })
+    }
+
+    fn flag(&self, key: &str, text: Option<&Text>) -> Result<bool, ConfigError> {
+        let Some(text) = text else { return Ok(false) };
+        match text.value.as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            other => Err(self.wrong(
+                key,
+                Some(text.referenced.line()),
+                format!("{other:?} is neither true nor false"),
+            )),
+        }
+    }
+
+    fn path(&self, key: &str, text: Option<&Text>, default: &str) -> Result<PathBuf, ConfigError> {
+        let path = text.map_or(default, |text| text.value.as_str());
+        if path.is_empty() {
+            let line = text.map(|text| text.referenced.line());
+            return Err(self.wrong(
+                key,
+                line,
+                format!("the path is empty; {default} is the default"),
+            ));
+        }
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        Ok(folder.join(path))
+    }
+
+    fn parsed<T: FromStr<Err: ToString>>(&self, key: &str, text: &Text) -> Result<T, ConfigError> {
+        text.value.parse().map_err(|error: T::Err| {
+            self.wrong(key, Some(text.referenced.line()), error.to_string())
+        })
+    }
+
+    fn parsed_default<T: FromStr<Err: ToString>>(
+        &self,
+        key: &str,
+        text: &str,
+    ) -> Result<T, ConfigError> {
+        text.parse().map_err(|error: T::Err| self.wrong(key, None, error.to_string()))
+    }
+
+    fn in_range<T: Copy + PartialOrd>(
+        &self,
+        key: &str,
+        line: Option<u64>,
+        value: T,
+        range: &RangeInclusive<T>,
+        show: impl Fn(T) -> String,
+    ) -> Result<(), ConfigError> {
+        if range.contains(&value) {
+            return Ok(());
+        }
+        let problem = format!(
+            "{} is out of range; give {} to {}",
+            show(value),
+            show(*range.start()),
+            show(*range.end())
+        );
+        Err(self.wrong(key, line, problem))
+    }
+
+    fn wrong(&self, key: &str, line: Option<u64>, problem: String) -> ConfigError {
+        ConfigError::Value { file: self.file.to_path_buf(), line, key: key.to_owned(), problem }
+    }
+}
+
+pub(super) fn show_duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}

@@ -1,0 +1,100 @@
+//! cluster.yml as it is written: every key as its text, with the line it stands on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::ConfigError;
+
+/// A value and its place.
+pub(super) type Text = Spanned<String>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct File {
+    pub(super) servers: Option<BTreeMap<String, Text>>,
+    pub(super) http_servers: Option<BTreeMap<String, Text>>,
+    pub(super) local_server_name: Option<Text>,
+    pub(super) cluster: Option<Text>,
+    pub(super) data: Option<Text>,
+    pub(super) tls: Option<Tls>,
+    pub(super) http: Option<Http>,
+    pub(super) raft: Option<Raft>,
+    pub(super) reads: Option<Reads>,
+    pub(super) limits: Option<Limits>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) ca: Option<Text>,
+    pub(super) cert: Option<Text>,
+    pub(super) key: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Http {
+    pub(super) tls: Option<Text>,
+    pub(super) client_auth: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Raft {
+    pub(super) heartbeat: Option<Text>,
+    pub(super) election_timeout: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reads {
+    pub(super) lease: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Limits {
+    pub(super) value: Option<Text>,
+    pub(super) connections: Option<Text>,
+    pub(super) bodies: Option<Text>,
+    pub(super) log_cache: Option<Text>,
+    pub(super) state_cache: Option<Text>,
+    pub(super) overlay: Option<Text>,
+}
+
+/// Reads the text of `file`.
+pub(super) fn parse(file: &Path, text: &str) -> Result<File, ConfigError> {
+    let blank = |line: &str| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
+    };
+    if text.lines().all(blank) {
+        return Err(ConfigError::Empty { file: file.to_path_buf() });
+    }
+    serde_saphyr::from_str(text).map_err(|error| {
+        let error = error.without_snippet();
+        let location = error.location().filter(|location| location.line() > 0);
+        let problem = match error {
+            serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
+                format!("{} stands here twice; remove one", key.as_deref().unwrap_or("a key"))
+            }
+            serde_saphyr::Error::NullIntoString { .. } => {
+                "a key has no value; give one, or remove the key".to_owned()
+            }
+            other => {
+                // The place is said once, in front.
+                let text = other.to_string();
+                let first = text.lines().next().unwrap_or("cannot be read");
+                first.split_once(" at line ").map_or(first, |(before, _)| before).to_owned()
+            }
+        };
+        ConfigError::Syntax {
+            file: file.to_path_buf(),
+            line: location.map(|location| location.line()),
+            problem,
+        }
+    })
+}

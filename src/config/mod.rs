@@ -1,0 +1,188 @@
+//! cluster.yml, read and checked.
+//!
+//! The original project's keys `servers`, `httpServers` and `localServerName` are a complete
+//! configuration; all other keys are optional. Relative paths are relative to the file's folder.
+
+mod address;
+mod check;
+mod error;
+mod file;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use address::{AddressError, HostPort};
+pub use error::ConfigError;
+
+use crate::pki::{self, PkiError};
+pub use crate::pki::{ClientAuth, ClusterName, Host, NAME_MAX, NameError, NodeName};
+
+/// One node's configuration, checked: every address is one, the node is among the servers, every number
+/// is in its range.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it comes from.
+    pub file: PathBuf,
+    /// This node.
+    pub name: NodeName,
+    /// The cluster's name in the certificates.
+    pub cluster: ClusterName,
+    /// Where each node's Raft listens (QUIC over UDP).
+    pub servers: BTreeMap<NodeName, HostPort>,
+    /// Where each node's HTTP listens (TCP). The same names as in `servers`.
+    pub http_servers: BTreeMap<NodeName, HostPort>,
+    /// Where Raft listens here if not on this node's address in `servers`. Not in the file.
+    pub listen: Option<SocketAddr>,
+    /// Where log and state are kept.
+    pub data: PathBuf,
+    /// The certificates between nodes.
+    pub tls: TlsFiles,
+    /// How clients are served.
+    pub http: HttpConfig,
+    /// The protocol's times.
+    pub raft: RaftConfig,
+    /// How reads may be answered.
+    pub reads: ReadsConfig,
+    /// Upper bounds.
+    pub limits: Limits,
+    /// What works and is probably not meant.
+    pub warnings: Vec<String>,
+    own: Own,
+}
+
+/// This node's own addresses.
+#[derive(Clone, Debug)]
+struct Own {
+    raft: HostPort,
+    http: HostPort,
+}
+
+/// Where the certificates lie (PEM).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The authority that all nodes' certificates come from.
+    pub ca: PathBuf,
+    /// This node's certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// How clients are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// HTTPS with the node's certificate instead of plain HTTP.
+    pub tls: bool,
+    /// Whether clients show certificates; only with `tls`.
+    pub client_auth: ClientAuth,
+}
+
+/// The protocol's times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftConfig {
+    /// How often a leader is heard. 5 ms to 10 s.
+    pub heartbeat: Duration,
+    /// The shortest silence after which a follower stands for election. Twice the heartbeat to 60 s.
+    pub election_timeout: Duration,
+}
+
+/// How reads may be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadsConfig {
+    /// Whether a leader may answer by its lease, which trusts the clocks' rates.
+    pub lease: bool,
+}
+
+/// Upper bounds. All but `connections` in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest value.
+    pub value: u64,
+    /// HTTP connections at a time.
+    pub connections: usize,
+    /// Request bodies held at a time, together.
+    pub bodies: u64,
+    /// The log's page cache.
+    pub log_cache: u64,
+    /// The state's page cache.
+    pub state_cache: u64,
+    /// Applied changes held in memory until the next checkpoint.
+    pub overlay: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig { tls: false, client_auth: ClientAuth::None }
+    }
+}
+
+impl Default for RaftConfig {
+    fn default() -> Self {
+        RaftConfig {
+            heartbeat: Duration::from_millis(50),
+            election_timeout: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            value: 1 << 20,
+            connections: 4096,
+            bodies: 256 << 20,
+            log_cache: 16 << 20,
+            state_cache: 64 << 20,
+            overlay: 64 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `file` and checks all of it. `name` overrides `localServerName`; neither is needed where
+    /// there is one server only.
+    pub fn load(file: &Path, name: Option<&str>) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => ConfigError::Missing { file: file.to_path_buf() },
+            _ => ConfigError::Read { file: file.to_path_buf(), source },
+        })?;
+        Config::parse(file, &text, name)
+    }
+
+    /// Checks `text` as the content of `file`, whose folder relative paths start from.
+    pub fn parse(file: &Path, text: &str, name: Option<&str>) -> Result<Config, ConfigError> {
+        check::Check::new(file).config(file::parse(file, text)?, name)
+    }
+
+    /// Where this node's Raft is reached.
+    pub fn raft_address(&self) -> &HostPort {
+        &self.own.raft
+    }
+
+    /// Where this node's HTTP is reached.
+    pub fn http_address(&self) -> &HostPort {
+        &self.own.http
+    }
+
+    /// What HTTPS needs, from the files; none where HTTP is plain.
+    pub fn http_tls(&self) -> Result<Option<Arc<rustls::ServerConfig>>, PkiError> {
+        if !self.http.tls {
+            return Ok(None);
+        }
+        let material = self.material()?;
+        pki::https_config(&material, self.http.client_auth).map(|tls| Some(Arc::new(tls)))
+    }
+
+    /// This node's certificate, key and authority, read and checked.
+    pub fn material(&self) -> Result<pki::Material, PkiError> {
+        let material = pki::Material::load(&self.tls.ca, &self.tls.cert, &self.tls.key)?;
+        material.check_node(&self.cluster, &self.name)?;
+        Ok(material)
+    }
+}

@@ -1,0 +1,108 @@
+//! A configuration back as YAML, every default spelled out.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use bytesize::ByteSize;
+
+use super::check::show_duration;
+use super::{Config, HostPort, NodeName, TlsFiles};
+
+impl Config {
+    /// The whole configuration as YAML that means the same wherever it is read: paths are absolute.
+    pub fn to_yaml(&self) -> String {
+        // Without a current folder the path stays as it is.
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let tls = TlsFiles {
+            ca: absolute(&self.tls.ca),
+            cert: absolute(&self.tls.cert),
+            key: absolute(&self.tls.key),
+        };
+        self.yaml(&self.name, &absolute(&self.data), &tls)
+    }
+
+    /// The configuration for the folder of `node`, with data and certificates beside the file.
+    pub fn to_yaml_for(&self, node: &NodeName) -> String {
+        let tls = TlsFiles {
+            ca: "certs/ca.crt".into(),
+            cert: "certs/node.crt".into(),
+            key: "certs/node.key".into(),
+        };
+        self.yaml(node, Path::new("data"), &tls)
+    }
+
+    fn yaml(&self, name: &NodeName, data: &Path, tls: &TlsFiles) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_yaml(&mut out, name, data, tls);
+        out
+    }
+
+    fn write_yaml(
+        &self,
+        out: &mut String,
+        name: &NodeName,
+        data: &Path,
+        tls: &TlsFiles,
+    ) -> std::fmt::Result {
+        let addresses = |out: &mut String, key, map: &std::collections::BTreeMap<_, HostPort>| {
+            writeln!(out, "{key}:")?;
+            map.iter().try_for_each(|(name, address): (&NodeName, _)| {
+                writeln!(out, "  {}: {}", quoted(name), quoted(address))
+            })
+        };
+        addresses(out, "servers", &self.servers)?;
+        addresses(out, "httpServers", &self.http_servers)?;
+        writeln!(out, "localServerName: {}", quoted(name))?;
+        writeln!(out, "cluster: {}", quoted(&self.cluster))?;
+        writeln!(out, "data: {}", quoted(data.display()))?;
+        writeln!(out, "tls:")?;
+        writeln!(out, "  ca: {}", quoted(tls.ca.display()))?;
+        writeln!(out, "  cert: {}", quoted(tls.cert.display()))?;
+        writeln!(out, "  key: {}", quoted(tls.key.display()))?;
+        writeln!(out, "http:")?;
+        writeln!(out, "  tls: {}", self.http.tls)?;
+        writeln!(out, "  clientAuth: {}", self.http.client_auth)?;
+        writeln!(out, "raft:")?;
+        writeln!(out, "  heartbeat: {}", show_duration(self.raft.heartbeat))?;
+        writeln!(out, "  electionTimeout: {}", show_duration(self.raft.election_timeout))?;
+        writeln!(out, "reads:")?;
+        writeln!(out, "  lease: {}", self.reads.lease)?;
+        writeln!(out, "limits:")?;
+        writeln!(out, "  value: {}", size(self.limits.value))?;
+        writeln!(out, "  connections: {}", self.limits.connections)?;
+        writeln!(out, "  bodies: {}", size(self.limits.bodies))?;
+        writeln!(out, "  logCache: {}", size(self.limits.log_cache))?;
+        writeln!(out, "  stateCache: {}", size(self.limits.state_cache))?;
+        writeln!(out, "  overlay: {}", size(self.limits.overlay))
+    }
+}
+
+/// A size without loss: in the largest unit that divides it.
+fn size(bytes: u64) -> String {
+    for (unit, name) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes > 0 && bytes.trailing_zeros() >= unit {
+            return format!("{}{name}", bytes >> unit);
+        }
+    }
+    ByteSize::b(bytes).0.to_string()
+}
+
+/// Plain where YAML reads it back as the same text, else in double quotes.
+fn quoted(value: impl ToString) -> String {
+    let text = value.to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"./_-:".contains(&byte);
+    let starts_plain = text.bytes().next().is_some_and(|byte| {
+        byte.is_ascii_alphabetic() || byte == b'.' || byte == b'/' || byte.is_ascii_digit()
+    });
+    let is_word = matches!(
+        text.as_str(),
+        "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n"
+    );
+    if text.bytes().all(plain) && starts_plain && !text.ends_with(':') && !is_word {
+        text
+    } else {
+        // A JSON string is a YAML double-quoted scalar.
+        serde_json::Value::String(text).to_string()
+    }
+}

@@ -1,0 +1,168 @@
+//! Making authorities and certificates: ECDSA P-256, random serials, bounded validity.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+};
+use rustls_pki_types::PrivateKeyDer;
+use time::{Duration, OffsetDateTime};
+
+use super::files::{read_certificates, read_key};
+use super::identity::{PeerIdentity, Role, parse};
+use super::{ClusterName, Host, PkiError, material};
+
+/// How long an authority is valid unless set.
+pub const AUTHORITY_DAYS: u32 = 3650;
+/// How long other certificates are valid unless set.
+pub const CERTIFICATE_DAYS: u32 = 365;
+/// The longest validity that can be asked for.
+pub const DAYS_MAX: u32 = 36_500;
+/// How far other hosts' clocks may lag.
+const SKEW: Duration = Duration::minutes(5);
+
+/// A certificate and its key, in PEM form.
+pub struct Issued {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key, PKCS #8.
+    pub key: String,
+}
+
+// Keys do not belong in logs.
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issued").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+/// An authority that can sign.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+    not_after: OffsetDateTime,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("not_after", &self.not_after).finish_non_exhaustive()
+    }
+}
+
+/// A new authority for `cluster`.
+pub fn issue_authority(cluster: &ClusterName, days: u32) -> Result<Issued, PkiError> {
+    let mut params = params(&format!("konsen authority of {cluster}"), days);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let certificate = params.self_signed(&key)?;
+    Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+impl Authority {
+    /// Reads an authority's certificate and key and checks that they belong together and are valid now.
+    pub fn load(cert: &Path, key: &Path) -> Result<Authority, PkiError> {
+        let certificates = read_certificates(cert)?;
+        let not_authority = || PkiError::NotAuthority { file: cert.to_path_buf() };
+        let certificate = certificates.first().ok_or_else(not_authority)?;
+        let parsed = parse(certificate)
+            .map_err(|source| PkiError::File { file: cert.to_path_buf(), source })?;
+        if !parsed.is_ca() {
+            return Err(not_authority());
+        }
+        material::check_time(cert, &parsed)?;
+        let not_after = parsed.validity().not_after.to_datetime();
+        let key_der = read_key(key)?;
+        material::check_key(&certificates, &key_der, cert, key)?;
+        let PrivateKeyDer::Pkcs8(pkcs8) = &key_der else {
+            return Err(PkiError::BadKey {
+                file: key.to_path_buf(),
+                reason: "it is not in PKCS #8 form".to_owned(),
+            });
+        };
+        let pair = KeyPair::try_from(pkcs8.secret_pkcs8_der()).map_err(|error| {
+            PkiError::BadKey { file: key.to_path_buf(), reason: error.to_string() }
+        })?;
+        let issuer = Issuer::from_ca_cert_der(certificate, pair)?;
+        let encoded = pem("CERTIFICATE", certificate.as_ref());
+        Ok(Authority { issuer, certificate: encoded, not_after })
+    }
+
+    /// The authority's certificate, in PEM form.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// A certificate for `identity`; a node's is for both ends of a connection and for `hosts` besides
+    /// the node's name and this machine. It ends no later than the authority.
+    pub fn issue(
+        &self,
+        identity: &PeerIdentity,
+        hosts: &[Host],
+        days: u32,
+    ) -> Result<Issued, PkiError> {
+        let mut params = params(identity.name.as_str(), days);
+        params.not_after = params.not_after.min(self.not_after);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let mut names = Vec::new();
+        if identity.role == Role::Node {
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+            let own = [
+                Host::Name(identity.name.to_string()),
+                Host::Name("localhost".to_owned()),
+                Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            ];
+            let hosts: BTreeSet<&Host> = own.iter().chain(hosts).collect();
+            for host in hosts {
+                match host {
+                    // Nobody dials it.
+                    Host::Ip(ip) if ip.is_unspecified() => {}
+                    Host::Ip(ip) => names.push(SanType::IpAddress(*ip)),
+                    Host::Name(name) => names.push(SanType::DnsName(name.as_str().try_into()?)),
+                }
+            }
+        }
+        names.push(SanType::URI(identity.uri().try_into()?));
+        params.subject_alt_names = names;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+}
+
+fn params(common_name: &str, days: u32) -> CertificateParams {
+    let now = OffsetDateTime::now_utc();
+    let mut params = CertificateParams::default();
+    params.not_before = now - SKEW;
+    params.not_after = now + Duration::days(i64::from(days.clamp(1, DAYS_MAX)));
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, "konsen");
+    name.push(DnType::CommonName, common_name);
+    params.distinguished_name = name;
+    // Positive, and never zero: RFC 5280, 4.1.2.2.
+    let mut serial: [u8; 16] = rand::random();
+    serial[0] = serial[0] & 0x7f | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut out = format!("-----BEGIN {label}-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        // Base64 is ASCII, so every index is a boundary.
+        let (line, after) = rest.split_at(rest.len().min(64));
+        out.push_str(line);
+        out.push('\n');
+        rest = after;
+    }
+    out + &format!("-----END {label}-----\n")
+}

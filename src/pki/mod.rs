@@ -1,0 +1,25 @@
+//! Certificates: an authority for each cluster, and a certificate for each node and client.
+//!
+//! Whoever holds a certificate is named by one URI in it, see [`PeerIdentity`]. Keys are ECDSA P-256.
+
+mod describe;
+mod error;
+mod files;
+mod host;
+mod https;
+mod identity;
+mod issue;
+mod material;
+mod name;
+#[cfg(test)]
+mod tests;
+
+pub use describe::{Description, Kind, describe};
+pub use error::PkiError;
+pub use files::{Overwrite, read_certificates, read_key, write_certificate, write_pair};
+pub use host::{Host, HostError};
+pub use https::{ClientAuth, ClientAuthError, https_config};
+pub use identity::{IdentityError, PeerIdentity, Role};
+pub use issue::{AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, DAYS_MAX, Issued, issue_authority};
+pub use material::{Material, crypto_provider, not_after_rfc3339};
+pub use name::{ClusterName, NAME_MAX, NameError, NodeName};
