@@ -3,11 +3,13 @@
 //! - [`raft`]: the protocol, pure: inputs in, effects out.
 //! - [`kv`]: the state machine: commands in, replies out; pure and deterministic.
 //! - [`store`]: redb: the log, the state with its overlay and checkpoints, the node's identity.
+//! - [`net`]: quinn: the endpoint, the peers, the frames, mutual TLS.
 //! - [`pki`]: rcgen: authorities, node and client certificates.
 //! - [`config`]: cluster.yml, read and checked.
 
 pub mod config;
 pub mod kv;
+pub mod net;
 pub mod pki;
 pub mod raft;
 pub mod store;

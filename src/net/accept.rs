@@ -1,0 +1,311 @@
+//! The connections that peers dialled: what comes in on them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use quinn::{Connection, Endpoint, Incoming, ReadError, RecvStream, SendStream, VarInt};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::directory::{Shared, Shown, certified};
+use super::frame::{self, FrameError};
+use super::hello::{Greeting, HELLO_BYTES_MAX, Hello};
+use super::refusal::{CloseCode, Ending, Refusal};
+use super::stream::{self, FrameReader, StreamError, read_kind};
+use crate::raft::NodeId;
+
+/// The most handshakes under way.
+const HANDSHAKES_MAX: usize = 128;
+/// With so many under way, strangers first have to prove that their address is theirs.
+const HANDSHAKES_BUSY: usize = 32;
+/// How long a handshake and the hello after it may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a stream may take to show its kind, and a request to arrive.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so many message streams ended cleanly the other end has nothing more to say.
+const MESSAGE_STREAMS: u32 = 2;
+
+/// Accepts connections until the endpoint is closed.
+pub(super) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    while let Some(incoming) = endpoint.accept().await {
+        let busy = handshakes.available_permits() <= HANDSHAKES_MAX - HANDSHAKES_BUSY;
+        if busy && incoming.may_retry() && !incoming.remote_address_validated() {
+            // Fails only for those that may not be sent a retry.
+            let _ = incoming.retry();
+            continue;
+        }
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let address = incoming.remote_address().ip();
+            let handshake = timeout(HANDSHAKE_TIMEOUT, shake_hands(&shared, incoming)).await;
+            drop(permit);
+            match handshake {
+                Ok(Ok(peer)) => peer.serve(&shared).await,
+                Ok(Err(failure)) => failure.log(&shared, address),
+                Err(_) => {
+                    let ending = Ending::unreachable("the handshake took too long");
+                    shared.refusals.stranger(address, &ending);
+                }
+            }
+        });
+    }
+}
+
+/// A handshake that failed, and with whom if a certificate said so.
+struct Failure {
+    name: Option<String>,
+    ending: Ending,
+}
+
+impl Failure {
+    fn log(&self, shared: &Shared, address: IpAddr) {
+        if shared.stop.is_cancelled() {
+            return;
+        }
+        match &self.name {
+            Some(name) => shared.refusals.peer(name, &address.to_string(), &self.ending),
+            None => shared.refusals.stranger(address, &self.ending),
+        }
+    }
+}
+
+/// A peer that dialled, was checked and answered.
+struct AcceptedPeer {
+    connection: Connection,
+    name: String,
+    node_id: NodeId,
+}
+
+async fn shake_hands(shared: &Shared, incoming: Incoming) -> Result<AcceptedPeer, Failure> {
+    let nobody = |ending| Failure { name: None, ending };
+    let connecting = incoming.accept().map_err(|error| nobody(Ending::of(&error)))?;
+    let connection = connecting.await.map_err(|error| nobody(Ending::of(&error)))?;
+    let name = match certified(&connection) {
+        Ok(certified) => certified.name,
+        Err(refusal) => {
+            refusal.close(&connection);
+            return Err(nobody(Ending::own(&refusal)));
+        }
+    };
+    match first_hello(shared, &connection).await {
+        Ok(node_id) => Ok(AcceptedPeer { connection, name, node_id }),
+        Err(Trouble::Lost(ending)) => Err(Failure { name: Some(name), ending }),
+        Err(Trouble::Refused(refusal)) => {
+            refusal.close(&connection);
+            Err(Failure { name: Some(name), ending: Ending::own(&refusal) })
+        }
+    }
+}
+
+/// Why a stream of a peer came to nothing.
+enum Trouble {
+    /// The stream or the connection ended.
+    Lost(Ending),
+    /// The peer broke a rule.
+    Refused(Refusal),
+}
+
+impl From<StreamError> for Trouble {
+    fn from(error: StreamError) -> Trouble {
+        match error {
+            StreamError::Frame(error) => Trouble::Refused(Refusal::protocol(error)),
+            StreamError::Lost(ReadError::ConnectionLost(error)) => {
+                Trouble::Lost(Ending::of(&error))
+            }
+            StreamError::Lost(error) => Trouble::Lost(Ending::unreachable(&error.to_string())),
+        }
+    }
+}
+
+/// Takes in the first stream, which must be a hello, and answers it.
+async fn first_hello(shared: &Shared, connection: &Connection) -> Result<NodeId, Trouble> {
+    let (send, mut receive) =
+        connection.accept_bi().await.map_err(|error| Trouble::Lost(Ending::of(&error)))?;
+    match read_kind(&mut receive).await? {
+        stream::HELLO => answer_hello(shared, connection, send, receive).await,
+        kind => Err(Trouble::Refused(Refusal::protocol(format_args!(
+            "the first stream is of kind {kind}, not a hello"
+        )))),
+    }
+}
+
+async fn answer_hello(
+    shared: &Shared,
+    connection: &Connection,
+    mut send: SendStream,
+    receive: RecvStream,
+) -> Result<NodeId, Trouble> {
+    let body = FrameReader::new(receive, HELLO_BYTES_MAX).only().await?;
+    let hello = match Hello::decode(&body) {
+        Ok(Greeting::Understood(hello)) => hello,
+        Ok(Greeting::OtherVersions(theirs)) => {
+            return Err(Trouble::Refused(Refusal::versions(theirs)));
+        }
+        Err(error) => return Err(Trouble::Refused(Refusal::protocol(error))),
+    };
+    let node_id = hello.node_id;
+    let shown = Shown { certified: certified(connection).map_err(Trouble::Refused)?, hello };
+    shared.admit(&shown, connection).map_err(Trouble::Refused)?;
+    let mut answer = BytesMut::new();
+    frame::encode(&shared.hello(), HELLO_BYTES_MAX, &mut answer)
+        .map_err(|error| Trouble::Refused(Refusal::protocol(error)))?;
+    // If the other end is gone, the connection ends and says why.
+    let _ = send.write_all(&answer).await;
+    let _ = send.finish();
+    Ok(node_id)
+}
+
+impl AcceptedPeer {
+    /// Takes in what the peer sends until the connection ends.
+    async fn serve(self, shared: &Arc<Shared>) {
+        let peer = Arc::new(self);
+        let ended_streams = Arc::new(AtomicU32::new(0));
+        let error = loop {
+            tokio::select! {
+                stream = peer.connection.accept_uni() => match stream {
+                    Ok(stream) => {
+                        let (shared, peer) = (shared.clone(), peer.clone());
+                        let ended_streams = ended_streams.clone();
+                        tokio::spawn(async move {
+                            match peer.read_messages(&shared, stream).await {
+                                Ok(()) => {
+                                    let before = ended_streams.fetch_add(1, Ordering::Relaxed);
+                                    if before + 1 == MESSAGE_STREAMS {
+                                        let code = CloseCode::Done.as_varint();
+                                        peer.connection.close(code, b"everything was read");
+                                    }
+                                }
+                                Err(trouble) => peer.note(&shared, trouble),
+                            }
+                        });
+                    }
+                    Err(error) => break error,
+                },
+                streams = peer.connection.accept_bi() => match streams {
+                    Ok((send, receive)) => {
+                        let (shared, peer) = (shared.clone(), peer.clone());
+                        tokio::spawn(async move {
+                            if let Err(trouble) = peer.answer(&shared, send, receive).await {
+                                peer.note(&shared, trouble);
+                            }
+                        });
+                    }
+                    Err(error) => break error,
+                },
+            }
+        };
+        shared.leave(&peer.name, &peer.connection);
+        let ending = Ending::of(&error);
+        if ending.refused && !shared.stop.is_cancelled() {
+            let address = peer.connection.remote_address().to_string();
+            shared.refusals.peer(&peer.name, &address, &ending);
+        } else {
+            tracing::debug!(peer = peer.name, "a connection of a peer ended: {}", ending.sentence);
+        }
+    }
+
+    /// A peer that breaks a rule loses its connection.
+    fn note(&self, shared: &Shared, trouble: Trouble) {
+        match trouble {
+            Trouble::Lost(ending) => {
+                tracing::debug!(peer = self.name, "a stream ended: {}", ending.sentence);
+            }
+            Trouble::Refused(refusal) => {
+                refusal.close(&self.connection);
+                let address = self.connection.remote_address().to_string();
+                shared.refusals.peer(&self.name, &address, &Ending::own(&refusal));
+            }
+        }
+    }
+
+    async fn read_messages(&self, shared: &Shared, mut receive: RecvStream) -> Result<(), Trouble> {
+        match arrive(read_kind(&mut receive)).await? {
+            stream::MESSAGES => {}
+            kind => return Err(unknown(kind)),
+        }
+        let mut frames = FrameReader::new(receive, shared.own.frame_bytes_max);
+        while let Some(body) = frames.next().await? {
+            let message = frame::decode_message(&body).map_err(StreamError::Frame)?;
+            if message.from != self.node_id || message.to != shared.own.node_id {
+                return Err(Trouble::Refused(Refusal::protocol(format_args!(
+                    "a message from {} to {} on the connection from {} to {}",
+                    message.from, message.to, self.node_id, shared.own.node_id
+                ))));
+            }
+            shared.inbound.receive(message);
+        }
+        Ok(())
+    }
+
+    async fn answer(
+        &self,
+        shared: &Arc<Shared>,
+        mut send: SendStream,
+        mut receive: RecvStream,
+    ) -> Result<(), Trouble> {
+        // Whoever gives a request up while sending it leaves a stream that ends too early.
+        match arrive(whole(read_kind(&mut receive))).await? {
+            stream::REQUEST => {}
+            stream::HELLO => {
+                let hello = answer_hello(shared, &self.connection, send, receive);
+                return match timeout(ARRIVAL_TIMEOUT, hello).await {
+                    Ok(Ok(node_id)) if node_id == self.node_id => Ok(()),
+                    Ok(Ok(_)) => Err(Trouble::Refused(Refusal::protocol(
+                        "another identity than in the first hello",
+                    ))),
+                    Ok(Err(trouble)) => Err(trouble),
+                    Err(_) => Err(late()),
+                };
+            }
+            kind => return Err(unknown(kind)),
+        }
+        let limit = shared.own.frame_bytes_max;
+        let body = arrive(whole(FrameReader::new(receive, limit).only())).await?;
+        let reply = shared.inbound.request(self.node_id, body).await;
+        let mut framed = BytesMut::with_capacity(reply.len() + frame::HEADER_BYTES);
+        if let Err(error) = frame::encode_bytes(&reply, limit, &mut framed) {
+            tracing::error!(peer = self.name, %error, "a reply is dropped");
+            // The other end does not learn the outcome, which is what a reset says.
+            let _ = send.reset(VarInt::from_u32(CloseCode::Protocol as u32));
+            return Ok(());
+        }
+        // If nobody waits for the reply any more, nothing is lost.
+        if send.write_chunk(framed.freeze()).await.is_ok() {
+            let _ = send.finish();
+        }
+        Ok(())
+    }
+}
+
+/// Waits for what should be on its way already.
+async fn arrive<T>(read: impl Future<Output = Result<T, StreamError>>) -> Result<T, Trouble> {
+    match timeout(ARRIVAL_TIMEOUT, read).await {
+        Ok(read) => Ok(read?),
+        Err(_) => Err(late()),
+    }
+}
+
+/// Takes a stream that was cut off for one that was given up.
+async fn whole<T>(read: impl Future<Output = Result<T, StreamError>>) -> Result<T, StreamError> {
+    read.await.map_err(|error| match error {
+        StreamError::Frame(FrameError::CutOff) => StreamError::Lost(ReadError::ClosedStream),
+        other => other,
+    })
+}
+
+/// A slow stream is dropped; the connection may be fine.
+fn late() -> Trouble {
+    Trouble::Lost(Ending::unreachable("a stream stayed empty for too long"))
+}
+
+fn unknown(kind: u8) -> Trouble {
+    Trouble::Refused(Refusal::protocol(format_args!("a stream of the unknown kind {kind}")))
+}

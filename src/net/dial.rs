@@ -1,0 +1,316 @@
+//! The connections that this node dials: one to each peer, kept up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, BytesMut};
+use quinn::{ConnectError, Connection};
+use rand::RngExt;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::directory::{Shared, Shown, certified};
+use super::frame;
+use super::hello::{Greeting, HELLO_BYTES_MAX, Hello};
+use super::link::Link;
+use super::refusal::{CloseCode, Ending, Refusal};
+use super::stream::{self, FrameReader, StreamError};
+
+/// How long to look up the address, shake hands and exchange hellos.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The wait after the first failure; it doubles with each.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// The longest wait between two attempts, before jitter.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// A connection that lasted so long was a good one: the next attempt follows at once.
+const GOOD_AFTER: Duration = Duration::from_secs(1);
+/// Connections are replaced within this time after the certificates were, not all at once.
+const RENEW_WITHIN: Duration = Duration::from_millis(500);
+/// How long a connection that was replaced may take to deliver what it holds.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Connects to the peer `name`, again and again, until `stop`.
+pub(super) async fn keep_connected(
+    shared: Arc<Shared>,
+    name: String,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let work = async {
+        let mut backoff = Backoff::default();
+        loop {
+            // Marked as seen before dialling, so that no later change is missed.
+            let mut watched = Watched::new(&shared);
+            match connect(&shared, &name, backoff.attempt, &stop).await {
+                Ok(link) => {
+                    let since = Instant::now();
+                    let (link, ending) = hold(&shared, &name, link, &mut watched, &stop).await;
+                    shared.uninstall(&name, &link);
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    shared.inbound.unreachable(link.node_id);
+                    shared.set_problem(&name, ending.sentence.clone());
+                    tracing::info!(peer = name, "connection lost: {}", ending.sentence);
+                    if ending.refused {
+                        let address = link.connection.remote_address().to_string();
+                        shared.refusals.peer(&name, &address, &ending);
+                    }
+                    if since.elapsed() >= GOOD_AFTER {
+                        backoff = Backoff::default();
+                    }
+                }
+                Err(Attempt { address, ending }) => {
+                    shared.set_problem(&name, ending.sentence.clone());
+                    shared.refusals.peer(&name, &address, &ending);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                () = wake.notified() => {}
+            }
+        }
+    };
+    tokio::select! {
+        // Whoever cancels closes the connection too, with the reason.
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+/// What may change while a connection is up.
+struct Watched {
+    client: tokio::sync::watch::Receiver<quinn::ClientConfig>,
+    born: tokio::sync::watch::Receiver<Option<crate::raft::ClusterId>>,
+}
+
+impl Watched {
+    fn new(shared: &Shared) -> Watched {
+        Watched { client: shared.client.subscribe(), born: shared.born.subscribe() }
+    }
+}
+
+/// Watches over a connection until it is lost, and replaces it when the certificates change. Returns the
+/// last one and how it ended.
+async fn hold(
+    shared: &Arc<Shared>,
+    name: &str,
+    mut link: Arc<Link>,
+    watched: &mut Watched,
+    stop: &CancellationToken,
+) -> (Arc<Link>, Ending) {
+    let mut renewal = Backoff::default();
+    let mut renew_at = None::<tokio::time::Instant>;
+    loop {
+        tokio::select! {
+            error = link.connection.closed() => {
+                return (link, own_close(&error).unwrap_or_else(|| Ending::of(&error)));
+            }
+            // The senders live as long as `shared`.
+            Ok(()) = watched.client.changed() => {
+                let jitter = rand::rng().random_range(Duration::ZERO..RENEW_WITHIN);
+                renew_at = Some(tokio::time::Instant::now() + jitter);
+            }
+            Ok(()) = watched.born.changed() => {
+                let said = timeout(CONNECT_TIMEOUT, exchange_hellos(shared, &link.connection)).await;
+                let refusal = match said {
+                    Ok(Ok(shown)) => shared.renew(&shown, name).err(),
+                    Ok(Err(Failure::Refused(refusal))) => Some(refusal),
+                    // The connection is gone, or so slow that another one is better.
+                    Ok(Err(Failure::Ended(ending))) => Some(Refusal::protocol(ending.sentence)),
+                    Err(_) => Some(Refusal::protocol("no answer to a hello")),
+                };
+                if let Some(refusal) = refusal {
+                    refusal.close(&link.connection);
+                    return (link, Ending::own(&refusal));
+                }
+            }
+            () = until(renew_at) => match connect(shared, name, renewal.attempt, stop).await {
+                Ok(new) => {
+                    let old = std::mem::replace(&mut link, new);
+                    shared.runtime.spawn(retire(old));
+                    (renewal, renew_at) = (Backoff::default(), None);
+                }
+                Err(Attempt { address, ending }) => {
+                    shared.refusals.peer(name, &address, &ending);
+                    renew_at = Some(tokio::time::Instant::now() + renewal.next());
+                }
+            },
+        }
+    }
+}
+
+/// How to call a close of this end: whoever closed has said why.
+fn own_close(error: &quinn::ConnectionError) -> Option<Ending> {
+    matches!(error, quinn::ConnectionError::LocallyClosed)
+        .then(|| Ending::unreachable("this node closed the connection"))
+}
+
+async fn until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lets a connection that was replaced deliver what it holds.
+async fn retire(link: Arc<Link>) {
+    if timeout(DRAIN_TIMEOUT, link.drain()).await.is_err() {
+        tracing::debug!(peer = %link.node_id, "a replaced connection did not empty in time");
+    }
+    link.close_queues();
+    link.connection.close(CloseCode::Done.as_varint(), b"replaced by another connection");
+}
+
+/// An attempt that failed.
+struct Attempt {
+    address: String,
+    ending: Ending,
+}
+
+/// Why no hellos were exchanged.
+enum Failure {
+    Refused(Refusal),
+    Ended(Ending),
+}
+
+impl Failure {
+    fn of(error: &quinn::ConnectionError) -> Failure {
+        Failure::Ended(Ending::of(error))
+    }
+}
+
+/// Dials once, and sends on the connection from then on.
+async fn connect(
+    shared: &Arc<Shared>,
+    name: &str,
+    attempt: u32,
+    stop: &CancellationToken,
+) -> Result<Arc<Link>, Attempt> {
+    let address = shared.address_of(name).unwrap_or_default();
+    let fail = |ending| Attempt { address: address.clone(), ending };
+    let dialled = timeout(CONNECT_TIMEOUT, dial(shared, name, &address, attempt)).await;
+    let (connection, shown) = match dialled {
+        Ok(Ok(dialled)) => dialled,
+        Ok(Err(ending)) => return Err(fail(ending)),
+        Err(_) => return Err(fail(Ending::unreachable("no answer"))),
+    };
+    match shared.install(&shown, name, connection.clone(), stop) {
+        Ok(link) => {
+            tracing::info!(
+                peer = name,
+                address = %connection.remote_address(),
+                id = %shown.hello.node_id,
+                version = shown.hello.version,
+                "connected"
+            );
+            Ok(link)
+        }
+        Err(refusal) => {
+            refusal.close(&connection);
+            Err(fail(Ending::own(&refusal)))
+        }
+    }
+}
+
+async fn dial(
+    shared: &Shared,
+    name: &str,
+    address: &str,
+    attempt: u32,
+) -> Result<(Connection, Shown), Ending> {
+    let remote = look_up(shared, address, attempt).await?;
+    let config = shared.client.borrow().clone();
+    let connecting = {
+        let endpoint = shared.endpoint.lock();
+        let Some(endpoint) = endpoint.as_ref() else {
+            return Err(Ending::unreachable("this node is shutting down"));
+        };
+        endpoint.connect_with(config, remote, name)
+    };
+    let connection = match connecting {
+        Ok(connecting) => connecting.await.map_err(|error| Ending::of(&error))?,
+        Err(ConnectError::InvalidServerName(_)) => {
+            return Err(Ending::address(format!("{name:?} is no name for a host")));
+        }
+        Err(error) => return Err(Ending::address(error.to_string())),
+    };
+    match exchange_hellos(shared, &connection).await {
+        Ok(shown) => Ok((connection, shown)),
+        Err(Failure::Ended(ending)) => Err(ending),
+        Err(Failure::Refused(refusal)) => {
+            refusal.close(&connection);
+            Err(Ending::own(&refusal))
+        }
+    }
+}
+
+/// One of the addresses that a name stands for, another one at each attempt.
+async fn look_up(shared: &Shared, address: &str, attempt: u32) -> Result<SocketAddr, Ending> {
+    let found = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| Ending::address(format!("{address:?} cannot be looked up: {error}")))?;
+    let usable: Vec<SocketAddr> =
+        found.filter(|found| shared.local.is_ipv6() || found.is_ipv4()).collect();
+    match usable.len() {
+        0 => Err(Ending::address(format!("{address:?} has no address of the family listened on"))),
+        count => Ok(usable[attempt as usize % count]),
+    }
+}
+
+/// Says hello and waits for the answer.
+async fn exchange_hellos(shared: &Shared, connection: &Connection) -> Result<Shown, Failure> {
+    let certified = certified(connection).map_err(Failure::Refused)?;
+    let mut hello = BytesMut::new();
+    hello.put_u8(stream::HELLO);
+    frame::encode(&shared.hello(), HELLO_BYTES_MAX, &mut hello)
+        .map_err(|error| Failure::Refused(Refusal::protocol(error)))?;
+    let (mut send, receive) = connection.open_bi().await.map_err(|e| Failure::of(&e))?;
+    // If these fail the reply fails too, and says why.
+    let _ = send.write_all(&hello).await;
+    let _ = send.finish();
+    let reply = FrameReader::new(receive, HELLO_BYTES_MAX).only().await;
+    let body = match reply {
+        Ok(body) => body,
+        Err(StreamError::Lost(quinn::ReadError::ConnectionLost(error))) => {
+            return Err(Failure::of(&error));
+        }
+        Err(error) => return Err(Failure::Refused(Refusal::protocol(error))),
+    };
+    match Hello::decode(&body) {
+        Ok(Greeting::Understood(hello)) => Ok(Shown { certified, hello }),
+        Ok(Greeting::OtherVersions(theirs)) => Err(Failure::Refused(Refusal::versions(theirs))),
+        Err(error) => Err(Failure::Refused(Refusal::protocol(error))),
+    }
+}
+
+/// The wait between attempts.
+#[derive(Debug, Default)]
+struct Backoff {
+    attempt: u32,
+}
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let base = BACKOFF_MIN.saturating_mul(1 << self.attempt.min(10)).min(BACKOFF_MAX);
+        self.attempt = self.attempt.saturating_add(1);
+        base.mul_f64(rand::rng().random_range(0.5..1.5))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_bound() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.next() <= BACKOFF_MIN.mul_f64(1.5));
+        for _ in 0..100 {
+            assert!(backoff.next() <= BACKOFF_MAX.mul_f64(1.5));
+        }
+        assert!(backoff.next() >= BACKOFF_MAX.mul_f64(0.5));
+    }
+}

@@ -1,0 +1,111 @@
+//! What two nodes tell each other before anything else, on the first stream of a connection and again
+//! whenever a node becomes part of a cluster.
+
+use serde::{Deserialize, Serialize};
+
+use super::frame::FrameError;
+use crate::raft::{ClusterId, NodeId};
+
+/// The newest version of the protocol between nodes that this release speaks.
+pub const WIRE_VERSION_MAX: u16 = 1;
+/// The oldest version that it still speaks.
+pub const WIRE_VERSION_MIN: u16 = 1;
+/// The largest hello, in bytes.
+pub(super) const HELLO_BYTES_MAX: usize = 4096;
+
+/// A hello. The two versions come first in every version of the protocol; further fields are only ever
+/// appended, and what follows the fields known here is ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) versions: Versions,
+    /// The cluster's name, as configured and certified.
+    pub(super) cluster: String,
+    /// The node's name.
+    pub(super) name: String,
+    /// The identity of its data directory.
+    pub(super) node_id: NodeId,
+    /// The cluster that it belongs to, if it does.
+    pub(super) born: Option<ClusterId>,
+    /// The release of the software.
+    pub(super) version: String,
+}
+
+/// The range of protocol versions that a node speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Versions {
+    pub(super) oldest: u16,
+    pub(super) newest: u16,
+}
+
+impl Versions {
+    pub(super) const OWN: Versions =
+        Versions { oldest: WIRE_VERSION_MIN, newest: WIRE_VERSION_MAX };
+
+    /// The version to speak with a node that speaks `other`.
+    pub(super) fn agree(self, other: Versions) -> Option<u16> {
+        let newest = self.newest.min(other.newest);
+        (newest >= self.oldest.max(other.oldest)).then_some(newest)
+    }
+}
+
+/// What the bytes of a hello turned out to be.
+#[derive(Debug)]
+pub(super) enum Greeting {
+    Understood(Hello),
+    /// No version is spoken by both; the rest was not looked at.
+    OtherVersions(Versions),
+}
+
+impl Hello {
+    /// Reads a hello; a peer of an unknown version is recognised whatever else it says.
+    pub(super) fn decode(body: &[u8]) -> Result<Greeting, FrameError> {
+        let (versions, _) =
+            postcard::take_from_bytes::<Versions>(body).map_err(|_| FrameError::Malformed)?;
+        if Versions::OWN.agree(versions).is_none() {
+            return Ok(Greeting::OtherVersions(versions));
+        }
+        let (hello, _) = postcard::take_from_bytes(body).map_err(|_| FrameError::Malformed)?;
+        Ok(Greeting::Understood(hello))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            versions: Versions::OWN,
+            cluster: "c".to_owned(),
+            name: "n1".to_owned(),
+            node_id: NodeId(7),
+            born: Some(ClusterId(9)),
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn bytes_are_settled() {
+        let bytes = postcard::to_stdvec(&hello()).unwrap();
+        assert_eq!(bytes, b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0");
+    }
+
+    #[test]
+    fn fields_of_later_releases_are_ignored() {
+        let mut bytes = postcard::to_stdvec(&hello()).unwrap();
+        bytes.extend_from_slice(b"more");
+        let Ok(Greeting::Understood(read)) = Hello::decode(&bytes) else { panic!() };
+        assert_eq!(read, hello());
+    }
+
+    #[test]
+    fn versions_are_agreed_or_refused() {
+        let of = |oldest, newest| Versions { oldest, newest };
+        assert_eq!(of(1, 3).agree(of(2, 5)), Some(3));
+        assert_eq!(of(1, 1).agree(of(1, 9)), Some(1));
+        assert_eq!(of(1, 1).agree(of(2, 3)), None);
+        let bytes = postcard::to_stdvec(&of(2, 3)).unwrap();
+        assert!(matches!(Hello::decode(&bytes), Ok(Greeting::OtherVersions(v)) if v == of(2, 3)));
+    }
+}

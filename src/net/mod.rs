@@ -1,0 +1,273 @@
+//! The network between nodes: mutually authenticated QUIC.
+//!
+//! A node has one UDP socket. It dials each of its peers, and sends only on connections that it dialled;
+//! what comes in on connections that others dialled goes to [`Inbound`]. A connection counts only after
+//! both ends have checked each other: the chain to the cluster's authority, the one URI name
+//! `spiffe://CLUSTER/node/NAME` in the certificate, the name against the membership, the identity of the
+//! data directory against the one that the membership records, and the cluster that each belongs to.
+//!
+//! Streams of a connection, all opened by the side that dialled; the first byte is the kind:
+//!
+//! | kind | direction | carries |
+//! |---|---|---|
+//! | 1 | both | a hello and its answer; the first stream, and again when a node joined a cluster |
+//! | 2 | both | one request and its reply |
+//! | 3 | one way | messages of the protocol; one stream for appends, one of higher priority for the rest |
+//!
+//! Everything is framed, see [`frame`]. Nothing here promises delivery: the protocol repeats what is lost.
+
+mod accept;
+mod dial;
+mod directory;
+pub mod frame;
+mod hello;
+mod identity;
+mod link;
+mod queue;
+mod refusal;
+mod socket;
+mod stream;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::raft::{ClusterId, Message, NodeId};
+use directory::Shared;
+
+pub use hello::{WIRE_VERSION_MAX, WIRE_VERSION_MIN};
+pub use refusal::CloseCode;
+pub use tls::{ALPN, TlsMaterial};
+
+/// The largest body of a frame unless configured otherwise: well above the largest append.
+pub const FRAME_BYTES_MAX: usize = 8 << 20;
+/// The most requests to one peer that are under way; more wait, within their deadlines.
+pub const REQUESTS_MAX: usize = 1024;
+/// How long [`Net::shutdown`] waits for peers to hear of it.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a node takes from its peers. Called on the network's threads; must not block.
+pub trait Inbound: fmt::Debug + Send + Sync + 'static {
+    /// A message came, from the peer that `message.from` names and to this node.
+    fn receive(&self, message: Message);
+
+    /// The connection to a peer was lost. Called once for each loss.
+    fn unreachable(&self, peer: NodeId);
+
+    /// A peer can be sent to from now on, or has become part of a cluster since.
+    fn peer_up(&self, peer: PeerHello);
+
+    /// Answers a request of a peer. The future is run to its end even if the peer gives up.
+    fn request(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes>;
+}
+
+/// What a peer said about itself, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerHello {
+    /// Its name.
+    pub name: String,
+    /// The identity of its data directory.
+    pub node_id: NodeId,
+    /// The cluster that it belongs to, if it does.
+    pub born: Option<ClusterId>,
+    /// The release of its software.
+    pub version: String,
+}
+
+/// What a network is started with.
+#[derive(Clone, Debug)]
+pub struct NetConfig {
+    /// Where to listen and to send from (UDP). Port 0 takes any.
+    pub listen: SocketAddr,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node's name.
+    pub name: String,
+    /// The identity of the node's data directory.
+    pub node_id: NodeId,
+    /// The release of the software, shown to peers.
+    pub version: String,
+    /// Certificate, key and authorities.
+    pub tls: TlsMaterial,
+    /// The largest body of a frame in bytes; all nodes need the same. See [`FRAME_BYTES_MAX`].
+    pub frame_bytes_max: usize,
+}
+
+/// A peer to be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// `host:port` (UDP), looked up at every attempt to connect.
+    pub address: String,
+    /// The identity of its data directory, once known. Another one is refused.
+    pub expected: Option<NodeId>,
+}
+
+/// How things stand with a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// The identity that it showed last.
+    pub node_id: Option<NodeId>,
+    /// Whether it can be sent to.
+    pub connected: bool,
+    /// The cluster that it belongs to, as it said last.
+    pub born: Option<ClusterId>,
+    /// The release of its software, as it said last.
+    pub version: Option<String>,
+    /// When the certificate that it showed last expires, RFC 3339.
+    pub certificate_expires: Option<String>,
+    /// The round trip time as QUIC estimates it, while connected.
+    pub rtt: Option<Duration>,
+    /// Why it is not connected, as a sentence for the operator.
+    pub problem: Option<String>,
+}
+
+/// What happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetCounters {
+    /// Messages dropped because no connection, or no room, was there.
+    pub messages_dropped: u64,
+    /// Connections that this node or its counterpart refused.
+    pub refusals: u64,
+}
+
+/// Why a request has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The peer certainly did not begin with it.
+    #[error("the request could not be sent")]
+    NotSent,
+    /// The peer may have carried it out.
+    #[error("the request was sent, and no reply came")]
+    Unknown,
+}
+
+/// Why the network could not be started, or was given something that it cannot use.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The port is taken.
+    #[error("the peer address {address} (UDP) is in use by another process")]
+    InUse {
+        /// What was to be listened at.
+        address: SocketAddr,
+    },
+    /// The socket could not be opened.
+    #[error("cannot listen for peers at {address} (UDP): {error}")]
+    Bind {
+        /// What was to be listened at.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Certificate, key or authorities are not usable.
+    #[error("the certificates for the connections between nodes cannot be used: {0}")]
+    Tls(String),
+}
+
+/// A running network. Clones are handles of the same.
+#[derive(Clone)]
+pub struct Net {
+    shared: Arc<Shared>,
+}
+
+impl Net {
+    /// Listens, and knows no peers yet. Call it within a tokio runtime, on which the network then runs
+    /// until [`Net::shutdown`].
+    pub fn start(config: NetConfig, inbound: Arc<dyn Inbound>) -> Result<Net, NetError> {
+        let settings = tls::Settings::new(&config.tls)?;
+        let socket = socket::bind(config.listen)?;
+        let bind_error = |error| NetError::Bind { address: config.listen, error };
+        let local = socket.local_addr().map_err(bind_error)?;
+        let endpoint = quinn::Endpoint::new(
+            quinn::EndpointConfig::default(),
+            Some(settings.server.clone()),
+            socket,
+            Arc::new(quinn::TokioRuntime),
+        )
+        .map_err(bind_error)?;
+        let shared = Arc::new(Shared::new(config, local, endpoint.clone(), settings, inbound));
+        shared.runtime.spawn(accept::accept(shared.clone(), endpoint));
+        Ok(Net { shared })
+    }
+
+    /// Where the network listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local
+    }
+
+    /// Sends `message` to the node that it names. Never blocks, may be called from any thread. The
+    /// message is dropped, and counted, if that node is not connected or too much waits for it.
+    pub fn send(&self, message: Message) {
+        self.shared.send(message);
+    }
+
+    /// Asks a peer and waits for its reply, until `deadline`.
+    pub async fn request(
+        &self,
+        to: NodeId,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, RequestError> {
+        self.shared.request(to, body, deadline).await
+    }
+
+    /// How things stand with each peer, by name.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.shared.peers()
+    }
+
+    /// Sets who the peers are, by name: new ones are dialled, the connections of those that are gone
+    /// are closed, and so are those with an identity that is not the one expected.
+    pub fn set_peers(&self, peers: BTreeMap<String, Peer>) {
+        self.shared.set_peers(peers);
+    }
+
+    /// Sets the cluster that this node belongs to, and tells the peers. Peers of another one are refused.
+    pub fn set_born(&self, born: Option<ClusterId>) {
+        self.shared.set_born(born);
+    }
+
+    /// When this node's certificate expires, RFC 3339.
+    pub fn certificate_expires(&self) -> Option<String> {
+        self.shared.certificate_expires()
+    }
+
+    /// Uses other certificates from now on. New connections replace the present ones one by one;
+    /// nothing that is under way is lost.
+    pub fn reload_tls(&self, material: TlsMaterial) -> Result<(), NetError> {
+        self.shared.reload_tls(&material)
+    }
+
+    /// What happened since the start.
+    pub fn counters(&self) -> NetCounters {
+        self.shared.counters()
+    }
+
+    /// Tells the peers, closes all connections and the socket.
+    pub async fn shutdown(&self) {
+        self.shared.stop.cancel();
+        self.shared.close_links();
+        let Some(endpoint) = self.shared.endpoint.lock().take() else { return };
+        endpoint.close(CloseCode::ShuttingDown.as_varint(), b"the node is shutting down");
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, endpoint.wait_idle()).await.is_err() {
+            tracing::debug!("not every peer has confirmed the end of its connection");
+        }
+    }
+}
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net")
+            .field("name", &self.shared.own.name)
+            .field("local", &self.shared.local)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,360 @@
+//! Why two nodes do not talk to each other, in sentences for whoever runs them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use quinn::{ConnectionError, VarInt};
+
+use super::hello::Versions;
+use super::identity::NotANode;
+use crate::raft::{ClusterId, NodeId};
+
+/// How long a peer's refusal for one reason is not logged again.
+const QUIET: Duration = Duration::from_secs(60);
+/// How many pairs of peer and reason are remembered for that.
+const REMEMBERED_MAX: usize = 1024;
+/// The longest reason of a peer that is shown, in characters.
+const REASON_CHARS_MAX: usize = 500;
+
+/// The application codes with which connections are closed. The numbers are part of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum CloseCode {
+    /// The connection is not needed any more.
+    Done = 0,
+    /// The node stops.
+    ShuttingDown = 1,
+    /// No common version of the protocol.
+    Version = 2,
+    /// The node's data directory is not the one that is known under its name.
+    Identity = 3,
+    /// The node is of another cluster.
+    Cluster = 4,
+    /// The node is not, or no longer, a member.
+    NotAMember = 5,
+    /// The node broke the protocol.
+    Protocol = 6,
+}
+
+impl CloseCode {
+    pub(super) fn as_varint(self) -> VarInt {
+        VarInt::from_u32(u32::from(self as u8))
+    }
+}
+
+/// A decision against a connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub(super) struct Refusal {
+    pub(super) code: CloseCode,
+    pub(super) sentence: String,
+}
+
+impl Refusal {
+    fn new(code: CloseCode, sentence: String) -> Refusal {
+        Refusal { code, sentence }
+    }
+
+    pub(super) fn versions(theirs: Versions) -> Refusal {
+        let Versions { oldest, newest } = Versions::OWN;
+        Refusal::new(
+            CloseCode::Version,
+            format!(
+                "the releases do not understand each other: one speaks versions {oldest} to {newest} \
+                 of the protocol, the other {} to {}; upgrade one release at a time",
+                theirs.oldest, theirs.newest
+            ),
+        )
+    }
+
+    pub(super) fn identity(name: &str, expected: NodeId, shown: NodeId) -> Refusal {
+        Refusal::new(
+            CloseCode::Identity,
+            format!(
+                "{name} shows the identity {shown}, but the cluster knows it by {expected}: its data \
+                 directory was lost or exchanged; restore the data directory, or remove the member \
+                 {name} and add it again so that it is replaced"
+            ),
+        )
+    }
+
+    pub(super) fn identity_taken(name: &str, other: &str, shown: NodeId) -> Refusal {
+        Refusal::new(
+            CloseCode::Identity,
+            format!(
+                "{name} shows the identity {shown}, which is that of {other}: its data directory is a \
+                 copy; give {name} a data directory of its own, or remove the member and replace it"
+            ),
+        )
+    }
+
+    pub(super) fn cluster_name(own: &str, theirs: &str) -> Refusal {
+        Refusal::new(
+            CloseCode::Cluster,
+            format!("this is the cluster {}, not {}", shown(own), shown(theirs)),
+        )
+    }
+
+    pub(super) fn cluster_id(name: &str, own: ClusterId, theirs: ClusterId) -> Refusal {
+        Refusal::new(
+            CloseCode::Cluster,
+            format!(
+                "{name} belongs to the cluster that was born as {:016x}, this node to {:016x}: two \
+                 clusters of the same name were founded; empty the data directories of the wrong one",
+                theirs.0, own.0
+            ),
+        )
+    }
+
+    pub(super) fn not_a_node(error: &NotANode) -> Refusal {
+        Refusal::new(CloseCode::NotAMember, error.to_string())
+    }
+
+    pub(super) fn other_name(certified: &str, claimed: &str) -> Refusal {
+        Refusal::new(
+            CloseCode::NotAMember,
+            format!(
+                "the certificate is that of {}, the node is {}; each node needs its own certificate",
+                shown(certified),
+                shown(claimed)
+            ),
+        )
+    }
+
+    pub(super) fn not_a_member(name: &str) -> Refusal {
+        Refusal::new(
+            CloseCode::NotAMember,
+            format!("{} is not a member of this cluster, as far as this node knows", shown(name)),
+        )
+    }
+
+    pub(super) fn removed(name: &str) -> Refusal {
+        Refusal::new(CloseCode::NotAMember, format!("{name} was removed from the cluster"))
+    }
+
+    pub(super) fn protocol(what: impl std::fmt::Display) -> Refusal {
+        Refusal::new(CloseCode::Protocol, format!("the protocol was broken: {what}"))
+    }
+
+    /// Tells the other end and ends the connection.
+    pub(super) fn close(&self, connection: &quinn::Connection) {
+        connection.close(self.code.as_varint(), self.sentence.as_bytes());
+    }
+}
+
+/// What a peer says, made fit for a log.
+fn shown(text: &str) -> String {
+    let cut: String = text.chars().take(100).collect();
+    format!("{cut:?}")
+}
+
+/// Why a connection ended or never began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// What kind of ending it is; the same kind is not logged again and again.
+    pub(super) kind: u64,
+    /// Whether one of the two ends decided against the other.
+    pub(super) refused: bool,
+    pub(super) sentence: String,
+}
+
+/// Kinds of endings that are no codes of QUIC; those are below 2^62.
+const KIND_UNREACHABLE: u64 = 1 << 62;
+const KIND_ADDRESS: u64 = KIND_UNREACHABLE + 1;
+const KIND_OWN_REFUSAL: u64 = KIND_UNREACHABLE + 16;
+const KIND_PEER_REFUSAL: u64 = KIND_UNREACHABLE + 32;
+
+impl Ending {
+    /// Nothing came back.
+    pub(super) fn unreachable(sentence: &str) -> Ending {
+        Ending { kind: KIND_UNREACHABLE, refused: false, sentence: sentence.to_owned() }
+    }
+
+    /// The address leads nowhere.
+    pub(super) fn address(sentence: String) -> Ending {
+        Ending { kind: KIND_ADDRESS, refused: false, sentence }
+    }
+
+    /// This end decided.
+    pub(super) fn own(refusal: &Refusal) -> Ending {
+        Ending {
+            kind: KIND_OWN_REFUSAL + refusal.code as u64,
+            refused: true,
+            sentence: refusal.sentence.clone(),
+        }
+    }
+
+    pub(super) fn of(error: &ConnectionError) -> Ending {
+        match error {
+            ConnectionError::ApplicationClosed(close) => {
+                let code = close.error_code.into_inner();
+                let reason: String = String::from_utf8_lossy(&close.reason)
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(REASON_CHARS_MAX)
+                    .collect();
+                let peaceful = code <= CloseCode::ShuttingDown as u64;
+                Ending {
+                    kind: KIND_PEER_REFUSAL.saturating_add(code.min(1 << 20)),
+                    refused: !peaceful,
+                    sentence: if peaceful {
+                        format!("the other end closed the connection: {reason}")
+                    } else {
+                        format!("the other end refused this node: {reason}")
+                    },
+                }
+            }
+            ConnectionError::TransportError(error) => {
+                let code = u64::from(error.code);
+                match tls_alert(code) {
+                    Some(alert) => Ending {
+                        kind: code,
+                        refused: true,
+                        sentence: format!(
+                            "this node refused the other end: {} ({})",
+                            alert_sentence(alert),
+                            error.reason
+                        ),
+                    },
+                    None => Ending { kind: code, refused: false, sentence: error.to_string() },
+                }
+            }
+            ConnectionError::ConnectionClosed(close) => {
+                let code = u64::from(close.error_code);
+                match tls_alert(code) {
+                    Some(alert) => Ending {
+                        kind: KIND_PEER_REFUSAL.saturating_add(code),
+                        refused: true,
+                        sentence: format!(
+                            "the other end refused this node: {}",
+                            alert_sentence(alert)
+                        ),
+                    },
+                    None => Ending { kind: code, refused: false, sentence: close.to_string() },
+                }
+            }
+            ConnectionError::TimedOut => Ending::unreachable("nothing is heard from the other end"),
+            ConnectionError::Reset => Ending::unreachable("the other end was restarted"),
+            other => Ending::unreachable(&other.to_string()),
+        }
+    }
+}
+
+/// The TLS alert in a QUIC error code (RFC 9001, section 4.8).
+fn tls_alert(code: u64) -> Option<u8> {
+    code.checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok())
+}
+
+/// What an alert means here (RFC 8446, section 6).
+fn alert_sentence(alert: u8) -> &'static str {
+    match alert {
+        42 => "the certificate is not valid for that node's name, or is damaged",
+        43 => "the certificate may not be used for this purpose",
+        44 => "the certificate was revoked",
+        45 => "the certificate has expired or is not valid yet; renew it and check the clocks",
+        46 => "the certificate is not acceptable",
+        48 | 51 => "the certificate was not issued by the authority of this cluster",
+        70 => "no common version of TLS",
+        112 => "the certificate does not bear the name that was asked for",
+        116 => "no certificate was presented",
+        120 => "the other end does not speak konsen's protocol",
+        _ => "the TLS handshake failed",
+    }
+}
+
+/// Logs refusals, each kind at most once a minute for a peer, and counts all of them.
+#[derive(Debug, Default)]
+pub(super) struct RefusalLog {
+    said: Mutex<HashMap<(String, u64), Instant>>,
+    count: AtomicU64,
+}
+
+impl RefusalLog {
+    /// A connection with the peer `name` failed.
+    pub(super) fn peer(&self, name: &str, address: &str, ending: &Ending) {
+        let news = self.note(name.to_owned(), ending);
+        match (ending.refused, news) {
+            (true, true) => {
+                tracing::warn!(peer = name, address, "no connection: {}", ending.sentence);
+            }
+            (false, true) => {
+                tracing::info!(peer = name, address, "no connection: {}", ending.sentence);
+            }
+            (_, false) => tracing::debug!(peer = name, address, "again: {}", ending.sentence),
+        }
+    }
+
+    /// Somebody without a name that could be trusted was refused.
+    pub(super) fn stranger(&self, address: IpAddr, ending: &Ending) {
+        if self.note(address.to_string(), ending) && ending.refused {
+            tracing::warn!(%address, "connection refused: {}", ending.sentence);
+        } else {
+            tracing::debug!(%address, "connection failed: {}", ending.sentence);
+        }
+    }
+
+    /// How many were refused so far.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Counts; true if it is to be said.
+    fn note(&self, subject: String, ending: &Ending) -> bool {
+        if ending.refused {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = Instant::now();
+        let mut said = self.said.lock();
+        let key = (subject, ending.kind);
+        if said.get(&key).is_some_and(|at| now.duration_since(*at) < QUIET) {
+            return false;
+        }
+        if said.len() >= REMEMBERED_MAX {
+            said.retain(|_, at| now.duration_since(*at) < QUIET);
+        }
+        if said.len() >= REMEMBERED_MAX {
+            return false;
+        }
+        said.insert(key, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wiped_directory_is_explained() {
+        let refusal = Refusal::identity("n2", NodeId(1000), NodeId(2000));
+        assert_eq!(refusal.code as u8, 3);
+        for word in ["identity", "data directory", "remove", "restore", "n2"] {
+            assert!(refusal.sentence.contains(word), "{word}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn the_same_is_said_once_a_minute() {
+        let log = RefusalLog::default();
+        let ending = Ending::own(&Refusal::not_a_member("x"));
+        assert!(log.note("n1".to_owned(), &ending));
+        assert!(!log.note("n1".to_owned(), &ending));
+        assert!(log.note("n2".to_owned(), &ending));
+        assert_eq!(log.count(), 3);
+        for stranger in 0..REMEMBERED_MAX * 2 {
+            log.note(stranger.to_string(), &ending);
+        }
+        assert!(log.said.lock().len() <= REMEMBERED_MAX);
+    }
+
+    #[test]
+    fn alerts_have_sentences() {
+        assert_eq!(tls_alert(0x174), Some(116));
+        assert_eq!(tls_alert(0x0a), None);
+        assert_eq!(tls_alert(0x200), None);
+        assert_eq!(alert_sentence(116), "no certificate was presented");
+    }
+}

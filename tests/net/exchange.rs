@@ -1,0 +1,202 @@
+//! Nodes that are as they should be.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use konsen::net::{FRAME_BYTES_MAX, NetError, RequestError};
+use konsen::raft::{Body, ClusterId, NodeId};
+
+use crate::node::{HANG, TestNode, append, config, eventually, heartbeat, introduce, talk, within};
+use crate::pki::Authority;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_talk_in_all_directions() {
+    let authority = Authority::new("ca");
+    let nodes = [1, 2, 3].map(|id| TestNode::good(&authority, &format!("n{id}"), id));
+    introduce(&nodes.each_ref());
+    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+        talk(&nodes[one], &nodes[other]).await;
+    }
+    let status = nodes[0].status_of("n2");
+    assert_eq!(status.node_id, Some(NodeId(2)));
+    assert_eq!(status.version.as_deref(), Some("1.2.3"));
+    assert!(status.rtt.is_some() && status.problem.is_none());
+    assert_eq!(status.certificate_expires, nodes[1].net.certificate_expires());
+    assert_eq!(nodes[0].net.peers().len(), 2);
+    for node in &nodes {
+        node.net.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_a_stream_arrive_in_order_and_whole() {
+    let authority = Authority::new("ca");
+    let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
+    introduce(&[&a, &b]);
+    a.connected_to(&b).await;
+    const APPENDS: u64 = 200;
+    const HEARTBEATS: u64 = 1000;
+    let net = a.net.clone();
+    // From a thread that knows nothing of tokio, as the replica's.
+    std::thread::spawn(move || {
+        for index in 1..=APPENDS {
+            let bytes = if index % 50 == 0 { 1 << 20 } else { index as usize };
+            net.send(append(NodeId(1), NodeId(2), index, bytes));
+        }
+        for round in 1..=HEARTBEATS {
+            net.send(heartbeat(NodeId(1), NodeId(2), round));
+        }
+    })
+    .join()
+    .unwrap();
+    let (mut index, mut round) = (0, 0);
+    while index < APPENDS || round < HEARTBEATS {
+        let message = b.next().await;
+        match &message.body {
+            Body::Heartbeat { .. } => {
+                round += 1;
+                assert_eq!(message, heartbeat(NodeId(1), NodeId(2), round));
+            }
+            _ => {
+                index += 1;
+                let bytes = if index % 50 == 0 { 1 << 20 } else { index as usize };
+                assert_eq!(message, append(NodeId(1), NodeId(2), index, bytes));
+            }
+        }
+    }
+    assert_eq!(a.net.counters().messages_dropped, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_answered() {
+    let authority = Authority::new("ca");
+    let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
+    introduce(&[&a, &b]);
+    a.connected_to(&b).await;
+    assert_eq!(a.request(&b, b"x").await.unwrap(), "n1:x");
+    assert_eq!(a.request(&b, b"").await.unwrap(), "n1:");
+    let large = vec![9; 3 << 20];
+    assert_eq!(a.request(&b, &large).await.unwrap().len(), large.len() + 3);
+    // More than may be under way at once.
+    let many = (0..3000).map(|i| {
+        let (net, to) = (a.net.clone(), b.id);
+        let body = Bytes::from(format!("{i}"));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        tokio::spawn(async move { (i, net.request(to, body, deadline).await) })
+    });
+    for task in many.collect::<Vec<_>>() {
+        let (i, reply) = task.await.unwrap();
+        assert_eq!(reply.unwrap(), format!("n1:{i}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_fails_in_one_of_two_ways() {
+    let authority = Authority::new("ca");
+    let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
+    introduce(&[&a, &b]);
+    a.connected_to(&b).await;
+    let soon = || Instant::now() + Duration::from_millis(200);
+    let request = |to, body: &[u8]| a.net.request(to, Bytes::copy_from_slice(body), soon());
+    assert_eq!(request(NodeId(9), b"x").await, Err(RequestError::NotSent));
+    assert_eq!(request(b.id, HANG).await, Err(RequestError::Unknown));
+    let too_large = vec![0; FRAME_BYTES_MAX + 1];
+    assert_eq!(request(b.id, &too_large).await, Err(RequestError::NotSent));
+    let past = a.net.request(b.id, Bytes::new(), Instant::now() - Duration::from_secs(1)).await;
+    assert_eq!(past, Err(RequestError::NotSent));
+    // Requests that are given up leave the connection alone.
+    for _ in 0..100 {
+        let body = vec![0; 2 << 20];
+        let given_up = a.request(&b, &body);
+        let _ = tokio::time::timeout(Duration::from_micros(500), given_up).await;
+    }
+    assert_eq!(a.request(&b, b"x").await.unwrap(), "n1:x");
+    assert!(a.lost.lock().await.try_recv().is_err());
+    // A peer that dies with the request in its hands.
+    let pending = a.request(&b, HANG);
+    let (reply, ()) = tokio::join!(pending, async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        b.net.shutdown().await;
+    });
+    assert_eq!(reply, Err(RequestError::Unknown));
+    eventually("the loss is seen", || !a.status_of("b").connected).await;
+    assert_eq!(request(b.id, b"x").await, Err(RequestError::NotSent));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_restarts_is_found_again() {
+    let authority = Authority::new("ca");
+    let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
+    introduce(&[&a, &b]);
+    talk(&a, &b).await;
+    let listen = b.net.local_addr();
+    b.net.shutdown().await;
+    drop(b);
+    assert_eq!(within(async { a.lost.lock().await.recv().await }).await, Some(NodeId(2)));
+    assert!(!a.status_of("b").connected);
+    a.net.send(heartbeat(NodeId(1), NodeId(2), 1));
+    assert_eq!(a.net.counters().messages_dropped, 1);
+
+    let mut again = None;
+    eventually("the port is free again", || {
+        let mut config = config("b", 2, authority.node("b"));
+        config.listen = listen;
+        again = TestNode::start(config).ok();
+        again.is_some()
+    })
+    .await;
+    let b = again.unwrap();
+    introduce(&[&a, &b]);
+    talk(&a, &b).await;
+    assert!(a.lost.lock().await.try_recv().is_err(), "a loss is told once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_learn_of_a_birth() {
+    let authority = Authority::new("ca");
+    let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
+    introduce(&[&a, &b]);
+    talk(&a, &b).await;
+    assert_eq!(b.status_of("a").born, None);
+    a.net.set_born(Some(ClusterId(5)));
+    eventually("b knows", || b.status_of("a").born == Some(ClusterId(5))).await;
+    let told = async {
+        loop {
+            let hello = b.up.lock().await.recv().await.unwrap();
+            if hello.born.is_some() {
+                return hello;
+            }
+        }
+    };
+    assert_eq!(within(told).await.name, "a");
+    b.net.set_born(Some(ClusterId(5)));
+    eventually("a knows", || a.status_of("b").born == Some(ClusterId(5))).await;
+    talk(&a, &b).await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let authority = Authority::new("ca");
+    let a = TestNode::good(&authority, "a", 1);
+    let mut config = config("b", 2, authority.node("b"));
+    config.listen = a.net.local_addr();
+    let Err(error) = TestNode::start(config) else { panic!("two listen at one port") };
+    assert!(matches!(error, NetError::InUse { .. }));
+    let expected =
+        format!("the peer address {} (UDP) is in use by another process", a.net.local_addr());
+    assert_eq!(error.to_string(), expected);
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_named() {
+    let authority = Authority::new("ca");
+    let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
+    let (name, mut peer) = b.as_peer();
+    peer.address = "no-such-host.invalid:1".to_owned();
+    a.net.set_peers([(name, peer)].into());
+    a.troubled_by("b", &["no-such-host.invalid:1", "cannot be looked up"]).await;
+    // A corrected address is used at once.
+    a.net.set_peers([b.as_peer()].into());
+    b.net.set_peers([a.as_peer()].into());
+    talk(&a, &b).await;
+}

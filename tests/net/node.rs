@@ -1,0 +1,199 @@
+//! A node's network whose incoming side is recorded.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use konsen::net::{
+    FRAME_BYTES_MAX, Inbound, Net, NetConfig, NetError, Peer, PeerHello, PeerStatus, TlsMaterial,
+};
+use konsen::raft::{Body, Entry, Index, LogId, Message, NodeId, Payload, Term};
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::pki::Authority;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A request that is never answered.
+pub(crate) const HANG: &[u8] = b"hang";
+
+#[derive(Debug)]
+struct Recorder {
+    messages: UnboundedSender<Message>,
+    lost: UnboundedSender<NodeId>,
+    up: UnboundedSender<PeerHello>,
+}
+
+impl Inbound for Recorder {
+    fn receive(&self, message: Message) {
+        let _ = self.messages.send(message);
+    }
+
+    fn unreachable(&self, peer: NodeId) {
+        let _ = self.lost.send(peer);
+    }
+
+    fn peer_up(&self, peer: PeerHello) {
+        let _ = self.up.send(peer);
+    }
+
+    fn request(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+        Box::pin(async move {
+            if body == HANG {
+                std::future::pending::<()>().await;
+            }
+            let mut reply = format!("{from}:").into_bytes();
+            reply.extend_from_slice(&body);
+            Bytes::from(reply)
+        })
+    }
+}
+
+/// A node.
+pub(crate) struct TestNode {
+    pub(crate) net: Net,
+    pub(crate) name: String,
+    pub(crate) id: NodeId,
+    pub(crate) messages: Mutex<UnboundedReceiver<Message>>,
+    pub(crate) lost: Mutex<UnboundedReceiver<NodeId>>,
+    pub(crate) up: Mutex<UnboundedReceiver<PeerHello>>,
+}
+
+pub(crate) fn config(name: &str, id: u64, tls: TlsMaterial) -> NetConfig {
+    NetConfig {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        cluster: "shop".to_owned(),
+        name: name.to_owned(),
+        node_id: NodeId(id),
+        version: "1.2.3".to_owned(),
+        tls,
+        frame_bytes_max: FRAME_BYTES_MAX,
+    }
+}
+
+impl TestNode {
+    /// A node that is as it should be.
+    pub(crate) fn good(authority: &Authority, name: &str, id: u64) -> TestNode {
+        TestNode::start(config(name, id, authority.node(name))).unwrap()
+    }
+
+    pub(crate) fn start(config: NetConfig) -> Result<TestNode, NetError> {
+        let (name, id) = (config.name.clone(), config.node_id);
+        let (messages_sender, messages) = unbounded_channel();
+        let (lost_sender, lost) = unbounded_channel();
+        let (up_sender, up) = unbounded_channel();
+        let recorder = Recorder { messages: messages_sender, lost: lost_sender, up: up_sender };
+        let net = Net::start(config, Arc::new(recorder))?;
+        Ok(TestNode {
+            net,
+            name,
+            id,
+            messages: Mutex::new(messages),
+            lost: Mutex::new(lost),
+            up: Mutex::new(up),
+        })
+    }
+
+    pub(crate) fn as_peer(&self) -> (String, Peer) {
+        let address = self.net.local_addr().to_string();
+        (self.name.clone(), Peer { address, expected: None })
+    }
+
+    pub(crate) fn status_of(&self, peer: &str) -> PeerStatus {
+        self.net.peers().into_iter().find(|status| status.name == peer).expect("is a peer")
+    }
+
+    pub(crate) async fn connected_to(&self, peer: &TestNode) {
+        let what = format!("{} connected to {}", self.name, peer.name);
+        eventually(&what, || self.status_of(&peer.name).connected).await;
+    }
+
+    /// Waits until the attempts to reach `peer` fail for a reason with all of `words`.
+    pub(crate) async fn troubled_by(&self, peer: &str, words: &[&str]) {
+        let what = format!("{} has trouble with {peer} because of {words:?}", self.name);
+        let mut problem = None;
+        let found = poll(|| {
+            let status = self.status_of(peer);
+            problem = status.problem.filter(|_| !status.connected);
+            problem.as_ref().is_some_and(|text| words.iter().all(|word| text.contains(word)))
+        });
+        assert!(found.await, "never happened: {what}; the problem is {problem:?}");
+    }
+
+    pub(crate) fn send(&self, to: &TestNode, round: u64) {
+        self.net.send(heartbeat(self.id, to.id, round));
+    }
+
+    /// The next message, which must come.
+    pub(crate) async fn next(&self) -> Message {
+        within(async { self.messages.lock().await.recv().await }).await.expect("the net lives")
+    }
+
+    pub(crate) async fn nothing_received(&self) -> bool {
+        self.messages.lock().await.try_recv().is_err()
+    }
+
+    pub(crate) async fn request(
+        &self,
+        to: &TestNode,
+        body: &[u8],
+    ) -> Result<Bytes, konsen::net::RequestError> {
+        let body = Bytes::copy_from_slice(body);
+        self.net.request(to.id, body, Instant::now() + PATIENCE).await
+    }
+}
+
+/// Makes everybody everybody's peer.
+pub(crate) fn introduce(nodes: &[&TestNode]) {
+    let peers: BTreeMap<String, Peer> = nodes.iter().map(|node| node.as_peer()).collect();
+    for node in nodes {
+        node.net.set_peers(peers.clone());
+    }
+}
+
+/// Two nodes hear each other.
+pub(crate) async fn talk(a: &TestNode, b: &TestNode) {
+    a.connected_to(b).await;
+    b.connected_to(a).await;
+    for (from, to) in [(a, b), (b, a)] {
+        from.send(to, 77);
+        assert_eq!(to.next().await, heartbeat(from.id, to.id, 77));
+    }
+}
+
+pub(crate) fn heartbeat(from: NodeId, to: NodeId, round: u64) -> Message {
+    Message { from, to, term: Term(3), body: Body::Heartbeat { commit: Index(5), round } }
+}
+
+/// An append of one entry of `bytes` bytes at `index`.
+pub(crate) fn append(from: NodeId, to: NodeId, index: u64, bytes: usize) -> Message {
+    let payload = Payload::Command(Bytes::from(vec![7; bytes]));
+    let entries = vec![Entry { id: LogId::new(Term(3), Index(index)), payload }];
+    let prev = LogId::new(Term(3), Index(index - 1));
+    Message { from, to, term: Term(3), body: Body::Append { prev, entries, commit: Index(0) } }
+}
+
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("took too long")
+}
+
+async fn poll(mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if condition() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    false
+}
+
+/// Waits for a condition that nothing announces.
+pub(crate) async fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    assert!(poll(condition).await, "never happened: {what}");
+}
