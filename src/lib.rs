@@ -3,6 +3,7 @@
 //! - [`raft`]: the protocol, pure: inputs in, effects out.
 //! - [`kv`]: the state machine: commands in, replies out; pure and deterministic.
 //! - [`store`]: redb: the log, the state with its overlay and checkpoints, the node's identity.
+//! - [`replica`]: one node's raft, kv and store put together, single-threaded and deterministic.
 //! - [`net`]: quinn: the endpoint, the peers, the frames, mutual TLS.
 //! - [`pki`]: rcgen: authorities, node and client certificates.
 //! - [`config`]: cluster.yml, read and checked.
@@ -12,4 +13,5 @@ pub mod kv;
 pub mod net;
 pub mod pki;
 pub mod raft;
+pub mod replica;
 pub mod store;

@@ -1,0 +1,98 @@
+//! The seam of a replica: what happens to it, and what it wants done.
+
+use crate::kv::{Reply, Revision, Write};
+use crate::raft::{
+    Fetch, Index, Input, LogId, LogWrite, Membership, Message, NodeId, PeerProgress, Refused,
+    RoleName, Standing, Term,
+};
+
+/// Names a client's request between the replica and the one who asks. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What happens to a replica.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Something that concerns the protocol: a message, a tick, a finished write.
+    Raft(Input),
+    /// A client wants something changed.
+    Write {
+        /// Comes back in [`Effects::writes`].
+        id: RequestId,
+        /// What.
+        write: Write,
+        /// The wall clock, milliseconds since 1970.
+        time_unix_ms: u64,
+    },
+    /// A client wants to read linearizably.
+    Read {
+        /// Comes back in [`Effects::reads`].
+        id: RequestId,
+    },
+    /// The membership is to change.
+    ChangeMembers {
+        /// Comes back in [`Effects::changes`].
+        id: RequestId,
+        /// To this.
+        membership: Membership,
+    },
+}
+
+/// What a replica wants done. The messages may leave at once and in any order with the rest.
+#[must_use = "what the replica decided must be carried out"]
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To make durable, in order; each answered by `Input::Persisted`.
+    pub persist: Vec<LogWrite>,
+    /// To send.
+    pub send: Vec<Message>,
+    /// To read from the log off this thread; each answered by `Input::Fetched`.
+    pub fetch: Vec<Fetch>,
+    /// Writes that are decided.
+    pub writes: Vec<(RequestId, Result<Reply, WriteFailed>)>,
+    /// Reads for which the local state is fresh enough now, or that were refused.
+    pub reads: Vec<(RequestId, Result<(), ReadRefused>)>,
+    /// Membership changes that were taken into the log, or refused.
+    pub changes: Vec<(RequestId, Result<LogId, Refused>)>,
+    /// Role, term or leader, if one changed.
+    pub standing: Option<Standing>,
+    /// The membership, if it changed.
+    pub membership: Option<Membership>,
+    /// The last index applied, if it grew.
+    pub applied: Option<Index>,
+}
+
+/// Why a write was certainly not applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFailed {
+    /// It was not taken into the log.
+    Refused(Refused),
+    /// Another leader's entry was committed in its place.
+    Overwritten,
+}
+
+/// Why a read was not released.
+pub type ReadRefused = Refused;
+
+/// What a node knows of itself.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Its role.
+    pub role: RoleName,
+    /// Its term.
+    pub term: Term,
+    /// The leader, if known.
+    pub leader: Option<NodeId>,
+    /// The commit index.
+    pub commit: Index,
+    /// The last index applied.
+    pub applied: Index,
+    /// The last index in the log.
+    pub last: Index,
+    /// The store's revision.
+    pub revision: Revision,
+    /// At a leader: how far each peer is.
+    pub peers: Vec<PeerProgress>,
+    /// The membership in force, once there is one.
+    pub membership: Option<Membership>,
+}

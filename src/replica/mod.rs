@@ -1,0 +1,182 @@
+//! One node's protocol, log and state machine put together: still single-threaded, and
+//! deterministic but for what the disk answers.
+//!
+//! A [`Replica`] takes an [`Event`], changes, and leaves its [`Effects`] to be collected. It owns the
+//! core and applies what is committed to the state; it keeps the promise between them: a write is
+//! answered when the entry at its index has been applied, a read when its index has.
+
+mod effects;
+mod pending;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use effects::{Effects, Event, ReadRefused, RequestId, Summary, WriteFailed};
+use pending::{PendingReads, PendingWrites};
+
+use crate::kv::{Command, Revision};
+use crate::raft::{Index, Input, LogId, Membership, Node, Payload, ProposalId, ReadId};
+use crate::store::{LogReader, State, StoreError};
+
+/// The most bytes of entries applied between two looks at the inbox, so that a long replay delays no
+/// heartbeat.
+const APPLY_BYTES_MAX: usize = 1 << 20;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Replica {
+    node: Node,
+    state: Arc<State>,
+    log: LogReader,
+    writes: PendingWrites,
+    reads: PendingReads,
+    changes: HashMap<ProposalId, RequestId>,
+    applicable: Index,
+    applied: LogId,
+    effects: Effects,
+}
+
+impl Replica {
+    /// Puts the parts together. `state` and `log` come from the same data directory, and `node` was
+    /// recovered from them.
+    pub fn new(node: Node, state: Arc<State>, log: LogReader) -> Replica {
+        let applied = state.applied();
+        Replica {
+            applicable: node.applicable(),
+            node,
+            state,
+            log,
+            writes: PendingWrites::default(),
+            reads: PendingReads::default(),
+            changes: HashMap::new(),
+            applied,
+            effects: Effects::default(),
+        }
+    }
+
+    /// Takes one event. What follows from it is gathered until [`Replica::take_effects`].
+    pub fn step(&mut self, event: Event) {
+        match event {
+            Event::Raft(input) => self.node.step(input),
+            Event::Write { id, write, time_unix_ms } => {
+                let payload = Payload::Command(Command { time_unix_ms, write }.encode());
+                self.node.step(Input::Propose { id: ProposalId(id.0), payload });
+            }
+            Event::Read { id } => self.node.step(Input::Read { id: ReadId(id.0) }),
+            Event::ChangeMembers { id, membership } => {
+                self.changes.insert(ProposalId(id.0), id);
+                self.node.step(Input::ChangeMembers { id: ProposalId(id.0), membership });
+            }
+        }
+    }
+
+    /// Carries on as far as possible and hands over what is to be done. An error means that the disk
+    /// cannot be trusted any more: the node must stop.
+    pub fn take_effects(&mut self) -> Result<Effects, StoreError> {
+        self.collect();
+        self.apply()?;
+        // Applying moves the core's bookkeeping and may release what waited for it.
+        self.collect();
+        Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// Whether there is more to apply than one call to [`Replica::take_effects`] did.
+    pub fn has_more(&self) -> bool {
+        self.applied.index < self.applicable && !self.state.overlay_full()
+    }
+
+    /// The membership in force.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.node.membership()
+    }
+
+    /// What this node knows of itself and, if it leads, of its peers.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            role: self.node.role(),
+            term: self.node.term(),
+            leader: self.node.leader(),
+            commit: self.node.commit(),
+            applied: self.applied.index,
+            last: self.node.last().index,
+            revision: self.state.revision(),
+            peers: self.node.peers(),
+            membership: self.node.membership().cloned(),
+        }
+    }
+
+    /// The revision that the state reflects.
+    pub fn revision(&self) -> Revision {
+        self.state.revision()
+    }
+
+    fn collect(&mut self) {
+        let output = self.node.take_output();
+        self.effects.persist.extend(output.persist);
+        self.effects.send.extend(output.send);
+        self.effects.fetch.extend(output.fetch);
+        if let Some(commit) = output.commit {
+            self.applicable = commit;
+        }
+        for (id, admission) in output.accepted {
+            let is_change = self.changes.remove(&id).is_some();
+            match admission {
+                Ok(at) if is_change => {
+                    self.effects.changes.push((RequestId(id.0), Ok(at)));
+                }
+                Ok(at) => self.writes.insert(at, RequestId(id.0)),
+                Err(refused) if is_change => {
+                    self.effects.changes.push((RequestId(id.0), Err(refused)));
+                }
+                Err(refused) => {
+                    self.effects.writes.push((RequestId(id.0), Err(WriteFailed::Refused(refused))));
+                }
+            }
+        }
+        for (id, release) in output.reads {
+            let id = RequestId(id.0);
+            match release {
+                Ok(index) if index <= self.applied.index => self.effects.reads.push((id, Ok(()))),
+                Ok(index) => self.reads.insert(index, id),
+                Err(refused) => self.effects.reads.push((id, Err(refused))),
+            }
+        }
+        if output.standing.is_some() {
+            self.effects.standing = output.standing;
+        }
+        if output.membership.is_some() {
+            self.effects.membership = output.membership;
+        }
+    }
+
+    fn apply(&mut self) -> Result<(), StoreError> {
+        if self.applied.index >= self.applicable || self.state.overlay_full() {
+            return Ok(());
+        }
+        let from = self.applied.index.next();
+        let applied = match self.node.entries(from, APPLY_BYTES_MAX) {
+            Some(entries) => self.state.apply(entries)?,
+            // They left the memory, as those do that a start has to replay.
+            None => {
+                let entries = self.log.read(from, self.applicable, APPLY_BYTES_MAX)?;
+                self.state.apply(&entries)?
+            }
+        };
+        for entry in applied {
+            self.applied = entry.id;
+            for (id, term) in self.writes.take(entry.id.index) {
+                let result = match &entry.reply {
+                    Some(reply) if term == entry.id.term => Ok(reply.clone()),
+                    _ => Err(WriteFailed::Overwritten),
+                };
+                self.effects.writes.push((id, result));
+            }
+        }
+        for id in self.reads.take_up_to(self.applied.index) {
+            self.effects.reads.push((id, Ok(())));
+        }
+        self.effects.applied = Some(self.applied.index);
+        self.node.step(Input::Applied { index: self.applied.index });
+        Ok(())
+    }
+}
