@@ -1,0 +1,308 @@
+//! What clients ask and what they were answered, and whether the answers make sense together.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use konsen::kv::{self, Condition, KeyRange, Matcher, Put, Reply, Revision, Write};
+
+use super::linear::{self, Action, Expect, Moment, Operation, Outcome, Verdict};
+use super::oracle::{Broken, Reference, ensure};
+use super::random::Random;
+
+/// One call of a client.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Names it for ever. It is the value that a put writes, too.
+    pub(crate) request: u64,
+    pub(crate) ask: Ask,
+    pub(crate) called: Moment,
+    pub(crate) answer: Option<(Moment, Answer)>,
+    /// Whatever was seen by anybody before the call.
+    floor: Revision,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Get {
+        key: u64,
+    },
+    Put {
+        key: u64,
+        need: Need,
+    },
+    Delete {
+        key: u64,
+        need: Need,
+    },
+    /// The keys from one on, up to before another.
+    Sweep {
+        from: u64,
+        to: u64,
+    },
+}
+
+/// A precondition as a client states it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Need {
+    Nothing,
+    Revision(Revision),
+    Present,
+    Absent,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Read {
+        revision: Revision,
+        item: Option<(u64, Revision)>,
+    },
+    Written(Reply),
+    /// Certainly nothing happened.
+    Refused,
+}
+
+pub(crate) fn key_name(key: u64) -> Bytes {
+    Bytes::from(format!("key{key}"))
+}
+
+fn value_bytes(request: u64) -> Bytes {
+    // Of many sizes, so that windows and pages fill in many ways.
+    let mut bytes = request.to_le_bytes().to_vec();
+    bytes.resize(8 + (request * 7919 % 97) as usize, b'.');
+    bytes.into()
+}
+
+/// The request that wrote a value.
+pub(crate) fn value_of(bytes: &[u8]) -> Option<u64> {
+    let request = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    (value_bytes(request) == bytes).then_some(request)
+}
+
+impl Ask {
+    pub(crate) fn draw(random: &mut Random, keys: u64, seen: &BTreeMap<u64, Revision>) -> Ask {
+        let key = random.below(keys);
+        let need = match (random.below(10), seen.get(&key)) {
+            (0, _) => Need::Present,
+            (1 | 2, _) => Need::Absent,
+            (3..=5, Some(&revision)) => Need::Revision(revision),
+            _ => Need::Nothing,
+        };
+        match random.below(100) {
+            0..45 => Ask::Get { key },
+            45..85 => Ask::Put { key, need },
+            85..95 => Ask::Delete { key, need },
+            _ => {
+                let from = random.below(keys);
+                Ask::Sweep { from, to: random.range(from + 1, keys) }
+            }
+        }
+    }
+
+    /// The command; none for a read.
+    pub(crate) fn write(&self, request: u64) -> Option<Write> {
+        Some(match *self {
+            Ask::Get { .. } => return None,
+            Ask::Put { key, need } => Write::Put(Put {
+                key: key_name(key),
+                value: value_bytes(request),
+                content_type: None,
+                condition: need.condition(),
+            }),
+            Ask::Delete { key, need } => {
+                Write::Delete { key: key_name(key), condition: need.condition() }
+            }
+            Ask::Sweep { from, to } => Write::DeleteRange {
+                range: KeyRange { start: key_name(from), end: Some(key_name(to)) },
+            },
+        })
+    }
+}
+
+impl Need {
+    fn condition(self) -> Condition {
+        match self {
+            Need::Nothing => Condition::default(),
+            Need::Revision(revision) => Condition {
+                if_match: Some(Matcher::Revisions(vec![revision])),
+                if_none_match: None,
+            },
+            Need::Present => Condition { if_match: Some(Matcher::Any), if_none_match: None },
+            Need::Absent => Condition { if_match: None, if_none_match: Some(Matcher::Any) },
+        }
+    }
+}
+
+/// Everything that was asked and answered.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    pub(crate) calls: Vec<Call>,
+    now: Moment,
+    seen: Revision,
+}
+
+impl History {
+    fn moment(&mut self) -> Moment {
+        self.now += 1;
+        self.now
+    }
+
+    /// A client calls; gives the request's name.
+    pub(crate) fn call(&mut self, ask: Ask) -> u64 {
+        let request = self.calls.len() as u64 + 1;
+        let called = self.moment();
+        self.calls.push(Call { request, ask, called, answer: None, floor: self.seen });
+        request
+    }
+
+    pub(crate) fn get(&self, request: u64) -> &Call {
+        &self.calls[request as usize - 1]
+    }
+
+    /// An answer reaches the client. It is compared with what the committed log says.
+    pub(crate) fn answer(
+        &mut self,
+        request: u64,
+        answer: Answer,
+        reference: &Reference,
+    ) -> Result<(), Broken> {
+        let moment = self.moment();
+        let call = &mut self.calls[request as usize - 1];
+        let floor = call.floor;
+        let committed = reference.replies.get(&request);
+        match &answer {
+            Answer::Refused => {
+                ensure!(committed.is_none(), "request {request} was refused and is committed");
+            }
+            Answer::Written(reply) => {
+                let Some((index, expected)) = committed else {
+                    return Err(Broken(format!("request {request} is answered, not committed")));
+                };
+                ensure!(
+                    reply == expected,
+                    "request {request} at {index} is answered {reply:?}, a replay says {expected:?}"
+                );
+                ensure!(
+                    reply.revision >= floor,
+                    "request {request} is answered revision {}, {floor} was seen before",
+                    reply.revision
+                );
+                self.seen = self.seen.max(reply.revision);
+            }
+            Answer::Read { revision, item } => {
+                ensure!(
+                    *revision >= floor && *revision <= reference.revision(),
+                    "request {request} reads at {revision}, {floor} was seen before, {} is committed",
+                    reference.revision()
+                );
+                let Ask::Get { key } = call.ask else {
+                    return Err(Broken(format!("request {request} is no read")));
+                };
+                let expected = reference.value_at(&key_name(key), *revision);
+                let expected =
+                    expected.map(|(value, revision)| (value_of(&value).unwrap_or(0), revision));
+                ensure!(
+                    *item == expected,
+                    "request {request} reads {item:?} at {revision}, a replay has {expected:?}"
+                );
+                self.seen = self.seen.max(*revision);
+            }
+        }
+        call.answer = Some((moment, answer));
+        Ok(())
+    }
+
+    /// The judgement of those who see nothing but calls and answers.
+    pub(crate) fn judge(&self, keys: u64, reference: &Reference) -> Result<u64, Broken> {
+        for call in &self.calls {
+            if let Some((_, Answer::Refused)) = call.answer {
+                ensure!(
+                    !reference.replies.contains_key(&call.request),
+                    "request {} was refused and is committed",
+                    call.request
+                );
+            }
+        }
+        let values = self.values()?;
+        let mut checked = 0;
+        for key in 0..keys {
+            let operations: Vec<Operation> =
+                self.calls.iter().filter_map(|call| operation(call, key, &values)).collect();
+            checked += operations.len() as u64;
+            match linear::check(&operations) {
+                Verdict::Linearizable => {}
+                verdict => {
+                    let mut lines = format!("the history of key{key}: {verdict:?}\n");
+                    for one in &operations {
+                        lines.push_str(&format!("    {one:?}\n"));
+                    }
+                    return Err(Broken(lines));
+                }
+            }
+        }
+        Ok(checked)
+    }
+
+    /// Which put a mod revision belongs to, as far as answers tell. It is always the same one.
+    fn values(&self) -> Result<BTreeMap<Revision, u64>, Broken> {
+        let mut values = BTreeMap::new();
+        for call in &self.calls {
+            let named = match (&call.ask, &call.answer) {
+                (_, Some((_, Answer::Read { item: Some((value, revision)), .. }))) => {
+                    (*revision, *value)
+                }
+                (Ask::Put { .. }, Some((_, Answer::Written(reply))))
+                    if matches!(reply.outcome, kv::Outcome::Put { .. }) =>
+                {
+                    (reply.revision, call.request)
+                }
+                _ => continue,
+            };
+            let first = *values.entry(named.0).or_insert(named.1);
+            ensure!(first == named.1, "revision {} is {first} and {}", named.0, named.1);
+        }
+        Ok(values)
+    }
+}
+
+/// What a call means for one key; none if nothing.
+fn operation(call: &Call, key: u64, values: &BTreeMap<Revision, u64>) -> Option<Operation> {
+    let expect = |need: Need| match need {
+        Need::Nothing => Expect::Anything,
+        // Clients only state revisions that they were answered.
+        Need::Revision(revision) => Expect::Value(values.get(&revision).copied().unwrap_or(0)),
+        Need::Present => Expect::Present,
+        Need::Absent => Expect::Absent,
+    };
+    let answer = call.answer.as_ref().map(|(_, answer)| answer);
+    if matches!(answer, Some(Answer::Refused)) {
+        return None;
+    }
+    let outcome = match answer {
+        Some(Answer::Written(reply)) => match &reply.outcome {
+            kv::Outcome::Put { created } => Outcome::Done { existed: !created },
+            kv::Outcome::Deleted { count } => Outcome::Done { existed: *count > 0 },
+            kv::Outcome::ConditionFailed { current: None } => Outcome::FailedAbsent,
+            kv::Outcome::ConditionFailed { current: Some(revision) } => {
+                Outcome::FailedPresent(values.get(revision).copied())
+            }
+            kv::Outcome::PutMany | kv::Outcome::Invalid { .. } => return None,
+        },
+        _ => Outcome::Unknown,
+    };
+    let action = match call.ask {
+        Ask::Get { key: of } if of == key => match answer {
+            Some(Answer::Read { item, .. }) => Action::Get { found: item.map(|(value, _)| value) },
+            _ => return None,
+        },
+        Ask::Put { key: of, need } if of == key => {
+            Action::Put { value: call.request, expect: expect(need), outcome }
+        }
+        Ask::Delete { key: of, need } if of == key => {
+            Action::Delete { expect: expect(need), outcome }
+        }
+        Ask::Sweep { from, to } if (from..to).contains(&key) => Action::Sweep,
+        _ => return None,
+    };
+    let returned = call.answer.as_ref().map(|(moment, _)| *moment);
+    Some(Operation { called: call.called, returned, action })
+}

@@ -1,0 +1,169 @@
+//! A file that lies as disks do: what is written is there to be read at once, but survives a loss of
+//! power for certain only after a sync. Of what was not synced any part may survive, torn at sectors.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use redb::StorageBackend;
+
+use super::random::mix;
+
+/// What a disk writes as a whole.
+const SECTOR_BYTES: u64 = 512;
+
+/// A file as redb sees it. Clones are the same file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk(Arc<Mutex<Content>>);
+
+#[derive(Debug, Default)]
+struct Content {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+    /// So many more changes and syncs go well, then none does; none: all do.
+    left: Option<u64>,
+    operations: u64,
+}
+
+#[derive(Debug)]
+enum Change {
+    Write { offset: u64, data: Vec<u8> },
+    SetLen(u64),
+}
+
+impl Disk {
+    /// A file with that content, all of it durable.
+    pub(crate) fn with(content: Vec<u8>) -> Disk {
+        let content = Content { live: content.clone(), durable: content, ..Content::default() };
+        Disk(Arc::new(Mutex::new(content)))
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.0.lock()
+    }
+
+    /// The power fails after `operations` more changes or syncs.
+    pub(crate) fn fail_after(&self, operations: u64) {
+        self.content().left = Some(operations);
+    }
+
+    /// Changes and syncs so far.
+    pub(crate) fn operations(&self) -> u64 {
+        self.content().operations
+    }
+
+    /// The power fails now. What a later start finds: everything synced, and of the rest what `chance`
+    /// picks. Also whether anything that was not synced was lost, and whether anything of it was kept.
+    pub(crate) fn crash(&self, chance: u64) -> (Disk, Survival) {
+        let mut content = self.content();
+        content.left = Some(0);
+        let mut image = content.durable.clone();
+        let mut survival = Survival::default();
+        // Sometimes all or nothing survives, as it does when the disk was quick or idle.
+        let mood = mix(chance) % 8;
+        for (number, change) in content.unsynced.iter().enumerate() {
+            let survives = |place: u64| match mood {
+                0 => true,
+                1 => false,
+                _ => mix(chance ^ mix(place.wrapping_add((number as u64) << 40))).is_multiple_of(2),
+            };
+            match change {
+                Change::SetLen(len) => {
+                    if survives(u64::MAX >> 24) {
+                        image.resize(*len as usize, 0);
+                        survival.kept += 1;
+                    } else {
+                        survival.lost += 1;
+                    }
+                }
+                Change::Write { offset, data } => {
+                    let mut at = *offset;
+                    let end = offset + data.len() as u64;
+                    while at < end {
+                        let next = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
+                        if survives(at / SECTOR_BYTES) {
+                            if image.len() < next as usize {
+                                image.resize(next as usize, 0);
+                            }
+                            image[at as usize..next as usize].copy_from_slice(
+                                &data[(at - offset) as usize..(next - offset) as usize],
+                            );
+                            survival.kept += 1;
+                        } else {
+                            survival.lost += 1;
+                        }
+                        at = next;
+                    }
+                }
+            }
+        }
+        (Disk::with(image), survival)
+    }
+}
+
+/// What became of the sectors that were not synced.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Survival {
+    pub(crate) kept: u64,
+    pub(crate) lost: u64,
+}
+
+impl Content {
+    fn spend(&mut self) -> io::Result<()> {
+        match &mut self.left {
+            Some(0) => return Err(io::Error::other("the power has failed")),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        self.operations += 1;
+        Ok(())
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.content().live.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let content = self.content();
+        let start = offset as usize;
+        let stored = content.live.get(start..start + out.len());
+        out.copy_from_slice(stored.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut content = self.content();
+        content.spend()?;
+        content.live.resize(len as usize, 0);
+        content.unsynced.push(Change::SetLen(len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut content = self.content();
+        content.spend()?;
+        let Content { durable, unsynced, .. } = &mut *content;
+        for change in unsynced.drain(..) {
+            match change {
+                Change::SetLen(len) => durable.resize(len as usize, 0),
+                Change::Write { offset, data } => {
+                    durable[offset as usize..offset as usize + data.len()].copy_from_slice(&data);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut content = self.content();
+        content.spend()?;
+        let start = offset as usize;
+        let place = content.live.get_mut(start..start + data.len());
+        place.ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(data);
+        content.unsynced.push(Change::Write { offset, data: data.to_vec() });
+        Ok(())
+    }
+}

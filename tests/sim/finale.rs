@@ -1,0 +1,197 @@
+//! After the storm: a majority is healed, the rest stays dead, and the cluster has to recover.
+
+use std::collections::BTreeMap;
+
+use konsen::kv::{KeyRange, RangeQuery};
+
+use super::clients::{Answer, Ask};
+use super::oracle::{Broken, ensure};
+use super::plan::{Fault, Time};
+use super::world::{Due, World};
+
+/// How long somebody waits for an answer before asking once more, when all is well.
+const ASK_AGAIN: Time = 500;
+
+/// What one seed came to.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) digest: u64,
+    pub(crate) tally: BTreeMap<&'static str, u64>,
+    /// Virtual milliseconds.
+    pub(crate) lasted: Time,
+    /// From the end of the faults to the first write served, virtual milliseconds.
+    pub(crate) recovered: Time,
+}
+
+/// Runs a seed from birth to the last check.
+pub(crate) fn run(seed: u64, tracing: bool) -> Result<Report, Broken> {
+    let mut world = World::new(seed, tracing);
+    world.run(world.plan.stormy, |_| false)?;
+    world.heal()?;
+    let healed = world.now;
+    world.recover()?;
+    let recovered = world.now - healed;
+    world.converge()?;
+    world.read_back()?;
+    let checked = world.history.judge(world.plan.keys, &world.oracle.reference)?;
+    *world.tally.entry("operations judged").or_default() += checked;
+    *world.tally.entry("entries committed").or_default() += world.oracle.committed.len() as u64;
+    Ok(Report { digest: world.digest, tally: world.tally, lasted: world.now, recovered })
+}
+
+impl World {
+    fn heal(&mut self) -> Result<(), Broken> {
+        self.trace(|_| "the storm is over".to_owned());
+        self.calm = true;
+        self.mend_all();
+        self.plan.sync = self.plan.sync.min(5);
+        let voters = self.plan.voters;
+        let mut alive: Vec<usize> = (0..self.hosts.len()).collect();
+        // A membership that changed could need any of them.
+        if !self.plan.faults.contains(&Fault::Change) {
+            self.chance.nemesis.shuffle(&mut alive);
+            // Before everybody has heard of the cluster, its founder is needed.
+            let born = (0..voters).all(|host| {
+                self.oracle
+                    .hosts
+                    .get(&self.hosts[host].id)
+                    .is_some_and(|durable| durable.last().0 > 0)
+            });
+            if !born {
+                alive.sort_unstable();
+            }
+            let count = self.chance.nemesis.range(voters as u64 / 2 + 1, voters as u64);
+            for host in alive.split_off(count as usize) {
+                self.crash(host, false);
+                let id = self.hosts[host].id;
+                self.trace(|_| format!("{id} stays dead"));
+                self.dead.insert(host);
+            }
+        }
+        for host in alive {
+            self.after(1, Due::Start { host });
+        }
+        Ok(())
+    }
+
+    /// How long recovery may take.
+    fn bound(&self) -> Time {
+        // With the smallest windows every entry takes a round trip and a sync of its own.
+        let entries = self.oracle.hosts.values().map(|host| host.last().0).max().unwrap_or(0);
+        40 * self.plan.election() + 100 * entries + 20_000
+    }
+
+    /// Asks until there is an answer.
+    fn insist(&mut self, ask: Ask, what: &str) -> Result<(), Broken> {
+        let until = self.now + self.bound();
+        while self.now < until {
+            let Some(leader) = self.leader() else {
+                self.run((self.now + 50).min(until), |world| world.leader().is_some())?;
+                continue;
+            };
+            let host = match ask {
+                Ask::Get { .. } => {
+                    let up: Vec<usize> = (0..self.hosts.len())
+                        .filter(|&host| self.hosts[host].running.is_some())
+                        .collect();
+                    *self.chance.nemesis.pick(&up)
+                }
+                _ => leader,
+            };
+            let request = self.history.call(ask.clone());
+            self.request(host, request);
+            let deadline = self.now + ASK_AGAIN;
+            self.run(deadline, |world| world.history.get(request).answer.is_some())?;
+            match self.history.get(request).answer {
+                Some((_, Answer::Refused)) => {
+                    self.run(self.now + 50, |_| false)?;
+                }
+                Some(_) => return Ok(()),
+                None => {}
+            }
+        }
+        Err(Broken(format!("{what} is not done {} ms after the faults ended", self.bound())))
+    }
+
+    fn recover(&mut self) -> Result<(), Broken> {
+        self.insist(Ask::Put { key: 0, need: super::clients::Need::Nothing }, "a write")
+    }
+
+    /// Everybody who belongs to it comes to the same state, and nobody stands for election any more.
+    fn converge(&mut self) -> Result<(), Broken> {
+        let until = self.now + self.bound();
+        let mut members = Vec::new();
+        while members.is_empty() {
+            ensure!(self.now < until, "the members do not come to the same state");
+            self.run(self.now + 100, |_| false)?;
+            members = self.agreed();
+        }
+        let before: Vec<_> = self.terms();
+        self.run(self.now + 6 * self.plan.election(), |_| false)?;
+        ensure!(before == self.terms(), "terms go on growing: {before:?}, {:?}", self.terms());
+        let expected = self.oracle.reference.listing();
+        for &host in &members {
+            let Some(running) = &self.hosts[host].running else { continue };
+            let page = running
+                .state
+                .range(&RangeQuery {
+                    range: KeyRange::all(),
+                    at: None,
+                    descending: false,
+                    keys_only: false,
+                    items_max: usize::MAX,
+                    bytes_max: usize::MAX,
+                })
+                .map_err(|error| Broken(format!("{error}")))?;
+            let found: Vec<_> = page
+                .items
+                .into_iter()
+                .map(|item| (item.key, item.value, item.mod_revision))
+                .collect();
+            ensure!(
+                found == expected,
+                "{} lists {found:?}, a replay has {expected:?}",
+                self.hosts[host].id
+            );
+        }
+        Ok(())
+    }
+
+    fn terms(&self) -> Vec<u64> {
+        let running = self.hosts.iter().filter_map(|host| host.running.as_ref());
+        running.map(|up| up.term().0).collect()
+    }
+
+    /// The members that run, if all of them have applied all there is.
+    fn agreed(&self) -> Vec<usize> {
+        let Some(membership) = self.membership_in_force() else { return Vec::new() };
+        let members: Vec<usize> = (0..self.hosts.len())
+            .filter(|&host| {
+                self.hosts[host].running.is_some()
+                    && membership.members.contains_key(&self.hosts[host].id)
+            })
+            .collect();
+        let everything = self.oracle.committed.len() as u64;
+        let is_done = |&host: &usize| {
+            self.hosts[host].running.as_ref().is_some_and(|up| {
+                let summary = up.replica.summary();
+                summary.applied.0 == everything
+                    && summary.last == summary.applied
+                    && summary.leader.is_some()
+            })
+        };
+        if membership.outgoing.is_none() && members.iter().all(is_done) {
+            members
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The last reads: what was acknowledged, or something later, must be there.
+    fn read_back(&mut self) -> Result<(), Broken> {
+        for key in 0..self.plan.keys {
+            self.insist(Ask::Get { key }, "a read")?;
+        }
+        Ok(())
+    }
+}

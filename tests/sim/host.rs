@@ -1,0 +1,169 @@
+//! One host: its two files, and while it runs the real replica on them. The threads of a server that
+//! write the log and the checkpoints are steps here.
+
+use std::sync::Arc;
+
+use konsen::raft::{self, Fetch, HardState, Index, Input, LogId, LogWrite, Node, NodeId, Term};
+use konsen::replica::Replica;
+use konsen::store::{Frozen, Log, LogReader, State, StoreError};
+
+use super::disk::{Disk, Survival};
+use super::plan::{Plan, Time};
+use super::random::Random;
+
+/// A host, running or not.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) id: NodeId,
+    log_disk: Disk,
+    state_disk: Disk,
+    /// Counts the starts, so that what was meant for an earlier life is told apart.
+    pub(crate) life: u64,
+    pub(crate) running: Option<Running>,
+    /// Stands still until then.
+    pub(crate) paused_until: Time,
+    /// The disk answers nothing until then.
+    pub(crate) stalled_until: Time,
+    /// The write that was under way when the power failed. It may be on the disk, as a whole.
+    pub(crate) unsure: Vec<LogWrite>,
+    /// The checkpoint that was under way then.
+    pub(crate) unsure_checkpoint: Option<LogId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) replica: Replica,
+    pub(crate) state: Arc<State>,
+    log: Log,
+    reader: LogReader,
+    /// Waits for the write that is under way to end.
+    pub(crate) queue: Vec<LogWrite>,
+    /// What is being written, and since when.
+    pub(crate) writing: Option<(Vec<LogWrite>, Time)>,
+    pub(crate) frozen: Option<Frozen>,
+    pub(crate) told_slow: bool,
+}
+
+/// What a start found on the disk.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) hard_state: HardState,
+    pub(crate) entries: Vec<raft::Entry>,
+    pub(crate) applied: LogId,
+}
+
+impl Host {
+    pub(crate) fn new(id: NodeId) -> Host {
+        Host {
+            id,
+            log_disk: Disk::default(),
+            state_disk: Disk::default(),
+            life: 0,
+            running: None,
+            paused_until: 0,
+            stalled_until: 0,
+            unsure: Vec::new(),
+            unsure_checkpoint: None,
+        }
+    }
+
+    /// Opens what the disk holds, as the server does.
+    pub(crate) fn start(&mut self, plan: &Plan, seed: u64) -> Result<Found, StoreError> {
+        self.life += 1;
+        let state = Arc::new(State::open_backend(self.state_disk.clone(), &plan.state())?);
+        let (log, found) = Log::open_backend(self.log_disk.clone(), &plan.log())?;
+        let reader = log.reader();
+        let applied = state.applied();
+        let recovered = found.into_recovered(&log, applied)?;
+        let last = recovered.tail.last().map_or(recovered.committed, |entry| entry.id).index;
+        let entries = match last {
+            Index(0) => Vec::new(),
+            last => reader.read(Index(1), last, usize::MAX)?,
+        };
+        let hard_state = recovered.hard_state;
+        let node = Node::new(plan.raft(self.id, seed), recovered);
+        self.running = Some(Running {
+            replica: Replica::new(node, state.clone(), reader.clone()),
+            state,
+            log,
+            reader,
+            queue: Vec::new(),
+            writing: None,
+            frozen: None,
+            told_slow: false,
+        });
+        Ok(Found { hard_state, entries, applied })
+    }
+
+    /// The power fails. What was being written may get some of the way.
+    pub(crate) fn crash(&mut self, random: &mut Random, in_write: bool) -> Survival {
+        let mut survival = Survival::default();
+        self.unsure.clear();
+        self.unsure_checkpoint = None;
+        let Some(mut running) = self.running.take() else { return survival };
+        if let Some((batch, _)) = running.writing.take()
+            && (in_write || random.chance(500))
+        {
+            self.log_disk.fail_after(random.below(12));
+            // How it ends is for the next start to find out.
+            let _ = running.log.append(&batch);
+            self.unsure = batch;
+        }
+        if let Some(frozen) = running.frozen.take()
+            && (in_write || random.chance(500))
+        {
+            self.state_disk.fail_after(random.below(14));
+            self.unsure_checkpoint = Some(frozen.applied());
+            let _ = running.state.write_checkpoint(frozen);
+        }
+        for disk in [&mut self.log_disk, &mut self.state_disk] {
+            let (after, survived) = disk.crash(random.next());
+            survival.kept += survived.kept;
+            survival.lost += survived.lost;
+            // The old file refuses everything from here on: dropping the database changes nothing.
+            *disk = after;
+        }
+        drop(running);
+        survival
+    }
+
+    /// Another try to open failed half-way: whatever it left is what a crash leaves.
+    pub(crate) fn crash_in_start(&mut self, plan: &Plan, random: &mut Random) {
+        self.log_disk.fail_after(random.below(10));
+        self.state_disk.fail_after(random.below(10));
+        let seed = random.next();
+        // The failure is what is wanted; the next start shows whether it did harm.
+        let _ = self.start(plan, seed);
+        self.running = None;
+        self.log_disk = self.log_disk.crash(random.next()).0;
+        self.state_disk = self.state_disk.crash(random.next()).0;
+    }
+
+    pub(crate) fn disk_operations(&self) -> u64 {
+        self.log_disk.operations() + self.state_disk.operations()
+    }
+}
+
+impl Running {
+    /// Carries out the write that is under way.
+    pub(crate) fn end_write(&mut self) -> Result<Vec<LogWrite>, StoreError> {
+        let Some((batch, _)) = self.writing.take() else { return Ok(Vec::new()) };
+        self.log.append(&batch)?;
+        Ok(batch)
+    }
+
+    /// Reads old entries for a peer.
+    pub(crate) fn fetch(&self, fetch: Fetch) -> Result<Input, StoreError> {
+        let Fetch { peer, from, to, max_bytes } = fetch;
+        let prev = self.reader.id_at(from.prev())?;
+        let entries = self.reader.read(from, to, max_bytes)?;
+        let prev = prev.unwrap_or_else(|| {
+            panic!("{peer} was to get entries from {from} on, but what comes before is gone")
+        });
+        Ok(Input::Fetched { peer, prev, entries })
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.replica.summary().term
+    }
+}

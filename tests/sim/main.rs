@@ -1,0 +1,104 @@
+//! Whole clusters on one thread: the replica of the shipped binary on a virtual clock, a virtual
+//! network and disks that lose power. All of it comes from one seed.
+//!
+//! - `cargo test --test sim`: a fixed set of seeds.
+//! - `KONSEN_SIM_SEED=7 cargo test --test sim one_seed -- --nocapture`: one seed with a full trace.
+//! - `KONSEN_SIM_SEEDS=1000..2000 cargo test --release --test sim seeds`: other seeds.
+
+mod clients;
+mod disk;
+mod finale;
+mod host;
+mod linear;
+mod linear_tests;
+mod nemesis;
+mod oracle;
+mod plan;
+mod random;
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use finale::Report;
+use oracle::Broken;
+
+/// The seeds of every test run. What a seed means changes with the code; the number of them is what
+/// a minute of one core can do.
+const SEEDS: std::ops::Range<u64> = 0..120;
+
+#[test]
+fn seeds_keep_every_promise() {
+    let seeds = match std::env::var("KONSEN_SIM_SEEDS") {
+        Ok(named) => parse(&named).expect("KONSEN_SIM_SEEDS is like 100..200"),
+        Err(_) => SEEDS,
+    };
+    let began = Instant::now();
+    let mut tally = BTreeMap::new();
+    let mut failed = Vec::new();
+    let (mut lasted, mut slowest, mut count) = (0, 0, 0_u64);
+    for seed in seeds {
+        count += 1;
+        match run(seed, false) {
+            Ok(report) => {
+                for (what, times) in report.tally {
+                    let (seeds, sum) = tally.entry(what).or_insert((0_u64, 0_u64));
+                    *seeds += 1;
+                    *sum += times;
+                }
+                lasted += report.lasted;
+                slowest = slowest.max(report.recovered);
+            }
+            Err(Broken(what)) => {
+                eprintln!("seed {seed}: {what}\n  {}", replay(seed));
+                failed.push(seed);
+            }
+        }
+    }
+    let took = began.elapsed().as_secs_f64();
+    println!("{:<45}{:>10}{:>14}", "", "seeds", "times");
+    for (what, (seeds, times)) in &tally {
+        println!("{what:<45}{seeds:>10}{times:>14}");
+    }
+    println!(
+        "{count} seeds, {:.0} simulated seconds in {took:.1} s ({:.0} a second), slowest recovery {slowest} ms",
+        lasted as f64 / 1000.0,
+        lasted as f64 / 1000.0 / took
+    );
+    assert!(failed.is_empty(), "seeds that fail: {failed:?}; {}", replay(failed[0]));
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    let seed = std::env::var("KONSEN_SIM_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    let Some(seed) = seed else {
+        for seed in [3, 4] {
+            let digests: Vec<Option<u64>> =
+                (0..2).map(|_| run(seed, false).ok().map(|report| report.digest)).collect();
+            assert_eq!(digests[0], digests[1], "seed {seed} went two ways; {}", replay(seed));
+        }
+        return;
+    };
+    match run(seed, true) {
+        Ok(report) => println!("{report:#?}"),
+        Err(Broken(what)) => panic!("seed {seed}: {what}"),
+    }
+}
+
+fn run(seed: u64, tracing: bool) -> Result<Report, Broken> {
+    catch_unwind(AssertUnwindSafe(|| finale::run(seed, tracing))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Broken(format!("panicked: {}", text.unwrap_or_default())))
+    })
+}
+
+fn replay(seed: u64) -> String {
+    format!("replay: KONSEN_SIM_SEED={seed} cargo test --test sim one_seed -- --nocapture")
+}
+
+fn parse(range: &str) -> Option<std::ops::Range<u64>> {
+    let (from, to) = range.split_once("..")?;
+    Some(from.parse().ok()?..to.parse().ok()?)
+}

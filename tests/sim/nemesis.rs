@@ -1,0 +1,180 @@
+//! Makes things go wrong.
+
+use konsen::raft::{Input, Membership, NodeId, RoleName};
+use konsen::replica::{Event, RequestId};
+
+use super::oracle::Broken;
+use super::plan::{Fault, Time};
+use super::world::{Due, World, member};
+
+impl World {
+    /// One fault, and the appointment for the next.
+    pub(super) fn strike(&mut self) -> Result<(), Broken> {
+        let Some(every) = self.plan.fault_every else { return Ok(()) };
+        let delay = self.chance.nemesis.range(1, 2 * every);
+        self.after(delay, Due::Strike);
+        if self.faults().is_empty() {
+            return Ok(());
+        }
+        let fault = *self.chance.nemesis.pick(&self.plan.faults);
+        self.trace(|_| format!("fault: {fault:?}"));
+        let count = self.hosts.len();
+        let any = self.chance.nemesis.below(count as u64) as usize;
+        let leader = self.leader();
+        match fault {
+            Fault::Split => {
+                self.count("fault: split");
+                let mut hosts: Vec<usize> = (0..count).collect();
+                self.chance.nemesis.shuffle(&mut hosts);
+                let (left, right) =
+                    hosts.split_at(self.chance.nemesis.below(count as u64) as usize);
+                let links =
+                    left.iter().flat_map(|&a| right.iter().flat_map(move |&b| [(a, b), (b, a)]));
+                let links = links.collect();
+                self.block_for_a_while(links);
+            }
+            Fault::Mute => {
+                self.count("fault: one-way, nobody hears a host");
+                self.block_for_a_while(others(count, any).map(|other| (any, other)).collect());
+            }
+            Fault::Deafen => {
+                self.count("fault: one-way, a host hears nobody");
+                self.block_for_a_while(others(count, any).map(|other| (other, any)).collect());
+            }
+            Fault::Isolate => {
+                self.count("fault: a host cut off");
+                let one = leader.unwrap_or(any);
+                let links = others(count, one).flat_map(|other| [(one, other), (other, one)]);
+                self.block_for_a_while(links.collect());
+            }
+            Fault::Chain => {
+                self.count("fault: chain");
+                let mut links = Vec::new();
+                for a in 0..count {
+                    for b in a + 2..count {
+                        links.extend([(a, b), (b, a)]);
+                    }
+                }
+                self.block_for_a_while(links);
+            }
+            Fault::Crash => {
+                self.count("fault: power loss");
+                self.crash_for_a_while(any, false);
+            }
+            Fault::CrashInWrite => {
+                self.count("fault: power loss in a write");
+                let writing = |host: &usize| {
+                    self.hosts[*host].running.as_ref().is_some_and(|up| up.writing.is_some())
+                };
+                let one = (0..count).find(writing).unwrap_or(any);
+                self.crash_for_a_while(one, true);
+            }
+            Fault::CrashAll => {
+                self.count("fault: all lose power");
+                for host in 0..count {
+                    self.crash_for_a_while(host, false);
+                }
+            }
+            Fault::CrashLeader => {
+                if let Some(leader) = leader {
+                    self.count("fault: the leader loses power");
+                    self.crash_for_a_while(leader, false);
+                }
+            }
+            Fault::Pause | Fault::PauseLeader => {
+                self.count("fault: pause");
+                let one = if fault == Fault::PauseLeader { leader.unwrap_or(any) } else { any };
+                self.hosts[one].paused_until = self.now + self.chance.nemesis.range(10, 3_000);
+            }
+            Fault::Stall => {
+                self.count("fault: disk stalls");
+                self.hosts[any].stalled_until = self.now + self.chance.nemesis.range(10, 4_000);
+            }
+            Fault::Transfer => {
+                if let Some(leader) = leader {
+                    self.count("fault: transfer");
+                    let to = self.chance.nemesis.below(count as u64 + 1);
+                    let to = (to > 0).then_some(NodeId(to));
+                    self.step(leader, Event::Raft(Input::TransferLeadership { to }))?;
+                }
+            }
+            Fault::Unreachable => {
+                if let Some(leader) = leader {
+                    self.count("fault: a way believed lost");
+                    let peer = self.hosts[any].id;
+                    self.step(leader, Event::Raft(Input::Unreachable { peer }))?;
+                }
+            }
+            Fault::Depose => {
+                if let Some(leader) = leader {
+                    self.count("fault: the leader deposed while it stands still");
+                    let links = others(count, leader)
+                        .flat_map(|other| [(leader, other), (other, leader)])
+                        .collect();
+                    let long = self.plan.election();
+                    let still = self.chance.nemesis.range(long, 3 * long);
+                    let cut_off = still + self.chance.nemesis.range(1, long);
+                    self.block(links, cut_off);
+                    self.hosts[leader].paused_until = self.now + still;
+                }
+            }
+            // Happens when a vote is given.
+            Fault::CrashVoter => {}
+            Fault::Change => self.change_members(leader, any)?,
+        }
+        Ok(())
+    }
+
+    fn block_for_a_while(&mut self, links: Vec<(usize, usize)>) {
+        let duration = self.chance.nemesis.range(50, 4_000);
+        self.block(links, duration);
+    }
+
+    fn crash_for_a_while(&mut self, host: usize, in_write: bool) {
+        self.crash(host, in_write);
+        let down: Time = self.chance.nemesis.range(1, 3_000);
+        self.after(down, Due::Start { host });
+    }
+
+    /// Adds, promotes or removes one host.
+    fn change_members(&mut self, leader: Option<usize>, host: usize) -> Result<(), Broken> {
+        let Some(leader) = leader else { return Ok(()) };
+        let now = self.hosts[leader].running.as_ref().and_then(|up| up.replica.membership());
+        let Some(mut wanted) = now.cloned() else { return Ok(()) };
+        wanted.outgoing = None;
+        let id = self.hosts[host].id;
+        let is_member = wanted.members.contains_key(&id);
+        if !is_member {
+            wanted.members.insert(id, member(id));
+            if self.chance.nemesis.chance(300) {
+                wanted.voters.insert(id);
+            }
+        } else if wanted.voters.contains(&id) {
+            wanted.voters.remove(&id);
+            wanted.members.remove(&id);
+            // Often another takes its place in the same step.
+            if self.chance.nemesis.chance(400) {
+                wanted.voters.extend(wanted.members.keys().copied());
+            }
+        } else if self.chance.nemesis.chance(700) {
+            wanted.voters.insert(id);
+        } else {
+            wanted.members.remove(&id);
+        }
+        self.count("fault: change of the membership");
+        self.changes += 1;
+        let id = RequestId((1 << 40) + self.changes);
+        self.step(leader, Event::ChangeMembers { id, membership: wanted })
+    }
+
+    /// Whose acknowledgements count, as the newest leader sees it.
+    pub(super) fn membership_in_force(&self) -> Option<Membership> {
+        let leader = self.leader()?;
+        let summary = self.hosts[leader].running.as_ref()?.replica.summary();
+        (summary.role == RoleName::Leader).then_some(summary.membership).flatten()
+    }
+}
+
+fn others(count: usize, one: usize) -> impl Iterator<Item = usize> {
+    (0..count).filter(move |&other| other != one)
+}

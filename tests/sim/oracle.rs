@@ -1,0 +1,410 @@
+//! Sees everything and forgets nothing: what each disk has acknowledged, who led when, what was
+//! committed. Says at once when a promise of the protocol is broken.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use konsen::kv::{
+    self, Command, Counters, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
+};
+use konsen::raft::{
+    Body, Entry, HardState, Index, LogId, LogWrite, Message, NodeId, Payload, RoleName, Term,
+};
+use konsen::replica::Summary;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::host::Found;
+
+/// A broken promise.
+#[derive(Debug)]
+pub(crate) struct Broken(pub(crate) String);
+
+macro_rules! ensure {
+    ($holds:expr, $($what:tt)*) => {
+        if !$holds {
+            return Err(Broken(format!($($what)*)));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// What a host's log disk has acknowledged.
+#[derive(Debug, Default)]
+pub(crate) struct Durable {
+    pub(crate) hard_state: HardState,
+    /// Entry 1 is at 0, each with the hash chained over the log up to it.
+    pub(crate) entries: Vec<(Entry, u64)>,
+    /// The last checkpoint that was acknowledged.
+    pub(crate) checkpoint: LogId,
+    commit: Index,
+    applied: Index,
+    term: Term,
+}
+
+impl Durable {
+    pub(crate) fn last(&self) -> Index {
+        Index(self.entries.len() as u64)
+    }
+
+    fn at(&self, index: Index) -> Option<&(Entry, u64)> {
+        self.entries.get((index.0 as usize).checked_sub(1)?)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    pub(crate) hosts: BTreeMap<NodeId, Durable>,
+    leaders: BTreeMap<Term, NodeId>,
+    votes: BTreeMap<(NodeId, Term), NodeId>,
+    /// The hash of the whole log up to an entry, by the entry's id, whoever holds it.
+    logs: HashMap<LogId, u64>,
+    pub(crate) committed: Vec<(Entry, u64)>,
+    pub(crate) reference: Reference,
+}
+
+impl Oracle {
+    fn host(&mut self, id: NodeId) -> &mut Durable {
+        self.hosts.entry(id).or_default()
+    }
+
+    /// The disk acknowledged these writes.
+    pub(crate) fn persisted(&mut self, id: NodeId, writes: &[LogWrite]) -> Result<(), Broken> {
+        for write in writes {
+            if let Some(from) = write.truncate_from {
+                let host = self.host(id);
+                ensure!(
+                    from > host.applied,
+                    "{id} cuts its log at {from}, but has applied {}",
+                    host.applied
+                );
+                host.entries.truncate(from.prev().0 as usize);
+            }
+            for entry in &write.entries {
+                let host = self.host(id);
+                ensure!(
+                    entry.id.index == host.last().next(),
+                    "{id} writes {} after {}",
+                    entry.id,
+                    host.last()
+                );
+                let chained = chain(host.entries.last().map_or(0, |(_, hash)| *hash), entry);
+                host.entries.push((entry.clone(), chained));
+                let known = *self.logs.entry(entry.id).or_insert(chained);
+                ensure!(
+                    known == chained,
+                    "two logs agree on entry {} and differ up to it",
+                    entry.id
+                );
+            }
+            if let Some(hard_state) = write.hard_state {
+                let host = self.host(id);
+                let before = host.hard_state;
+                ensure!(
+                    hard_state.term > before.term
+                        || (hard_state.term == before.term
+                            && (before.vote.is_none() || hard_state.vote == before.vote)),
+                    "{id} goes from {before:?} to {hard_state:?}"
+                );
+                host.hard_state = hard_state;
+            }
+        }
+        Ok(())
+    }
+
+    /// A host starts. Its disk must hold what it acknowledged, and of the write that was under way
+    /// all or nothing.
+    pub(crate) fn started(
+        &mut self,
+        id: NodeId,
+        found: &Found,
+        unsure: &[LogWrite],
+        unsure_checkpoint: Option<LogId>,
+    ) -> Result<(), Broken> {
+        let same = |host: &Durable| {
+            let HardState { term, vote, .. } = host.hard_state;
+            host.entries.len() == found.entries.len()
+                && host.entries.iter().zip(&found.entries).all(|((known, _), entry)| known == entry)
+                && (term, vote) == (found.hard_state.term, found.hard_state.vote)
+        };
+        if !same(self.host(id)) {
+            self.persisted(id, unsure)?;
+        }
+        let host = self.host(id);
+        ensure!(
+            same(host),
+            "{id} finds {:?} and {} entries on its disk, which acknowledged {:?} and {}",
+            found.hard_state,
+            found.entries.len(),
+            host.hard_state,
+            host.entries.len()
+        );
+        ensure!(
+            found.applied == host.checkpoint || Some(found.applied) == unsure_checkpoint,
+            "{id} finds its state at {}, the last checkpoint was at {}",
+            found.applied,
+            host.checkpoint
+        );
+        host.checkpoint = found.applied;
+        host.applied = found.applied.index;
+        host.commit = Index(0);
+        host.term = found.hard_state.term;
+        let commit = found.hard_state.commit;
+        ensure!(
+            commit.0 as usize <= self.committed.len(),
+            "{id} finds commit index {commit}, and only {} entries were ever committed",
+            self.committed.len()
+        );
+        Ok(())
+    }
+
+    /// A checkpoint was acknowledged.
+    pub(crate) fn checkpointed(&mut self, id: NodeId, covers: LogId) -> Result<(), Broken> {
+        let host = self.host(id);
+        ensure!(
+            covers.index > host.checkpoint.index,
+            "{id} checkpoints {covers} after {}",
+            host.checkpoint
+        );
+        host.checkpoint = covers;
+        Ok(())
+    }
+
+    /// A host tells its role.
+    pub(crate) fn leads(&mut self, id: NodeId, role: RoleName, term: Term) -> Result<(), Broken> {
+        if role == RoleName::Leader {
+            let first = *self.leaders.entry(term).or_insert(id);
+            ensure!(first == id, "{first} and {id} both lead term {term}");
+            if let Some((entry, hash)) = self.committed.last() {
+                let index = entry.id.index;
+                let held =
+                    self.hosts.get(&id).and_then(|host| host.at(index)).map(|(_, held)| *held);
+                ensure!(
+                    held == Some(*hash),
+                    "{id} leads {term} and does not hold what is committed at {index}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// What a host is after a step.
+    pub(crate) fn stepped(
+        &mut self,
+        id: NodeId,
+        now: &Summary,
+        state: (LogId, u64),
+    ) -> Result<(), Broken> {
+        let host = self.host(id);
+        ensure!(now.term >= host.term, "{id} goes back from term {} to {}", host.term, now.term);
+        host.term = now.term;
+        ensure!(
+            now.commit >= host.commit,
+            "{id} goes back from commit {} to {}",
+            host.commit,
+            now.commit
+        );
+        host.commit = now.commit;
+        ensure!(
+            now.applied >= host.applied && now.applied <= now.commit && now.commit <= now.last,
+            "{id} has applied {} after {}, committed {}, holds {}",
+            now.applied,
+            host.applied,
+            now.commit,
+            now.last
+        );
+        ensure!(
+            now.applied <= host.last(),
+            "{id} has applied {}, its disk holds {} for certain",
+            now.applied,
+            host.last()
+        );
+        let before = host.applied;
+        host.applied = now.applied;
+        let known = self.committed.len() as u64;
+        for index in known + 1..=now.commit.0 {
+            self.commit(id, Index(index), now)?;
+        }
+        if now.commit.0 > known
+            && now.role == RoleName::Leader
+            && let Some((entry, _)) = self.committed.last()
+        {
+            // Section 5.4.2: what comes before is committed by an entry of the leader's own term.
+            ensure!(
+                entry.id.term == now.term,
+                "{id} leads {} and commits up to {}, of an older term",
+                now.term,
+                entry.id
+            );
+        }
+        if now.applied > before {
+            let host = &self.hosts[&id];
+            for index in before.0 + 1..=now.applied.0 {
+                let at = index as usize - 1;
+                ensure!(
+                    host.entries[at].1 == self.committed[at].1,
+                    "{id} applied {} at {index}, committed is {}",
+                    host.entries[at].0.id,
+                    self.committed[at].0.id
+                );
+            }
+            let expected = self.reference.hash_at(now.applied);
+            ensure!(
+                state == (self.committed[now.applied.0 as usize - 1].0.id, expected),
+                "{id} at {} has state {state:x?}, a replay has {expected:x}",
+                now.applied
+            );
+        }
+        Ok(())
+    }
+
+    /// `id` says that `index` is committed, the first to say so: a quorum has to hold it durably.
+    fn commit(&mut self, id: NodeId, index: Index, now: &Summary) -> Result<(), Broken> {
+        let Some(membership) = &now.membership else {
+            return Err(Broken(format!("{id} commits {index} without a membership")));
+        };
+        let quorum_of = |hash: u64| {
+            membership.is_quorum(|node| {
+                let held = self.hosts.get(&node).and_then(|host| host.at(index));
+                held.is_some_and(|(_, other)| *other == hash)
+            })
+        };
+        let mut held = self.hosts.values().filter_map(|host| host.at(index));
+        let Some((entry, hash)) = held.find(|(_, hash)| quorum_of(*hash)).cloned() else {
+            return Err(Broken(format!("{id} commits {index}, which no quorum holds durably")));
+        };
+        self.reference.apply(&entry)?;
+        self.committed.push((entry, hash));
+        Ok(())
+    }
+
+    /// A message leaves: what it says has to be durable where it comes from.
+    pub(crate) fn sent(&mut self, message: &Message) -> Result<(), Broken> {
+        let Message { from, to, term, body } = message;
+        let host = self.hosts.entry(*from).or_default();
+        let HardState { term: written, vote, .. } = host.hard_state;
+        let ahead = matches!(body, Body::PreVote { .. } | Body::PreVoteReply { .. });
+        ensure!(
+            ahead || written >= *term,
+            "{from} speaks in term {term}, its disk knows {written}: {body:?}"
+        );
+        let voted = match body {
+            Body::Vote { .. } => Some(*from),
+            Body::VoteReply { granted: true } => Some(*to),
+            _ => None,
+        };
+        if let Some(voted) = voted {
+            ensure!(
+                written == *term && vote == Some(voted),
+                "{from} votes for {voted} in {term}, its disk knows {vote:?} in {written}"
+            );
+            let first = *self.votes.entry((*from, *term)).or_insert(voted);
+            ensure!(first == voted, "{from} votes for {first} and {voted} in term {term}");
+        }
+        match body {
+            Body::AppendReply { matched } => ensure!(
+                *matched <= host.last(),
+                "{from} acknowledges {matched}, its disk holds {}",
+                host.last()
+            ),
+            Body::Append { commit, .. } | Body::Heartbeat { commit, .. } => {
+                let first = *self.leaders.entry(*term).or_insert(*from);
+                ensure!(first == *from, "{first} and {from} both speak as the leader of {term}");
+                ensure!(
+                    commit.0 as usize <= self.committed.len(),
+                    "{from} announces commit {commit}, {} are",
+                    self.committed.len()
+                );
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn chain(before: u64, entry: &Entry) -> u64 {
+    let bytes = postcard::to_stdvec(entry).expect("plain data");
+    xxh3_64_with_seed(&bytes, before)
+}
+
+/// The state machine on plain maps, fed with what is committed, once and in order.
+#[derive(Debug, Default)]
+pub(crate) struct Reference {
+    model: Model,
+    counters: Counters,
+    hashes: Vec<u64>,
+    revisions: Vec<Revision>,
+    /// By the clock of the command, which names the request: where it stands and what it did.
+    pub(crate) replies: HashMap<u64, (Index, Reply)>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    keys: BTreeMap<Bytes, KeyRow>,
+    rows: BTreeMap<RowId, RevisionRow>,
+}
+
+impl Rows for Model {
+    type Error = Infallible;
+
+    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Infallible> {
+        Ok(self.keys.get(key).copied())
+    }
+
+    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, Infallible> {
+        let live = self.keys.iter().filter(|(key, row)| range.contains(key) && row.is_live());
+        Ok(live.map(|(key, _)| key.clone()).collect())
+    }
+
+    fn set(&mut self, id: RowId, row: RevisionRow) {
+        self.keys.insert(row.key.clone(), row.key_row(id));
+        self.rows.insert(id, row);
+    }
+}
+
+impl Reference {
+    fn apply(&mut self, entry: &Entry) -> Result<(), Broken> {
+        if let Payload::Command(bytes) = &entry.payload {
+            let Ok(reply) = kv::apply(&mut self.model, &mut self.counters, bytes);
+            let command = Command::decode(bytes)
+                .map_err(|why| Broken(format!("entry {} is no command: {why}", entry.id)))?;
+            let request = command.time_unix_ms;
+            let twice = self.replies.insert(request, (entry.id.index, reply));
+            ensure!(twice.is_none(), "request {request} is committed twice");
+        }
+        self.hashes.push(self.counters.hash);
+        self.revisions.push(self.counters.revision);
+        Ok(())
+    }
+
+    fn hash_at(&self, index: Index) -> u64 {
+        (index.0 as usize).checked_sub(1).map_or(0, |at| self.hashes[at])
+    }
+
+    /// The store's revision after the last committed entry.
+    pub(crate) fn revision(&self) -> Revision {
+        self.counters.revision
+    }
+
+    /// The value and mod revision of a key at a revision.
+    pub(crate) fn value_at(&self, key: &[u8], at: Revision) -> Option<(Bytes, Revision)> {
+        let mut next = self.model.keys.get(key).map(|row| row.newest);
+        while let Some(id) = next {
+            let row = &self.model.rows[&id];
+            if id.revision <= at {
+                return (row.version > 0).then(|| (row.value.clone(), id.revision));
+            }
+            next = row.previous;
+        }
+        None
+    }
+
+    /// Every key that exists, with value and mod revision.
+    pub(crate) fn listing(&self) -> Vec<(Bytes, Bytes, Revision)> {
+        let live = self.model.keys.iter().filter(|(_, row)| row.is_live());
+        live.map(|(key, row)| {
+            (key.clone(), self.model.rows[&row.newest].value.clone(), row.newest.revision)
+        })
+        .collect()
+    }
+}

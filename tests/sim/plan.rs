@@ -1,0 +1,200 @@
+//! What a seed draws before the run: the size of the cluster, its limits, and which faults there are.
+
+use std::time::Duration;
+
+use konsen::raft;
+use konsen::store::{LogOptions, StateOptions};
+
+use super::random::Random;
+
+/// Virtual time: milliseconds since the beginning.
+pub(crate) type Time = u64;
+
+/// One tick of the core.
+pub(crate) const TICK: Time = 10;
+
+/// The mix of one seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The first members.
+    pub(crate) voters: usize,
+    /// Hosts that are there and belong to no cluster until somebody adds them.
+    pub(crate) spares: usize,
+    /// How long faults go on.
+    pub(crate) stormy: Time,
+    pub(crate) clients: usize,
+    pub(crate) keys: u64,
+    /// The longest pause of a client between two operations.
+    pub(crate) think: Time,
+    /// How long a client waits for an answer.
+    pub(crate) patience: Time,
+    pub(crate) heartbeat_ticks: u32,
+    pub(crate) election_ticks: u32,
+    pub(crate) append_bytes: usize,
+    pub(crate) inflight_bytes: usize,
+    pub(crate) inflight_appends: usize,
+    pub(crate) uncommitted_bytes: usize,
+    pub(crate) tail_bytes: usize,
+    pub(crate) reads: usize,
+    pub(crate) overlay_bytes: usize,
+    pub(crate) cache_bytes: usize,
+    /// The mean time between two checkpoints of a host.
+    pub(crate) checkpoint_every: Time,
+    /// The longest that a sync takes while the disk is well.
+    pub(crate) sync: Time,
+    /// The longest that a message takes on a good day.
+    pub(crate) delay: Time,
+    /// The longest that one takes on a bad day, and how often that is, a thousand.
+    pub(crate) long_delay: (Time, u64),
+    /// Messages lost, doubled, and sent again much later, a thousand.
+    pub(crate) loss: u64,
+    pub(crate) duplication: u64,
+    pub(crate) replay: u64,
+    /// The mean time between two faults; none: no faults at all.
+    pub(crate) fault_every: Option<Time>,
+    pub(crate) faults: Vec<Fault>,
+    /// What each host takes for a tick.
+    pub(crate) ticks: Vec<Time>,
+}
+
+/// What the nemesis does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// Two halves that do not hear each other.
+    Split,
+    /// A host that nobody hears.
+    Mute,
+    /// A host that hears nobody.
+    Deafen,
+    /// One host out, both ways.
+    Isolate,
+    /// A ring of links is gone, so that only a chain or a bridge is left.
+    Chain,
+    /// One host loses power at once.
+    Crash,
+    /// One host loses power in the middle of writing.
+    CrashInWrite,
+    /// All lose power at the same moment.
+    CrashAll,
+    /// The one that leads loses power.
+    CrashLeader,
+    /// A host stands still and goes on later as if nothing had happened.
+    Pause,
+    /// The one that leads stands still.
+    PauseLeader,
+    /// A disk answers nothing for a while.
+    Stall,
+    /// Leadership is handed over.
+    Transfer,
+    /// The transport believes a way to be lost.
+    Unreachable,
+    /// The one that leads stands still until it is deposed, and goes on while still cut off.
+    Depose,
+    /// A host that has just given its vote loses power and is back at once.
+    CrashVoter,
+    /// The membership changes.
+    Change,
+}
+
+const FAULTS: &[Fault] = &[
+    Fault::Split,
+    Fault::Mute,
+    Fault::Deafen,
+    Fault::Isolate,
+    Fault::Chain,
+    Fault::Crash,
+    Fault::CrashInWrite,
+    Fault::CrashAll,
+    Fault::CrashLeader,
+    Fault::Pause,
+    Fault::PauseLeader,
+    Fault::Stall,
+    Fault::Transfer,
+    Fault::Unreachable,
+    Fault::Depose,
+    Fault::CrashVoter,
+    Fault::Change,
+];
+
+impl Plan {
+    pub(crate) fn draw(random: &mut Random) -> Plan {
+        let rate = |random: &mut Random, most: u64| match random.below(3) {
+            0 => 0,
+            1 => random.below(most / 5 + 1),
+            _ => random.below(most + 1),
+        };
+        let voters = *random.pick(&[1, 3, 3, 3, 3, 5, 5]);
+        let mut faults: Vec<Fault> = FAULTS.to_vec();
+        let share = *random.pick(&[200, 500, 1000]);
+        faults.retain(|_| random.chance(share));
+        let changing = faults.contains(&Fault::Change);
+        let heartbeat_ticks = random.range(1, 5) as u32;
+        let drifting = random.chance(400);
+        let ticks = (0..8).map(|_| if drifting { random.range(7, 15) } else { TICK }).collect();
+        let small = random.chance(500);
+        let size = |random: &mut Random, low: u64, high: u64, normal: usize| {
+            if small { random.range(low, high) as usize } else { normal }
+        };
+        Plan {
+            voters,
+            spares: if changing { random.range(1, 2) as usize } else { 0 },
+            stormy: random.range(3_000, 15_000),
+            clients: random.range(1, 6) as usize,
+            keys: random.range(1, 4),
+            think: random.range(5, 150),
+            patience: random.range(50, 1_500),
+            heartbeat_ticks,
+            election_ticks: heartbeat_ticks * random.range(4, 10) as u32,
+            append_bytes: size(random, 1, 400, 1 << 20),
+            inflight_bytes: size(random, 1, 2_000, 8 << 20),
+            inflight_appends: size(random, 1, 4, 256),
+            uncommitted_bytes: size(random, 100, 5_000, 64 << 20),
+            tail_bytes: size(random, 0, 2_000, 16 << 20),
+            reads: size(random, 1, 8, 1 << 16),
+            overlay_bytes: if random.chance(500) { random.below(2_000) as usize } else { 64 << 20 },
+            cache_bytes: if random.chance(300) { 0 } else { 1 << 20 },
+            checkpoint_every: *random.pick(&[50, 500, 3_000, 60_000]),
+            sync: *random.pick(&[1, 5, 30]),
+            delay: *random.pick(&[1, 3, 10]),
+            long_delay: (random.range(20, 1_500), rate(random, 100)),
+            loss: rate(random, 200),
+            duplication: rate(random, 200),
+            replay: rate(random, 50),
+            fault_every: random.chance(930).then(|| random.range(40, 1_000)),
+            faults,
+            ticks,
+        }
+    }
+
+    pub(crate) fn raft(&self, id: raft::NodeId, seed: u64) -> raft::Config {
+        raft::Config {
+            heartbeat_ticks: self.heartbeat_ticks,
+            election_ticks: self.election_ticks,
+            append_bytes_max: self.append_bytes,
+            inflight_bytes_max: self.inflight_bytes,
+            inflight_appends_max: self.inflight_appends,
+            uncommitted_bytes_max: self.uncommitted_bytes,
+            tail_bytes_max: self.tail_bytes,
+            reads_max: self.reads,
+            ..raft::Config::new(id, seed)
+        }
+    }
+
+    pub(crate) fn log(&self) -> LogOptions {
+        LogOptions { cache_bytes: self.cache_bytes }
+    }
+
+    pub(crate) fn state(&self) -> StateOptions {
+        StateOptions {
+            cache_bytes: self.cache_bytes,
+            overlay_bytes: self.overlay_bytes,
+            // The simulator decides when; the wall clock has no say.
+            checkpoint_age: Duration::MAX,
+        }
+    }
+
+    /// The longest election time-out.
+    pub(crate) fn election(&self) -> Time {
+        2 * TICK * Time::from(self.election_ticks)
+    }
+}
