@@ -5,6 +5,7 @@
 //! - [`store`]: redb: the log, the state with its overlay and checkpoints, the node's identity.
 //! - [`replica`]: one node's raft, kv and store put together, single-threaded and deterministic.
 //! - [`net`]: quinn: the endpoint, the peers, the frames, mutual TLS.
+//! - [`server`]: gives a replica its threads, clock, disk and network; the handle that http uses.
 //! - [`pki`]: rcgen: authorities, node and client certificates.
 //! - [`config`]: cluster.yml, read and checked.
 
@@ -14,4 +15,5 @@ pub mod net;
 pub mod pki;
 pub mod raft;
 pub mod replica;
+pub mod server;
 pub mod store;

@@ -1,0 +1,216 @@
+//! The replica thread: takes letters in, steps the replica, carries its effects out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{oneshot, watch};
+
+use super::answers::{Answer, Answers};
+use super::mailbox::{Letter, Mailbox};
+use crate::kv::{Reply, Revision};
+use crate::net::Net;
+use crate::raft::{Entry, Fetch, Input, LogId, Membership, NodeId, Refused, RoleName, Standing};
+use crate::replica::{Effects, Event, Replica, RequestId, WriteFailed};
+use crate::store::{Checkpointer, LogWriter, StoreError};
+
+/// The most ticks made up for at once after the thread, or the whole process, was held up.
+const LATE_TICKS_MAX: u32 = 20;
+
+/// What the thread lets everybody know.
+#[derive(Debug)]
+pub(super) struct Bulletin {
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) membership: watch::Sender<Option<Membership>>,
+    pub(super) revision: watch::Sender<Revision>,
+}
+
+/// Everything that the thread works with.
+#[derive(Debug)]
+pub(super) struct Driver {
+    pub(super) replica: Replica,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) log_writer: LogWriter,
+    pub(super) checkpointer: Checkpointer,
+    pub(super) fetcher: std::sync::mpsc::SyncSender<Fetch>,
+    pub(super) net: Net,
+    pub(super) bulletin: Bulletin,
+    pub(super) answers: Answers,
+    pub(super) tick: Duration,
+    pub(super) disk_slow_after: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    writes: HashMap<RequestId, oneshot::Sender<Result<Reply, WriteFailed>>>,
+    reads: HashMap<RequestId, oneshot::Sender<Result<(), Refused>>>,
+    changes: HashMap<RequestId, oneshot::Sender<Result<LogId, Refused>>>,
+}
+
+impl Waiting {
+    fn id(&mut self) -> RequestId {
+        self.next += 1;
+        RequestId(self.next)
+    }
+}
+
+impl Driver {
+    /// Runs until it is told to stop, or until the disk fails.
+    pub(super) fn run(mut self) -> Result<(), StoreError> {
+        let result = self.serve();
+        // Nobody may wait for a thread that is gone.
+        self.mailbox.close();
+        self.checkpointer.stop();
+        self.log_writer.stop();
+        result
+    }
+
+    fn serve(&mut self) -> Result<(), StoreError> {
+        let mut waiting = Waiting::default();
+        let mut letters = Vec::new();
+        let mut next_tick = Instant::now() + self.tick;
+        let mut told_slow = false;
+        loop {
+            let until = if self.replica.has_more() { Instant::now() } else { next_tick };
+            self.mailbox.take(&mut letters, until);
+            let time_unix_ms = unix_ms();
+            for letter in letters.drain(..) {
+                match letter {
+                    Letter::Message(message) => {
+                        self.replica.step(Event::Raft(Input::Receive(message)));
+                    }
+                    Letter::Input(input) => self.replica.step(Event::Raft(input)),
+                    Letter::Write { write, reply } => {
+                        let id = waiting.id();
+                        waiting.writes.insert(id, reply);
+                        self.replica.step(Event::Write { id, write, time_unix_ms });
+                    }
+                    Letter::Read { reply } => {
+                        let id = waiting.id();
+                        waiting.reads.insert(id, reply);
+                        self.replica.step(Event::Read { id });
+                    }
+                    Letter::ChangeMembers { membership, reply } => {
+                        let id = waiting.id();
+                        waiting.changes.insert(id, reply);
+                        self.replica.step(Event::ChangeMembers { id, membership });
+                    }
+                    Letter::Inspect { reply } => {
+                        // Whoever asked may have gone; nothing is lost.
+                        let _ = reply.send(self.replica.summary());
+                    }
+                    Letter::Checkpointed => {}
+                    Letter::Failed(error) => return Err(error),
+                    Letter::Stop => return Ok(()),
+                }
+            }
+            let mut late = 0;
+            while Instant::now() >= next_tick {
+                self.replica.step(Event::Raft(Input::Tick));
+                next_tick += self.tick;
+                late += 1;
+                if late == LATE_TICKS_MAX {
+                    next_tick = Instant::now() + self.tick;
+                }
+            }
+            if late > 0 {
+                let slow = self.log_writer.busy_for() > self.disk_slow_after;
+                if slow && !told_slow {
+                    tracing::warn!("the log's disk has not answered for an election time-out");
+                    self.replica.step(Event::Raft(Input::DiskSlow));
+                }
+                told_slow = slow;
+                self.checkpointer.poll();
+            }
+            let effects = self.replica.take_effects()?;
+            self.carry_out(effects, &mut waiting);
+        }
+    }
+
+    fn carry_out(&mut self, effects: Effects, waiting: &mut Waiting) {
+        for write in effects.persist {
+            self.log_writer.submit(write);
+        }
+        for message in effects.send {
+            self.net.send(message);
+        }
+        for fetch in effects.fetch {
+            if let Err(error) = self.fetcher.try_send(fetch) {
+                // The core asks again after a failed fetch.
+                tracing::debug!(%error, "the log reader is behind");
+                let input =
+                    Input::Fetched { peer: fetch.peer, prev: LogId::ZERO, entries: Vec::new() };
+                self.mailbox.tell(Letter::Input(input));
+            }
+        }
+        if let Some(standing) = effects.standing {
+            announce(standing);
+            self.bulletin.standing.send_replace(standing);
+        }
+        if let Some(membership) = effects.membership {
+            self.bulletin.membership.send_replace(Some(membership));
+        }
+        if effects.applied.is_some() {
+            self.bulletin.revision.send_replace(self.replica.revision());
+        }
+        for (id, result) in effects.writes {
+            if let Some(reply) = waiting.writes.remove(&id) {
+                self.answers.push(Answer::Write(reply, result));
+            }
+        }
+        for (id, result) in effects.reads {
+            if let Some(reply) = waiting.reads.remove(&id) {
+                self.answers.push(Answer::Read(reply, result));
+            }
+        }
+        for (id, result) in effects.changes {
+            if let Some(reply) = waiting.changes.remove(&id) {
+                self.answers.push(Answer::Change(reply, result));
+            }
+        }
+        self.answers.flush();
+    }
+}
+
+fn announce(standing: Standing) {
+    let Standing { role, term, leader } = standing;
+    match (role, leader) {
+        (RoleName::Leader, _) => tracing::info!(term = term.0, "this node leads"),
+        (RoleName::Follower, Some(leader)) => {
+            tracing::info!(term = term.0, leader = %leader, "following a leader");
+        }
+        _ => tracing::info!(term = term.0, role = ?role, "no leader is known"),
+    }
+}
+
+/// Reads ranges of the log for peers that are far behind, on a thread of its own, until the replica
+/// thread is gone.
+pub(super) fn read_for_peers(
+    requests: &std::sync::mpsc::Receiver<Fetch>,
+    log: &crate::store::LogReader,
+    mailbox: &Mailbox,
+) {
+    while let Ok(Fetch { peer, from, to, max_bytes }) = requests.recv() {
+        let found =
+            log.id_at(from.prev()).and_then(|prev| Ok((prev, log.read(from, to, max_bytes)?)));
+        let input = match found {
+            Ok((Some(prev), entries)) => Input::Fetched { peer, prev, entries },
+            Ok((None, _)) => fetched_nothing(peer),
+            Err(error) => {
+                tracing::error!(%error, "the log could not be read for a peer");
+                fetched_nothing(peer)
+            }
+        };
+        mailbox.tell(Letter::Input(input));
+    }
+}
+
+fn fetched_nothing(peer: NodeId) -> Input {
+    Input::Fetched { peer, prev: LogId::ZERO, entries: Vec::<Entry>::new() }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

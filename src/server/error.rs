@@ -1,0 +1,65 @@
+//! What a request may ask for, and the ways in which it may end badly.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kv::Revision;
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// As of now or later: a round of read-index.
+    #[default]
+    Linearizable,
+    /// As of now while clocks run at like rates: the leader's lease. Needs `reads.lease`.
+    Lease,
+    /// Whatever this node has applied.
+    Stale,
+}
+
+/// Why a request was not, or perhaps not, carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Error {
+    /// No leader took the request within the deadline. Not applied.
+    #[error("no leader is known; the cluster may be electing one")]
+    NoLeader,
+    /// A queue is full. Not applied.
+    #[error("too many requests are waiting")]
+    Busy,
+    /// The node is stopping. Not applied.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+    /// The write was given up before any leader had it, or another entry took its place. Not applied.
+    #[error("the write was not applied: leadership changed")]
+    NotApplied,
+    /// The deadline passed while the write may be on its way. Unknown.
+    #[error("the deadline passed before the outcome was known")]
+    Unknown,
+    /// The deadline of a read passed. A read has no effect.
+    #[error("the deadline passed before the read could be answered")]
+    ReadTimedOut,
+    /// The disk is full. Not applied.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The revision asked for is compacted away.
+    #[error("revision {asked} is compacted; the oldest readable one is {oldest}")]
+    Compacted {
+        /// What was asked for.
+        asked: Revision,
+        /// The oldest revision that can be read.
+        oldest: Revision,
+    },
+    /// The revision asked for lies in the future.
+    #[error("revision {asked} is not reached yet; the store is at {newest}")]
+    Future {
+        /// What was asked for.
+        asked: Revision,
+        /// The newest revision.
+        newest: Revision,
+    },
+    /// Lease reads are off in this cluster.
+    #[error("lease reads are off; set reads.lease: true")]
+    LeaseReadsOff,
+    /// The state could not be read; the node is about to stop.
+    #[error("the state could not be read")]
+    Storage,
+}

@@ -1,0 +1,409 @@
+//! The way into a running node, for HTTP and for peers that forward.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout_at;
+
+use super::error::{Consistency, Error};
+use super::limits::Limits;
+use super::mailbox::{Letter, Mailbox};
+use super::peer_request::{self, ForwardError, LeaderProgress, PeerReply, PeerRequest};
+use super::status::{ClusterStatus, MemberStatus, Status};
+use crate::config::Config;
+use crate::kv::{Item, Page, RangeQuery, Reply, Revision, Write};
+use crate::net::{Net, RequestError};
+use crate::raft::{LogId, Membership, NodeId, Refused, RoleName, Standing};
+use crate::replica::{Summary, WriteFailed};
+use crate::store::{DataDir, ReadError, State};
+
+/// How long to wait before asking the same supposed leader again when nothing else was heard.
+const STALE_HINT_PAUSE: Duration = Duration::from_millis(25);
+/// How long a question about how things stand may take.
+const INSPECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The way into a running node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) id: NodeId,
+    pub(super) config: Arc<Config>,
+    pub(super) limits: Limits,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) state: Arc<State>,
+    pub(super) net: Net,
+    pub(super) data: DataDir,
+    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) membership: watch::Receiver<Option<Membership>>,
+    pub(super) revision: watch::Receiver<Revision>,
+    pub(super) started: Instant,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Handle {
+    pub(super) fn new(shared: Arc<Shared>) -> Handle {
+        Handle { shared }
+    }
+
+    /// Carries a write out, here or at the leader, and tells what became of it.
+    ///
+    /// It is tried again only where it certainly went nowhere; the deadline bounds the whole.
+    pub async fn write(&self, write: Write, deadline: Instant) -> Result<Reply, Error> {
+        let mut standing = self.shared.standing.clone();
+        loop {
+            if *self.shared.stopping.borrow() {
+                return Err(Error::ShuttingDown);
+            }
+            let leader = standing.borrow_and_update().leader;
+            let tried = match leader {
+                Some(leader) if leader == self.shared.id => {
+                    self.write_here(write.clone(), deadline).await
+                }
+                Some(leader) => self.forward(leader, write.clone(), deadline).await,
+                None => Err(ForwardError::NotLeader),
+            };
+            match tried {
+                Ok(reply) => return Ok(reply),
+                Err(ForwardError::Failed(error)) => return Err(error),
+                Err(ForwardError::NotLeader) => {
+                    wait_for_leader(&mut standing, leader, deadline).await?;
+                }
+            }
+        }
+    }
+
+    /// Carries a write out if this node leads.
+    pub(super) async fn write_here(
+        &self,
+        write: Write,
+        deadline: Instant,
+    ) -> Result<Reply, ForwardError> {
+        let (reply, answer) = oneshot::channel();
+        if self.shared.mailbox.ask(Letter::Write { write, reply }).is_err() {
+            return Err(ForwardError::Failed(Error::Busy));
+        }
+        match timeout_at(deadline.into(), answer).await {
+            Ok(Ok(Ok(reply))) => Ok(reply),
+            Ok(Ok(Err(WriteFailed::Refused(Refused::Busy)))) => {
+                Err(ForwardError::Failed(Error::Busy))
+            }
+            Ok(Ok(Err(WriteFailed::Refused(_)))) => Err(ForwardError::NotLeader),
+            Ok(Ok(Err(WriteFailed::Overwritten))) => Err(ForwardError::Failed(Error::NotApplied)),
+            // The replica thread stopped, or the time is up: the entry may yet be committed.
+            Ok(Err(_)) | Err(_) => Err(ForwardError::Failed(Error::Unknown)),
+        }
+    }
+
+    async fn forward(
+        &self,
+        leader: NodeId,
+        write: Write,
+        deadline: Instant,
+    ) -> Result<Reply, ForwardError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let request = peer_request::encode(&PeerRequest::Write { write, deadline: left });
+        match self.shared.net.request(leader, request, deadline).await {
+            Ok(bytes) => match peer_request::decode(&bytes) {
+                Some(PeerReply::Write(result)) => result,
+                _ => Err(ForwardError::Failed(Error::Unknown)),
+            },
+            Err(RequestError::NotSent) => Err(ForwardError::NotLeader),
+            Err(RequestError::Unknown) => Err(ForwardError::Failed(Error::Unknown)),
+        }
+    }
+
+    /// Waits until a local read is as fresh as asked for, and has seen `min_revision`.
+    pub async fn read_barrier(
+        &self,
+        consistency: Consistency,
+        min_revision: Option<Revision>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        match consistency {
+            Consistency::Stale => {}
+            Consistency::Lease if !self.shared.config.reads.lease => {
+                return Err(Error::LeaseReadsOff);
+            }
+            // With leases on, the leader answers a round by its lease where it holds one.
+            Consistency::Lease | Consistency::Linearizable => {
+                self.read_index(deadline).await?;
+            }
+        }
+        match min_revision {
+            None => Ok(()),
+            Some(wanted) => {
+                let mut revision = self.shared.revision.clone();
+                match timeout_at(deadline.into(), revision.wait_for(|now| *now >= wanted)).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(_)) => Err(Error::ShuttingDown),
+                    Err(_) => Err(Error::ReadTimedOut),
+                }
+            }
+        }
+    }
+
+    async fn read_index(&self, deadline: Instant) -> Result<(), Error> {
+        let mut standing = self.shared.standing.clone();
+        loop {
+            if *self.shared.stopping.borrow() {
+                return Err(Error::ShuttingDown);
+            }
+            let leader = standing.borrow_and_update().leader;
+            if leader.is_some() {
+                let (reply, answer) = oneshot::channel();
+                if self.shared.mailbox.ask(Letter::Read { reply }).is_err() {
+                    return Err(Error::Busy);
+                }
+                match timeout_at(deadline.into(), answer).await {
+                    Ok(Ok(Ok(()))) => return Ok(()),
+                    Ok(Ok(Err(Refused::Busy))) => return Err(Error::Busy),
+                    Ok(Ok(Err(_))) => {}
+                    Ok(Err(_)) => return Err(Error::ShuttingDown),
+                    Err(_) => return Err(Error::ReadTimedOut),
+                }
+            }
+            wait_for_leader(&mut standing, leader, deadline).await?;
+        }
+    }
+
+    /// One key as this node has it, at a revision or the newest; and the revision it was read at.
+    pub fn get(&self, key: &[u8], at: Option<Revision>) -> Result<(Revision, Option<Item>), Error> {
+        self.shared.state.get(key, at).map_err(read_failed)
+    }
+
+    /// A part of a listing as this node has it. May read cold pages: call it where that may block.
+    pub fn range(&self, query: &RangeQuery) -> Result<Page, Error> {
+        self.shared.state.range(query).map_err(read_failed)
+    }
+
+    /// The revision that this node has applied.
+    pub fn revision(&self) -> Revision {
+        self.shared.state.revision()
+    }
+
+    /// Waits until this node's revision is above `seen`, at most until `deadline`; the revision then.
+    pub async fn changed(&self, seen: Revision, deadline: Instant) -> Revision {
+        let mut revision = self.shared.revision.clone();
+        match timeout_at(deadline.into(), revision.wait_for(|now| *now > seen)).await {
+            Ok(Ok(now)) => *now,
+            Ok(Err(_)) | Err(_) => self.revision(),
+        }
+    }
+
+    /// Whether this node can serve linearizable requests now; if not, why.
+    pub async fn ready(&self) -> Result<(), String> {
+        let deadline = Instant::now() + INSPECT_TIMEOUT;
+        let barrier = self.read_barrier(Consistency::Linearizable, None, deadline);
+        barrier.await.map_err(|error| error.to_string())
+    }
+
+    /// Whether the process can do its work; if not, why.
+    pub async fn healthy(&self) -> Result<(), String> {
+        match self.inspect().await {
+            Some(_) => Ok(()),
+            None => Err("the replica thread does not answer".to_owned()),
+        }
+    }
+
+    /// Whether the node is stopping.
+    pub fn is_stopping(&self) -> bool {
+        *self.shared.stopping.borrow()
+    }
+
+    /// This node's role, term and leader, as of the last change.
+    pub fn standing(&self) -> Standing {
+        *self.shared.standing.borrow()
+    }
+
+    /// The name of the node with that identity, as the membership has it.
+    pub fn name_of(&self, id: NodeId) -> Option<String> {
+        if id == self.shared.id {
+            return Some(self.shared.config.name.to_string());
+        }
+        let membership = self.shared.membership.borrow();
+        membership.as_ref()?.members.get(&id).map(|member| member.name.clone())
+    }
+
+    /// What this node says of itself; none if it does not answer.
+    pub async fn status(&self) -> Option<Status> {
+        let summary = self.inspect().await?;
+        let name = |id: NodeId| self.name_of(id).unwrap_or_else(|| id.to_string());
+        let peers = &summary.peers;
+        let sizes = self.shared.data.sizes();
+        Some(Status {
+            name: self.shared.config.name.to_string(),
+            id: self.shared.id.to_string(),
+            cluster_id: summary.membership.as_ref().map(|m| m.cluster.to_string()),
+            role: role_name(summary.role).to_owned(),
+            term: summary.term.0,
+            leader: summary.leader.map(name),
+            commit: summary.commit.0,
+            applied: summary.applied.0,
+            last_index: summary.last.0,
+            revision: summary.revision.0,
+            log_bytes: sizes.log_bytes,
+            state_bytes: sizes.state_bytes,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            next_index: peers.iter().map(|peer| (name(peer.id), peer.next.0)).collect(),
+            match_index: peers.iter().map(|peer| (name(peer.id), peer.matched.0)).collect(),
+        })
+    }
+
+    /// The cluster as this node sees it; none if it does not answer.
+    pub async fn cluster(&self) -> Option<ClusterStatus> {
+        let summary = self.inspect().await?;
+        let progress = match summary.leader {
+            Some(leader) if leader == self.shared.id => Some(progress_of(self.shared.id, &summary)),
+            Some(leader) => self.ask_progress(leader).await,
+            None => None,
+        };
+        let connections = self.shared.net.peers();
+        let members = summary.membership.iter().flat_map(|m| m.members.iter().map(move |x| (m, x)));
+        let members = members.map(|(membership, (&id, member))| {
+            let own = id == self.shared.id;
+            let peer = connections.iter().find(|peer| peer.name == member.name);
+            let matched = progress.as_ref().and_then(|leader| {
+                leader.matched.iter().find(|(node, _)| *node == id).map(|(_, matched)| *matched)
+            });
+            let role = if summary.leader == Some(id) {
+                "leader"
+            } else if own {
+                role_name(summary.role)
+            } else if !membership.is_voter(id) {
+                "learner"
+            } else if member.seen {
+                "follower"
+            } else {
+                "unknown"
+            };
+            MemberStatus {
+                name: member.name.clone(),
+                id: member.seen.then(|| id.to_string()),
+                raft_address: member.raft_address.clone(),
+                http_address: member.http_address.clone(),
+                voter: membership.is_voter(id),
+                role: role.to_owned(),
+                matched,
+                lag: progress.as_ref().zip(matched).map(|(all, own)| all.last.saturating_sub(own)),
+                reachable: own || peer.is_some_and(|peer| peer.connected),
+                certificate_expires: if own {
+                    self.shared.net.certificate_expires()
+                } else {
+                    peer.and_then(|peer| peer.certificate_expires.clone())
+                },
+                version: if own {
+                    Some(env!("CARGO_PKG_VERSION").to_owned())
+                } else {
+                    peer.and_then(|peer| peer.version.clone())
+                },
+            }
+        });
+        Some(ClusterStatus {
+            cluster: self.shared.config.cluster.to_string(),
+            cluster_id: summary.membership.as_ref().map(|m| m.cluster.to_string()),
+            leader: summary.leader.and_then(|id| self.name_of(id)),
+            term: summary.term.0,
+            members: members.collect(),
+        })
+    }
+
+    /// What clients may send.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// How many nodes have a vote; 0 before there is a membership.
+    pub(super) fn voters(&self) -> usize {
+        self.shared.membership.borrow().as_ref().map_or(0, |membership| membership.voters.len())
+    }
+
+    /// Follows this node's standing.
+    pub(super) fn watch_standing(&self) -> watch::Receiver<Standing> {
+        self.shared.standing.clone()
+    }
+
+    /// How far everybody is, if this node leads.
+    pub(super) async fn progress(&self) -> Option<LeaderProgress> {
+        let summary = self.inspect().await?;
+        let leads = summary.role == RoleName::Leader;
+        leads.then(|| progress_of(self.shared.id, &summary))
+    }
+
+    /// Proposes another membership, if this node leads.
+    pub(super) async fn change_members(&self, membership: Membership) -> Result<LogId, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.shared
+            .mailbox
+            .ask(Letter::ChangeMembers { membership, reply })
+            .map_err(|_| Refused::Busy)?;
+        answer.await.unwrap_or(Err(Refused::NotLeader { leader: None }))
+    }
+
+    async fn ask_progress(&self, leader: NodeId) -> Option<LeaderProgress> {
+        let request = peer_request::encode(&PeerRequest::Progress);
+        let deadline = Instant::now() + INSPECT_TIMEOUT;
+        let bytes = self.shared.net.request(leader, request, deadline).await.ok()?;
+        match peer_request::decode(&bytes)? {
+            PeerReply::Progress(progress) => progress,
+            _ => None,
+        }
+    }
+
+    async fn inspect(&self) -> Option<Summary> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.mailbox.ask(Letter::Inspect { reply }).ok()?;
+        tokio::time::timeout(INSPECT_TIMEOUT, answer).await.ok()?.ok()
+    }
+}
+
+/// Waits until the leader is another than `tried`, or for a moment if that may have been right.
+async fn wait_for_leader(
+    standing: &mut watch::Receiver<Standing>,
+    tried: Option<NodeId>,
+    deadline: Instant,
+) -> Result<(), Error> {
+    if Instant::now() >= deadline {
+        return Err(Error::NoLeader);
+    }
+    let until = match tried {
+        Some(_) => deadline.min(Instant::now() + STALE_HINT_PAUSE),
+        None => deadline,
+    };
+    match timeout_at(until.into(), standing.changed()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Error::ShuttingDown),
+        Err(_) if until == deadline => Err(Error::NoLeader),
+        Err(_) => Ok(()),
+    }
+}
+
+fn progress_of(own: NodeId, summary: &Summary) -> LeaderProgress {
+    let mut matched: Vec<_> = summary.peers.iter().map(|peer| (peer.id, peer.matched.0)).collect();
+    matched.push((own, summary.last.0));
+    LeaderProgress { last: summary.last.0, matched }
+}
+
+fn role_name(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate | RoleName::Candidate => "candidate",
+        RoleName::Leader => "leader",
+    }
+}
+
+fn read_failed(error: ReadError) -> Error {
+    match error {
+        ReadError::Compacted { asked, oldest } => Error::Compacted { asked, oldest },
+        ReadError::Future { asked, newest } => Error::Future { asked, newest },
+        ReadError::Store(error) => {
+            tracing::error!(%error, "the state could not be read");
+            Error::Storage
+        }
+    }
+}

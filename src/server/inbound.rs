@@ -1,0 +1,67 @@
+//! What peers bring in.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, watch};
+
+use super::birth;
+use super::handle::Handle;
+use super::mailbox::{Letter, Mailbox};
+use super::peer_request::{self, Founding, PeerReply, PeerRequest};
+use crate::net::{Inbound, PeerHello};
+use crate::raft::{Input, Membership, Message, NodeId};
+use crate::store::DataDir;
+
+/// Passes what comes over the network on to the replica thread and to the handle.
+#[derive(Debug)]
+pub(super) struct Reception {
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) data: DataDir,
+    pub(super) membership: watch::Receiver<Option<Membership>>,
+    pub(super) peers_changed: Arc<Notify>,
+    /// The network starts before the handle that needs it; what comes in between is refused.
+    pub(super) handle: OnceLock<Handle>,
+}
+
+impl Inbound for Reception {
+    fn receive(&self, message: Message) {
+        self.mailbox.receive(message);
+    }
+
+    fn unreachable(&self, peer: NodeId) {
+        self.mailbox.tell(Letter::Input(Input::Unreachable { peer }));
+    }
+
+    fn peer_up(&self, _peer: PeerHello) {
+        self.peers_changed.notify_waiters();
+        self.peers_changed.notify_one();
+    }
+
+    fn request(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+        let handle = self.handle.get().cloned();
+        let data = self.data.clone();
+        let born = self.membership.borrow().is_some();
+        Box::pin(async move {
+            let reply = match (peer_request::decode(&body), handle) {
+                (Some(PeerRequest::Write { write, deadline }), Some(handle)) => {
+                    let deadline = Instant::now() + deadline;
+                    PeerReply::Write(handle.write_here(write, deadline).await)
+                }
+                (Some(PeerRequest::GrantFounding { founder }), Some(_)) => {
+                    PeerReply::Founding(match born {
+                        true => Founding::Born,
+                        false => birth::grant(&data, founder).await,
+                    })
+                }
+                (Some(PeerRequest::Progress), Some(handle)) => {
+                    PeerReply::Progress(handle.progress().await)
+                }
+                (None, _) | (_, None) => PeerReply::NotUnderstood,
+            };
+            peer_request::encode(&reply)
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! Gives a replica its threads, clock, disk and network, and everybody else a [`Handle`] to it.
+//!
+//! | thread | does |
+//! |---|---|
+//! | `replica` | steps the replica; never waits for the log's disk |
+//! | `log` | group commit of the log |
+//! | `checkpoint` | writes the state's overlay to disk |
+//! | `fetch` | reads old entries for peers that are far behind |
+//! | tokio's | QUIC, HTTP, and the tasks here that look after the membership |
+
+mod answers;
+mod birth;
+mod certificates;
+mod driver;
+mod error;
+mod handle;
+mod inbound;
+mod limits;
+mod mailbox;
+mod peer_request;
+mod peers;
+mod start;
+mod status;
+
+pub use error::{Consistency, Error};
+pub use handle::Handle;
+pub use limits::Limits;
+pub use start::{Server, StartError};
+pub use status::{ClusterStatus, MemberStatus, Status};

@@ -1,0 +1,74 @@
+//! What a node asks another outside of the protocol: forwarded writes, the founding of a cluster, and
+//! how things stand.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::error::Error;
+use crate::kv::{Reply, Write};
+use crate::raft::NodeId;
+
+/// A question. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum PeerRequest {
+    /// Carry this out if you lead; do not pass it on.
+    Write { write: Write, deadline: Duration },
+    /// Grant me, for ever, that I found the cluster.
+    GrantFounding { founder: NodeId },
+    /// How far is everybody? For the leader.
+    Progress,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum PeerReply {
+    /// What became of the write.
+    Write(Result<Reply, ForwardError>),
+    /// Whether the founding is granted; if not, who has the grant, or that a cluster exists.
+    Founding(Founding),
+    /// The last index of the leader's log, and the last durable one of each peer; none if it does not
+    /// lead.
+    Progress(Option<LeaderProgress>),
+    /// The question could not be read.
+    NotUnderstood,
+}
+
+/// Why a forwarded write has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ForwardError {
+    /// The node asked does not lead; the write went nowhere.
+    NotLeader,
+    /// It ended badly there.
+    Failed(Error),
+}
+
+/// The answer to a request for the founding grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Founding {
+    /// Granted, durably.
+    Granted,
+    /// Another node has the grant.
+    GrantedTo(NodeId),
+    /// The node asked belongs to a cluster already.
+    Born,
+}
+
+/// How far the members are, as the leader knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LeaderProgress {
+    pub(super) last: u64,
+    pub(super) matched: Vec<(NodeId, u64)>,
+}
+
+/// Bytes of a request or a reply.
+pub(super) fn encode<T: Serialize>(message: &T) -> Bytes {
+    // Serializing plain data into a growing vector has no way to fail.
+    postcard::to_stdvec(message).map(Bytes::from).unwrap_or_default()
+}
+
+/// A request or a reply from bytes; none if they are not one.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
+}

@@ -1,0 +1,280 @@
+//! Starting and stopping a node.
+
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::answers;
+use super::birth::Birth;
+use super::certificates;
+use super::driver::{self, Bulletin, Driver};
+use super::handle::{Handle, Shared};
+use super::inbound::Reception;
+use super::limits::Limits;
+use super::mailbox::{Letter, Mailbox};
+use super::peers;
+use crate::config::{Config, ConfigError};
+use crate::net::{FRAME_BYTES_MAX, Net, NetConfig, NetError};
+use crate::pki::PkiError;
+use crate::raft::{self, Input, Node, RoleName, Standing};
+use crate::replica::Replica;
+use crate::store::{
+    Checkpointer, DataDir, IdentityCheck, Log, LogEvent, LogOptions, LogWriter, State,
+    StateOptions, StoreError,
+};
+
+/// Ticks of the core in one heartbeat interval.
+const TICKS_PER_HEARTBEAT: u32 = 5;
+/// The most ranges of old entries that wait to be read; there is at most one a peer.
+const FETCHES_MAX: usize = 16;
+/// How long a stopping leader waits for another to take over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory, the log or the state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The port or the certificates.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The certificates.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The address to listen on.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Server {
+    handle: Handle,
+    net: Net,
+    mailbox: Arc<Mailbox>,
+    stopping: watch::Sender<bool>,
+    ended: oneshot::Receiver<Result<(), StoreError>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens the data directory, replays what the last checkpoint lacks, and starts to take part. Must be
+    /// called within a tokio runtime.
+    pub async fn start(config: Arc<Config>) -> Result<Server, StartError> {
+        let started = Instant::now();
+        let mailbox = Arc::new(Mailbox::default());
+        // Whatever is cheap and can fail comes before the disk.
+        let material = config.material()?;
+        let listen = match config.listen {
+            Some(listen) => listen,
+            None => config.raft_address().resolve().await?,
+        };
+        let opened = open(&config)?;
+        let node = Node::new(raft_config(&config, opened.data.id()), opened.recovered);
+        let id = node.id();
+        let standing = Standing { role: RoleName::Follower, term: node.term(), leader: None };
+        let (standing_sender, standing) = watch::channel(standing);
+        let (membership_sender, membership) = watch::channel(node.membership().cloned());
+        let (revision_sender, revision) = watch::channel(opened.state.revision());
+        let (stopping_sender, stopping) = watch::channel(false);
+        let peers_changed = Arc::new(Notify::new());
+        let log_reader = opened.log.reader();
+
+        let reception = Arc::new(Reception {
+            mailbox: mailbox.clone(),
+            data: opened.data.clone(),
+            membership: membership.clone(),
+            peers_changed: peers_changed.clone(),
+            handle: OnceLock::new(),
+        });
+        let net_config = NetConfig {
+            listen,
+            cluster: config.cluster.to_string(),
+            name: config.name.to_string(),
+            node_id: id,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            tls: certificates::tls_material(material),
+            frame_bytes_max: FRAME_BYTES_MAX.max(2 * bytes(config.limits.value)),
+        };
+        let net = Net::start(net_config, reception.clone())?;
+        peers::tell_net(&net, &config, membership.borrow().as_ref());
+
+        let handle = Handle::new(Arc::new(Shared {
+            id,
+            config: config.clone(),
+            limits: Limits::of(&config),
+            mailbox: mailbox.clone(),
+            state: opened.state.clone(),
+            net: net.clone(),
+            data: opened.data.clone(),
+            standing: standing.clone(),
+            membership: membership.clone(),
+            revision,
+            started,
+            stopping,
+        }));
+        // Set once, right here.
+        let _ = reception.handle.set(handle.clone());
+
+        let log_writer = LogWriter::spawn(opened.log, {
+            let mailbox = mailbox.clone();
+            move |event| {
+                mailbox.tell(match event {
+                    LogEvent::Persisted { seq } => Letter::Input(Input::Persisted { seq }),
+                    LogEvent::Failed(error) => Letter::Failed(error),
+                });
+            }
+        })?;
+        let checkpointer = Checkpointer::spawn(opened.state.clone(), {
+            let mailbox = mailbox.clone();
+            move |result| {
+                mailbox.tell(match result {
+                    Ok(_) => Letter::Checkpointed,
+                    Err(error) => Letter::Failed(error),
+                });
+            }
+        })?;
+        let (fetcher, fetches) = std::sync::mpsc::sync_channel(FETCHES_MAX);
+        {
+            let mailbox = mailbox.clone();
+            let log = log_reader.clone();
+            thread::Builder::new()
+                .name("fetch".to_owned())
+                .spawn(move || driver::read_for_peers(&fetches, &log, &mailbox))?;
+        }
+        let (answers, delivery) = answers::channel();
+        tokio::spawn(delivery.run());
+        let driver = Driver {
+            replica: Replica::new(node, opened.state, log_reader),
+            mailbox: mailbox.clone(),
+            log_writer,
+            checkpointer,
+            fetcher,
+            net: net.clone(),
+            bulletin: Bulletin {
+                standing: standing_sender,
+                membership: membership_sender,
+                revision: revision_sender,
+            },
+            answers,
+            tick: config.raft.heartbeat / TICKS_PER_HEARTBEAT,
+            disk_slow_after: config.raft.election_timeout,
+        };
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new().name("replica".to_owned()).spawn(move || {
+            // Nobody waits for the end only if the process is going down anyway.
+            let _ = end.send(driver.run());
+        })?;
+
+        let birth = Birth {
+            id,
+            config: config.clone(),
+            data: opened.data,
+            net: net.clone(),
+            mailbox: mailbox.clone(),
+            membership: membership.clone(),
+            peers_changed: peers_changed.clone(),
+        };
+        let tasks = vec![
+            tokio::spawn(birth.run()),
+            tokio::spawn(certificates::follow(net.clone(), config.clone())),
+            tokio::spawn(peers::follow_membership(net.clone(), config, membership.clone())),
+            tokio::spawn(peers::admit_late_members(
+                handle.clone(),
+                net.clone(),
+                membership,
+                standing,
+                peers_changed,
+            )),
+        ];
+        Ok(Server { handle, net, mailbox, stopping: stopping_sender, ended, tasks })
+    }
+
+    /// The way in.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits until the node ends by itself, which it does only when its disk fails.
+    pub async fn ended(&mut self) -> Result<(), StoreError> {
+        (&mut self.ended).await.unwrap_or(Ok(()))
+    }
+
+    /// Hands leadership over, closes the connections, stops the threads, writes what they hold.
+    pub async fn stop(mut self) -> Result<(), StoreError> {
+        self.hand_over().await;
+        self.stopping.send_replace(true);
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.mailbox.tell(Letter::Stop);
+        let result = self.ended().await;
+        self.net.shutdown().await;
+        result
+    }
+
+    async fn hand_over(&mut self) {
+        let alone = self.handle.voters() <= 1;
+        if alone || self.handle.standing().role != RoleName::Leader {
+            return;
+        }
+        let mut standing = self.handle.watch_standing();
+        self.mailbox.tell(Letter::Input(Input::TransferLeadership { to: None }));
+        let moved = standing.wait_for(|now| now.role != RoleName::Leader && now.leader.is_some());
+        match tokio::time::timeout(HAND_OVER_TIMEOUT, moved).await {
+            Ok(Ok(_)) => tracing::info!("leadership handed over"),
+            _ => tracing::warn!("nobody took leadership over in time"),
+        }
+    }
+}
+
+/// What a data directory holds, opened.
+struct Opened {
+    data: DataDir,
+    log: Log,
+    state: Arc<State>,
+    recovered: raft::Recovered,
+}
+
+fn open(config: &Config) -> Result<Opened, StoreError> {
+    let check =
+        IdentityCheck { cluster: config.cluster.to_string(), node: config.name.to_string() };
+    let data = DataDir::open(&config.data, &check)?;
+    let state_options = StateOptions {
+        cache_bytes: bytes(config.limits.state_cache),
+        overlay_bytes: bytes(config.limits.overlay),
+        ..StateOptions::default()
+    };
+    let state = Arc::new(State::open(&data.state_path(), &state_options)?);
+    let log_options = LogOptions { cache_bytes: bytes(config.limits.log_cache) };
+    let (log, found) = Log::open(&data.log_path(), &log_options)?;
+    let recovered = found.into_recovered(&log, state.applied())?;
+    tracing::info!(
+        id = %data.id(),
+        applied = recovered.applied.0,
+        last = recovered.tail.last().map_or(recovered.committed, |entry| entry.id).index.0,
+        "data directory opened"
+    );
+    Ok(Opened { data, log, state, recovered })
+}
+
+fn raft_config(config: &Config, id: raft::NodeId) -> raft::Config {
+    let tick = config.raft.heartbeat / TICKS_PER_HEARTBEAT;
+    let ticks = config.raft.election_timeout.as_micros() / tick.as_micros().max(1);
+    let mut raft = raft::Config::new(id, rand::rng().random());
+    raft.heartbeat_ticks = TICKS_PER_HEARTBEAT;
+    raft.election_ticks = u32::try_from(ticks).unwrap_or(u32::MAX).max(TICKS_PER_HEARTBEAT * 2);
+    raft
+}
+
+/// Sizes of a configuration as sizes in memory.
+fn bytes(configured: u64) -> usize {
+    usize::try_from(configured).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,84 @@
+//! What a node tells about itself and its cluster.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What this node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Its identity, 16 hex digits.
+    pub id: String,
+    /// The cluster's identity, once there is one.
+    pub cluster_id: Option<String>,
+    /// `follower`, `candidate` or `leader`.
+    pub role: String,
+    /// The term.
+    pub term: u64,
+    /// The leader's name, if known.
+    pub leader: Option<String>,
+    /// The commit index.
+    pub commit: u64,
+    /// The last index applied.
+    pub applied: u64,
+    /// The last index in the log.
+    pub last_index: u64,
+    /// The store's revision.
+    pub revision: u64,
+    /// Bytes of the log's file.
+    pub log_bytes: u64,
+    /// Bytes of the state's file.
+    pub state_bytes: u64,
+    /// konsen's version.
+    pub version: String,
+    /// Milliseconds since the node started.
+    pub uptime_ms: u64,
+    /// At a leader: the next index to send, by name of the peer.
+    pub next_index: BTreeMap<String, u64>,
+    /// At a leader: the last index known to be durable there, by name of the peer.
+    pub match_index: BTreeMap<String, u64>,
+}
+
+/// A member as the node asked sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: String,
+    /// Its identity, 16 hex digits; none while its host was never seen.
+    pub id: Option<String>,
+    /// Where it listens for peers.
+    pub raft_address: String,
+    /// Where it serves clients.
+    pub http_address: String,
+    /// Whether it votes; a learner does not.
+    pub voter: bool,
+    /// `leader`, `follower`, `candidate`, `learner` or `unknown`.
+    pub role: String,
+    /// The last index known to be durable there (the leader knows it).
+    pub matched: Option<u64>,
+    /// How many entries it lacks.
+    pub lag: Option<u64>,
+    /// Whether the node asked has a connection to it.
+    pub reachable: bool,
+    /// When its certificate ends, RFC 3339.
+    pub certificate_expires: Option<String>,
+    /// Its version of konsen.
+    pub version: Option<String>,
+}
+
+/// The cluster as the node asked sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster's name in the certificates.
+    pub cluster: String,
+    /// Its identity.
+    pub cluster_id: Option<String>,
+    /// The leader's name, if known.
+    pub leader: Option<String>,
+    /// The term.
+    pub term: u64,
+    /// Everybody.
+    pub members: Vec<MemberStatus>,
+}
