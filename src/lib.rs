@@ -6,10 +6,12 @@
 //! - [`replica`]: one node's raft, kv and store put together, single-threaded and deterministic.
 //! - [`net`]: quinn: the endpoint, the peers, the frames, mutual TLS.
 //! - [`server`]: gives a replica its threads, clock, disk and network; the handle that http uses.
+//! - [`http`]: axum: routes, errors, the accept loop.
 //! - [`pki`]: rcgen: authorities, node and client certificates.
 //! - [`config`]: cluster.yml, read and checked.
 
 pub mod config;
+pub mod http;
 pub mod kv;
 pub mod net;
 pub mod pki;

@@ -1,0 +1,164 @@
+//! Where a listing goes on: opaque to clients, checked when it comes back.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::error::{Kind, Problem};
+use crate::kv::{KEY_BYTES_MAX, KeyRange, Page, RangeQuery, Revision};
+
+/// The format of the bytes within; another one is refused.
+const FORMAT: u8 = 1;
+const CHECKSUM_BYTES: usize = 4;
+/// Two keys, the numbers beside them and the checksum, in base64.
+const ENCODED_BYTES_MAX: usize = (2 * KEY_BYTES_MAX + 64) * 4 / 3;
+
+/// The rest of a listing. It fixes the revision, so that all pages show one state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cursor {
+    pub(crate) revision: Revision,
+    pub(crate) range: KeyRange,
+    pub(crate) descending: bool,
+    pub(crate) keys_only: bool,
+}
+
+impl Cursor {
+    /// What is left after a page, if anything is.
+    pub(crate) fn after(query: &RangeQuery, page: &Page) -> Option<Cursor> {
+        let last = page.items.last().filter(|_| page.more)?;
+        let mut range = query.range.clone();
+        if query.descending {
+            range.end = Some(last.key.clone());
+        } else {
+            // The first key after this one is this one with a zero byte more.
+            range.start = [&last.key[..], &[0]].concat().into();
+        }
+        Some(Cursor {
+            revision: page.revision,
+            range,
+            descending: query.descending,
+            keys_only: query.keys_only,
+        })
+    }
+
+    /// As clients carry it.
+    pub(crate) fn encode(&self) -> String {
+        // Serializing plain data into memory cannot fail; an empty cursor would be refused.
+        let mut bytes = postcard::to_stdvec(&(FORMAT, self)).unwrap_or_default();
+        let checksum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Reads a cursor that a client gives back.
+    pub(crate) fn decode(encoded: &[u8]) -> Result<Cursor, Problem> {
+        Cursor::checked(encoded).ok_or_else(|| {
+            Problem::new(
+                Kind::InvalidCursor,
+                "the cursor is not one that a listing gave; begin the listing anew without it",
+            )
+        })
+    }
+
+    fn checked(encoded: &[u8]) -> Option<Cursor> {
+        if encoded.len() > ENCODED_BYTES_MAX {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
+        let (content, checksum) =
+            bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
+        if crc32fast::hash(content).to_le_bytes() != checksum || content.first() != Some(&FORMAT) {
+            return None;
+        }
+        let (_, cursor): (u8, Cursor) = postcard::from_bytes(content).ok()?;
+        Some(cursor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kv::Item;
+
+    fn cursor() -> Cursor {
+        Cursor {
+            revision: Revision(9),
+            range: KeyRange { start: Bytes::from_static(b"a\0"), end: Some("b".into()) },
+            descending: false,
+            keys_only: true,
+        }
+    }
+
+    fn page(key: &'static str, more: bool) -> Page {
+        let item = Item {
+            key: key.into(),
+            value: Bytes::new(),
+            content_type: None,
+            create_revision: Revision(1),
+            mod_revision: Revision(1),
+            version: 1,
+        };
+        Page { revision: Revision(9), items: vec![item], more }
+    }
+
+    #[test]
+    fn a_cursor_comes_back_as_it_was() {
+        assert_eq!(Cursor::decode(cursor().encode().as_bytes()).unwrap(), cursor());
+    }
+
+    #[test]
+    fn the_longest_cursor_is_within_the_bound() {
+        let key = Bytes::from(vec![0xff; KEY_BYTES_MAX]);
+        let start = Bytes::from(vec![0xff; KEY_BYTES_MAX + 1]);
+        let longest = Cursor {
+            revision: Revision(u64::MAX),
+            range: KeyRange { start, end: Some(key) },
+            ..cursor()
+        };
+        assert!(Cursor::decode(longest.encode().as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let mut bytes = postcard::to_stdvec(&(FORMAT + 1, cursor())).unwrap();
+        let checksum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        assert!(Cursor::decode(URL_SAFE_NO_PAD.encode(bytes).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn the_rest_begins_after_the_last_key_in_either_direction() {
+        let query = |descending| RangeQuery {
+            range: KeyRange::prefix(b"k"),
+            at: None,
+            descending,
+            keys_only: false,
+            items_max: 1,
+            bytes_max: 1,
+        };
+        let up = Cursor::after(&query(false), &page("k5", true)).unwrap();
+        assert_eq!(up.range, KeyRange { start: "k5\0".into(), end: Some("l".into()) });
+        let down = Cursor::after(&query(true), &page("k5", true)).unwrap();
+        assert_eq!(down.range, KeyRange { start: "k".into(), end: Some("k5".into()) });
+        assert_eq!(Cursor::after(&query(false), &page("k5", false)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Cursor::decode(&bytes).is_err());
+            prop_assert!(Cursor::decode(URL_SAFE_NO_PAD.encode(&bytes).as_bytes()).is_err());
+        }
+
+        #[test]
+        fn a_changed_character_is_refused(position in 0_usize..19, character in "[A-Za-z0-9_-]") {
+            let encoded = cursor().encode();
+            let mut changed = encoded.clone();
+            changed.replace_range(position..=position, &character);
+            prop_assert_eq!(Cursor::decode(changed.as_bytes()).is_ok(), changed == encoded);
+        }
+    }
+}

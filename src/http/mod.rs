@@ -1,0 +1,139 @@
+//! HTTP: routes, conditions, errors, and the server that speaks it.
+//!
+//! [`router`] makes an [`App`] of a node's handle. One key, the hot path, is served before the
+//! router is asked; everything else is an axum route. [`serve`] runs an app on a listener.
+
+mod body;
+mod condition;
+mod cursor;
+pub mod error;
+mod form;
+mod headers;
+pub mod json;
+mod key;
+mod list;
+mod node;
+mod original;
+mod query;
+mod read;
+mod serve;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt};
+
+pub use body::{BODY_TIME_MAX, PAUSE_MAX};
+pub use headers::{TIMEOUT_DEFAULT, TIMEOUT_MAX};
+pub use key::CONTENT_TYPE_BYTES_MAX;
+pub use list::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX, STREAM_PART_BYTES_MAX};
+pub use original::FORM_EXTRA_BYTES_MAX;
+pub use serve::{
+    DRAIN_TIME_MAX, HANDSHAKE_TIME_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, STREAMS_MAX, serve,
+};
+
+use crate::server::Handle;
+use error::{Kind, Problem};
+
+/// What every route needs.
+struct Api {
+    handle: Handle,
+    /// One permit for each byte of a request body that may be held.
+    bodies: Semaphore,
+    /// Cancelled when a shutdown begins, so that no wait for a change holds it up.
+    stopping: CancellationToken,
+}
+
+const KEY_PATH: &str = "/v1/kv/";
+
+/// konsen's HTTP API over one node. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    api: Arc<Api>,
+    rest: Router,
+}
+
+/// The API of a node.
+pub fn router(handle: Handle) -> App {
+    let bodies = handle.limits().body_bytes_max.min(Semaphore::MAX_PERMITS);
+    let api = Arc::new(Api {
+        handle,
+        bodies: Semaphore::new(bodies),
+        stopping: CancellationToken::new(),
+    });
+    let rest = Router::new()
+        .route("/v1/kv", get(list::list).delete(list::delete))
+        .route("/v1/status", get(node::status))
+        .route("/v1/cluster", get(node::cluster))
+        .route("/healthz", get(node::health))
+        .route("/readyz", get(node::ready))
+        .route("/konsen", get(original::text_get).post(original::form_put))
+        .route("/api/kv", get(original::json_get).post(original::json_put))
+        .route("/api/keys", get(original::keys))
+        .route("/api/status", get(original::status))
+        .route("/health", get(original::health))
+        .route("/ready", get(original::ready))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(Arc::clone(&api));
+    App { api, rest }
+}
+
+impl App {
+    /// Ends the waits for a change: their requests are answered at once.
+    fn end_waits(&self) {
+        self.api.stopping.cancel();
+    }
+
+    /// Answers one request.
+    pub async fn respond<B>(&self, request: axum::http::Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        if request.uri().path().starts_with(KEY_PATH) {
+            return key::respond(&self.api, request, KEY_PATH.len()).await;
+        }
+        match self.rest.clone().oneshot(request.map(Body::new)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+impl Service<Request> for App {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let app = self.clone();
+        Box::pin(async move { Ok(app.respond(request).await) })
+    }
+}
+
+async fn no_such_route(request: Request) -> Response {
+    let path = request.uri().path();
+    let detail = format!("{path} is not a path of konsen; one key is at /v1/kv/KEY");
+    Problem::new(Kind::NoSuchRoute, detail).into_response()
+}
+
+/// The router adds `Allow` to this answer.
+async fn no_such_method(request: Request) -> Response {
+    let detail = format!("{} does not have {}", request.uri().path(), request.method());
+    Problem::new(Kind::MethodNotAllowed, detail).into_response()
+}
