@@ -7,9 +7,13 @@
 //! - [`net`]: quinn: the endpoint, the peers, the frames, mutual TLS.
 //! - [`server`]: gives a replica its threads, clock, disk and network; the handle that http uses.
 //! - [`http`]: axum: routes, errors, the accept loop.
+//! - [`client`]: the Rust client over HTTP, which the command line uses too.
 //! - [`pki`]: rcgen: authorities, node and client certificates.
 //! - [`config`]: cluster.yml, read and checked.
+//! - [`cli`]: the command line, one file a subcommand.
 
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod http;
 pub mod kv;

@@ -1,0 +1,390 @@
+//! `konsen dev`: a whole cluster on this machine, under a supervisor.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args as ClapArgs;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::{mpsc, watch};
+
+use super::cluster::{BuildOptions, build_nodes};
+use super::error::CliError;
+use super::logging::interrupted;
+use crate::client::{Client, Options, TlsFiles};
+use crate::config::{Config, HostPort};
+
+/// The first ports tried.
+const RAFT_PORT: u16 = 10_001;
+const HTTP_PORT: u16 = 20_001;
+/// The shortest and the longest pause before a node that ended is started again.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A node that lived this long counts as having worked.
+const LIVED: Duration = Duration::from_secs(5);
+/// After so many ends in a row without having worked, the supervisor gives up.
+const FAILURES_MAX: u32 = 6;
+/// How long a node may take to stop before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long to wait for the first leader before saying so.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A whole cluster on this machine, certificates generated, under a supervisor.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Example:\n  konsen dev\n  curl -X PUT --data-binary hello http://127.0.0.1:20001/v1/kv/greeting\n  curl http://127.0.0.1:20003/v1/kv/greeting"
+)]
+pub struct Args {
+    /// How many nodes
+    #[arg(long, env = "KONSEN_DEV_NODES", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: u8,
+    /// Where configuration, certificates and data are kept
+    #[arg(long, env = "KONSEN_DEV_DIR", default_value = "data/dev")]
+    dir: PathBuf,
+    /// Throw away what an earlier run left in the directory
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// Runs the cluster until it is interrupted.
+pub async fn run(args: Args) -> Result<(), CliError> {
+    let dir = &args.dir;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let dir = &dir.canonicalize().with_context(|| format!("cannot open {}", dir.display()))?;
+    let _lock = lock(dir)?;
+    if args.fresh {
+        remove_nodes(dir)?;
+    }
+    let homes = prepare(dir, args.nodes)?;
+    let binary = std::env::current_exe().context("cannot find this program's own file")?;
+
+    let (stop, stopping) = watch::channel(false);
+    let (gave_up, mut given_up) = mpsc::channel(homes.len());
+    let mut supervisors = Vec::new();
+    for (at, home) in homes.iter().enumerate() {
+        let supervisor = Supervisor {
+            name: home.name.clone(),
+            colour: at,
+            binary: binary.clone(),
+            home: home.dir.clone(),
+            stopping: stopping.clone(),
+        };
+        let gave_up = gave_up.clone();
+        supervisors.push(tokio::spawn(async move {
+            if let Err(error) = supervisor.run().await {
+                // The receiver outlives all supervisors.
+                let _ = gave_up.send(error).await;
+            }
+        }));
+    }
+
+    let outcome = tokio::select! {
+        () = interrupted() => Ok(()),
+        Some(error) = given_up.recv() => Err(error),
+        outcome = introduce(&homes, stopping.clone()) => match outcome {
+            Err(error) => Err(error),
+            Ok(()) => tokio::select! {
+                () = interrupted() => Ok(()),
+                Some(error) = given_up.recv() => Err(error),
+            },
+        },
+    };
+    eprintln!("stopping {} nodes", homes.len());
+    stop.send_replace(true);
+    for supervisor in supervisors {
+        supervisor.await.context("a supervisor failed")?;
+    }
+    if outcome.is_ok() {
+        eprintln!("stopped; the data stays in {}", dir.display());
+    }
+    outcome
+}
+
+/// One node's folder and addresses.
+struct Home {
+    name: String,
+    dir: PathBuf,
+    http: String,
+}
+
+/// Keeps two supervisors from running the same cluster.
+fn lock(dir: &Path) -> Result<File, CliError> {
+    let path = dir.join("dev.lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(CliError::failed(format!("another `konsen dev` runs in {}", dir.display()))
+                .hint("stop it, or give this one its own folder with --dir"))
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(CliError::failed(format!("cannot lock {}: {error}", path.display())))
+        }
+    }
+}
+
+/// Removes what earlier runs made, and nothing else that may lie in the directory.
+fn remove_nodes(dir: &Path) -> Result<(), CliError> {
+    let remove = |path: PathBuf| {
+        let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        match gone {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(CliError::failed(format!("cannot remove {}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
+    };
+    for number in 1..=9 {
+        remove(dir.join(format!("node{number}")))?;
+    }
+    remove(dir.join("certs"))?;
+    remove(dir.join("cluster.yml"))
+}
+
+/// Makes cluster.yml, certificates and folders, or takes what an earlier run left. Ports that are taken by
+/// now are replaced by the next free ones.
+fn prepare(dir: &Path, count: u8) -> Result<Vec<Home>, CliError> {
+    let file = dir.join("cluster.yml");
+    let before = file.exists().then(|| Config::load(&file, None)).transpose()?;
+    if let Some(before) = &before
+        && before.servers.len() != usize::from(count)
+    {
+        return Err(CliError::failed(format!(
+            "{} holds a cluster of {} nodes, not {count}",
+            dir.display(),
+            before.servers.len()
+        ))
+        .hint(format!(
+            "start it with --nodes {}, use another --dir, or throw its data away with --fresh",
+            before.servers.len()
+        )));
+    }
+    let mut ports = Ports::default();
+    let mut yml = String::from("# Made by `konsen dev`.\nservers:\n");
+    let mut https = BTreeMap::new();
+    for number in 1..=u16::from(count) {
+        let name = format!("node{number}");
+        let (raft, http) = match &before {
+            Some(before) => (
+                port_of(before.servers.get(name.as_str())),
+                port_of(before.http_servers.get(name.as_str())),
+            ),
+            None => (None, None),
+        };
+        let raft = ports.udp(raft.unwrap_or(RAFT_PORT + number - 1))?;
+        let http = ports.tcp(http.unwrap_or(HTTP_PORT + number - 1))?;
+        yml += &format!("  {name}: 127.0.0.1:{raft}\n");
+        https.insert(name, http);
+    }
+    yml += "httpServers:\n";
+    for (name, port) in &https {
+        yml += &format!("  {name}: 127.0.0.1:{port}\n");
+    }
+    yml += "localServerName: node1\ncluster: konsen-dev\n";
+    drop(ports);
+    fs::write(&file, yml).with_context(|| format!("cannot write {}", file.display()))?;
+    build_nodes(&BuildOptions {
+        config: file,
+        out: dir.to_path_buf(),
+        certs: dir.join("certs"),
+        keep_certificates: true,
+        with_binary: false,
+    })?;
+    Ok(https
+        .into_iter()
+        .map(|(name, port)| Home {
+            dir: dir.join(&name),
+            http: format!("http://127.0.0.1:{port}"),
+            name,
+        })
+        .collect())
+}
+
+fn port_of(address: Option<&HostPort>) -> Option<u16> {
+    address.map(HostPort::port)
+}
+
+/// Ports found free, held until all are chosen.
+#[derive(Default)]
+struct Ports {
+    udp: Vec<UdpSocket>,
+    tcp: Vec<TcpListener>,
+}
+
+impl Ports {
+    /// `wanted` if it is free, else the next that is.
+    fn udp(&mut self, wanted: u16) -> Result<u16, CliError> {
+        let bound = (wanted..=u16::MAX).find_map(|port| {
+            UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|socket| (port, socket))
+        });
+        let (port, socket) = bound.ok_or_else(|| no_port("UDP", wanted))?;
+        self.udp.push(socket);
+        Ok(port)
+    }
+
+    fn tcp(&mut self, wanted: u16) -> Result<u16, CliError> {
+        let bound = (wanted..=u16::MAX).find_map(|port| {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|socket| (port, socket))
+        });
+        let (port, socket) = bound.ok_or_else(|| no_port("TCP", wanted))?;
+        self.tcp.push(socket);
+        Ok(port)
+    }
+}
+
+fn no_port(kind: &str, wanted: u16) -> CliError {
+    CliError::failed(format!("no {kind} port from {wanted} on is free on 127.0.0.1"))
+}
+
+/// Waits for a leader and says how to talk to the cluster.
+async fn introduce(homes: &[Home], stopping: watch::Receiver<bool>) -> Result<(), CliError> {
+    let began = Instant::now();
+    let mut said = false;
+    while !*stopping.borrow() {
+        for home in homes {
+            let client = Client::new(&Options {
+                endpoints: vec![home.http.clone()],
+                tls: TlsFiles::default(),
+                timeout: Duration::from_secs(1),
+            })?;
+            if let Some((_, Ok(status))) = client.status().await.pop()
+                && let Some(leader) = status.leader
+            {
+                print_introduction(homes, &leader);
+                return Ok(());
+            }
+        }
+        if began.elapsed() > LEADER_TIMEOUT && !said {
+            eprintln!("still no leader after {} s; see the logs above", LEADER_TIMEOUT.as_secs());
+            said = true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+fn print_introduction(homes: &[Home], leader: &str) {
+    let (first, last) = match (homes.first(), homes.last()) {
+        (Some(first), Some(last)) => (first, last),
+        _ => return,
+    };
+    println!("\nkonsen: {} nodes are up\n", homes.len());
+    for home in homes {
+        let mark = if home.name == leader { "  leader" } else { "" };
+        println!("  {}  {}{mark}", home.name, home.http);
+    }
+    println!("\nTry:");
+    println!("  curl -X PUT --data-binary hello {}/v1/kv/greeting", first.http);
+    println!("  curl {}/v1/kv/greeting", last.http);
+    println!("\nCtrl-C stops all nodes; the data stays for the next start.\n");
+}
+
+/// Keeps one node running.
+struct Supervisor {
+    name: String,
+    colour: usize,
+    binary: PathBuf,
+    home: PathBuf,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Supervisor {
+    async fn run(mut self) -> Result<(), CliError> {
+        let mut backoff = BACKOFF_MIN;
+        let mut failures = 0;
+        loop {
+            let started = Instant::now();
+            let mut child = self.spawn()?;
+            // Held here, since waiting for a child closes what it still owns.
+            let stdin = child.stdin.take();
+            let status = tokio::select! {
+                status = child.wait() => Some(status.context("cannot wait for a node")?),
+                _ = self.stopping.wait_for(|stop| *stop) => None,
+            };
+            let Some(status) = status else { return self.stop(child, stdin).await };
+            if started.elapsed() >= LIVED {
+                backoff = BACKOFF_MIN;
+                failures = 0;
+            }
+            failures += 1;
+            if failures > FAILURES_MAX {
+                return Err(CliError::failed(format!(
+                    "{} ended {failures} times in a row right after its start ({status}); giving up",
+                    self.name
+                ))
+                .hint("its own lines above say why"));
+            }
+            self.say(&format!("ended: {status}; starting again in {} ms", backoff.as_millis()));
+            tokio::select! {
+                () = tokio::time::sleep(backoff) => {}
+                _ = self.stopping.wait_for(|stop| *stop) => return Ok(()),
+            }
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    fn spawn(&self) -> Result<Child, CliError> {
+        let mut child = Command::new(&self.binary)
+            .args(["serve", "--config", "cluster.yml", "--stop-with-stdin"])
+            .current_dir(&self.home)
+            // Its end closes the pipe, and with it the node, even if this process is killed.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C in a terminal is for the supervisor, which stops the nodes in its own way.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.binary.display()))?;
+        if let Some(out) = child.stdout.take() {
+            tokio::spawn(relay(self.prefix(), out));
+        }
+        if let Some(err) = child.stderr.take() {
+            tokio::spawn(relay(self.prefix(), err));
+        }
+        Ok(child)
+    }
+
+    async fn stop(&self, mut child: Child, stdin: Option<ChildStdin>) -> Result<(), CliError> {
+        drop(stdin);
+        match tokio::time::timeout(STOP_TIMEOUT, child.wait()).await {
+            Ok(status) => {
+                let status = status.context("cannot wait for a node")?;
+                if !status.success() {
+                    self.say(&format!("ended: {status}"));
+                }
+            }
+            Err(_) => {
+                self.say("did not stop in time; killing it");
+                child.kill().await.context("cannot kill a node")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prefix(&self) -> String {
+        const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
+        if super::logging::colours() {
+            format!("\x1b[{}m{}\x1b[0m |", COLOURS[self.colour % COLOURS.len()], self.name)
+        } else {
+            format!("{} |", self.name)
+        }
+    }
+
+    fn say(&self, text: &str) {
+        eprintln!("{} {text}", self.prefix());
+    }
+}
+
+/// Prints what a node says, a prefix before each line.
+async fn relay(prefix: String, from: impl AsyncRead + Unpin) {
+    let mut lines = BufReader::new(from).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        eprintln!("{prefix} {line}");
+    }
+}

@@ -1,0 +1,201 @@
+//! What the commands that talk to a cluster share: how to reach it, how to print, how they fail.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::ValueEnum;
+
+use super::{CliError, Exit};
+use crate::client::{Client, Error, Options, TlsFiles};
+
+/// How to reach a cluster.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Connection {
+    /// Where the nodes serve HTTP, separated by commas; the next one is tried when one is down.
+    #[arg(
+        long,
+        env = "KONSEN_ENDPOINTS",
+        value_delimiter = ',',
+        value_name = "URL,…",
+        default_value = "http://127.0.0.1:20001"
+    )]
+    pub endpoints: Vec<String>,
+    /// Certificates of the authorities that the servers' certificates come from (PEM).
+    #[arg(long, env = "KONSEN_CACERT", value_name = "FILE")]
+    pub cacert: Option<PathBuf>,
+    /// This client's certificate (PEM).
+    #[arg(long, env = "KONSEN_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// The private key of --cert (PEM).
+    #[arg(long, env = "KONSEN_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// How long an answer may take.
+    #[arg(long, env = "KONSEN_TIMEOUT", value_name = "TIME", default_value = "5s",
+          value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+impl Connection {
+    /// A client for the cluster.
+    pub fn client(self) -> Result<Client, CliError> {
+        let tls = TlsFiles { ca: self.cacert, cert: self.cert, key: self.key };
+        Ok(Client::new(&Options { endpoints: self.endpoints, tls, timeout: self.timeout })?)
+    }
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// One JSON object a line.
+    Json,
+    /// The bytes alone.
+    Raw,
+}
+
+impl From<Error> for CliError {
+    fn from(error: Error) -> CliError {
+        let message = error.to_string();
+        match error {
+            Error::Usage(_) => CliError::new(Exit::Usage, message),
+            Error::NoSuchKey => CliError::new(Exit::NoSuchKey, message),
+            Error::ConditionFailed { .. } => CliError::new(Exit::ConditionFailed, message),
+            Error::Refused(_) | Error::Failed(_) => CliError::new(Exit::Failed, message),
+            Error::NotAllowed(_) => CliError::new(Exit::NotAllowed, message),
+            Error::Tls(_) => CliError::new(Exit::NotAllowed, message).hint(
+                "https needs --cacert, and a cluster that asks for certificates --cert and --key",
+            ),
+            Error::Unavailable(_) => CliError::new(Exit::Unavailable, message)
+                .hint("are the nodes up? name them with --endpoints or KONSEN_ENDPOINTS"),
+            Error::Unknown(_) => CliError::new(Exit::OutcomeUnknown, message)
+                .hint("the write may have happened; read before you repeat it"),
+        }
+    }
+}
+
+/// The bytes of an argument.
+pub fn bytes_of(argument: OsString) -> Bytes {
+    argument.into_vec().into()
+}
+
+/// Bytes for a table: text as it is, the rest escaped, on one line.
+pub fn printable(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) => text.chars().flat_map(escape).collect(),
+        Err(_) => bytes.escape_ascii().to_string(),
+    }
+}
+
+fn escape(character: char) -> Vec<char> {
+    if character.is_control() { character.escape_default().collect() } else { vec![character] }
+}
+
+/// The rows in columns, the first row being the heading.
+pub fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(cell);
+            // Two blanks between columns.
+            let padding = width + 2 - cell.chars().count();
+            line.extend(std::iter::repeat_n(' ', padding));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Whether the reader of stdout is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Reader {
+    /// It takes more.
+    There,
+    /// It went away, which is no error: `konsen list | head`.
+    Gone,
+}
+
+/// Writes to stdout at once.
+pub fn print(bytes: &[u8]) -> Result<Reader, CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => {
+            Err(CliError::new(Exit::Failed, format!("could not write to stdout: {error}")))
+        }
+    }
+}
+
+/// Writes a line of JSON to stdout.
+pub fn print_json<T: serde::Serialize>(value: &T) -> Result<Reader, CliError> {
+    // Serializing plain data into memory cannot fail.
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    print(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_keep_lines_and_columns() {
+        assert_eq!(printable(b"a\nb\xc3\xbc"), "a\\nbü");
+        assert_eq!(printable(b"\xff\0"), "\\xff\\x00");
+        let rows =
+            [vec!["KEY".to_owned(), "V".to_owned()], vec!["longer".to_owned(), "1".to_owned()]];
+        assert_eq!(columns(&rows), "KEY     V\nlonger  1\n");
+    }
+
+    #[test]
+    fn every_error_has_its_exit_code() {
+        let code = |error: Error| CliError::from(error).exit();
+        assert_eq!(code(Error::Usage(String::new())) as u8, 2);
+        assert_eq!(code(Error::NoSuchKey) as u8, 3);
+        assert_eq!(code(Error::ConditionFailed { current: None }) as u8, 4);
+        assert_eq!(code(Error::Unavailable(String::new())) as u8, 5);
+        assert_eq!(code(Error::Unknown(String::new())) as u8, 6);
+        assert_eq!(code(Error::Tls(String::new())) as u8, 7);
+        assert_eq!(code(Error::NotAllowed(String::new())) as u8, 7);
+        assert_eq!(code(Error::Refused(String::new())) as u8, 1);
+    }
+
+    #[test]
+    fn the_commands_can_be_parsed() {
+        use clap::{Args as _, Command};
+
+        let put = super::super::put::Args::augment_args(Command::new("put"));
+        let parsed =
+            put.try_get_matches_from(["put", "k", "-", "--key", "f", "--if-none-match", "*"]);
+        assert!(parsed.is_ok(), "{parsed:?}");
+        let get = super::super::get::Args::augment_args(Command::new("get"));
+        assert!(get.clone().try_get_matches_from(["get", "k", "-o", "json"]).is_ok());
+        assert!(get.try_get_matches_from(["get"]).is_err());
+        let delete = super::super::delete::Args::augment_args(Command::new("delete"));
+        assert!(delete.clone().try_get_matches_from(["delete", "k"]).is_ok());
+        assert!(delete.clone().try_get_matches_from(["delete", "--prefix", "p"]).is_ok());
+        assert!(delete.clone().try_get_matches_from(["delete"]).is_err());
+        assert!(delete.try_get_matches_from(["delete", "k", "--prefix", "p"]).is_err());
+        let list = super::super::list::Args::augment_args(Command::new("list"));
+        assert!(list.clone().try_get_matches_from(["list", "--limit", "3"]).is_ok());
+        assert!(list.try_get_matches_from(["list", "--limit", "0"]).is_err());
+        let status = super::super::status::Args::augment_args(Command::new("status"));
+        assert!(status.try_get_matches_from(["status"]).is_ok());
+    }
+}

@@ -1,0 +1,138 @@
+//! `konsen serve`: one node.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args as ClapArgs;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::error::CliError;
+use super::logging::{LogArgs, interrupted};
+use crate::config::{Config, HostPort};
+use crate::http;
+use crate::server::Server;
+
+/// Runs one node of a cluster.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  konsen serve --config conf/cluster.yml --name node1")]
+pub struct Args {
+    /// The cluster's configuration
+    #[arg(
+        long,
+        env = "KONSEN_CONFIG",
+        default_value = "conf/cluster.yml",
+        alias = "cluster_config_path",
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+    /// Which of its servers this is; overrides localServerName
+    #[arg(long, env = "KONSEN_NAME")]
+    name: Option<String>,
+    /// Where log and state are kept; overrides `data`
+    #[arg(long, env = "KONSEN_DATA", alias = "db_dir", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Listen for peers here (UDP) instead of on the advertised address
+    #[arg(long, env = "KONSEN_LISTEN", value_name = "HOST:PORT")]
+    listen: Option<HostPort>,
+    /// Listen for clients here (TCP) instead of on the advertised address
+    #[arg(long, env = "KONSEN_HTTP_LISTEN", value_name = "HOST:PORT")]
+    http_listen: Option<HostPort>,
+    /// Stop when standard input ends: for supervisors
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Runs the node until it is told to stop, or until its disk fails.
+pub async fn run(args: Args) -> Result<(), CliError> {
+    args.log.start().map_err(CliError::usage)?;
+    let mut config = Config::load(&args.config, args.name.as_deref())?;
+    if let Some(data) = args.data {
+        config.data = data;
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{}: {warning}", args.config.display());
+    }
+    let raft_address = args.listen.as_ref().unwrap_or(config.raft_address());
+    config.listen = Some(raft_address.resolve().await?);
+    let http_address = args.http_listen.clone().unwrap_or_else(|| config.http_address().clone());
+    let tls = config.http_tls()?;
+    let config = Arc::new(config);
+
+    // The HTTP port first: it is the cheapest thing that can fail.
+    let listener = listen(&http_address).await?;
+    let mut server = Server::start(config.clone()).await?;
+    tracing::info!(
+        node = %config.name,
+        cluster = %config.cluster,
+        http = %http_address,
+        tls = tls.is_some(),
+        "serving"
+    );
+    let stop = CancellationToken::new();
+    let handle = server.handle();
+    let http = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let limits = handle.limits().clone();
+            http::serve(listener, http::router(handle), tls, &limits, stop).await
+        }
+    });
+    let end = tokio::select! {
+        () = asked_to_stop(args.stop_with_stdin) => None,
+        ended = server.ended() => Some(ended),
+    };
+    stop.cancel();
+    match end {
+        Some(ended) => {
+            ended?;
+            Err(CliError::failed("the replica thread ended"))
+        }
+        None => {
+            tracing::info!("stopping");
+            // What is in flight ends while this node can still carry it out.
+            http.await.context("the HTTP server panicked")?.context("the HTTP server failed")?;
+            server.stop().await?;
+            tracing::info!("stopped");
+            Ok(())
+        }
+    }
+}
+
+async fn asked_to_stop(with_stdin: bool) {
+    let stdin_ended = async {
+        if !with_stdin {
+            return std::future::pending().await;
+        }
+        let (ended, end) = tokio::sync::oneshot::channel();
+        // A thread of its own, since reading from standard input cannot be given up.
+        std::thread::spawn(move || {
+            let read = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            if let Err(error) = read {
+                tracing::warn!(%error, "standard input cannot be read");
+            }
+            // Nobody listens any more if another signal came first.
+            let _ = ended.send(());
+        });
+        let _ = end.await;
+    };
+    tokio::select! {
+        () = interrupted() => {}
+        () = stdin_ended => {}
+    }
+}
+
+async fn listen(address: &HostPort) -> Result<TcpListener, CliError> {
+    let socket = address.resolve().await?;
+    TcpListener::bind(socket).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            CliError::failed(format!("the HTTP address {address} is in use by another process"))
+                .hint("stop that process, or choose another port in httpServers or --http-listen")
+        }
+        _ => CliError::failed(format!("cannot listen for HTTP on {address}: {error}")),
+    })
+}

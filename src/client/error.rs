@@ -1,0 +1,242 @@
+//! What a request came to when it did not succeed: each error knows its outcome.
+
+use reqwest::{StatusCode, Url};
+use serde::Deserialize;
+
+use crate::kv::Revision;
+
+/// What is certain about a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing changed, and nothing will.
+    NotApplied,
+    /// The change may have happened, or may still happen.
+    Unknown,
+}
+
+/// Why a request did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The request cannot be made as it is.
+    #[error("{0}")]
+    Usage(String),
+    /// The key does not exist.
+    #[error("the key does not exist")]
+    NoSuchKey,
+    /// A condition did not hold.
+    #[error("{}", condition_failed(*.current))]
+    ConditionFailed {
+        /// The key's mod revision, if it exists.
+        current: Option<Revision>,
+    },
+    /// The cluster understood the request and refused it.
+    #[error("{0}")]
+    Refused(String),
+    /// The client may not do this.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// One side does not trust the other's certificate, or does not speak TLS.
+    #[error("{0}")]
+    Tls(String),
+    /// Nobody took the request.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A write whose outcome nobody told.
+    #[error("{0}")]
+    Unknown(String),
+    /// An answer that says or means nothing; of reads only.
+    #[error("{0}")]
+    Failed(String),
+}
+
+fn condition_failed(current: Option<Revision>) -> String {
+    match current {
+        Some(current) => format!("the condition failed: the key's revision is {current}"),
+        None => "the condition failed: the key does not exist".to_owned(),
+    }
+}
+
+impl Error {
+    /// Whether the request may have changed something.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Error::Unknown(_) => Outcome::Unknown,
+            _ => Outcome::NotApplied,
+        }
+    }
+}
+
+/// The members of a problem (RFC 9457) that the client reads.
+#[derive(Debug, Deserialize)]
+pub(super) struct Problem {
+    #[serde(default)]
+    r#type: String,
+    #[serde(default)]
+    detail: String,
+    outcome: Option<ProblemOutcome>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ProblemOutcome {
+    NotApplied,
+    Unknown,
+}
+
+/// An error, and whether the same request may be sent to another endpoint.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    pub(super) may_try_another: bool,
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The error of TLS among the causes, if there is one.
+fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls);
+        }
+        // An I/O error is no cause of what it holds: only those who ask for that see it.
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(tls) = held.and_then(|held| tls_cause(held)) {
+            return Some(tls);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Whether the server does not take the client's certificate. With TLS 1.3 the client learns that
+/// only after the handshake, when it may have sent its request; the server has read none of it.
+fn refuses_a_certificate(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        error,
+        rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::DecryptError
+        )
+    )
+}
+
+impl Failure {
+    /// No answer came.
+    pub(super) fn of_transport(endpoint: &Url, error: &reqwest::Error, writes: bool) -> Failure {
+        let endpoint = endpoint.as_str().trim_end_matches('/');
+        if let Some(tls) = tls_cause(error)
+            && (error.is_connect() || refuses_a_certificate(tls))
+        {
+            let error = Error::Tls(format!("{endpoint}: {tls}"));
+            return Failure { error, may_try_another: true };
+        }
+        let text = format!("{endpoint}: {}", chain(error));
+        if error.is_connect() || !writes {
+            return Failure { error: Error::Unavailable(text), may_try_another: true };
+        }
+        if error.is_builder() {
+            return Failure { error: Error::Usage(text), may_try_another: false };
+        }
+        Failure { error: Error::Unknown(text), may_try_another: false }
+    }
+
+    /// An answer came that is not a success.
+    pub(super) fn of_answer(
+        status: StatusCode,
+        problem: Option<Problem>,
+        current: Option<Revision>,
+        writes: bool,
+    ) -> Failure {
+        let outcome = problem.as_ref().and_then(|problem| problem.outcome);
+        let no_such_key = problem
+            .as_ref()
+            .is_some_and(|problem| problem.r#type == "urn:konsen:problem:no-such-key");
+        let detail = problem.map(|problem| problem.detail).filter(|detail| !detail.is_empty());
+        let detail = detail.unwrap_or_else(|| format!("the answer was {status}"));
+        let settled = |error| Failure { error, may_try_another: false };
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            // Only konsen's own word makes it certain that a write did not happen.
+            let certain = !writes || outcome == Some(ProblemOutcome::NotApplied);
+            return match (certain, status) {
+                (true, StatusCode::INSUFFICIENT_STORAGE) => settled(Error::Refused(detail)),
+                (true, _) => Failure { error: Error::Unavailable(detail), may_try_another: true },
+                (false, _) => settled(Error::Unknown(detail)),
+            };
+        }
+        match status {
+            StatusCode::NOT_FOUND if no_such_key => settled(Error::NoSuchKey),
+            StatusCode::PRECONDITION_FAILED => settled(Error::ConditionFailed { current }),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => settled(Error::NotAllowed(detail)),
+            _ => settled(Error::Refused(detail)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(status: u16, outcome: Option<&str>, writes: bool) -> Failure {
+        let problem = outcome.map(|outcome| {
+            let kind = "urn:konsen:problem:no-such-key";
+            let text = format!(r#"{{"type":"{kind}","detail":"d","outcome":"{outcome}"}}"#);
+            serde_json::from_str(&text).unwrap()
+        });
+        Failure::of_answer(
+            StatusCode::from_u16(status).unwrap(),
+            problem,
+            Some(Revision(7)),
+            writes,
+        )
+    }
+
+    #[test]
+    fn only_what_certainly_did_not_happen_is_tried_elsewhere() {
+        assert!(failure(503, Some("not_applied"), true).may_try_another);
+        assert!(failure(429, Some("not_applied"), true).may_try_another);
+        assert!(failure(503, None, false).may_try_another);
+        assert!(failure(504, Some("unknown"), false).may_try_another);
+        for (status, outcome) in
+            [(504, Some("unknown")), (500, Some("unknown")), (502, None), (503, None)]
+        {
+            let failure = failure(status, outcome, true);
+            assert!(!failure.may_try_another, "{status}");
+            assert_eq!(failure.error.outcome(), Outcome::Unknown, "{status}");
+        }
+    }
+
+    #[test]
+    fn refusals_have_their_own_errors() {
+        assert_eq!(failure(404, Some("not_applied"), true).error, Error::NoSuchKey);
+        assert_eq!(
+            failure(412, Some("not_applied"), true).error,
+            Error::ConditionFailed { current: Some(Revision(7)) }
+        );
+        assert!(matches!(failure(404, None, false).error, Error::Refused(_)));
+        assert!(matches!(failure(403, None, true).error, Error::NotAllowed(_)));
+        assert!(matches!(failure(413, Some("not_applied"), true).error, Error::Refused(_)));
+        assert!(matches!(failure(507, Some("not_applied"), true).error, Error::Refused(_)));
+    }
+}

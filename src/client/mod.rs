@@ -1,0 +1,403 @@
+//! The Rust client: konsen's HTTP API over several endpoints.
+//!
+//! An endpoint that is down is passed over for the next one, but only when the request certainly
+//! did not happen there. A write whose outcome is unknown is never sent again.
+
+mod error;
+mod tls;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap};
+use reqwest::{Method, Response, StatusCode, Url};
+
+pub use error::{Error, Outcome};
+pub use tls::TlsFiles;
+
+use crate::http::TIMEOUT_MAX;
+use crate::http::json::{DeletedJson, PageJson};
+use crate::kv::{Item, Revision};
+use crate::server::{ClusterStatus, Status};
+use error::{Failure, Problem};
+
+/// All but the unreserved characters of RFC 3986.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// How much longer than the server's deadline the client waits for its answer.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long a connection may take to be set up.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long an idle connection is kept; less than the server keeps it, so that no request meets a
+/// connection that is being closed.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How to reach a cluster.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Base URLs such as `http://127.0.0.1:20001`, in the order in which they are tried.
+    pub endpoints: Vec<String>,
+    /// Certificates, for `https`.
+    pub tls: TlsFiles,
+    /// How long an answer may take, at most five minutes.
+    pub timeout: Duration,
+}
+
+/// What must hold for a write to be carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Preconditions {
+    /// The key's mod revision must be this one.
+    pub if_match: Option<Revision>,
+    /// The key must not exist.
+    pub if_absent: bool,
+}
+
+/// A value and what the store knows about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// The item.
+    pub item: Item,
+    /// The store's revision that the answer reflects.
+    pub revision: Revision,
+}
+
+/// What a put did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The key's new mod revision.
+    pub revision: Revision,
+    /// Whether the key is new.
+    pub created: bool,
+}
+
+/// What to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListRequest {
+    /// Only keys that begin so.
+    pub prefix: Option<Bytes>,
+    /// Only keys from this one on.
+    pub start: Option<Bytes>,
+    /// Only keys before this one.
+    pub end: Option<Bytes>,
+    /// The most items of the page; none: as many as a page holds.
+    pub limit: Option<u64>,
+    /// Leave the values out.
+    pub keys_only: bool,
+    /// From the last key to the first.
+    pub descending: bool,
+    /// As of this revision.
+    pub revision: Option<Revision>,
+    /// Goes on after an earlier page; it fixes everything but `limit`.
+    pub cursor: Option<String>,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPage {
+    /// The revision of the whole listing.
+    pub revision: Revision,
+    /// The items.
+    pub items: Vec<Item>,
+    /// Asks for the next page.
+    pub next: Option<String>,
+}
+
+/// A connection to a cluster. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    endpoints: Vec<Url>,
+    http: reqwest::Client,
+    timeout: Duration,
+}
+
+/// A request before it has an endpoint.
+struct Call<'a> {
+    method: Method,
+    /// After the endpoint; percent-encoded.
+    path: String,
+    query: Vec<(&'static str, String)>,
+    headers: HeaderMap,
+    body: Option<&'a Bytes>,
+}
+
+impl Call<'_> {
+    fn new(method: Method, path: impl Into<String>) -> Call<'static> {
+        Call { method, path: path.into(), query: Vec::new(), headers: HeaderMap::new(), body: None }
+    }
+
+    fn changes_something(&self) -> bool {
+        !matches!(self.method, Method::GET | Method::HEAD)
+    }
+}
+
+impl Client {
+    /// A client; fails if an endpoint is no URL or a certificate cannot be read.
+    pub fn new(options: &Options) -> Result<Client, Error> {
+        if options.endpoints.is_empty() {
+            return Err(Error::Usage("there is no endpoint".to_owned()));
+        }
+        if options.timeout > TIMEOUT_MAX || options.timeout.is_zero() {
+            return Err(Error::Usage("the timeout must be between 1ms and 5m".to_owned()));
+        }
+        let endpoints = options.endpoints.iter().map(|text| endpoint(text));
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::config(&options.tls)?)
+            .connect_timeout(CONNECT_TIME_MAX.min(options.timeout))
+            .timeout(options.timeout + GRACE)
+            .pool_idle_timeout(IDLE_TIME_MAX)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .http1_only()
+            .build()
+            .map_err(|error| Error::Usage(error::chain(&error)))?;
+        Ok(Client { endpoints, http, timeout: options.timeout })
+    }
+
+    /// Sets a key.
+    pub async fn put(
+        &self,
+        key: &[u8],
+        value: &Bytes,
+        content_type: Option<&str>,
+        preconditions: Preconditions,
+    ) -> Result<Written, Error> {
+        let mut call = Call::new(Method::PUT, key_path(key)?);
+        call.body = Some(value);
+        if let Some(content_type) = content_type {
+            let parsed = content_type.parse().map_err(|_| {
+                Error::Usage(format!("{content_type:?} cannot be sent as a content type"))
+            })?;
+            call.headers.insert(CONTENT_TYPE, parsed);
+        }
+        conditional(&mut call.headers, preconditions)?;
+        let response = self.send(call).await?;
+        let created = response.status() == StatusCode::CREATED;
+        Ok(Written { revision: store_revision(&response), created })
+    }
+
+    /// Reads a key.
+    pub async fn get(&self, key: &[u8]) -> Result<Value, Error> {
+        let response = self.send(Call::new(Method::GET, key_path(key)?)).await?;
+        let number = |name: &str| {
+            let text = response.headers().get(name).and_then(|value| value.to_str().ok());
+            text.and_then(|text| text.trim_matches('"').parse().ok()).unwrap_or_default()
+        };
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let mut item = Item {
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::new(),
+            content_type: content_type.and_then(|value| value.to_str().ok()).map(str::to_owned),
+            create_revision: Revision(number("konsen-create-revision")),
+            mod_revision: Revision(number(ETAG.as_str())),
+            version: number("konsen-version"),
+        };
+        let revision = store_revision(&response);
+        item.value = response.bytes().await.map_err(|error| broken_answer(&error))?;
+        Ok(Value { item, revision })
+    }
+
+    /// Deletes a key; the store's revision then.
+    pub async fn delete(
+        &self,
+        key: &[u8],
+        preconditions: Preconditions,
+    ) -> Result<Revision, Error> {
+        let mut call = Call::new(Method::DELETE, key_path(key)?);
+        conditional(&mut call.headers, preconditions)?;
+        Ok(store_revision(&self.send(call).await?))
+    }
+
+    /// Deletes every key that begins so.
+    pub async fn delete_prefix(&self, prefix: &[u8]) -> Result<DeletedJson, Error> {
+        let mut call = Call::new(Method::DELETE, "v1/kv");
+        call.query.push(("prefix", encode(prefix)));
+        self.json(call).await
+    }
+
+    /// Lists a page of items.
+    pub async fn list(&self, request: &ListRequest) -> Result<ListPage, Error> {
+        let mut call = Call::new(Method::GET, "v1/kv");
+        let query = &mut call.query;
+        if let Some(cursor) = &request.cursor {
+            query.push(("cursor", encode(cursor.as_bytes())));
+        } else {
+            let ranges =
+                [("prefix", &request.prefix), ("start", &request.start), ("end", &request.end)];
+            for (name, value) in ranges {
+                query.extend(value.as_ref().map(|value| (name, encode(value))));
+            }
+            query.extend(request.revision.map(|revision| ("revision", revision.to_string())));
+            if request.keys_only {
+                query.push(("keys_only", "true".to_owned()));
+            }
+            if request.descending {
+                query.push(("order", "desc".to_owned()));
+            }
+        }
+        query.extend(request.limit.map(|limit| ("limit", limit.to_string())));
+        let page: PageJson<'static> = self.json(call).await?;
+        let items = page.items.into_iter().map(|item| {
+            item.into_item().map_err(|error| Error::Failed(format!("a broken answer: {error}")))
+        });
+        Ok(ListPage {
+            revision: page.revision,
+            items: items.collect::<Result<_, _>>()?,
+            next: page.next.map(|next| next.into_owned()),
+        })
+    }
+
+    /// Everybody, as the first endpoint that answers sees them.
+    pub async fn cluster(&self) -> Result<ClusterStatus, Error> {
+        self.json(Call::new(Method::GET, "v1/cluster")).await
+    }
+
+    /// What each endpoint says of itself, in order, beside its URL.
+    pub async fn status(&self) -> Vec<(String, Result<Status, Error>)> {
+        let mut answers = Vec::with_capacity(self.endpoints.len());
+        for endpoint in &self.endpoints {
+            let call = Call::new(Method::GET, "v1/status");
+            let answer = match self.send_to(endpoint, &call).await {
+                Ok(response) => json_body(response).await,
+                Err(failure) => Err(failure.error),
+            };
+            answers.push((endpoint.as_str().trim_end_matches('/').to_owned(), answer));
+        }
+        answers
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Error> {
+        json_body(self.send(call).await?).await
+    }
+
+    /// Sends to one endpoint after the other until one of them settles it.
+    async fn send(&self, call: Call<'_>) -> Result<Response, Error> {
+        let mut last = None;
+        for endpoint in &self.endpoints {
+            match self.send_to(endpoint, &call).await {
+                Ok(response) => return Ok(response),
+                Err(failure) if failure.may_try_another => last = Some(failure.error),
+                Err(failure) => return Err(failure.error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::Unavailable("there is no endpoint".to_owned())))
+    }
+
+    async fn send_to(&self, endpoint: &Url, call: &Call<'_>) -> Result<Response, Failure> {
+        let writes = call.changes_something();
+        let mut text = format!("{endpoint}{}", call.path);
+        for (position, (name, value)) in call.query.iter().enumerate() {
+            text.push(if position == 0 { '?' } else { '&' });
+            text.push_str(name);
+            text.push('=');
+            text.push_str(value);
+        }
+        let timeout = humantime::format_duration(self.timeout).to_string().replace(' ', "");
+        let mut request = self
+            .http
+            .request(call.method.clone(), text)
+            .headers(call.headers.clone())
+            .header("konsen-timeout", timeout);
+        if let Some(body) = call.body {
+            request = request.body(body.clone());
+        }
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(Failure::of_transport(endpoint, &error, writes)),
+        };
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let current = response.headers().get(ETAG).and_then(|value| value.to_str().ok());
+        let current = current.and_then(|text| text.trim_matches('"').parse().ok()).map(Revision);
+        // A body that does not come, or is no problem, leaves the status alone to judge by.
+        let problem: Option<Problem> = match response.bytes().await {
+            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
+            Err(_) => None,
+        };
+        Err(Failure::of_answer(status, problem, current, writes))
+    }
+}
+
+fn endpoint(text: &str) -> Result<Url, Error> {
+    let wrong = || {
+        Error::Usage(format!(
+            "{text:?} is not an endpoint; write it as http://HOST:PORT or https://HOST:PORT"
+        ))
+    };
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let mut url: Url = with_scheme.parse().map_err(|_| wrong())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || url.query().is_some() {
+        return Err(wrong());
+    }
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Ok(url)
+}
+
+fn encode(bytes: &[u8]) -> String {
+    percent_encode(bytes, UNRESERVED).to_string()
+}
+
+fn key_path(key: &[u8]) -> Result<String, Error> {
+    match key {
+        b"" => Err(Error::Usage("the key is empty; it must have a byte or more".to_owned())),
+        // URL libraries take these for steps within the path, encoded or not.
+        b"." | b".." => Err(Error::Usage("the keys . and .. cannot be named in a URL".to_owned())),
+        _ => Ok(format!("v1/kv/{}", encode(key))),
+    }
+}
+
+fn conditional(headers: &mut HeaderMap, preconditions: Preconditions) -> Result<(), Error> {
+    let invalid = |_| Error::Usage("the condition cannot be sent".to_owned());
+    if let Some(revision) = preconditions.if_match {
+        let tag = format!("\"{revision}\"").parse().map_err(invalid)?;
+        headers.insert(reqwest::header::IF_MATCH, tag);
+    }
+    if preconditions.if_absent {
+        let any = reqwest::header::HeaderValue::from_static("*");
+        headers.insert(reqwest::header::IF_NONE_MATCH, any);
+    }
+    Ok(())
+}
+
+fn store_revision(response: &Response) -> Revision {
+    let text = response.headers().get("konsen-revision").and_then(|value| value.to_str().ok());
+    Revision(text.and_then(|text| text.parse().ok()).unwrap_or_default())
+}
+
+fn broken_answer(error: &reqwest::Error) -> Error {
+    Error::Failed(format!("the answer broke off: {}", error::chain(error)))
+}
+
+async fn json_body<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, Error> {
+    let bytes = response.bytes().await.map_err(|error| broken_answer(&error))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::Failed(format!("the answer is not konsen's: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_urls_or_addresses() {
+        assert_eq!(endpoint("127.0.0.1:20001").unwrap().as_str(), "http://127.0.0.1:20001/");
+        assert_eq!(endpoint("https://[::1]:1").unwrap().as_str(), "https://[::1]:1/");
+        assert_eq!(endpoint("http://h:1/a").unwrap().as_str(), "http://h:1/a/");
+        for wrong in ["", "ftp://h:1", "http://", "http://h:99999", "http://h:1/?a=b"] {
+            assert!(matches!(endpoint(wrong), Err(Error::Usage(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn keys_are_one_encoded_segment() {
+        assert_eq!(key_path(b"a/../b\0\xff+ ~").unwrap(), "v1/kv/a%2F..%2Fb%00%FF%2B%20~");
+        for refused in [&b""[..], b".", b".."] {
+            assert!(matches!(key_path(refused), Err(Error::Usage(_))));
+        }
+    }
+}

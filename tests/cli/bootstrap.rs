@@ -1,0 +1,93 @@
+//! bootstrap.sh, with a script in the program's place.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/bootstrap.sh");
+
+/// A node's folder whose program is `program`.
+fn home(program: &str) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("certs")).unwrap();
+    for file in ["cluster.yml", "certs/ca.crt", "certs/node.crt", "certs/node.key"] {
+        fs::write(dir.path().join(file), "").unwrap();
+    }
+    fs::copy(SCRIPT, dir.path().join("bootstrap.sh")).unwrap();
+    fs::write(dir.path().join("konsen"), format!("#!/bin/sh\n{program}\n")).unwrap();
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(dir.path().join("konsen"), executable).unwrap();
+    dir
+}
+
+fn run(home: &Path) -> Output {
+    Command::new("sh").arg(home.join("bootstrap.sh")).output().unwrap()
+}
+
+#[test]
+fn is_posix_shell() {
+    assert!(Command::new("sh").arg("-n").arg(SCRIPT).status().unwrap().success());
+}
+
+#[test]
+fn says_what_is_missing() {
+    let home = home("exit 0");
+    let program = home.path().join("konsen");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).unwrap();
+    let output = run(home.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("chmod +x"));
+    fs::remove_file(home.path().join("certs/node.key")).unwrap();
+    let output = run(home.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("certs/node.key is missing"));
+}
+
+#[test]
+fn gives_up_on_a_node_that_cannot_start() {
+    // Pauses take no time here, everything else is as it is.
+    let home = home("echo run >>runs; exit 3");
+    let script = home.path().join("bootstrap.sh");
+    let text = fs::read_to_string(&script).unwrap();
+    assert!(text.contains("BACKOFF_MAX=30") && text.contains("sleep \"$backoff\""));
+    fs::write(&script, text.replace("sleep \"$backoff\"", "sleep 0")).unwrap();
+    let output = run(home.path());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("6 times") && said.contains("status 3"), "{said}");
+    for pause in ["in 1 s", "in 2 s", "in 4 s", "in 8 s", "in 16 s"] {
+        assert!(said.contains(pause), "{pause} is not in {said}");
+    }
+    assert_eq!(fs::read_to_string(home.path().join("runs")).unwrap().lines().count(), 6);
+}
+
+#[test]
+fn passes_signals_on_and_exits_as_the_node_did() {
+    for (signal, status) in [("TERM", 0), ("INT", 0), ("TERM", 9)] {
+        let home = home(&format!(
+            "trap 'echo stopped >stopped; exit {status}' TERM\necho \"up $*\"\nwhile :; do read line <fifo; done"
+        ));
+        let fifo = home.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let mut child = Command::new("sh")
+            .arg(home.path().join("bootstrap.sh"))
+            .args(["--log", "debug"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "up serve --config cluster.yml --log debug\n");
+        let pid = child.id().to_string();
+        assert!(
+            Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success()
+        );
+        assert_eq!(child.wait().unwrap().code(), Some(status), "{signal}");
+        assert!(home.path().join("stopped").exists());
+    }
+}
