@@ -1,0 +1,256 @@
+//! A cluster of real processes: the built binary, real certificates, real disks, loopback.
+
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up on it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The binary under test.
+pub(crate) fn konsen() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_konsen"));
+    command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default());
+    command
+}
+
+/// A client without proxies, with a deadline a request.
+pub(crate) fn client() -> reqwest::Client {
+    // Plain HTTP here; the builder wants a provider all the same. A second install is refused, harmlessly.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(8)).build().unwrap()
+}
+
+/// Nodes `node1`, `node2`, … each with its folder as `cluster build` made it.
+pub(crate) struct Cluster {
+    /// Goes with the cluster. Only the tests of http look into it.
+    #[allow(dead_code)]
+    pub(crate) dir: TempDir,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) http: reqwest::Client,
+}
+
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) home: PathBuf,
+    pub(crate) raft_port: u16,
+    pub(crate) http_port: u16,
+    child: Option<Child>,
+}
+
+impl Cluster {
+    /// Builds the folders, starts nothing. `extra` is appended to cluster.yml.
+    pub(crate) fn build(size: usize, extra: &str) -> Cluster {
+        let dir = TempDir::new().unwrap();
+        let ports: Vec<(u16, u16)> = free_ports(size);
+        let mut yml = String::from("servers:\n");
+        for (at, (raft, _)) in ports.iter().enumerate() {
+            yml += &format!("  node{}: 127.0.0.1:{raft}\n", at + 1);
+        }
+        yml += "httpServers:\n";
+        for (at, (_, http)) in ports.iter().enumerate() {
+            yml += &format!("  node{}: 127.0.0.1:{http}\n", at + 1);
+        }
+        yml += "localServerName: node1\n";
+        yml += extra;
+        fs::write(dir.path().join("cluster.yml"), yml).unwrap();
+        let built = konsen()
+            .current_dir(dir.path())
+            .args(["cluster", "build", "--config", "cluster.yml", "--out", "output"])
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let nodes = ports.iter().enumerate().map(|(at, &(raft_port, http_port))| Node {
+            name: format!("node{}", at + 1),
+            home: dir.path().join("output").join(format!("node{}", at + 1)),
+            raft_port,
+            http_port,
+            child: None,
+        });
+        Cluster { nodes: nodes.collect(), dir, http: client() }
+    }
+
+    /// Builds and starts all, and waits until there is a leader.
+    pub(crate) async fn start(size: usize) -> Cluster {
+        let mut cluster = Cluster::build(size, "");
+        for node in &mut cluster.nodes {
+            node.start();
+        }
+        cluster.wait_ready_all().await;
+        cluster
+    }
+
+    pub(crate) fn url(&self, node: usize, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.nodes[node].http_port)
+    }
+
+    pub(crate) async fn put(&self, node: usize, key: &str, value: &str) -> reqwest::Result<u16> {
+        let url = self.url(node, &format!("/v1/kv/{key}"));
+        Ok(self.http.put(url).body(value.to_owned()).send().await?.status().as_u16())
+    }
+
+    /// The value, or none where there is no such key; any other answer is an error.
+    pub(crate) async fn get(&self, node: usize, key: &str) -> Result<Option<String>, String> {
+        let url = self.url(node, &format!("/v1/kv/{key}"));
+        let answer = self.http.get(url).send().await.map_err(|error| error.to_string())?;
+        match answer.status().as_u16() {
+            200 => Ok(Some(answer.text().await.map_err(|error| error.to_string())?)),
+            404 => Ok(None),
+            status => Err(format!("{status}: {}", answer.text().await.unwrap_or_default())),
+        }
+    }
+
+    pub(crate) async fn status(&self, node: usize) -> Option<Value> {
+        let answer = self.http.get(self.url(node, "/v1/status")).send().await.ok()?;
+        answer.json().await.ok()
+    }
+
+    /// The node that leads, as those that run say, once they agree.
+    pub(crate) async fn wait_leader(&self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for node in 0..self.nodes.len() {
+                if !self.nodes[node].runs() {
+                    continue;
+                }
+                let status = self.status(node).await;
+                if status.is_some_and(|status| status["role"] == "leader") {
+                    return node;
+                }
+            }
+            assert!(Instant::now() < deadline, "no leader\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn wait_ready(&self, node: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.http.get(self.url(node, "/readyz")).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "node{} is not ready\n{}", node + 1, self.logs());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn wait_ready_all(&self) {
+        for node in 0..self.nodes.len() {
+            self.wait_ready(node).await;
+        }
+    }
+
+    /// The last lines of every node's log, for a failing test.
+    pub(crate) fn logs(&self) -> String {
+        let mut all = String::new();
+        for node in &self.nodes {
+            let text = fs::read_to_string(node.home.join("log.txt")).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let from = lines.len().saturating_sub(30);
+            all += &format!("--- {}\n{}\n", node.name, lines[from..].join("\n"));
+        }
+        all
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+    }
+}
+
+impl Node {
+    /// Starts the process; its log goes to `log.txt` in its folder.
+    pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    pub(crate) fn start_with(&mut self, extra: &[&str]) {
+        assert!(!self.runs(), "{} runs already", self.name);
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.home.join("log.txt"))
+            .unwrap();
+        let child = konsen()
+            .current_dir(&self.home)
+            .args(["serve", "--config", "cluster.yml"])
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("runs").id()
+    }
+
+    /// `kill -9`, if it runs.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Asks it to stop and waits for it.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("runs");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() >= deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("{} did not end in time", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.home.join("log.txt")).unwrap_or_default()
+    }
+}
+
+/// Ports that nobody listens on now, for UDP and for TCP.
+pub(crate) fn free_ports(count: usize) -> Vec<(u16, u16)> {
+    // All are held until all are chosen, so that none comes up twice.
+    let held: Vec<_> = (0..count)
+        .map(|_| {
+            (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap())
+        })
+        .collect();
+    held.iter()
+        .map(|(udp, tcp)| (udp.local_addr().unwrap().port(), tcp.local_addr().unwrap().port()))
+        .collect()
+}

@@ -1,0 +1,154 @@
+//! The Rust client: its answers, its errors, its endpoints, its TLS.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use konsen::client::{Client, Error, ListRequest, Options, Outcome, Preconditions, TlsFiles};
+use konsen::kv::Revision;
+
+use crate::harness::{Cluster, free_ports, konsen};
+use crate::raw::Server;
+
+fn client(endpoints: &[String]) -> Client {
+    client_with(endpoints, TlsFiles::default())
+}
+
+fn client_with(endpoints: &[String], tls: TlsFiles) -> Client {
+    Client::new(&Options { endpoints: endpoints.to_vec(), tls, timeout: Duration::from_secs(5) })
+        .unwrap()
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+const NONE: Preconditions = Preconditions { if_match: None, if_absent: false };
+
+#[tokio::test]
+async fn the_client_does_what_the_api_does() {
+    let server = Server::start().await;
+    // The first endpoint is down.
+    let dead = free_ports(1)[0].1;
+    let client = client(&[url(dead), url(server.port)]);
+    let key = b"a/..//\0\xff %";
+    let value = Bytes::from_static(b"\0\xff");
+
+    assert_eq!(client.get(key).await, Err(Error::NoSuchKey));
+    let absent = Preconditions { if_absent: true, ..NONE };
+    let written = client.put(key, &value, Some("text/x-mine"), absent).await.unwrap();
+    assert!(written.created);
+    let again = client.put(key, &value, None, absent).await;
+    assert_eq!(again, Err(Error::ConditionFailed { current: Some(written.revision) }));
+    let read = client.get(key).await.unwrap();
+    assert_eq!((&read.item.key[..], &read.item.value), (&key[..], &value));
+    assert_eq!(read.item.content_type.as_deref(), Some("text/x-mine"));
+    assert_eq!(read.item.mod_revision, written.revision);
+
+    let if_match = Preconditions { if_match: Some(written.revision), ..NONE };
+    assert!(!client.put(key, &value, None, if_match).await.unwrap().created);
+    let stale = client.delete(key, if_match).await;
+    assert!(matches!(stale, Err(Error::ConditionFailed { .. })));
+    client.delete(key, NONE).await.unwrap();
+    assert_eq!(client.delete(key, NONE).await, Err(Error::NoSuchKey));
+
+    for number in 0..5 {
+        client.put(format!("l{number}").as_bytes(), &value, None, NONE).await.unwrap();
+    }
+    let mut request =
+        ListRequest { prefix: Some("l".into()), limit: Some(2), ..ListRequest::default() };
+    let mut listed = Vec::new();
+    loop {
+        let page = client.list(&request).await.unwrap();
+        listed.extend(page.items.into_iter().map(|item| item.key));
+        request.cursor = page.next;
+        if request.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, ["l0", "l1", "l2", "l3", "l4"]);
+    assert_eq!(client.delete_prefix(b"l").await.unwrap().deleted, 5);
+    let empty = client.delete_prefix(b"").await;
+    assert!(matches!(empty, Err(Error::Refused(_))));
+    assert!(matches!(client.put(b"..", &value, None, NONE).await, Err(Error::Usage(_))));
+
+    let status = client.status().await;
+    assert!(matches!(status[0].1, Err(Error::Unavailable(_))));
+    assert_eq!(status[1].1.as_ref().unwrap().name, "node1");
+    assert_eq!(client.cluster().await.unwrap().leader.as_deref(), Some("node1"));
+    let past = ListRequest { revision: Some(Revision(1_000_000)), ..ListRequest::default() };
+    assert!(matches!(client.list(&past).await, Err(Error::Refused(_))));
+}
+
+#[tokio::test]
+async fn nobody_there_is_not_applied_and_a_lost_answer_is_unknown() {
+    let dead = free_ports(1)[0].1;
+    let nobody = client(&[url(dead)]);
+    let error = nobody.put(b"a", &"x".into(), None, NONE).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+
+    // Takes requests and closes without an answer.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let (count, counted) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in mute.incoming() {
+            let mut buffer = [0; 1024];
+            let mut stream = stream.unwrap();
+            let _ = std::io::Read::read(&mut stream, &mut buffer);
+            if count.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    let server = Server::start().await;
+    let client = client(&[url(port), url(server.port)]);
+    let error = client.put(b"a", &"x".into(), None, NONE).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error:?}");
+    assert_eq!(counted.try_iter().count(), 1, "an unknown write was sent again");
+    server.send("GET /v1/kv/a", &[]).problem(404, "no-such-key");
+    // A read has no outcome to lose: the other endpoint answers it.
+    assert_eq!(client.get(b"a").await, Err(Error::NoSuchKey));
+}
+
+#[tokio::test]
+async fn tls_is_checked_on_both_sides() {
+    let mut cluster = Cluster::build(1, "http: { tls: true, clientAuth: required }\n");
+    let certs = cluster.nodes[0].home.join("certs");
+    let made = konsen()
+        .current_dir(cluster.dir.path())
+        .args(["cert", "client", "--name", "alice"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    cluster.nodes[0].start();
+    let endpoint = format!("https://127.0.0.1:{}", cluster.nodes[0].http_port);
+    let ca = Some(certs.join("ca.crt"));
+    let mine = cluster.dir.path().join("certs");
+    let good = TlsFiles {
+        ca: ca.clone(),
+        cert: Some(mine.join("alice.crt")),
+        key: Some(mine.join("alice.key")),
+    };
+    let client = client_with(std::slice::from_ref(&endpoint), good.clone());
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    while let Err(error) = client.put(b"a", &"x".into(), None, NONE).await {
+        assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
+        assert!(std::time::Instant::now() < deadline, "{}", cluster.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(client.get(b"a").await.unwrap().item.value, "x");
+
+    // A certificate that is missing, an authority that is not trusted: both are TLS, not a lost write.
+    let stranger =
+        client_with(std::slice::from_ref(&endpoint), TlsFiles { ca, ..TlsFiles::default() });
+    let refused = stranger.put(b"a", &"y".into(), None, NONE).await.unwrap_err();
+    assert!(matches!(refused, Error::Tls(_)), "{refused:?}");
+    let trusting_nobody =
+        client_with(std::slice::from_ref(&endpoint), TlsFiles { ca: None, ..good });
+    let refused = trusting_nobody.get(b"a").await.unwrap_err();
+    assert!(matches!(refused, Error::Tls(_)), "{refused:?}");
+    let plain = url(cluster.nodes[0].http_port);
+    assert!(client_with(&[plain], TlsFiles::default()).get(b"a").await.is_err());
+    assert_eq!(client.get(b"a").await.unwrap().item.value, "x");
+}

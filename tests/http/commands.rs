@@ -1,0 +1,152 @@
+//! `konsen put|get|delete|list|status` and their exit codes.
+
+use std::io::{Read, Write};
+use std::process::{Output, Stdio};
+
+use crate::harness::{Cluster, free_ports, konsen};
+use crate::raw::Server;
+
+struct Shell {
+    endpoints: String,
+}
+
+impl Shell {
+    fn of(server: &Server) -> Shell {
+        Shell { endpoints: format!("http://127.0.0.1:{}", server.port) }
+    }
+
+    fn run(&self, arguments: &[&str], stdin: &[u8]) -> Output {
+        let mut child = konsen()
+            .env("KONSEN_ENDPOINTS", &self.endpoints)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that does not read it may have ended.
+        let _ = child.stdin.take().unwrap().write_all(stdin);
+        child.wait_with_output().unwrap()
+    }
+
+    /// What a command that succeeds prints.
+    fn out(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments, b"");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        assert_eq!(output.stderr, b"", "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The exit code of a command that fails, after checking that it says why in one line.
+    fn fails(&self, arguments: &[&str]) -> i32 {
+        let output = self.run(arguments, b"");
+        assert_eq!(output.stdout, b"", "{arguments:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.starts_with("error: "), "{arguments:?}: {stderr}");
+        output.status.code().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn data_goes_in_and_comes_out() {
+    let server = Server::start().await;
+    let shell = Shell::of(&server);
+    assert!(shell.out(&["put", "greeting", "hello"]).starts_with("created, revision "));
+    assert!(shell.out(&["put", "greeting", "hello"]).starts_with("replaced, revision "));
+    assert_eq!(shell.out(&["get", "greeting"]), "hello");
+    let put = shell.run(&["put", "bytes", "-o", "json", "--content-type", "a/b"], b"\0\xff");
+    assert!(put.stdout.starts_with(b"{\"revision\":") && put.status.success(), "{put:?}");
+    assert_eq!(shell.run(&["get", "bytes"], b"").stdout, b"\0\xff");
+    assert!(shell.run(&["put", "dash", "-"], b"from stdin").status.success());
+    assert_eq!(shell.out(&["get", "dash"]), "from stdin");
+    let json = shell.out(&["get", "bytes", "-o", "json"]);
+    assert!(json.contains(r#""value_base64":"AP8=""#) && json.contains(r#""content_type":"a/b""#));
+    assert!(shell.out(&["get", "bytes", "-o", "table"]).contains("\\x00\\xff"));
+
+    assert_eq!(shell.out(&["list", "-o", "raw", "--prefix", "d"]), "dash\tfrom stdin\n");
+    let keys = ["list", "--keys-only", "-o", "raw", "--order", "desc", "--limit", "2"];
+    assert_eq!(shell.out(&keys), "greeting\ndash\n");
+    let table = shell.out(&["list"]);
+    assert_eq!(table.lines().count(), 4);
+    assert!(table.starts_with("KEY "), "{table}");
+    assert_eq!(shell.out(&["list", "-o", "json"]).lines().count(), 3);
+
+    assert!(shell.out(&["delete", "greeting"]).starts_with("deleted 1, revision "));
+    assert_eq!(shell.out(&["delete", "--prefix", "d", "-o", "raw"]), "1\n");
+    assert_eq!(shell.out(&["list", "--keys-only", "-o", "raw"]), "bytes\n");
+}
+
+#[tokio::test]
+async fn exit_codes_say_what_went_wrong() {
+    let server = Server::start().await;
+    let shell = Shell::of(&server);
+    shell.out(&["put", "k", "v"]);
+    assert_eq!(shell.fails(&["get", "absent"]), 3);
+    assert_eq!(shell.fails(&["delete", "absent"]), 3);
+    assert_eq!(shell.fails(&["put", "k", "w", "--if-absent"]), 4);
+    assert_eq!(shell.fails(&["put", "k", "w", "--if-none-match", "*"]), 4);
+    assert_eq!(shell.fails(&["put", "k", "w", "--if-match", "999"]), 4);
+    assert_eq!(shell.fails(&["delete", "k", "--if-match", "999"]), 4);
+    assert_eq!(shell.fails(&["put", "", "v"]), 2);
+    assert_eq!(shell.fails(&["get"]), 2);
+    assert_eq!(shell.fails(&["list", "--revision", "100000"]), 1);
+    assert_eq!(shell.fails(&["get", "k", "--cacert", "/nowhere"]), 7);
+    assert_eq!(shell.fails(&["get", "k", "--endpoints", "ftp://x"]), 2);
+    let dead = Shell { endpoints: format!("http://127.0.0.1:{}", free_ports(1)[0].1) };
+    assert_eq!(dead.fails(&["put", "k", "v"]), 5);
+    assert_eq!(dead.fails(&["status"]), 5);
+    // The next endpoint is tried when one is down.
+    let both = Shell { endpoints: format!("{},{}", dead.endpoints, shell.endpoints) };
+    assert_eq!(both.out(&["get", "k"]), "v");
+    for command in ["put", "get", "delete", "list", "status"] {
+        let help = shell.out(&[command, "--help"]);
+        assert!(help.contains(&format!("konsen {command}")) && help.contains("Example"), "{help}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_error() {
+    let server = Server::start().await;
+    let shell = Shell::of(&server);
+    let form: Vec<String> = (0..3000).map(|number| format!("k{number:0500}=x")).collect();
+    let content_type = ["Content-Type: application/x-www-form-urlencoded"];
+    for part in form.chunks(1000) {
+        let filled = server.send_body("POST /konsen", &content_type, part.join("&"));
+        assert_eq!(filled.status, 200, "{filled:?}");
+    }
+    for format in ["raw", "json", "table"] {
+        let mut child = konsen()
+            .env("KONSEN_ENDPOINTS", &shell.endpoints)
+            .args(["list", "-o", format])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 10]).unwrap();
+        drop(stdout);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn status_shows_endpoints_and_members() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.wait_leader().await;
+    cluster.nodes[(leader + 1) % 3].kill();
+    let endpoints: Vec<String> = (0..3).map(|node| cluster.url(node, "")).collect();
+    let shell = Shell { endpoints: endpoints.join(",") };
+    let table = shell.out(&["status"]);
+    assert!(table.contains("unreachable"), "{table}");
+    assert!(table.contains("leader") && table.contains("MEMBER"), "{table}");
+    for node in &cluster.nodes {
+        assert!(table.contains(&node.name), "{table}");
+    }
+    assert_eq!(shell.out(&["status", "-o", "raw"]), format!("node{}\n", leader + 1));
+    let json: serde_json::Value =
+        serde_json::from_str(&shell.out(&["status", "-o", "json"])).unwrap();
+    assert_eq!(json["endpoints"].as_array().unwrap().len(), 3);
+    assert_eq!(json["cluster"]["members"].as_array().unwrap().len(), 3);
+}

@@ -1,0 +1,157 @@
+//! `/v1/kv`: listings and range deletes.
+
+use serde_json::Value;
+
+use crate::raw::{Answer, Server};
+
+fn keys(answer: &Answer) -> Vec<String> {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let page = answer.json();
+    let items = page["items"].as_array().unwrap();
+    items.iter().map(|item| item["key"].as_str().unwrap().to_owned()).collect()
+}
+
+fn names(numbers: impl Iterator<Item = u32>) -> Vec<String> {
+    numbers.map(|number| format!("k{number:04}")).collect()
+}
+
+/// Puts `k0000`, `k0001`, … in one revision.
+fn fill(server: &Server, count: u32) -> u64 {
+    let form: Vec<String> =
+        (0..count).map(|number| format!("k{number:04}=value{number}")).collect();
+    let content_type = ["Content-Type: application/x-www-form-urlencoded"];
+    let answer = server.send_body("POST /konsen", &content_type, form.join("&"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.revision()
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_at_one_revision() {
+    let server = Server::start().await;
+    let revision = fill(&server, 25);
+    for (order, expected) in [("asc", names(0..25)), ("desc", names((0..25).rev()))] {
+        let mut page = server.send(&format!("GET /v1/kv?limit=10&prefix=k&order={order}"), &[]);
+        let mut listed = keys(&page);
+        let at = page.revision();
+        assert!(at >= revision);
+        let mut pages = 1;
+        while let Some(next) = page.json()["next"].as_str().map(str::to_owned) {
+            // What happens between two pages does not show.
+            server.send_body(&format!("PUT /v1/kv/k0012{order}{pages}"), &[], "new");
+            server.send("DELETE /v1/kv/k0024", &[]);
+            let link = page.header("link").unwrap().to_owned();
+            assert!(link.contains(&format!("cursor={next}")) && link.ends_with("; rel=\"next\""));
+            let target = link.trim_start_matches('<').split('>').next().unwrap().to_owned();
+            page = server.send(&format!("GET {target}"), &[]);
+            assert_eq!((page.json()["revision"].as_u64(), page.revision()), (Some(at), at));
+            listed.extend(keys(&page));
+            pages += 1;
+        }
+        assert_eq!(pages, 3);
+        assert_eq!(page.header("link"), None);
+        assert_eq!(listed, expected);
+        fill(&server, 25);
+        assert_eq!(server.send("DELETE /v1/kv?start=k0012a&end=k0013", &[]).status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_listing_shows_what_was_asked_for() {
+    let server = Server::start().await;
+    let revision = fill(&server, 5);
+    server.send_body("PUT /v1/kv/%ff", &[], b"\xfe");
+    let list = |query: &str| server.send(&format!("GET /v1/kv?{query}"), &[]);
+
+    let whole = list("prefix=k0001").text().to_owned();
+    let expected = format!(
+        r#"{{"revision":{},"items":[{{"key":"k0001","value":"value1","create_revision":{revision},"mod_revision":{revision},"version":1}}]}}"#,
+        revision + 1
+    );
+    assert_eq!(whole, expected);
+    let only_keys = list("prefix=k0001&keys_only=true").json();
+    assert_eq!(only_keys["items"][0].get("value"), None);
+    assert_eq!(only_keys["items"][0]["key"], "k0001");
+
+    assert_eq!(keys(&list("start=k0001&end=k0003")), names(1..3));
+    assert_eq!(keys(&list("start=k0003&prefix=k")), names(3..5));
+    assert_eq!(keys(&list("start=k0003&end=k0001")), names(0..0));
+    assert_eq!(keys(&list("prefix=none")), names(0..0));
+    let bytes = list("start=l").json();
+    assert_eq!(bytes["items"][0]["key_base64"], "/w==");
+    assert_eq!(bytes["items"][0]["value_base64"], "/g==");
+    assert_eq!(list("prefix=%ff").json()["items"].as_array().unwrap().len(), 1);
+
+    server.send("DELETE /v1/kv/k0002", &[]);
+    assert_eq!(keys(&list(&format!("prefix=k&revision={revision}"))), names(0..5));
+    list("revision=100000").problem(400, "future-revision");
+    let head = server.send("HEAD /v1/kv?prefix=k", &[]);
+    let whole = list("prefix=k");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-length"), whole.header("content-length"));
+
+    let cursor = list("limit=1").json()["next"].as_str().unwrap().to_owned();
+    for broken in ["x", "", &cursor[1..], &format!("{cursor}A")] {
+        list(&format!("cursor={broken}")).problem(400, "invalid-cursor");
+    }
+    list(&format!("cursor={cursor}&order=desc")).problem(400, "invalid-cursor");
+    list(&format!("cursor={cursor}&revision=1")).problem(400, "invalid-cursor");
+}
+
+#[tokio::test]
+async fn large_listings_are_cut_into_pages_or_streamed_whole() {
+    let server = Server::start().await;
+    let revision = fill(&server, 2500);
+    // A limit beyond the largest page is "at most".
+    let page = server.send("GET /v1/kv?limit=100000", &[]);
+    assert_eq!(keys(&page), names(0..1000));
+    assert!(page.header("link").is_some());
+
+    let ndjson = ["Accept: application/x-ndjson"];
+    let whole = server.send("GET /v1/kv?prefix=k", &ndjson);
+    assert_eq!(whole.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(whole.revision(), revision);
+    let items: Vec<Value> =
+        whole.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(items.len(), 2500);
+    assert_eq!(items[2499]["key"], "k2499");
+    assert_eq!(items[2499]["value"], "value2499");
+    let some = server.send("GET /v1/kv?limit=1500&order=desc&keys_only", &ndjson);
+    assert_eq!(some.text().lines().count(), 1500);
+    assert!(some.text().starts_with(r#"{"key":"k2499","create_revision""#));
+    assert_eq!(server.send("GET /v1/kv?prefix=none", &ndjson).text(), "");
+    assert_eq!(server.send("HEAD /v1/kv", &ndjson).status, 200);
+}
+
+#[tokio::test]
+async fn a_page_ends_after_four_mebibytes() {
+    let server = Server::start().await;
+    let value = "v".repeat(1024 * 1024);
+    for number in 0..6 {
+        assert_eq!(server.send_body(&format!("PUT /v1/kv/big{number}"), &[], &value).status, 201);
+    }
+    let page = server.send("GET /v1/kv", &[]);
+    assert_eq!(keys(&page).len(), 4);
+    let rest =
+        server.send(&format!("GET /v1/kv?cursor={}", page.json()["next"].as_str().unwrap()), &[]);
+    assert_eq!(keys(&rest), ["big4", "big5"]);
+    let whole = server.send("GET /v1/kv", &["Accept: application/x-ndjson"]);
+    assert_eq!(whole.text().lines().count(), 6);
+}
+
+#[tokio::test]
+async fn ranges_are_deleted_in_one_revision() {
+    let server = Server::start().await;
+    let revision = fill(&server, 10);
+    let deleted = server.send("DELETE /v1/kv?prefix=k000&start=k0002&end=k0005", &[]);
+    assert_eq!(deleted.text(), format!(r#"{{"deleted":3,"revision":{}}}"#, revision + 1));
+    assert_eq!(deleted.revision(), revision + 1);
+    let none = server.send("DELETE /v1/kv?prefix=none", &[]);
+    assert_eq!(none.text(), format!(r#"{{"deleted":0,"revision":{}}}"#, revision + 1));
+    for line in ["DELETE /v1/kv", "DELETE /v1/kv?prefix=", "DELETE /v1/kv?start="] {
+        let detail = server.send(line, &[]).problem(400, "invalid-parameter");
+        assert!(detail.contains("start=%00"), "{detail}");
+    }
+    assert_eq!(keys(&server.send("GET /v1/kv", &[])).len(), 7);
+    assert_eq!(server.send("DELETE /v1/kv?start=%00", &[]).json()["deleted"], 7);
+    assert_eq!(keys(&server.send("GET /v1/kv", &[])).len(), 0);
+}
