@@ -1,0 +1,68 @@
+# shellcheck shell=bash disable=SC2034
+# For the scripts beside it: builds konsen, runs a cluster on loopback, and cleans up whatever happens.
+# Sets: root, work (a temporary directory), endpoints (array, once start_cluster has run), leader.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/konsen-bench.XXXXXX")
+children=()
+
+clean_up() {
+  local status=$?
+  trap - EXIT INT TERM
+  local pid attempt
+  for pid in "${children[@]}"; do
+    kill -TERM "$pid" 2>/dev/null || true
+  done
+  for pid in "${children[@]}"; do
+    for attempt in $(seq 200); do
+      kill -0 "$pid" 2>/dev/null || break
+      sleep 0.1
+    done
+    # The nodes of a supervisor that is killed stop by themselves.
+    kill -KILL "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
+  rm -rf "$work"
+  exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+fail() {
+  echo "error: $*" >&2
+  exit 1
+}
+
+# A command, and the Debian package that has it.
+need() {
+  command -v "$1" >/dev/null || fail "$1 is missing; install it with: apt-get install $2"
+}
+
+build_konsen() {
+  (cd "$root" && cargo build --release --locked "$@")
+  konsen=${CARGO_TARGET_DIR:-$root/target}/release/konsen
+}
+
+# start_cluster COUNT: a new cluster of so many nodes; returns once all of them are ready.
+start_cluster() {
+  local count=$1 attempt endpoint
+  "$konsen" dev --nodes "$count" --dir "$work/cluster" --fresh >"$work/dev.out" 2>"$work/dev.err" &
+  local supervisor=$!
+  children+=("$supervisor")
+  for attempt in $(seq 300); do
+    kill -0 "$supervisor" 2>/dev/null || { tail -n 20 "$work/dev.err" >&2; fail "the cluster did not start"; }
+    if grep -q '^Try:' "$work/dev.out"; then break; fi
+    [ "$attempt" -lt 300 ] || { tail -n 20 "$work/dev.err" >&2; fail "no leader after 30 s"; }
+    sleep 0.1
+  done
+  mapfile -t endpoints < <(sed -n 's|^  node[0-9]*  \(http://[^ ]*\).*|\1|p' "$work/dev.out")
+  leader=$(sed -n 's|^  node[0-9]*  \(http://[^ ]*\)  leader$|\1|p' "$work/dev.out")
+  if [ ${#endpoints[@]} -ne "$count" ] || [ -z "$leader" ]; then
+    fail "cannot read the addresses of the cluster"
+  fi
+  for endpoint in "${endpoints[@]}"; do
+    curl --silent --fail --retry 50 --retry-all-errors --retry-delay 1 --max-time 60 \
+      "$endpoint/readyz" >/dev/null || fail "$endpoint is not ready"
+  done
+}

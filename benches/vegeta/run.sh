@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The original konsen's two loads against five nodes on this machine: 500 writes/s for 5 s, then 10,000
+# reads/s for 5 s. Prints vegeta's reports. Installs vegeta with go into a temporary directory if missing.
+# Usage: benches/vegeta/run.sh [v1|original]
+#   v1        PUT and GET /v1/kv/KEY (unless given)
+#   original  POST /konsen with a form, and GET /konsen?key=KEY, as the original's own load does
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+source "$(dirname "$0")/../lib.sh"
+api=${1:-v1}
+case $api in v1 | original) ;; *) fail "usage: benches/vegeta/run.sh [v1|original]" ;; esac
+keys=1000
+
+need curl curl
+vegeta=$(command -v vegeta || true)
+if [ -z "$vegeta" ]; then
+  need go golang-go
+  # The cache of modules is read-only, and so would not be removed with the directory.
+  GOBIN=$work/bin GOFLAGS=-modcacherw go install github.com/tsenart/vegeta/v12@latest
+  vegeta=$work/bin/vegeta
+fi
+build_konsen --bin konsen
+start_cluster 5
+
+# Targets that go round the nodes and the keys.
+value=$(printf 'v%.0s' $(seq 256))
+printf '%s' "$value" >"$work/value"
+for number in $(seq 0 $((keys - 1))); do
+  endpoint=${endpoints[$((number % ${#endpoints[@]}))]}
+  if [ "$api" = v1 ]; then
+    printf 'PUT %s/v1/kv/key%d\n@%s/value\n\n' "$endpoint" "$number" "$work" >>"$work/writes"
+    printf 'GET %s/v1/kv/key%d\n\n' "$endpoint" "$number" >>"$work/reads"
+  else
+    printf 'key%d=%s' "$number" "$value" >"$work/form$number"
+    printf 'POST %s/konsen\nContent-Type: application/x-www-form-urlencoded\n@%s/form%d\n\n' \
+      "$endpoint" "$work" "$number" >>"$work/writes"
+    printf 'GET %s/konsen?key=key%d\n\n' "$endpoint" "$number" >>"$work/reads"
+  fi
+done
+
+load() {
+  printf '\n== %s\n' "$1"
+  "$vegeta" attack -rate="$2" -duration=5s -timeout=10s -targets="$3" >"$work/results"
+  "$vegeta" report -type=text "$work/results"
+  "$vegeta" report -type='hist[0,500us,1ms,2ms,5ms,10ms,25ms,50ms,100ms]' "$work/results"
+}
+
+load "500 writes/s for 5 s ($api; the original: mean 82 ms, p99 126 ms)" 500 "$work/writes"
+load "10,000 reads/s for 5 s ($api; the original: mean 484 µs, p99 9.18 ms)" 10000 "$work/reads"
