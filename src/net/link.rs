@@ -104,9 +104,11 @@ impl Link {
         if urgent {
             stream.set_priority(PRIORITY)?;
         }
+        // At once: with the first byte on the other stream this one counts as opened too, and the other
+        // end gives up streams that do not show their kind.
+        stream.write_all(&[stream::MESSAGES]).await?;
         let mut messages = Vec::new();
         let mut buffer = BytesMut::new();
-        buffer.put_u8(stream::MESSAGES);
         while queue.take(&mut messages).await {
             for message in messages.drain(..) {
                 if let Err(error) = frame::encode(&message, self.frame_bytes_max, &mut buffer) {

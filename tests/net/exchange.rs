@@ -200,3 +200,56 @@ async fn an_address_that_is_none_is_named() {
     b.net.set_peers([a.as_peer()].into());
     talk(&a, &b).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_idle_at_first_still_carries() {
+    let authority = Authority::new("ca");
+    let mut pairs = Vec::new();
+    for _ in 0..4 {
+        let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
+        introduce(&[&a, &b]);
+        a.connected_to(&b).await;
+        b.connected_to(&a).await;
+        // a uses its urgent stream only, b its bulk stream only.
+        a.net.send(heartbeat(NodeId(1), NodeId(2), 1));
+        b.net.send(append(NodeId(2), NodeId(1), 1, 10));
+        b.next().await;
+        a.next().await;
+        pairs.push((a, b));
+    }
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let mut lost = Vec::new();
+    for (number, (a, b)) in pairs.iter().enumerate() {
+        for round in 2..6 {
+            a.net.send(append(NodeId(1), NodeId(2), round, 10));
+            b.net.send(heartbeat(NodeId(2), NodeId(1), round));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let count = |n: &TestNode| {
+            let mut got = 0;
+            while let Ok(mut queue) = n.messages.try_lock() {
+                if queue.try_recv().is_err() {
+                    break;
+                }
+                got += 1;
+            }
+            got
+        };
+        let (at_b, at_a) = (count(b), count(a));
+        lost.push((
+            number,
+            at_b,
+            at_a,
+            a.status_of("b").connected,
+            a.net.counters(),
+            b.net.counters(),
+        ));
+    }
+    for line in &lost {
+        eprintln!(
+            "pair {} appends at b {}/4, heartbeats at a {}/4, connected {} {:?} {:?}",
+            line.0, line.1, line.2, line.3, line.4, line.5
+        );
+    }
+    assert!(lost.iter().all(|line| line.1 == 4 && line.2 == 4));
+}
