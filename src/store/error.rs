@@ -1,7 +1,7 @@
 //! What can go wrong with a data directory, one clear line each.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::raft::Index;
 
@@ -87,6 +87,20 @@ impl StoreError {
                 StoreError::DiskFull { what }
             }
             source => StoreError::Database { what, source: Box::new(source) },
+        }
+    }
+
+    /// An error of opening the database file at `path`; one that is open elsewhere is recognised.
+    pub(super) fn opening(
+        what: &'static str,
+        path: &Path,
+        error: impl Into<redb::Error>,
+    ) -> StoreError {
+        match error.into() {
+            redb::Error::DatabaseAlreadyOpen => {
+                StoreError::InUse { path: path.parent().unwrap_or(path).to_path_buf() }
+            }
+            error => StoreError::database(what, error),
         }
     }
 

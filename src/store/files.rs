@@ -15,7 +15,7 @@ pub(super) fn open(
     cache_bytes: usize,
     what: &'static str,
 ) -> Result<Database, StoreError> {
-    let failed = |error: redb::DatabaseError| StoreError::database(what, error);
+    let failed = |error: redb::DatabaseError| StoreError::opening(what, path, error);
     let mut builder = redb::Builder::new();
     builder.set_cache_size(cache_bytes);
     if !path.exists() {

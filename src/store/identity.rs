@@ -66,11 +66,7 @@ pub struct Sizes {
 impl DataDir {
     /// Opens the directory, or makes one with a new identity.
     pub fn open(path: &Path, check: &IdentityCheck) -> Result<DataDir, StoreError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|error| failed("create", path, error))?;
+        create(path)?;
         let lock = lock(path)?;
         let file = path.join(IDENTITY_FILE);
         let identity = match fs::read(&file) {
@@ -156,6 +152,25 @@ fn hex(id: NodeId) -> String {
     format!("{:016x}", id.0)
 }
 
+/// Makes the directory, and those above it, durably: what is acknowledged from it is worth no more than
+/// its name.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| failed("create", path, error))?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(sync)
+}
+
+/// Makes the names in a directory durable.
+fn sync(dir: &Path) -> Result<(), StoreError> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed("sync", dir, error))
+}
+
 fn lock(path: &Path) -> Result<File, StoreError> {
     let file = path.join(LOCK_FILE);
     let lock = OpenOptions::new()
@@ -223,7 +238,7 @@ fn write(dir: &Path, identity: &Identity) -> Result<(), StoreError> {
         .map_err(|error| failed("write", &temporary, error))?;
     let target = dir.join(IDENTITY_FILE);
     fs::rename(&temporary, &target).map_err(|error| failed("replace", &target, error))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed("sync", dir, error))
+    sync(dir)
 }
 
 fn failed(what: &'static str, path: &Path, source: io::Error) -> StoreError {
@@ -287,6 +302,31 @@ mod tests {
         drop(data);
         let data = DataDir::open(dir.path(), &check("n1")).unwrap();
         assert_eq!(data.grant_founding(NodeId(6000)).unwrap(), NodeId(5000));
+    }
+
+    #[test]
+    fn of_many_that_ask_at_once_one_is_granted_the_founding() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path(), &check("n1")).unwrap();
+        let holders: Vec<NodeId> = std::thread::scope(|scope| {
+            let ask = |founder| {
+                let data = data.clone();
+                scope.spawn(move || data.grant_founding(NodeId(founder)).unwrap())
+            };
+            let asked: Vec<_> = (5000..5008).map(ask).collect();
+            asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        assert!(holders.iter().all(|holder| *holder == holders[0]), "{holders:?}");
+    }
+
+    #[test]
+    fn a_half_written_successor_of_the_identity_is_ignored() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = DataDir::open(dir.path(), &check("n1")).unwrap().id();
+        fs::write(dir.path().join("identity.new"), "{").unwrap();
+        let data = DataDir::open(dir.path(), &check("n1")).unwrap();
+        assert_eq!(data.id(), id);
+        assert_eq!(data.grant_founding(id).unwrap(), id);
     }
 
     #[test]

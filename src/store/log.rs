@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table,
+    TableDefinition, WriteTransaction,
 };
 
 use super::error::StoreError;
@@ -41,19 +43,38 @@ impl Default for LogOptions {
     }
 }
 
-/// The log, for the one thread that writes it.
+/// The log, for the one thread that writes it. Dropping it closes the file, whoever still has a reader.
 #[derive(Debug)]
 pub struct Log {
-    db: Arc<Database>,
+    db: Arc<Db>,
     base: LogId,
     last: Index,
     buffer: Vec<u8>,
 }
 
-/// The log, for everybody who reads it. Cheap to clone.
+/// The log, for everybody who reads it. Cheap to clone. Once the log is closed every read fails.
 #[derive(Clone, Debug)]
 pub struct LogReader {
-    db: Arc<Database>,
+    db: Arc<Db>,
+}
+
+/// The database, none once it is closed. The lock is held to begin a transaction only: one that is under
+/// way when the file is closed fails.
+#[derive(Debug)]
+struct Db(RwLock<Option<Database>>);
+
+impl Db {
+    fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
+        self.0.read().as_ref().ok_or_else(closed)?.begin_read().map_err(failed)
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
+        self.0.read().as_ref().ok_or_else(closed)?.begin_write().map_err(failed)
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.0.write().take().map_or(Ok(()), |db| db.close().map_err(failed))
+    }
 }
 
 /// What a log holds when it is opened.
@@ -66,6 +87,9 @@ pub struct RecoveredLog {
 
 impl Log {
     /// Opens the file at `path`, or makes it.
+    ///
+    /// # Errors
+    /// `InUse` if it is open elsewhere, `NewerFormat`, `Damaged`, or what the disk says.
     pub fn open(path: &Path, options: &LogOptions) -> Result<(Log, RecoveredLog), StoreError> {
         let db = files::open(path, options.cache_bytes, "log")?;
         Log::with_database(db, &path.display().to_string())
@@ -96,14 +120,15 @@ impl Log {
             (hard_state, base, last.unwrap_or(base.index))
         };
         write.commit().map_err(failed)?;
-        let log = Log { db: Arc::new(db), base, last, buffer: Vec::new() };
+        let db = Arc::new(Db(RwLock::new(Some(db))));
+        let log = Log { db, base, last, buffer: Vec::new() };
         Ok((log, RecoveredLog { hard_state, base, last }))
     }
 
     /// Makes all of `writes` durable, in their order, with one commit. After an error the log must not be
     /// used any more.
     pub fn append(&mut self, writes: &[LogWrite]) -> Result<(), StoreError> {
-        let mut write = self.db.begin_write().map_err(failed)?;
+        let mut write = self.db.begin_write()?;
         write
             .set_durability(Durability::Immediate)
             .map_err(|error| StoreError::damaged("log", error.to_string()))?;
@@ -164,7 +189,7 @@ impl Log {
         while self.base.index < to.index {
             let end = Index(to.index.0.min(self.base.index.0 + COMPACT_CHUNK));
             let base = self.reader().id_at(end)?.ok_or_else(|| missing(end))?;
-            let write = self.db.begin_write().map_err(failed)?;
+            let write = self.db.begin_write()?;
             {
                 let mut entries = write.open_table(ENTRIES).map_err(failed)?;
                 entries.retain_in(..=end.0, |_, _| false).map_err(failed)?;
@@ -187,13 +212,27 @@ impl Log {
     pub fn reader(&self) -> LogReader {
         LogReader { db: self.db.clone() }
     }
+
+    /// Closes the file, as dropping does, and says whether that went well. A file that was not closed is
+    /// repaired when it is next opened, for which redb reads all of it.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.db.close()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Err(error) = self.db.close() {
+            tracing::warn!(%error, "the log could not be closed; the next start repairs it");
+        }
+    }
 }
 
 impl LogReader {
     /// The entries from `from` to `to`, both included; stops after the one with which `max_bytes` are
     /// reached. All of them must be there.
     pub fn read(&self, from: Index, to: Index, max_bytes: usize) -> Result<Vec<Entry>, StoreError> {
-        let read = self.db.begin_read().map_err(failed)?;
+        let read = self.db.begin_read()?;
         let table = read.open_table(ENTRIES).map_err(failed)?;
         let mut entries = Vec::new();
         let mut bytes = 0;
@@ -217,7 +256,7 @@ impl LogReader {
     /// The id of the entry at `index`, or of the one before the log's beginning; none if the log does
     /// not know it.
     pub fn id_at(&self, index: Index) -> Result<Option<LogId>, StoreError> {
-        let read = self.db.begin_read().map_err(failed)?;
+        let read = self.db.begin_read()?;
         let meta = read.open_table(META).map_err(failed)?;
         let base: LogId = stored(&meta, BASE_KEY)?.unwrap_or_default();
         if index == base.index {
@@ -228,8 +267,19 @@ impl LogReader {
         found.map(|value| decode(index, value.value()).map(|entry| entry.id)).transpose()
     }
 
+    /// The index of the last entry; of the one before the log's beginning if it holds none.
+    pub fn last(&self) -> Result<Index, StoreError> {
+        let read = self.db.begin_read()?;
+        let entries = read.open_table(ENTRIES).map_err(failed)?;
+        if let Some((index, _)) = entries.last().map_err(failed)? {
+            return Ok(Index(index.value()));
+        }
+        let meta = read.open_table(META).map_err(failed)?;
+        Ok(stored::<LogId>(&meta, BASE_KEY)?.unwrap_or_default().index)
+    }
+
     fn memberships(&self) -> Result<Vec<(Index, Membership)>, StoreError> {
-        let read = self.db.begin_read().map_err(failed)?;
+        let read = self.db.begin_read()?;
         let table = read.open_table(MEMBERSHIPS).map_err(failed)?;
         let mut all = Vec::new();
         for row in table.iter().map_err(failed)? {
@@ -345,6 +395,10 @@ fn checksum(index: Index, body: &[u8]) -> u32 {
 
 fn missing(index: Index) -> StoreError {
     StoreError::CorruptEntry { index, detail: "it is missing".to_owned() }
+}
+
+fn closed() -> StoreError {
+    failed(redb::StorageError::DatabaseClosed)
 }
 
 fn failed(error: impl Into<redb::Error>) -> StoreError {

@@ -1,5 +1,7 @@
 //! The power fails at every operation of a script, and the log holds what it acknowledged.
 
+use redb::StorageBackend as _;
+
 use super::*;
 use crate::raft::{ClusterId, NodeId, Seq, Term};
 use crate::store::test_disk::{Disk, Fault, Keeps, Power};
@@ -199,7 +201,7 @@ fn the_thread_tells_of_a_failed_sync_once_and_of_nothing_after_it() {
     let power = Power::default();
     let (log, _) = open(&Disk::new(&power)).unwrap();
     let (sender, events) = std::sync::mpsc::channel();
-    let mut writer = LogWriter::spawn(log, move |event| sender.send(event).unwrap()).unwrap();
+    let writer = LogWriter::spawn(log, move |event| sender.send(event).unwrap()).unwrap();
     writer.submit(LogWrite { seq: Seq(1), ..write(1, false, 1..=2) });
     assert!(matches!(events.recv().unwrap(), LogEvent::Persisted { seq: Seq(1) }));
     power.fail(Fault::SyncAt(0));
@@ -246,4 +248,73 @@ fn a_compaction_to_another_history_is_refused() {
     log.append(&[write(1, false, 1..=9)]).unwrap();
     assert!(log.compact_to(LogId::new(Term(2), Index(5))).is_err());
     assert!(log.reader().read(Index(1), Index(9), usize::MAX).is_ok());
+}
+
+/// The disk after the power failed at `operation` of the script, and how many steps were acknowledged.
+fn interrupted(script: &[Step], operation: u64) -> (Disk, usize) {
+    let power = Power::default();
+    let disk = Disk::new(&power);
+    drop(open(&disk).unwrap());
+    power.fail(Fault::StopAt(power.operations() + operation));
+    let mut acknowledged = 0;
+    if let Ok((mut log, _)) = open(&disk) {
+        acknowledged = script.iter().take_while(|step| run(&mut log, step).is_ok()).count();
+    }
+    (disk, acknowledged)
+}
+
+#[test]
+fn a_second_power_loss_during_the_repair_takes_nothing_either() {
+    let script = script();
+    let mut models = vec![Model::default()];
+    for step in &script {
+        models.push(models[models.len() - 1].after(step));
+    }
+    let mut repairs_cut = 0;
+    // Repairs are much alike: not every operation needs its own.
+    for operation in (1..).step_by(4) {
+        let (disk, acknowledged) = interrupted(&script, operation);
+        let left = disk.after_power_loss(Keeps::Random(operation)).bytes();
+        for second in 1.. {
+            let power = Power::default();
+            let disk = Disk::new(&power);
+            disk.set_len(left.len() as u64).unwrap();
+            disk.write(0, &left).unwrap();
+            disk.sync_data().unwrap();
+            power.fail(Fault::StopAt(power.operations() + second));
+            let repaired = open(&disk);
+            let at = format!("operation {operation}, then {second} of the repair");
+            let whole = repaired.is_ok();
+            drop(repaired);
+            let disk = disk.after_power_loss(Keeps::Random(second));
+            let (log, found) = open(&disk).unwrap_or_else(|error| panic!("{at}: {error}"));
+            let holds = Model::of(&log, &found);
+            let allowed = models.iter().skip(acknowledged).take(2);
+            assert!(allowed.into_iter().any(|model| *model == holds), "{at}: {holds:#?}");
+            if whole {
+                break;
+            }
+            repairs_cut += 1;
+        }
+        if acknowledged == script.len() {
+            break;
+        }
+    }
+    assert!(repairs_cut > 50, "{repairs_cut}");
+}
+
+#[test]
+fn a_process_that_dies_loses_nothing_whether_or_not_the_power_goes_too() {
+    let disk = Disk::default();
+    let (mut log, _) = open(&disk).unwrap();
+    let mut model = Model::default();
+    for step in &script() {
+        run(&mut log, step).unwrap();
+        model = model.after(step);
+        // The log is still open: what is opened here was never closed.
+        for keeps in [Keeps::All, Keeps::None] {
+            let (other, found) = open(&disk.after_power_loss(keeps)).unwrap();
+            assert_eq!(Model::of(&other, &found), model);
+        }
+    }
 }

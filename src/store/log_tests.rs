@@ -130,6 +130,31 @@ fn a_newer_format_is_refused_with_both_versions() {
     assert!(refused.contains("format 9") && refused.contains("format 1"), "{refused}");
 }
 
+#[test]
+fn a_file_that_is_open_elsewhere_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.redb");
+    let (log, _) = Log::open(&path, &LogOptions::default()).unwrap();
+    let refused = Log::open(&path, &LogOptions::default()).unwrap_err();
+    assert!(matches!(&refused, StoreError::InUse { path } if path == dir.path()), "{refused}");
+    log.close().unwrap();
+    Log::open(&path, &LogOptions::default()).unwrap();
+}
+
+#[test]
+fn the_last_index_is_that_of_the_last_entry_or_of_the_one_before_the_first() {
+    let (mut log, _) = open();
+    let reader = log.reader();
+    assert_eq!(reader.last().unwrap(), Index(0));
+    log.append(&[write(None, vec![entry(1, 1), entry(1, 2)])]).unwrap();
+    assert_eq!(reader.last().unwrap(), Index(2));
+    log.compact_to(LogId::new(Term(1), Index(2))).unwrap();
+    assert_eq!(reader.last().unwrap(), Index(2));
+    log.close().unwrap();
+    assert!(reader.last().is_err());
+    assert!(reader.read(Index(1), Index(1), 1).is_err());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 

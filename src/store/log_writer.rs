@@ -1,6 +1,7 @@
 //! Group commit: one thread writes the log, and what comes while it does goes together in the next commit.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -25,11 +26,12 @@ pub enum LogEvent {
 }
 
 /// The thread and its queue. The queue needs no bound of its own: the core takes in only so much that is
-/// not yet committed, and everything that waits here is part of that.
+/// not yet committed, and everything that waits here is part of that. Dropping it stops it, which must
+/// not happen from within `tell`.
 #[derive(Debug)]
 pub struct LogWriter {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,8 +44,8 @@ struct Shared {
 struct Queue {
     waiting: Vec<LogWrite>,
     busy_since: Option<Instant>,
-    stopping: bool,
-    failed: bool,
+    /// Nothing is taken in any more: it was stopped, or a commit failed.
+    closed: bool,
 }
 
 impl LogWriter {
@@ -54,13 +56,13 @@ impl LogWriter {
         let thread = thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || run(log, &worker, &tell))?;
-        Ok(LogWriter { shared, thread: Some(thread) })
+        Ok(LogWriter { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues a write. Never blocks on the disk.
+    /// Queues a write. Never blocks on the disk. After a failure, and once stopped, the write is dropped.
     pub fn submit(&self, write: LogWrite) {
         let mut queue = self.shared.queue.lock();
-        if queue.failed {
+        if queue.closed {
             return;
         }
         queue.waiting.push(write);
@@ -74,14 +76,22 @@ impl LogWriter {
     }
 
     /// Writes what waits, closes the file and ends the thread.
-    pub fn stop(&mut self) {
-        self.shared.queue.lock().stopping = true;
+    pub fn stop(&self) {
+        self.shared.queue.lock().closed = true;
         self.shared.filled.notify_one();
-        if let Some(thread) = self.thread.take()
+        // Held while joining, so that whoever stops it second also returns only when it has ended.
+        let mut thread = self.thread.lock();
+        if let Some(thread) = thread.take()
             && thread.join().is_err()
         {
             tracing::error!("the log thread panicked");
         }
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -92,7 +102,7 @@ fn run(mut log: Log, shared: &Shared, tell: &impl Fn(LogEvent)) {
             let mut queue = shared.queue.lock();
             queue.busy_since = None;
             while queue.waiting.is_empty() {
-                if queue.stopping {
+                if queue.closed {
                     return;
                 }
                 shared.filled.wait(&mut queue);
@@ -100,7 +110,10 @@ fn run(mut log: Log, shared: &Shared, tell: &impl Fn(LogEvent)) {
             std::mem::swap(&mut queue.waiting, &mut batch);
             queue.busy_since = Some(Instant::now());
         }
-        match log.append(&batch) {
+        // A panic must stop the node as any failed commit does, and not leave it waiting for this thread.
+        let result = catch_unwind(AssertUnwindSafe(|| log.append(&batch)))
+            .unwrap_or_else(|_| Err(StoreError::damaged("log", "a commit panicked")));
+        match result {
             Ok(()) => {
                 if let Some(last) = batch.last() {
                     tell(LogEvent::Persisted { seq: last.seq });
@@ -109,7 +122,7 @@ fn run(mut log: Log, shared: &Shared, tell: &impl Fn(LogEvent)) {
             }
             Err(error) => {
                 let mut queue = shared.queue.lock();
-                queue.failed = true;
+                queue.closed = true;
                 queue.waiting.clear();
                 queue.busy_since = None;
                 drop(queue);
@@ -121,52 +134,5 @@ fn run(mut log: Log, shared: &Shared, tell: &impl Fn(LogEvent)) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use redb::backends::InMemoryBackend;
-
-    use super::*;
-    use crate::raft::{Entry, Index, LogId, Payload, Term};
-    use crate::store::LogOptions;
-
-    fn write(seq: u64) -> LogWrite {
-        let id = LogId::new(Term(1), Index(seq));
-        let entries = vec![Entry { id, payload: Payload::Noop }];
-        LogWrite { seq: Seq(seq), entries, ..LogWrite::default() }
-    }
-
-    #[test]
-    fn writes_are_reported_in_order_and_the_last_ones_before_the_end() {
-        let (log, _) = Log::open_backend(InMemoryBackend::new(), &LogOptions::default()).unwrap();
-        let reader = log.reader();
-        let (sender, events) = mpsc::channel();
-        let mut writer = LogWriter::spawn(log, move |event| sender.send(event).unwrap()).unwrap();
-        for seq in 1..=100 {
-            writer.submit(write(seq));
-        }
-        writer.stop();
-        let mut before = Seq(0);
-        for event in events {
-            let LogEvent::Persisted { seq } = event else { panic!("{event:?}") };
-            assert!(seq > before);
-            before = seq;
-        }
-        assert_eq!(before, Seq(100));
-        assert_eq!(reader.read(Index(1), Index(100), usize::MAX).unwrap().len(), 100);
-    }
-
-    #[test]
-    fn a_failure_is_told_once_and_nothing_is_written_after_it() {
-        let (log, _) = Log::open_backend(InMemoryBackend::new(), &LogOptions::default()).unwrap();
-        let reader = log.reader();
-        let (sender, events) = mpsc::channel();
-        let mut writer = LogWriter::spawn(log, move |event| sender.send(event).unwrap()).unwrap();
-        writer.submit(write(2));
-        assert!(matches!(events.recv().unwrap(), LogEvent::Failed(_)), "a gap");
-        writer.submit(write(1));
-        writer.stop();
-        assert!(events.recv().is_err());
-        assert!(reader.read(Index(1), Index(1), usize::MAX).is_err());
-    }
-}
+#[path = "log_writer_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+
+use redb::StorageBackend;
+
+use super::*;
+use crate::raft::{Entry, Index, LogId, Payload, Term};
+use crate::store::LogOptions;
+use crate::store::test_disk::{Disk, Fault, Power};
+
+fn write(seq: u64) -> LogWrite {
+    let id = LogId::new(Term(1), Index(seq));
+    let entries = vec![Entry { id, payload: Payload::Noop }];
+    LogWrite { seq: Seq(seq), entries, ..LogWrite::default() }
+}
+
+fn open(disk: &Disk) -> Log {
+    Log::open_backend(disk.clone(), &LogOptions::default()).unwrap().0
+}
+
+fn spawn(log: Log) -> (LogWriter, Receiver<LogEvent>) {
+    let (sender, events) = mpsc::channel();
+    let writer = LogWriter::spawn(log, move |event| sender.send(event).unwrap()).unwrap();
+    (writer, events)
+}
+
+fn persisted(event: LogEvent) -> u64 {
+    let LogEvent::Persisted { seq } = event else { panic!("{event:?}") };
+    seq.0
+}
+
+fn failure(event: LogEvent) -> StoreError {
+    let LogEvent::Failed(error) = event else { panic!("{event:?}") };
+    error
+}
+
+#[test]
+fn writes_are_reported_in_order_and_the_last_ones_before_the_end() {
+    let disk = Disk::default();
+    let (writer, events) = spawn(open(&disk));
+    for seq in 1..=100 {
+        writer.submit(write(seq));
+    }
+    writer.stop();
+    assert_eq!(writer.busy_for(), Duration::ZERO);
+    let seqs: Vec<u64> = events.iter().map(persisted).collect();
+    assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
+    assert_eq!(seqs.last(), Some(&100));
+    let log = open(&disk);
+    assert_eq!(log.reader().read(Index(1), Index(100), usize::MAX).unwrap().len(), 100);
+}
+
+#[test]
+fn a_stop_closes_the_file_although_there_are_readers_and_drops_what_comes_later() {
+    let disk = Disk::default();
+    let log = open(&disk);
+    let reader = log.reader();
+    let (writer, _events) = spawn(log);
+    writer.submit(write(1));
+    writer.stop();
+    assert!(reader.last().is_err());
+    writer.submit(write(2));
+    assert!(writer.shared.queue.lock().waiting.is_empty());
+    writer.stop();
+    assert_eq!(open(&disk).reader().last().unwrap(), Index(1));
+}
+
+#[test]
+fn what_comes_during_a_commit_goes_into_the_next_one_together() {
+    let (sender, events) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    // The thread is held in its first report, until everything else waits.
+    let tell = move |event| {
+        sender.send(event).unwrap();
+        let _ = held.recv();
+    };
+    let writer = LogWriter::spawn(open(&Disk::default()), tell).unwrap();
+    writer.submit(write(1));
+    assert_eq!(persisted(events.recv().unwrap()), 1);
+    assert!(writer.busy_for() > Duration::ZERO);
+    for seq in 2..=50 {
+        writer.submit(write(seq));
+    }
+    drop(release);
+    assert_eq!(persisted(events.recv().unwrap()), 50);
+    writer.stop();
+    assert!(events.recv().is_err(), "one report for all of them");
+}
+
+#[test]
+fn a_full_disk_is_told_as_such_and_once() {
+    let power = Power::default();
+    let (writer, events) = spawn(open(&Disk::new(&power)));
+    power.fail(Fault::FullFrom(0));
+    writer.submit(write(1));
+    assert!(matches!(failure(events.recv().unwrap()), StoreError::DiskFull { .. }));
+    writer.submit(write(2));
+    assert!(writer.shared.queue.lock().waiting.is_empty());
+    drop(writer);
+    assert!(events.recv().is_err());
+}
+
+#[test]
+fn a_gap_is_refused_and_nothing_is_written_after_it() {
+    let disk = Disk::default();
+    let (writer, events) = spawn(open(&disk));
+    writer.submit(write(2));
+    assert!(matches!(failure(events.recv().unwrap()), StoreError::Damaged { .. }));
+    writer.submit(write(1));
+    drop(writer);
+    assert!(events.recv().is_err());
+    assert_eq!(open(&disk).reader().last().unwrap(), Index(0));
+}
+
+/// A disk on which a sync panics.
+#[derive(Clone, Debug, Default)]
+struct Panics {
+    disk: Disk,
+    armed: Arc<AtomicBool>,
+}
+
+impl StorageBackend for Panics {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        assert!(!self.armed.swap(false, Ordering::SeqCst), "the disk panics");
+        self.disk.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.write(offset, data)
+    }
+}
+
+#[test]
+fn a_panic_in_a_commit_is_told_as_a_failure() {
+    let disk = Panics::default();
+    let (log, _) = Log::open_backend(disk.clone(), &LogOptions::default()).unwrap();
+    let (writer, events) = spawn(log);
+    disk.armed.store(true, Ordering::SeqCst);
+    writer.submit(write(1));
+    let error = failure(events.recv().unwrap()).to_string();
+    assert!(error.contains("panicked"), "{error}");
+    writer.submit(write(2));
+    writer.stop();
+    assert!(events.recv().is_err());
+}
