@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -22,6 +22,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// The round trip assumed before one was measured: governs how soon a lost first packet is repeated.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// How many packets may arrive before one must be acknowledged at once. A node answers on a connection of
+/// its own, so that acknowledgements never ride along and each costs a packet.
+const ACKNOWLEDGED_LATE_MAX: u32 = 8;
 /// The most requests of one peer that are served at once.
 const REQUESTS_SERVED_MAX: u32 = 1100;
 /// The most message streams that a peer may open: two, and as many while it changes connections.
@@ -149,9 +152,12 @@ fn client(
 fn transport() -> Result<TransportConfig, NetError> {
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT)
         .map_err(|error| NetError::Tls(format!("the idle time-out: {error}")))?;
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(VarInt::from_u32(ACKNOWLEDGED_LATE_MAX));
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(idle))
+        .ack_frequency_config(Some(acknowledgements))
         .initial_rtt(INITIAL_RTT)
         .datagram_receive_buffer_size(None);
     Ok(transport)

@@ -1,4 +1,4 @@
-//! The replica thread: takes letters in, steps the replica, carries its effects out.
+//! The replica's task: takes letters in, steps the replica, carries its effects out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,24 +56,30 @@ impl Waiting {
 }
 
 impl Driver {
-    /// Runs until it is told to stop, or until the disk fails.
-    pub(super) fn run(mut self) -> Result<(), StoreError> {
-        let result = self.serve();
-        // Nobody may wait for a thread that is gone.
+    /// Runs until it is told to stop, or until the disk fails; then closes the network and the files.
+    pub(super) async fn run(mut self) -> Result<(), StoreError> {
+        let result = self.serve().await;
+        // Nobody may wait for a replica that is gone.
         self.mailbox.close();
+        self.net.shutdown().await;
         self.checkpointer.stop();
         self.log_writer.stop();
         result
     }
 
-    fn serve(&mut self) -> Result<(), StoreError> {
+    async fn serve(&mut self) -> Result<(), StoreError> {
         let mut waiting = Waiting::default();
         let mut letters = Vec::new();
         let mut next_tick = Instant::now() + self.tick;
+        let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
         let mut told_slow = false;
         loop {
-            let until = if self.replica.has_more() { Instant::now() } else { next_tick };
-            self.mailbox.take(&mut letters, until);
+            if self.replica.has_more() {
+                tokio::task::yield_now().await;
+            } else {
+                self.mailbox.filled(until_tick.as_mut()).await;
+            }
+            self.mailbox.take(&mut letters);
             let time_unix_ms = unix_ms();
             for letter in letters.drain(..) {
                 match letter {
@@ -115,6 +121,7 @@ impl Driver {
                 }
             }
             if late > 0 {
+                until_tick.as_mut().reset(next_tick.into());
                 let slow = self.log_writer.busy_for() > self.disk_slow_after;
                 if slow && !told_slow {
                     tracing::warn!("the log's disk has not answered for an election time-out");

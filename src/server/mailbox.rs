@@ -1,16 +1,17 @@
-//! The replica thread's inbox.
+//! The replica's inbox.
 
-use std::time::Instant;
+use std::pin::Pin;
 
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::oneshot;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Sleep;
 
 use crate::kv::{Reply, Write};
 use crate::raft::{Input, LogId, Membership, Message, Refused};
 use crate::replica::{Summary, WriteFailed};
 use crate::store::StoreError;
 
-/// The most client requests that wait for the replica thread; beyond it a client is told to come back.
+/// The most client requests that wait for the replica; beyond it a client is told to come back.
 const CLIENT_LETTERS_MAX: usize = 16_384;
 /// The most bytes of keys and values in them.
 const CLIENT_BYTES_MAX: usize = 64 << 20;
@@ -19,7 +20,7 @@ const PEER_LETTERS_MAX: usize = 65_536;
 /// The most bytes of entries in them.
 const PEER_BYTES_MAX: usize = 64 << 20;
 
-/// What the replica thread is asked or told.
+/// What the replica is asked or told.
 #[derive(Debug)]
 pub(super) enum Letter {
     /// A message of a peer.
@@ -50,7 +51,7 @@ pub(super) struct Full;
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
     queue: Mutex<Queue>,
-    filled: Condvar,
+    filled: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -79,9 +80,7 @@ impl Mailbox {
         }
         queue.clients += 1;
         queue.client_bytes += bytes;
-        queue.letters.push(letter);
-        drop(queue);
-        self.filled.notify_one();
+        self.push(queue, letter);
         Ok(())
     }
 
@@ -97,27 +96,39 @@ impl Mailbox {
         }
         queue.peers += 1;
         queue.peer_bytes += bytes;
-        queue.letters.push(Letter::Message(message));
-        drop(queue);
-        self.filled.notify_one();
+        self.push(queue, Letter::Message(message));
     }
 
     /// Adds what must not be lost. Its number is bounded by what the replica itself has asked for.
     pub(super) fn tell(&self, letter: Letter) {
-        self.queue.lock().letters.push(letter);
-        self.filled.notify_one();
+        self.push(self.queue.lock(), letter);
     }
 
-    /// Swaps `into`, which must be empty, for all that waits, after waiting for the first letter or for
-    /// `until`.
-    pub(super) fn take(&self, into: &mut Vec<Letter>, until: Instant) {
-        debug_assert!(into.is_empty(), "letters would be lost");
-        let mut queue = self.queue.lock();
-        while queue.letters.is_empty() {
-            if self.filled.wait_until(&mut queue, until).timed_out() {
-                break;
+    /// Whoever takes has seen an empty queue before it waits, so only the first letter wakes it.
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, letter: Letter) {
+        queue.letters.push(letter);
+        let was_empty = queue.letters.len() == 1;
+        drop(queue);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Waits for a letter or for the end of `until`.
+    pub(super) async fn filled(&self, until: Pin<&mut Sleep>) {
+        if self.queue.lock().letters.is_empty() {
+            tokio::select! {
+                biased;
+                () = self.filled.notified() => {}
+                () = until => {}
             }
         }
+    }
+
+    /// Swaps `into`, which must be empty, for all that waits.
+    pub(super) fn take(&self, into: &mut Vec<Letter>) {
+        debug_assert!(into.is_empty(), "letters would be lost");
+        let mut queue = self.queue.lock();
         std::mem::swap(&mut queue.letters, into);
         queue.clients = 0;
         queue.client_bytes = 0;

@@ -2,11 +2,11 @@
 //!
 //! | thread | does |
 //! |---|---|
-//! | `replica` | steps the replica; never waits for the log's disk |
+//! | `replica` | steps the replica and speaks QUIC; never waits for the log's disk |
 //! | `log` | group commit of the log |
 //! | `checkpoint` | writes the state's overlay to disk |
 //! | `fetch` | reads old entries for peers that are far behind |
-//! | tokio's | QUIC, HTTP, and the tasks here that look after the membership |
+//! | tokio's | HTTP, and the tasks here that look after the membership |
 
 mod answers;
 mod birth;
@@ -21,6 +21,7 @@ mod peer_request;
 mod peers;
 mod start;
 mod status;
+mod thread;
 
 pub use error::{Consistency, Error};
 pub use handle::Handle;

@@ -16,6 +16,7 @@ use super::inbound::Reception;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::peers;
+use super::thread::ReplicaThread;
 use crate::config::{Config, ConfigError};
 use crate::net::{FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::PkiError;
@@ -57,7 +58,6 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     handle: Handle,
-    net: Net,
     mailbox: Arc<Mailbox>,
     stopping: watch::Sender<bool>,
     ended: oneshot::Receiver<Result<(), StoreError>>,
@@ -103,7 +103,11 @@ impl Server {
             tls: certificates::tls_material(material),
             frame_bytes_max: FRAME_BYTES_MAX.max(2 * bytes(config.limits.value)),
         };
-        let net = Net::start(net_config, reception.clone())?;
+        let replica_thread = ReplicaThread::start().await?;
+        let net = {
+            let _within = replica_thread.runtime().enter();
+            Net::start(net_config, reception.clone())?
+        };
         peers::tell_net(&net, &config, membership.borrow().as_ref());
 
         let handle = Handle::new(Arc::new(Shared {
@@ -167,11 +171,7 @@ impl Server {
             tick: config.raft.heartbeat / TICKS_PER_HEARTBEAT,
             disk_slow_after: config.raft.election_timeout,
         };
-        let (end, ended) = oneshot::channel();
-        thread::Builder::new().name("replica".to_owned()).spawn(move || {
-            // Nobody waits for the end only if the process is going down anyway.
-            let _ = end.send(driver.run());
-        })?;
+        let ended = replica_thread.run(driver);
 
         let birth = Birth {
             id,
@@ -194,7 +194,7 @@ impl Server {
                 peers_changed,
             )),
         ];
-        Ok(Server { handle, net, mailbox, stopping: stopping_sender, ended, tasks })
+        Ok(Server { handle, mailbox, stopping: stopping_sender, ended, tasks })
     }
 
     /// The way in.
@@ -215,9 +215,7 @@ impl Server {
             task.abort();
         }
         self.mailbox.tell(Letter::Stop);
-        let result = self.ended().await;
-        self.net.shutdown().await;
-        result
+        self.ended().await
     }
 
     async fn hand_over(&mut self) {
