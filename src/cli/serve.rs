@@ -60,7 +60,6 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let raft_address = args.listen.as_ref().unwrap_or(config.raft_address());
     config.listen = Some(raft_address.resolve().await?);
     let http_address = args.http_listen.clone().unwrap_or_else(|| config.http_address().clone());
-    let tls = config.http_tls()?;
     let config = Arc::new(config);
 
     // The HTTP port first: it is the cheapest thing that can fail.
@@ -70,11 +69,12 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         node = %config.name,
         cluster = %config.cluster,
         http = %http_address,
-        tls = tls.is_some(),
+        tls = server.https().borrow().is_some(),
         "serving"
     );
     let stop = CancellationToken::new();
     let handle = server.handle();
+    let tls = server.https();
     let http = tokio::spawn({
         let stop = stop.clone();
         async move {

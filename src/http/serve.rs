@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -38,29 +38,24 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// What connections share.
 struct Shared {
     app: App,
-    tls: Option<TlsAcceptor>,
+    tls: watch::Receiver<Option<Arc<rustls::ServerConfig>>>,
     http: auto::Builder<TokioExecutor>,
     shutdown: CancellationToken,
 }
 
 /// Serves until `shutdown` is cancelled, then closes idle connections and waits for the requests in
-/// flight, at most [`DRAIN_TIME_MAX`]. Beyond `limits.connections_max` connections new ones wait in
+/// flight, at most [`DRAIN_TIME_MAX`]. New connections use what `tls` holds then. Beyond `limits.connections_max` connections new ones wait in
 /// the system's queue.
 pub async fn serve(
     listener: TcpListener,
     app: App,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: watch::Receiver<Option<Arc<rustls::ServerConfig>>>,
     limits: &Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let places = limits.connections_max.clamp(1, Semaphore::MAX_PERMITS);
     let places = Arc::new(Semaphore::new(places));
-    let shared = Arc::new(Shared {
-        app,
-        tls: tls.map(TlsAcceptor::from),
-        http: http(),
-        shutdown: shutdown.clone(),
-    });
+    let shared = Arc::new(Shared { app, tls, http: http(), shutdown: shutdown.clone() });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -137,8 +132,10 @@ fn ended_early(error: &io::Error) -> bool {
 async fn connection(stream: TcpStream, shared: &Shared) {
     // Without it, small answers wait for acknowledgements; where it fails the connection still works.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = &shared.tls else { return speak(stream, shared).await };
-    let handshake = tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream));
+    let tls = shared.tls.borrow().clone();
+    let Some(tls) = tls else { return speak(stream, shared).await };
+    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let handshake = tokio::time::timeout(HANDSHAKE_TIME_MAX, handshake);
     let handshake = tokio::select! {
         () = shared.shutdown.cancelled() => return,
         handshake = handshake => handshake,

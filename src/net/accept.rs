@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use quinn::{Connection, Endpoint, Incoming, ReadError, RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::directory::{Shared, Shown, certified};
 use super::frame::{self, FrameError};
@@ -24,7 +24,7 @@ const HANDSHAKES_BUSY: usize = 32;
 /// How long a handshake and the hello after it may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a stream may take to show its kind, and a request to arrive.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
+pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so many message streams ended cleanly the other end has nothing more to say.
 const MESSAGE_STREAMS: u32 = 2;
 
@@ -45,15 +45,11 @@ pub(super) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
         let shared = shared.clone();
         tokio::spawn(async move {
             let address = incoming.remote_address().ip();
-            let handshake = timeout(HANDSHAKE_TIMEOUT, shake_hands(&shared, incoming)).await;
+            let handshake = shake_hands(&shared, incoming).await;
             drop(permit);
             match handshake {
-                Ok(Ok(peer)) => peer.serve(&shared).await,
-                Ok(Err(failure)) => failure.log(&shared, address),
-                Err(_) => {
-                    let ending = Ending::unreachable("the handshake took too long");
-                    shared.refusals.stranger(address, &ending);
-                }
+                Ok(peer) => peer.serve(&shared).await,
+                Err(failure) => failure.log(&shared, address),
             }
         });
     }
@@ -84,10 +80,16 @@ struct AcceptedPeer {
     node_id: NodeId,
 }
 
+/// The handshake and the hello after it, within their time.
 async fn shake_hands(shared: &Shared, incoming: Incoming) -> Result<AcceptedPeer, Failure> {
+    let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
     let nobody = |ending| Failure { name: None, ending };
+    let late = || Ending::unreachable("the handshake took too long");
     let connecting = incoming.accept().map_err(|error| nobody(Ending::of(&error)))?;
-    let connection = connecting.await.map_err(|error| nobody(Ending::of(&error)))?;
+    let connection = match timeout_at(deadline, connecting).await {
+        Ok(connection) => connection.map_err(|error| nobody(Ending::of(&error)))?,
+        Err(_) => return Err(nobody(late())),
+    };
     let name = match certified(&connection) {
         Ok(certified) => certified.name,
         Err(refusal) => {
@@ -95,14 +97,18 @@ async fn shake_hands(shared: &Shared, incoming: Incoming) -> Result<AcceptedPeer
             return Err(nobody(Ending::own(&refusal)));
         }
     };
-    match first_hello(shared, &connection).await {
-        Ok(node_id) => Ok(AcceptedPeer { connection, name, node_id }),
-        Err(Trouble::Lost(ending)) => Err(Failure { name: Some(name), ending }),
-        Err(Trouble::Refused(refusal)) => {
+    let ending = match timeout_at(deadline, first_hello(shared, &connection)).await {
+        Ok(Ok(node_id)) => return Ok(AcceptedPeer { connection, name, node_id }),
+        Ok(Err(Trouble::Lost(ending))) => ending,
+        Ok(Err(Trouble::Refused(refusal))) => {
             refusal.close(&connection);
-            Err(Failure { name: Some(name), ending: Ending::own(&refusal) })
+            Ending::own(&refusal)
         }
-    }
+        Err(_) => late(),
+    };
+    // It may have been admitted before it failed.
+    shared.leave(&name, &connection);
+    Err(Failure { name: Some(name), ending })
 }
 
 /// Why a stream of a peer came to nothing.
@@ -239,6 +245,10 @@ impl AcceptedPeer {
                     "a message from {} to {} on the connection from {} to {}",
                     message.from, message.to, self.node_id, shared.own.node_id
                 ))));
+            }
+            // What was read before the connection was closed is not to be taken in after.
+            if self.connection.close_reason().is_some() {
+                return Ok(());
             }
             shared.inbound.receive(message);
         }

@@ -130,7 +130,16 @@ async fn hold(
             () = until(renew_at) => match connect(shared, name, renewal.attempt, stop).await {
                 Ok(new) => {
                     let old = std::mem::replace(&mut link, new);
-                    shared.runtime.spawn(retire(old));
+                    if old.connection.close_reason().is_some() {
+                        // Lost while the new one was being made.
+                        shared.inbound.unreachable(old.node_id);
+                    }
+                    shared.runtime.spawn(retire(
+                        shared.clone(),
+                        name.to_owned(),
+                        old,
+                        stop.clone(),
+                    ));
                     (renewal, renew_at) = (Backoff::default(), None);
                 }
                 Err(Attempt { address, ending }) => {
@@ -155,13 +164,22 @@ async fn until(time: Option<tokio::time::Instant>) {
     }
 }
 
-/// Lets a connection that was replaced deliver what it holds.
-async fn retire(link: Arc<Link>) {
-    if timeout(DRAIN_TIMEOUT, link.drain()).await.is_err() {
-        tracing::debug!(peer = %link.node_id, "a replaced connection did not empty in time");
+/// Lets a connection that was replaced deliver what it holds, unless its peer is removed meanwhile.
+async fn retire(shared: Arc<Shared>, name: String, link: Arc<Link>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {
+            if !shared.stop.is_cancelled() {
+                Refusal::removed(&name).close(&link.connection);
+            }
+        }
+        drained = timeout(DRAIN_TIMEOUT, link.drain()) => {
+            if drained.is_err() {
+                tracing::debug!(peer = name, "a replaced connection did not empty in time");
+            }
+            link.connection.close(CloseCode::Done.as_varint(), b"replaced by another connection");
+        }
     }
     link.close_queues();
-    link.connection.close(CloseCode::Done.as_varint(), b"replaced by another connection");
 }
 
 /// An attempt that failed.

@@ -305,6 +305,10 @@ impl Shared {
             let Some(entry) = directory.get_mut(dialled) else {
                 return Err(Refusal::not_a_member(dialled));
             };
+            let said = entry.link.as_ref().map(|link| link.node_id);
+            if said.is_some_and(|said| said != shown.hello.node_id) {
+                return Err(Refusal::protocol("another identity than in the first hello"));
+            }
             let before = entry.known.replace(shown.known());
             before.and_then(|known| known.hello.born) != shown.hello.born
         };

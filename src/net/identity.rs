@@ -3,7 +3,12 @@
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::pki::{PeerIdentity, Role};
+
+/// The most characters of a stranger's certificate that are repeated.
+const SHOWN_MAX: usize = 300;
 
 /// What a node's certificate says: its one name of the form `spiffe://CLUSTER/node/NAME`, and how long
 /// it is valid.
@@ -18,14 +23,10 @@ pub(super) struct CertifiedNode {
 /// Why a certificate is not one of a node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotANode {
-    #[error("the certificate cannot be read")]
-    Unreadable,
-    #[error(
-        "the certificate has {0} URI names, a node's has exactly one, spiffe://CLUSTER/node/NAME"
-    )]
-    UriNames(usize),
-    #[error("the certificate names {0:?}, which is not of the form spiffe://CLUSTER/node/NAME")]
-    NotSpiffe(String),
+    #[error("{0}")]
+    NoIdentity(String),
+    #[error("the certificate says no time at which it expires")]
+    NoExpiry,
     #[error(
         "the certificate is of the role {0:?}, only the role \"node\" may take part in the cluster"
     )]
@@ -34,31 +35,15 @@ pub(super) enum NotANode {
 
 impl CertifiedNode {
     pub(super) fn read(certificate: &CertificateDer<'_>) -> Result<CertifiedNode, NotANode> {
-        let (_, parsed) =
-            X509Certificate::from_der(certificate).map_err(|_| NotANode::Unreadable)?;
-        let names = parsed.subject_alternative_name().map_err(|_| NotANode::Unreadable)?;
-        let uris: Vec<&str> = names
-            .iter()
-            .flat_map(|extension| &extension.value.general_names)
-            .filter_map(|name| match name {
-                GeneralName::URI(uri) => Some(*uri),
-                _ => None,
-            })
-            .collect();
-        let [uri] = uris[..] else { return Err(NotANode::UriNames(uris.len())) };
-        let not_spiffe = || NotANode::NotSpiffe(uri.chars().take(200).collect());
-        let path = uri.strip_prefix("spiffe://").ok_or_else(not_spiffe)?;
-        let parts: Vec<&str> = path.split('/').collect();
-        let [cluster, role, name] = parts[..] else { return Err(not_spiffe()) };
-        if cluster.is_empty() || name.is_empty() {
-            return Err(not_spiffe());
+        let identity = PeerIdentity::from_certificate(certificate).map_err(|error| {
+            NotANode::NoIdentity(error.to_string().chars().take(SHOWN_MAX).collect())
+        })?;
+        if identity.role != Role::Node {
+            return Err(NotANode::Role(identity.role.to_string()));
         }
-        if role != "node" {
-            return Err(NotANode::Role(role.chars().take(50).collect()));
-        }
-        let expires = expiry(parsed.validity().not_after.timestamp());
-        let expires = expires.ok_or(NotANode::Unreadable)?;
-        Ok(CertifiedNode { cluster: cluster.to_owned(), name: name.to_owned(), expires })
+        let expires = expires(certificate).ok_or(NotANode::NoExpiry)?;
+        let (cluster, name) = (identity.cluster.to_string(), identity.name.to_string());
+        Ok(CertifiedNode { cluster, name, expires })
     }
 }
 
@@ -98,15 +83,20 @@ mod tests {
     #[test]
     fn everything_else_is_refused() {
         let read = |uris: &[&str]| CertifiedNode::read(&certificate(uris)).unwrap_err();
-        assert_eq!(read(&[]), NotANode::UriNames(0));
-        assert_eq!(read(&["spiffe://a/node/b", "spiffe://a/node/c"]), NotANode::UriNames(2));
         assert_eq!(read(&["spiffe://a/client/b"]), NotANode::Role("client".to_owned()));
-        for uri in
-            ["https://a/node/b", "spiffe://a/node", "spiffe:///node/b", "spiffe://a/node/b/c"]
-        {
-            assert_eq!(read(&[uri]), NotANode::NotSpiffe(uri.to_owned()));
+        let bad: [&[&str]; 7] = [
+            &[],
+            &["spiffe://a/node/b", "spiffe://a/node/c"],
+            &["https://a/node/b"],
+            &["spiffe://a/node"],
+            &["spiffe:///node/b"],
+            &["spiffe://a/node/b/c"],
+            &["spiffe://a/node/Not_A_Name"],
+        ];
+        for uris in bad {
+            assert!(matches!(read(uris), NotANode::NoIdentity(_)), "{uris:?}");
         }
         let garbage = CertificateDer::from(vec![0x30, 0x82, 0xff, 0xff, 1, 2]);
-        assert_eq!(CertifiedNode::read(&garbage), Err(NotANode::Unreadable));
+        assert!(matches!(CertifiedNode::read(&garbage), Err(NotANode::NoIdentity(_))));
     }
 }

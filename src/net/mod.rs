@@ -25,6 +25,7 @@ mod identity;
 mod link;
 mod queue;
 mod refusal;
+mod reset;
 mod socket;
 mod stream;
 mod tls;
@@ -42,9 +43,10 @@ use futures_util::future::BoxFuture;
 use crate::raft::{ClusterId, Message, NodeId};
 use directory::Shared;
 
+pub use accept::ARRIVAL_TIMEOUT;
 pub use hello::{WIRE_VERSION_MAX, WIRE_VERSION_MIN};
 pub use refusal::CloseCode;
-pub use tls::{ALPN, TlsMaterial};
+pub use tls::{ALPN, IDLE_TIMEOUT, TlsMaterial};
 
 /// The largest body of a frame unless configured otherwise: well above the largest append.
 pub const FRAME_BYTES_MAX: usize = 8 << 20;
@@ -187,7 +189,7 @@ impl Net {
         let bind_error = |error| NetError::Bind { address: config.listen, error };
         let local = socket.local_addr().map_err(bind_error)?;
         let endpoint = quinn::Endpoint::new(
-            quinn::EndpointConfig::default(),
+            reset::endpoint_config(&config.tls.key),
             Some(settings.server.clone()),
             socket,
             Arc::new(quinn::TokioRuntime),

@@ -17,7 +17,7 @@ use super::NetError;
 /// The protocol's name in TLS (ALPN).
 pub const ALPN: &[u8] = b"konsen/1";
 /// A connection on which nothing is heard for so long is dead.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the dialling side shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// The round trip assumed before one was measured: governs how soon a lost first packet is repeated.

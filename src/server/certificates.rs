@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::net::{Net, TlsMaterial};
@@ -18,40 +19,62 @@ pub(super) fn tls_material(material: Material) -> TlsMaterial {
     TlsMaterial { ca: material.ca, chain: material.chain, key: material.key }
 }
 
-/// Reads the files again every half minute and at SIGHUP. Files that cannot be used change nothing but
-/// the log.
-pub(super) async fn follow(net: Net, config: Arc<Config>) {
-    let mut hang_up = signal(SignalKind::hangup()).ok();
-    let mut known = contents(&config);
-    loop {
-        let asked = async {
-            match &mut hang_up {
-                Some(hang_up) => drop(hang_up.recv().await),
-                None => std::future::pending().await,
+/// The files as they were when the node read them, and the signal to read them again.
+#[derive(Debug)]
+pub(super) struct Files {
+    known: [Option<Vec<u8>>; 3],
+    hang_up: Option<Signal>,
+}
+
+impl Files {
+    /// To be called before the files are used, so that no change is missed, and as early as SIGHUP may
+    /// come, which ends a process that does not expect it.
+    pub(super) fn note(config: &Config) -> Files {
+        Files { known: contents(config), hang_up: signal(SignalKind::hangup()).ok() }
+    }
+
+    /// Reads the files again every half minute and at SIGHUP. Files that cannot be used change nothing
+    /// but the log.
+    pub(super) async fn follow(
+        mut self,
+        net: Net,
+        https: watch::Sender<Option<Arc<rustls::ServerConfig>>>,
+        config: Arc<Config>,
+    ) {
+        loop {
+            let asked = async {
+                match &mut self.hang_up {
+                    Some(hang_up) => drop(hang_up.recv().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = asked => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
-        };
-        tokio::select! {
-            () = asked => {}
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
-        }
-        let now = contents(&config);
-        if now == known {
-            continue;
-        }
-        known = now;
-        let material = match config.material() {
-            Ok(material) => material,
-            Err(error) => {
-                tracing::warn!("the certificates have changed and cannot be used: {error}");
+            let now = contents(&config);
+            if now == self.known {
                 continue;
             }
-        };
-        match net.reload_tls(tls_material(material)) {
-            Ok(()) => tracing::info!(
-                expires = net.certificate_expires(),
-                "new certificates are in use between nodes"
-            ),
-            Err(error) => tracing::warn!("{error}"),
+            self.known = now;
+            let read = config.material().and_then(|material| Ok((material, config.http_tls()?)));
+            let (material, http_tls) = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    tracing::warn!("the certificates have changed and cannot be used: {error}");
+                    continue;
+                }
+            };
+            match net.reload_tls(tls_material(material)) {
+                Ok(()) => {
+                    https.send_replace(http_tls);
+                    tracing::info!(
+                        expires = net.certificate_expires(),
+                        "new certificates are in use"
+                    );
+                }
+                Err(error) => tracing::warn!("{error}"),
+            }
         }
     }
 }

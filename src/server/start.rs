@@ -9,7 +9,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::answers;
 use super::birth::Birth;
-use super::certificates;
+use super::certificates::{self, tls_material};
 use super::driver::{self, Bulletin, Driver};
 use super::handle::{Handle, Shared};
 use super::inbound::Reception;
@@ -58,6 +58,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     handle: Handle,
+    https: watch::Receiver<Option<Arc<rustls::ServerConfig>>>,
     mailbox: Arc<Mailbox>,
     stopping: watch::Sender<bool>,
     ended: oneshot::Receiver<Result<(), StoreError>>,
@@ -71,7 +72,9 @@ impl Server {
         let started = Instant::now();
         let mailbox = Arc::new(Mailbox::default());
         // Whatever is cheap and can fail comes before the disk.
+        let certificates = certificates::Files::note(&config);
         let material = config.material()?;
+        let (https_sender, https) = watch::channel(config.http_tls()?);
         let listen = match config.listen {
             Some(listen) => listen,
             None => config.raft_address().resolve().await?,
@@ -100,7 +103,7 @@ impl Server {
             name: config.name.to_string(),
             node_id: id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            tls: certificates::tls_material(material),
+            tls: tls_material(material),
             frame_bytes_max: FRAME_BYTES_MAX.max(2 * bytes(config.limits.value)),
         };
         let replica_thread = ReplicaThread::start().await?;
@@ -184,7 +187,7 @@ impl Server {
         };
         let tasks = vec![
             tokio::spawn(birth.run()),
-            tokio::spawn(certificates::follow(net.clone(), config.clone())),
+            tokio::spawn(certificates.follow(net.clone(), https_sender, config.clone())),
             tokio::spawn(peers::follow_membership(net.clone(), config, membership.clone())),
             tokio::spawn(peers::admit_late_members(
                 handle.clone(),
@@ -194,12 +197,17 @@ impl Server {
                 peers_changed,
             )),
         ];
-        Ok(Server { handle, mailbox, stopping: stopping_sender, ended, tasks })
+        Ok(Server { handle, https, mailbox, stopping: stopping_sender, ended, tasks })
     }
 
     /// The way in.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// What to serve HTTPS with, if that is configured; renewed certificates come with a change.
+    pub fn https(&self) -> watch::Receiver<Option<Arc<rustls::ServerConfig>>> {
+        self.https.clone()
     }
 
     /// Waits until the node ends by itself, which it does only when its disk fails.
