@@ -80,12 +80,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// An error of the database; a full disk is recognised.
+    /// An error of the database; a full disk and a damaged file are recognised.
     pub(super) fn database(what: &'static str, error: impl Into<redb::Error>) -> StoreError {
         match error.into() {
             redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
                 StoreError::DiskFull { what }
             }
+            redb::Error::Corrupted(detail) => StoreError::Damaged { what, detail },
             source => StoreError::Database { what, source: Box::new(source) },
         }
     }

@@ -5,28 +5,24 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table,
-    TableDefinition, WriteTransaction,
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, TableHandle, WriteTransaction,
 };
 
 use super::error::StoreError;
-use super::files;
+use super::meta::{self, META};
+use super::{files, sealed};
 use crate::raft::{Entry, HardState, Index, LogId, LogWrite, Membership, Payload, Recovered};
 
-/// Index → checksum, then the entry's bytes.
+/// Index → the entry, sealed.
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
-/// Index → the membership that the entry there states.
+/// Index → the membership that the entry there states, sealed.
 const MEMBERSHIPS: TableDefinition<u64, &[u8]> = TableDefinition::new("memberships");
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
-/// The version of the log's file that this release reads and writes.
-const FORMAT: u32 = 1;
-const FORMAT_KEY: &str = "format";
 const HARD_STATE_KEY: &str = "hard_state";
 /// The entry before the first one that the log holds.
 const BASE_KEY: &str = "base";
 
-const CHECKSUM_BYTES: usize = 4;
 /// How many entries a compaction removes in one transaction.
 const COMPACT_CHUNK: u64 = 10_000;
 
@@ -109,13 +105,20 @@ impl Log {
 
     fn with_database(db: Database, path: &str) -> Result<(Log, RecoveredLog), StoreError> {
         let write = db.begin_write().map_err(failed)?;
+        // Everything is made in one transaction: a file with any table has all of them.
+        let new = write.list_tables().map_err(failed)?.next().is_none();
         let (hard_state, base, last) = {
             write.open_table(MEMBERSHIPS).map_err(failed)?;
-            let mut meta = write.open_table(META).map_err(failed)?;
-            check_format(&mut meta, path)?;
             let entries = write.open_table(ENTRIES).map_err(failed)?;
-            let hard_state = stored(&meta, HARD_STATE_KEY)?.unwrap_or_default();
-            let base: LogId = stored(&meta, BASE_KEY)?.unwrap_or_default();
+            let mut meta = write.open_table(META).map_err(failed)?;
+            if new {
+                meta::put_format(&mut meta, "log")?;
+                meta::put(&mut meta, "log", HARD_STATE_KEY, &HardState::default())?;
+                meta::put(&mut meta, "log", BASE_KEY, &LogId::ZERO)?;
+            }
+            meta::check_format(&meta, "log", path)?;
+            let hard_state = meta::get(&meta, "log", HARD_STATE_KEY)?;
+            let base: LogId = meta::get(&meta, "log", BASE_KEY)?;
             let last = entries.last().map_err(failed)?.map(|(index, _)| Index(index.value()));
             (hard_state, base, last.unwrap_or(base.index))
         };
@@ -156,18 +159,18 @@ impl Log {
                             format!("entry {} was to follow {}", entry.id.index, self.last),
                         ));
                     }
-                    encode(entry, &mut self.buffer)?;
+                    encode(ENTRIES.name(), entry.id.index, entry, &mut self.buffer)?;
                     entries.insert(entry.id.index.0, &self.buffer[..]).map_err(failed)?;
                     if let Payload::Membership(membership) = &entry.payload {
-                        let bytes = to_bytes(membership)?;
-                        memberships.insert(entry.id.index.0, &bytes[..]).map_err(failed)?;
+                        encode(MEMBERSHIPS.name(), entry.id.index, membership, &mut self.buffer)?;
+                        memberships.insert(entry.id.index.0, &self.buffer[..]).map_err(failed)?;
                     }
                     self.last = entry.id.index;
                 }
             }
             if let Some(hard_state) = writes.iter().rev().find_map(|batch| batch.hard_state) {
                 let mut meta = write.open_table(META).map_err(failed)?;
-                meta.insert(HARD_STATE_KEY, &to_bytes(&hard_state)?[..]).map_err(failed)?;
+                meta::put(&mut meta, "log", HARD_STATE_KEY, &hard_state)?;
             }
         }
         write.commit().map_err(failed)
@@ -200,7 +203,7 @@ impl Log {
                     memberships.retain_in(..newest, |_, _| false).map_err(failed)?;
                 }
                 let mut meta = write.open_table(META).map_err(failed)?;
-                meta.insert(BASE_KEY, &to_bytes(&base)?[..]).map_err(failed)?;
+                meta::put(&mut meta, "log", BASE_KEY, &base)?;
             }
             write.commit().map_err(failed)?;
             self.base = base;
@@ -258,7 +261,7 @@ impl LogReader {
     pub fn id_at(&self, index: Index) -> Result<Option<LogId>, StoreError> {
         let read = self.db.begin_read()?;
         let meta = read.open_table(META).map_err(failed)?;
-        let base: LogId = stored(&meta, BASE_KEY)?.unwrap_or_default();
+        let base: LogId = meta::get(&meta, "log", BASE_KEY)?;
         if index == base.index {
             return Ok(Some(base));
         }
@@ -275,7 +278,7 @@ impl LogReader {
             return Ok(Index(index.value()));
         }
         let meta = read.open_table(META).map_err(failed)?;
-        Ok(stored::<LogId>(&meta, BASE_KEY)?.unwrap_or_default().index)
+        Ok(meta::get::<LogId>(&meta, "log", BASE_KEY)?.index)
     }
 
     fn memberships(&self) -> Result<Vec<(Index, Membership)>, StoreError> {
@@ -285,9 +288,7 @@ impl LogReader {
         for row in table.iter().map_err(failed)? {
             let (index, value) = row.map_err(failed)?;
             let index = Index(index.value());
-            let membership = postcard::from_bytes(value.value()).map_err(|error| {
-                StoreError::CorruptEntry { index, detail: format!("its membership: {error}") }
-            })?;
+            let membership = open_value(MEMBERSHIPS.name(), index, value.value())?;
             all.push((index, membership));
         }
         Ok(all)
@@ -331,70 +332,47 @@ impl RecoveredLog {
     }
 }
 
-fn check_format(meta: &mut Table<'_, &str, &[u8]>, path: &str) -> Result<(), StoreError> {
-    let found = meta.get(FORMAT_KEY).map_err(failed)?.map(|value| value.value().to_vec());
-    match found {
-        None => {
-            meta.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..]).map_err(failed)?;
-            Ok(())
-        }
-        Some(bytes) => {
-            let found = bytes.try_into().map(u32::from_le_bytes).unwrap_or(u32::MAX);
-            let newer = || StoreError::NewerFormat { path: path.into(), found, known: FORMAT };
-            if found == FORMAT { Ok(()) } else { Err(newer()) }
-        }
-    }
-}
-
-fn stored<T: serde::de::DeserializeOwned>(
-    meta: &impl ReadableTable<&'static str, &'static [u8]>,
-    key: &'static str,
-) -> Result<Option<T>, StoreError> {
-    let Some(value) = meta.get(key).map_err(failed)? else { return Ok(None) };
-    postcard::from_bytes(value.value())
-        .map(Some)
-        .map_err(|error| StoreError::damaged("log", format!("{key}: {error}")))
-}
-
-fn to_bytes<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
-    postcard::to_stdvec(value).map_err(|error| StoreError::damaged("log", error.to_string()))
-}
-
-fn encode(entry: &Entry, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+/// Puts the sealed bytes of a value that belongs to `index` of `table` into `buffer`.
+fn encode(
+    table: &str,
+    index: Index,
+    value: &impl serde::Serialize,
+    buffer: &mut Vec<u8>,
+) -> Result<(), StoreError> {
     let mut bytes = std::mem::take(buffer);
     bytes.clear();
-    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
-    *buffer = postcard::to_extend(entry, bytes)
+    *buffer = postcard::to_extend(value, bytes)
         .map_err(|error| StoreError::damaged("log", error.to_string()))?;
-    let sum = checksum(entry.id.index, &buffer[CHECKSUM_BYTES..]);
-    buffer[..CHECKSUM_BYTES].copy_from_slice(&sum.to_le_bytes());
+    sealed::seal(table, &index.0.to_le_bytes(), buffer);
     Ok(())
 }
 
 fn decode(index: Index, bytes: &[u8]) -> Result<Entry, StoreError> {
-    let corrupt = |detail: &str| StoreError::CorruptEntry { index, detail: detail.to_owned() };
-    let (sum, body) =
-        bytes.split_at_checked(CHECKSUM_BYTES).ok_or_else(|| corrupt("it is too short"))?;
-    if sum != checksum(index, body).to_le_bytes() {
-        return Err(corrupt("its checksum does not fit"));
-    }
-    let entry: Entry = postcard::from_bytes(body).map_err(|_| corrupt("it cannot be read"))?;
+    let entry: Entry = open_value(ENTRIES.name(), index, bytes)?;
     if entry.id.index != index {
-        return Err(corrupt("it belongs elsewhere"));
+        return Err(corrupt(index, "it belongs elsewhere"));
     }
     Ok(entry)
 }
 
-/// Over the index too, so that an entry in another's place is found.
-fn checksum(index: Index, body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&index.0.to_le_bytes());
-    hasher.update(body);
-    hasher.finalize()
+fn open_value<T: serde::de::DeserializeOwned>(
+    table: &str,
+    index: Index,
+    bytes: &[u8],
+) -> Result<T, StoreError> {
+    let value = sealed::unseal(table, &index.0.to_le_bytes(), bytes);
+    let value = value
+        .ok_or_else(|| corrupt(index, &format!("its checksum in table {table:?} does not fit")))?;
+    postcard::from_bytes(value)
+        .map_err(|_| corrupt(index, &format!("it cannot be read from table {table:?}")))
+}
+
+fn corrupt(index: Index, detail: &str) -> StoreError {
+    StoreError::CorruptEntry { index, detail: detail.to_owned() }
 }
 
 fn missing(index: Index) -> StoreError {
-    StoreError::CorruptEntry { index, detail: "it is missing".to_owned() }
+    corrupt(index, "it is missing")
 }
 
 fn closed() -> StoreError {

@@ -97,6 +97,68 @@ fn a_flipped_bit_is_found_with_its_index_and_nothing_is_skipped() {
     assert!(found.into_recovered(&log, LogId::ZERO).is_err(), "a start does not skip it either");
 }
 
+/// Changes the log's tables behind its back.
+fn tamper(log: &Log, change: impl FnOnce(&WriteTransaction)) {
+    let tx = log.db.begin_write().unwrap();
+    change(&tx);
+    tx.commit().unwrap();
+}
+
+fn three_memberships() -> (Log, RecoveredLog) {
+    let (mut log, found) = open();
+    let mut entries: Vec<Entry> = (1..=3).map(|index| entry(1, index)).collect();
+    for entry in &mut entries {
+        entry.payload = Payload::Membership(membership(entry.id.index.0));
+    }
+    log.append(&[write(None, entries)]).unwrap();
+    (log, RecoveredLog { last: Index(3), ..found })
+}
+
+#[test]
+fn a_membership_that_is_not_what_was_written_is_named() {
+    for moved in [false, true] {
+        let (log, found) = three_memberships();
+        tamper(&log, |tx| {
+            let mut table = tx.open_table(MEMBERSHIPS).unwrap();
+            let from = if moved { 3 } else { 2 };
+            let mut bytes = table.get(from).unwrap().unwrap().value().to_vec();
+            bytes[0] ^= u8::from(!moved);
+            table.insert(2, &bytes[..]).unwrap();
+        });
+        let refused = found.into_recovered(&log, LogId::ZERO).unwrap_err();
+        assert!(matches!(refused, StoreError::CorruptEntry { index: Index(2), .. }), "{refused}");
+        assert!(refused.to_string().contains("memberships"), "{refused}");
+    }
+}
+
+#[test]
+fn a_record_that_is_damaged_moved_or_missing_is_named() {
+    type Change = fn(&mut redb::Table<'_, &str, &[u8]>, &'static str);
+    let flipped: Change = |meta, key| {
+        let mut bytes = meta.get(key).unwrap().unwrap().value().to_vec();
+        bytes[0] ^= 1;
+        meta.insert(key, &bytes[..]).unwrap();
+    };
+    let moved: Change = |meta, key| {
+        let other = if key == BASE_KEY { HARD_STATE_KEY } else { BASE_KEY };
+        let bytes = meta.get(other).unwrap().unwrap().value().to_vec();
+        meta.insert(key, &bytes[..]).unwrap();
+    };
+    let missing: Change = |meta, key| drop(meta.remove(key).unwrap());
+    for key in ["format", HARD_STATE_KEY, BASE_KEY] {
+        for change in [flipped, moved, missing] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("log.redb");
+            let (log, _) = Log::open(&path, &LogOptions::default()).unwrap();
+            tamper(&log, |tx| change(&mut tx.open_table(META).unwrap(), key));
+            drop(log);
+            let refused = Log::open(&path, &LogOptions::default()).unwrap_err();
+            assert!(matches!(refused, StoreError::Damaged { what: "log", .. }), "{refused}");
+            assert!(refused.to_string().contains(key), "{refused}");
+        }
+    }
+}
+
 #[test]
 fn compaction_keeps_the_end_and_the_membership_in_force() {
     let (mut log, found) = open();
@@ -123,7 +185,7 @@ fn a_newer_format_is_refused_with_both_versions() {
     let path = dir.path().join("log.redb");
     let (log, _) = Log::open(&path, &LogOptions::default()).unwrap();
     let tx = log.db.begin_write().unwrap();
-    tx.open_table(META).unwrap().insert(FORMAT_KEY, &9_u32.to_le_bytes()[..]).unwrap();
+    meta::put_other_format(&mut tx.open_table(META).unwrap(), 9);
     tx.commit().unwrap();
     drop(log);
     let refused = Log::open(&path, &LogOptions::default()).unwrap_err().to_string();

@@ -10,8 +10,10 @@ mod files;
 mod identity;
 mod log;
 mod log_writer;
+mod meta;
 mod overlay;
 mod range;
+mod sealed;
 mod state;
 mod tables;
 #[cfg(test)]

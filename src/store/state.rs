@@ -270,8 +270,11 @@ impl State {
     ) -> Result<Option<Item>, ReadError> {
         while let Some(id) = from {
             let Some(row) = self.row(id)? else {
-                let oldest = self.shared.read().position.compacted;
-                return Err(ReadError::Compacted { asked: at, oldest });
+                // Either it was compacted away meanwhile, or it is lost.
+                self.readable(Some(at))?;
+                let detail =
+                    format!("the row of revision {}, change {}, is missing", id.revision, id.sub);
+                return Err(StoreError::damaged("state", detail).into());
             };
             if id.revision <= at {
                 return Ok(item(id, row));

@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use redb::ReadableTable;
 use redb::backends::InMemoryBackend;
 
 use super::*;
 use crate::kv::{Command, Condition, Outcome, Put, RangeQuery, Write};
 use crate::raft::Term;
+use crate::store::meta;
+use crate::store::tables::{KEYS, REVISIONS};
 
 fn options() -> StateOptions {
     StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() }
@@ -103,15 +106,88 @@ fn a_newer_format_is_refused_with_both_versions() {
     drop(State::open(&path, &options()).unwrap());
     let db = Database::create(&path).unwrap();
     let write = db.begin_write().unwrap();
-    write
-        .open_table(crate::store::tables::META)
-        .unwrap()
-        .insert("format", &7_u32.to_le_bytes()[..])
-        .unwrap();
+    meta::put_other_format(&mut write.open_table(meta::META).unwrap(), 7);
     write.commit().unwrap();
     drop(db);
     let refused = State::open(&path, &options()).unwrap_err().to_string();
     assert!(refused.contains("format 7") && refused.contains("format 1"), "{refused}");
+}
+
+/// A state with its rows in the file, changed there by `change`.
+fn tampered(change: impl FnOnce(&redb::WriteTransaction)) -> Result<State, StoreError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let state = State::open(&path, &options()).unwrap();
+    write(&state, put("a", "1"));
+    write(&state, put("b", "2"));
+    write(&state, put("b", "3"));
+    checkpoint(&state);
+    drop(state);
+    let db = Database::create(&path).unwrap();
+    let write = db.begin_write().unwrap();
+    change(&write);
+    write.commit().unwrap();
+    drop(db);
+    State::open(&path, &options())
+}
+
+fn damage<T: std::fmt::Debug>(result: Result<T, ReadError>) -> String {
+    let error = result.unwrap_err();
+    assert!(matches!(error, ReadError::Store(StoreError::Damaged { what: "state", .. })));
+    error.to_string()
+}
+
+#[test]
+fn a_row_of_another_key_is_found_with_the_key() {
+    let state = tampered(|tx| {
+        let mut keys = tx.open_table(KEYS).unwrap();
+        let moved = keys.get(&b"b"[..]).unwrap().unwrap().value().to_vec();
+        keys.insert(&b"a"[..], &moved[..]).unwrap();
+    });
+    let state = state.unwrap();
+    assert!(damage(state.get(b"a", None)).contains("key \"a\""));
+    assert!(damage(state.range(&query(KeyRange::all()))).contains("key \"a\""));
+    assert!(state.apply(&[entry(4, delete("a"))]).is_err(), "nor does a command work on it");
+    assert_eq!(value(&state, "b", None).as_deref(), Some("3"));
+}
+
+#[test]
+fn a_row_of_another_revision_is_found_with_the_revision() {
+    let state = tampered(|tx| {
+        let mut rows = tx.open_table(REVISIONS).unwrap();
+        let moved = rows.get((2, 0)).unwrap().unwrap().value().to_vec();
+        rows.insert((3, 0), &moved[..]).unwrap();
+    });
+    let state = state.unwrap();
+    assert!(damage(state.get(b"b", None)).contains("revision 3"));
+    assert!(damage(state.range(&query(KeyRange::all()))).contains("revision 3"));
+    assert_eq!(value(&state, "a", None).as_deref(), Some("1"));
+}
+
+#[test]
+fn a_row_that_is_lost_is_no_compacted_one() {
+    let state = tampered(|tx| {
+        tx.open_table(REVISIONS).unwrap().remove((2, 0)).unwrap();
+    });
+    let state = state.unwrap();
+    assert!(damage(state.get(b"b", Some(Revision(2)))).contains("revision 2"));
+    assert_eq!(value(&state, "b", None).as_deref(), Some("3"));
+}
+
+#[test]
+fn a_position_that_is_damaged_or_missing_is_refused() {
+    for lost in [false, true] {
+        let refused = tampered(|tx| {
+            let mut meta = tx.open_table(meta::META).unwrap();
+            let mut bytes = meta.remove("position").unwrap().unwrap().value().to_vec();
+            bytes[1] ^= 1;
+            if !lost {
+                meta.insert("position", &bytes[..]).unwrap();
+            }
+        });
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("position"), "{refused}");
+    }
 }
 
 #[test]

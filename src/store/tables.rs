@@ -1,17 +1,24 @@
 //! The tables of the state's file, and a consistent view of them that stays open.
 
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition, TableHandle};
 
 use super::error::StoreError;
+use super::sealed;
 use crate::kv::{KeyRange, KeyRow, RevisionRow, RowId};
 
-/// Key → `KeyRow`.
+/// Key → `KeyRow`, sealed.
 pub(super) const KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keys");
-/// Revision and sub-number → `RevisionRow`.
+/// Revision and sub-number → `RevisionRow`, sealed.
 pub(super) const REVISIONS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("revisions");
-/// Everything else; see `checkpoint`.
-pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+/// The key of a revision's row as its checksum covers it.
+pub(super) fn revision_key(id: RowId) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&id.revision.0.to_le_bytes());
+    key[8..].copy_from_slice(&id.sub.to_le_bytes());
+    key
+}
 
 /// The file as one checkpoint left it.
 pub(super) struct Generation {
@@ -45,10 +52,12 @@ impl Generation {
         let at = (id.revision.0, id.sub);
         let found = self.revisions.get(at).map_err(|error| StoreError::database("state", error))?;
         let Some(found) = found else { return Ok(None) };
-        match RevisionRow::decode(found.value()) {
-            Some(row) => Ok(Some(row)),
-            None => Err(StoreError::damaged("state", format!("the row of revision {}", at.0))),
-        }
+        let row = sealed::unseal(REVISIONS.name(), &revision_key(id), found.value());
+        let Some(row) = row.and_then(RevisionRow::decode) else {
+            let detail = format!("the row of revision {}, change {}", at.0, at.1);
+            return Err(StoreError::damaged("state", detail));
+        };
+        Ok(Some(row))
     }
 
     /// The keys of a range, in order.
@@ -79,7 +88,7 @@ impl KeyRows {
 }
 
 fn key_row(bytes: &[u8], key: &[u8]) -> Result<KeyRow, StoreError> {
-    KeyRow::decode(bytes).ok_or_else(|| {
+    sealed::unseal(KEYS.name(), key, bytes).and_then(KeyRow::decode).ok_or_else(|| {
         StoreError::damaged("state", format!("the row of key {:?}", String::from_utf8_lossy(key)))
     })
 }

@@ -1,0 +1,95 @@
+//! The records of a file that are no rows: its format, and one each of what the file keeps besides.
+
+use std::path::Path;
+
+use redb::{ReadableTable, Table, TableDefinition, TableHandle};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::StoreError;
+use super::sealed;
+
+/// Name → record.
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+/// The version of the files that this release reads and writes.
+const FORMAT: u32 = 1;
+/// A number of four bytes, sealed; the same in every format, so that each release can read it.
+const FORMAT_KEY: &str = "format";
+
+/// Says that the file is of this release's format.
+pub(super) fn put_format(
+    meta: &mut Table<'_, &str, &[u8]>,
+    what: &'static str,
+) -> Result<(), StoreError> {
+    put_bytes(meta, what, FORMAT_KEY, FORMAT.to_le_bytes().to_vec())
+}
+
+/// Says that the file is of another format.
+#[cfg(test)]
+pub(super) fn put_other_format(meta: &mut Table<'_, &str, &[u8]>, format: u32) {
+    put_bytes(meta, "test", FORMAT_KEY, format.to_le_bytes().to_vec()).unwrap();
+}
+
+/// Refuses a file of another format.
+pub(super) fn check_format(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    what: &'static str,
+    path: &str,
+) -> Result<(), StoreError> {
+    let found = get_bytes(meta, what, FORMAT_KEY, |bytes| bytes.try_into().ok())?;
+    match u32::from_le_bytes(found) {
+        FORMAT => Ok(()),
+        found => Err(StoreError::NewerFormat {
+            path: Path::new(path).to_path_buf(),
+            found,
+            known: FORMAT,
+        }),
+    }
+}
+
+/// Sets a record.
+pub(super) fn put<T: Serialize>(
+    meta: &mut Table<'_, &str, &[u8]>,
+    what: &'static str,
+    key: &'static str,
+    value: &T,
+) -> Result<(), StoreError> {
+    let bytes = postcard::to_stdvec(value)
+        .map_err(|error| StoreError::damaged(what, format!("{key}: {error}")))?;
+    put_bytes(meta, what, key, bytes)
+}
+
+/// A record. All are written when the file is made: one that is missing is lost.
+pub(super) fn get<T: DeserializeOwned>(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    what: &'static str,
+    key: &'static str,
+) -> Result<T, StoreError> {
+    get_bytes(meta, what, key, |bytes| postcard::from_bytes(bytes).ok())
+}
+
+fn put_bytes(
+    meta: &mut Table<'_, &str, &[u8]>,
+    what: &'static str,
+    key: &'static str,
+    mut bytes: Vec<u8>,
+) -> Result<(), StoreError> {
+    sealed::seal(META.name(), key.as_bytes(), &mut bytes);
+    meta.insert(key, &bytes[..]).map_err(|error| StoreError::database(what, error))?;
+    Ok(())
+}
+
+fn get_bytes<T>(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    what: &'static str,
+    key: &'static str,
+    decode: impl FnOnce(&[u8]) -> Option<T>,
+) -> Result<T, StoreError> {
+    let damaged = |why| StoreError::damaged(what, format!("the record {key:?} {why}"));
+    let found = meta.get(key).map_err(|error| StoreError::database(what, error))?;
+    let found = found.ok_or_else(|| damaged("is missing"))?;
+    let bytes = sealed::unseal(META.name(), key.as_bytes(), found.value());
+    decode(bytes.ok_or_else(|| damaged("has a wrong checksum"))?)
+        .ok_or_else(|| damaged("cannot be read"))
+}
