@@ -99,7 +99,8 @@ pub(super) fn write(db: &Database, frozen: &Frozen) -> Result<(), StoreError> {
     write
         .set_durability(Durability::Immediate)
         .map_err(|error| StoreError::damaged("state", error.to_string()))?;
-    // Instant opening after a crash; costs nothing measurable on a commit of this size.
+    // Implies a commit in two phases: a damaged checkpoint is an error at the next start, and not taken
+    // for one that a crash cut short. Costs nothing measurable on a commit of this size.
     write.set_quick_repair(true);
     {
         let mut keys = write.open_table(KEYS).map_err(failed)?;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use redb::Database;
+use redb::{Builder, Database, StorageBackend};
 
 use super::error::StoreError;
 
@@ -16,8 +16,7 @@ pub(super) fn open(
     what: &'static str,
 ) -> Result<Database, StoreError> {
     let failed = |error: redb::DatabaseError| StoreError::opening(what, path, error);
-    let mut builder = redb::Builder::new();
-    builder.set_cache_size(cache_bytes);
+    let builder = builder(cache_bytes);
     if !path.exists() {
         let fresh = path.with_extension("new");
         let io_failed =
@@ -34,6 +33,24 @@ pub(super) fn open(
         }
     }
     builder.create(path).map_err(failed)
+}
+
+/// Opens the database that a backend stands for, or makes it.
+pub(super) fn open_backend(
+    backend: impl StorageBackend,
+    cache_bytes: usize,
+    what: &'static str,
+) -> Result<Database, StoreError> {
+    let created = builder(cache_bytes).create_with_backend(backend);
+    created.map_err(|error| StoreError::database(what, error))
+}
+
+/// How every database is opened: redb verifies the checksums of all pages. Without that it believes what
+/// it reads, so that a damaged page could hide rows, show old ones, or make it panic.
+fn builder(cache_bytes: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
+    builder
 }
 
 #[cfg(test)]

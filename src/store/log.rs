@@ -96,10 +96,7 @@ impl Log {
         backend: impl StorageBackend,
         options: &LogOptions,
     ) -> Result<(Log, RecoveredLog), StoreError> {
-        let db = redb::Builder::new()
-            .set_cache_size(options.cache_bytes)
-            .create_with_backend(backend)
-            .map_err(|error| StoreError::database("log", error))?;
+        let db = files::open_backend(backend, options.cache_bytes, "log")?;
         Log::with_database(db, "log")
     }
 
@@ -281,7 +278,7 @@ impl LogReader {
         Ok(meta::get::<LogId>(&meta, "log", BASE_KEY)?.index)
     }
 
-    fn memberships(&self) -> Result<Vec<(Index, Membership)>, StoreError> {
+    pub(super) fn memberships(&self) -> Result<Vec<(Index, Membership)>, StoreError> {
         let read = self.db.begin_read()?;
         let table = read.open_table(MEMBERSHIPS).map_err(failed)?;
         let mut all = Vec::new();

@@ -5,6 +5,8 @@
 
 mod checkpoint;
 mod checkpointer;
+#[cfg(test)]
+mod damage_tests;
 mod error;
 mod files;
 mod identity;

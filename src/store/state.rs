@@ -109,10 +109,7 @@ impl State {
         backend: impl StorageBackend,
         options: &StateOptions,
     ) -> Result<State, StoreError> {
-        let db = redb::Builder::new()
-            .set_cache_size(options.cache_bytes)
-            .create_with_backend(backend)
-            .map_err(|error| StoreError::database("state", error))?;
+        let db = files::open_backend(backend, options.cache_bytes, "state")?;
         State::with_database(db, "state", options)
     }
 
