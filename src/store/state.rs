@@ -399,3 +399,7 @@ impl Rows for Batch<'_> {
 #[cfg(test)]
 #[path = "state_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "state_crash_tests.rs"]
+mod crash_tests;

@@ -1,0 +1,193 @@
+//! The power fails at every operation of a script, and the state is what it was at the entry that is stored
+//! with it.
+
+use super::*;
+use crate::kv::{Command, Condition, Put, RangeQuery, Write};
+use crate::raft::{ClusterId, NodeId, Term};
+use crate::store::test_disk::{Disk, Fault, Keeps, Power};
+
+fn options() -> StateOptions {
+    StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() }
+}
+
+fn open(disk: &Disk) -> Result<State, StoreError> {
+    State::open_backend(disk.clone(), &options())
+}
+
+fn key(number: u64) -> Bytes {
+    format!("key {number:02}").into()
+}
+
+/// The entry at an index; every kind comes up.
+fn entry(index: u64) -> Entry {
+    let write = match index % 9 {
+        0 => Write::DeleteRange {
+            range: KeyRange { start: key(index % 4), end: Some(key(index % 4 + 3)) },
+        },
+        1 => Write::Delete { key: key(index % 5), condition: Condition::default() },
+        2 => Write::PutMany {
+            pairs: (0..6).map(|n| (key(n * index % 11), format!("{index}/{n}").into())).collect(),
+        },
+        _ => Write::Put(Put {
+            key: key(index % 8),
+            value: "v".repeat(usize::try_from(index % 7 * 500).unwrap()).into(),
+            content_type: index.is_multiple_of(3).then(|| "text/plain".to_owned()),
+            condition: Condition::default(),
+        }),
+    };
+    let payload = match index % 10 {
+        6 => Payload::Noop,
+        7 => Payload::Membership(Membership {
+            cluster: ClusterId(1),
+            members: [].into(),
+            voters: [NodeId(index)].into(),
+            outgoing: None,
+        }),
+        _ => Payload::Command(Command { time_unix_ms: 0, write }.encode()),
+    };
+    Entry { id: LogId::new(Term(index / 7 + 1), Index(index)), payload }
+}
+
+enum Step {
+    /// Applies so many entries together.
+    Apply(u64),
+    Freeze,
+    Write,
+}
+
+/// Checkpoints of one entry and of many, and entries that come between a freeze and its checkpoint.
+fn script() -> Vec<Step> {
+    use Step::{Apply, Freeze, Write};
+    vec![
+        Apply(1),
+        Freeze,
+        Write,
+        Apply(8),
+        Freeze,
+        Apply(5),
+        Write,
+        Apply(1),
+        Freeze,
+        Write,
+        Apply(20),
+        Apply(4),
+        Freeze,
+        Apply(2),
+        Write,
+        Freeze,
+        Write,
+        Apply(3),
+    ]
+}
+
+const ENTRIES: u64 = 44;
+
+/// All that a state says, but for what is in which file or overlay.
+type Content = ((LogId, u64), Option<(Index, Membership)>, Vec<(Revision, Vec<Item>)>);
+
+fn content(state: &State) -> Content {
+    let newest = state.revision();
+    let at = |revision| {
+        let query = RangeQuery {
+            range: KeyRange::all(),
+            at: Some(revision),
+            descending: false,
+            keys_only: false,
+            items_max: usize::MAX,
+            bytes_max: usize::MAX,
+        };
+        let mut items = state.range(&query).unwrap().items;
+        items.extend((0..11).filter_map(|n| state.get(&key(n), Some(revision)).unwrap().1));
+        (revision, items)
+    };
+    let revisions = [newest.0, newest.0 / 2, 1].map(Revision);
+    let revisions = revisions.into_iter().filter(|revision| *revision <= newest);
+    (state.hash(), state.membership(), revisions.map(at).collect())
+}
+
+/// What a state is after each number of entries, none of which ever saw a disk.
+fn models() -> Vec<Content> {
+    let state = open(&Disk::default()).unwrap();
+    let mut models = vec![content(&state)];
+    for index in 1..=ENTRIES {
+        state.apply(&[entry(index)]).unwrap();
+        models.push(content(&state));
+    }
+    models
+}
+
+fn index(id: LogId) -> usize {
+    usize::try_from(id.index.0).unwrap()
+}
+
+/// Applies what the state lacks of the entries up to `last`.
+fn replay(state: &State, last: u64) {
+    let entries: Vec<Entry> = (state.applied().index.0 + 1..=last).map(entry).collect();
+    state.apply(&entries).unwrap();
+}
+
+/// Runs the script until an operation fails: the entries that the last checkpoint that ended covers, and
+/// those of the one that was under way.
+fn run(state: &State) -> (LogId, Option<LogId>) {
+    let (mut done, mut frozen) = (LogId::ZERO, None);
+    for step in script() {
+        match step {
+            Step::Apply(count) => replay(state, state.applied().index.0 + count),
+            Step::Freeze => frozen = Some(state.freeze().unwrap()),
+            Step::Write => {
+                let taken = frozen.take().unwrap();
+                let under_way = taken.applied();
+                match state.write_checkpoint(taken) {
+                    Ok(applied) => done = applied,
+                    Err(_) => return (done, Some(under_way)),
+                }
+            }
+        }
+    }
+    assert_eq!(state.applied().index, Index(ENTRIES));
+    (done, None)
+}
+
+#[test]
+fn a_power_loss_at_any_operation_leaves_the_state_of_a_checkpoint() {
+    let models = models();
+    let (mut crashes, mut found_later) = (0, 0);
+    for operation in 1.. {
+        let power = Power::default();
+        let disk = Disk::new(&power);
+        drop(open(&disk).unwrap());
+        let stop = power.operations() + operation;
+        power.fail(Fault::StopAt(stop));
+        let opened = open(&disk);
+        let (done, under_way) = opened.as_ref().map_or((LogId::ZERO, None), run);
+        // Before it is dropped: closing a file writes, too.
+        let whole = power.operations() < stop;
+        for keeps in Keeps::all(operation) {
+            let at = format!("operation {operation}, {keeps:?}, {done} done, {under_way:?} begun");
+            let disk = disk.after_power_loss(keeps);
+            let state = open(&disk).unwrap_or_else(|error| panic!("{at}: {error}"));
+            let applied = state.applied();
+            assert!(applied == done || Some(applied) == under_way, "{at}: at {applied}");
+            assert_eq!(state.durable(), applied, "{at}");
+            assert_eq!(content(&state), models[index(applied)], "{at}");
+            found_later += usize::from(applied != done);
+            crashes += 1;
+            if !matches!(keeps, Keeps::None | Keeps::Random(_)) {
+                continue;
+            }
+            // And it goes on from there.
+            replay(&state, ENTRIES);
+            state.write_checkpoint(state.freeze().unwrap()).unwrap();
+            drop(state);
+            let state = open(&disk).unwrap();
+            assert_eq!(content(&state), models[index(state.applied())], "{at}");
+            assert_eq!(state.durable().index, Index(ENTRIES), "{at}");
+        }
+        drop(opened);
+        if whole {
+            break;
+        }
+    }
+    assert!(crashes > 100, "{crashes}");
+    assert!(found_later > 0, "none that was under way was ever found");
+}
