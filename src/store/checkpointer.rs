@@ -66,3 +66,7 @@ fn write(state: &State, done: &impl Fn(Result<LogId, StoreError>)) -> bool {
     done(result);
     well
 }
+
+#[cfg(test)]
+#[path = "checkpointer_tests.rs"]
+mod tests;

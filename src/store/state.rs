@@ -403,3 +403,7 @@ mod tests;
 #[cfg(test)]
 #[path = "state_crash_tests.rs"]
 mod crash_tests;
+
+#[cfg(test)]
+#[path = "state_fault_tests.rs"]
+mod fault_tests;

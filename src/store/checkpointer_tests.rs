@@ -1,0 +1,85 @@
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use super::*;
+use crate::raft::{Entry, Index, Payload, Term};
+use crate::store::StateOptions;
+use crate::store::test_disk::{Disk, Fault, Power};
+
+/// How long a test waits for what must come.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Every change is old enough at once.
+fn options() -> StateOptions {
+    StateOptions { checkpoint_age: Duration::ZERO, ..StateOptions::default() }
+}
+
+fn open(disk: &Disk, options: &StateOptions) -> Arc<State> {
+    Arc::new(State::open_backend(disk.clone(), options).unwrap())
+}
+
+fn spawn(state: &Arc<State>) -> (Checkpointer, Receiver<Result<LogId, StoreError>>) {
+    let (sender, done) = mpsc::channel();
+    let tell = move |result| sender.send(result).unwrap();
+    (Checkpointer::spawn(state.clone(), tell).unwrap(), done)
+}
+
+fn apply(state: &State, index: u64) -> LogId {
+    let id = LogId::new(Term(1), Index(index));
+    state.apply(&[Entry { id, payload: Payload::Noop }]).unwrap();
+    id
+}
+
+#[test]
+fn what_is_due_is_written_when_it_is_polled() {
+    let disk = Disk::default();
+    let state = open(&disk, &options());
+    let (mut checkpointer, done) = spawn(&state);
+    for index in 1..=3 {
+        let applied = apply(&state, index);
+        checkpointer.poll();
+        assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), applied);
+        assert_eq!(state.durable(), applied);
+    }
+    checkpointer.poll();
+    checkpointer.stop();
+    assert!(done.recv().is_err(), "there was nothing more to write");
+}
+
+#[test]
+fn what_is_not_due_is_written_when_it_stops() {
+    let disk = Disk::default();
+    let state = open(&disk, &StateOptions::default());
+    let (mut checkpointer, done) = spawn(&state);
+    let applied = apply(&state, 1);
+    checkpointer.poll();
+    assert_eq!(state.durable(), LogId::ZERO);
+    checkpointer.stop();
+    assert_eq!(done.recv().unwrap().unwrap(), applied);
+    // A second stop, and a poll after it, do nothing.
+    checkpointer.stop();
+    checkpointer.poll();
+    drop((checkpointer, state));
+    assert_eq!(open(&disk, &options()).applied(), applied);
+}
+
+#[test]
+fn a_failure_is_reported_once_and_nothing_is_written_after_it() {
+    let power = Power::default();
+    let state = open(&Disk::new(&power), &options());
+    let (mut checkpointer, done) = spawn(&state);
+    let durable = apply(&state, 1);
+    checkpointer.poll();
+    done.recv_timeout(LONG).unwrap().unwrap();
+    power.fail(Fault::FullFrom(0));
+    apply(&state, 2);
+    checkpointer.poll();
+    let error = done.recv_timeout(LONG).unwrap().unwrap_err();
+    assert!(matches!(error, StoreError::DiskFull { what: "state" }), "{error}");
+    power.fail(Fault::None);
+    apply(&state, 3);
+    checkpointer.poll();
+    checkpointer.stop();
+    assert!(done.recv().is_err());
+    assert_eq!(state.durable(), durable);
+}
