@@ -1,6 +1,7 @@
 //! The thread that writes checkpoints.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -61,7 +62,9 @@ impl Checkpointer {
 /// Whether to go on.
 fn write(state: &State, done: &impl Fn(Result<LogId, StoreError>)) -> bool {
     let Some(frozen) = state.freeze() else { return true };
-    let result = state.write_checkpoint(frozen);
+    // A panic must stop the node as any failure does: without checkpoints apply would wait for ever.
+    let result = catch_unwind(AssertUnwindSafe(|| state.write_checkpoint(frozen)))
+        .unwrap_or_else(|_| Err(StoreError::damaged("state", "a checkpoint panicked")));
     let well = result.is_ok();
     done(result);
     well

@@ -83,3 +83,18 @@ fn a_failure_is_reported_once_and_nothing_is_written_after_it() {
     assert!(done.recv().is_err());
     assert_eq!(state.durable(), durable);
 }
+
+#[test]
+fn a_panic_in_a_checkpoint_is_told_as_a_failure() {
+    let power = Power::default();
+    let state = open(&Disk::new(&power), &options());
+    let (mut checkpointer, done) = spawn(&state);
+    apply(&state, 1);
+    power.fail(Fault::PanicAt(0));
+    checkpointer.poll();
+    let error = done.recv_timeout(LONG).unwrap().unwrap_err().to_string();
+    assert!(error.contains("panicked"), "{error}");
+    checkpointer.stop();
+    assert!(done.recv().is_err());
+    assert_eq!(state.applied().index, Index(1), "what memory holds can still be read");
+}

@@ -1,8 +1,4 @@
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
-
-use redb::StorageBackend;
 
 use super::*;
 use crate::raft::{Entry, Index, LogId, Payload, Term};
@@ -113,42 +109,11 @@ fn a_gap_is_refused_and_nothing_is_written_after_it() {
     assert_eq!(open(&disk).reader().last().unwrap(), Index(0));
 }
 
-/// A disk on which a sync panics.
-#[derive(Clone, Debug, Default)]
-struct Panics {
-    disk: Disk,
-    armed: Arc<AtomicBool>,
-}
-
-impl StorageBackend for Panics {
-    fn len(&self) -> io::Result<u64> {
-        self.disk.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.disk.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        assert!(!self.armed.swap(false, Ordering::SeqCst), "the disk panics");
-        self.disk.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.disk.write(offset, data)
-    }
-}
-
 #[test]
 fn a_panic_in_a_commit_is_told_as_a_failure() {
-    let disk = Panics::default();
-    let (log, _) = Log::open_backend(disk.clone(), &LogOptions::default()).unwrap();
-    let (writer, events) = spawn(log);
-    disk.armed.store(true, Ordering::SeqCst);
+    let power = Power::default();
+    let (writer, events) = spawn(open(&Disk::new(&power)));
+    power.fail(Fault::PanicAt(0));
     writer.submit(write(1));
     let error = failure(events.recv().unwrap()).to_string();
     assert!(error.contains("panicked"), "{error}");

@@ -34,6 +34,8 @@ pub(super) enum Fault {
     FullFrom(u64),
     /// Syncing fails once, with everything that was not synced in doubt.
     SyncAt(u64),
+    /// Syncing panics, once.
+    PanicAt(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,10 @@ impl Power {
             Fault::SyncAt(at) if now >= at && kind == Kind::Sync && !supply.failed => {
                 supply.failed = true;
                 Err(io::Error::other("the sync failed"))
+            }
+            Fault::PanicAt(at) if now >= at && kind == Kind::Sync && !supply.failed => {
+                supply.failed = true;
+                panic!("the disk panics");
             }
             _ => Ok(()),
         }
