@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files;
 use crate::raft::Index;
 
 /// Why something could not be stored or read. After an error from a commit the node must stop: what is
@@ -80,6 +81,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// An error of the operating system, of the log, the state or the identity; a full disk is recognised.
+    pub(super) fn io(
+        file: &'static str,
+        what: &'static str,
+        path: &Path,
+        source: io::Error,
+    ) -> StoreError {
+        if source.kind() == io::ErrorKind::StorageFull {
+            return StoreError::DiskFull { what: file };
+        }
+        StoreError::Io { what, path: path.to_path_buf(), source }
+    }
+
     /// An error of the database; a full disk and a damaged file are recognised.
     pub(super) fn database(what: &'static str, error: impl Into<redb::Error>) -> StoreError {
         match error.into() {
@@ -99,7 +113,7 @@ impl StoreError {
     ) -> StoreError {
         match error.into() {
             redb::Error::DatabaseAlreadyOpen => {
-                StoreError::InUse { path: path.parent().unwrap_or(path).to_path_buf() }
+                StoreError::InUse { path: files::dir_of(path).to_path_buf() }
             }
             error => StoreError::database(what, error),
         }

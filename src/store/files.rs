@@ -17,10 +17,9 @@ pub(super) fn open(
 ) -> Result<Database, StoreError> {
     let failed = |error: redb::DatabaseError| StoreError::opening(what, path, error);
     let builder = builder(cache_bytes);
-    if !path.exists() {
+    if !exists(path, what)? {
         let fresh = path.with_extension("new");
-        let io_failed =
-            |source: io::Error| StoreError::Io { what: "create", path: fresh.clone(), source };
+        let io_failed = |source| StoreError::io(what, "create", &fresh, source);
         match fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_failed(error)),
             _ => {}
@@ -28,9 +27,7 @@ pub(super) fn open(
         drop(builder.create(&fresh).map_err(failed)?);
         File::open(&fresh).and_then(|file| file.sync_all()).map_err(io_failed)?;
         fs::rename(&fresh, path).map_err(io_failed)?;
-        if let Some(dir) = path.parent() {
-            File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_failed)?;
-        }
+        sync_dir(dir_of(path), what)?;
     }
     builder.create(path).map_err(failed)
 }
@@ -43,6 +40,27 @@ pub(super) fn open_backend(
 ) -> Result<Database, StoreError> {
     let created = builder(cache_bytes).create_with_backend(backend);
     created.map_err(|error| StoreError::database(what, error))
+}
+
+/// Whether there is something at `path`; an error if that cannot be told.
+pub(super) fn exists(path: &Path, what: &'static str) -> Result<bool, StoreError> {
+    path.try_exists().map_err(|error| StoreError::io(what, "look at", path, error))
+}
+
+/// The directory that a path is in.
+pub(super) fn dir_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        // A bare name; what has no parent is a root, which is in itself.
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(dir: &Path, what: &'static str) -> Result<(), StoreError> {
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|error| StoreError::io(what, "sync", dir, error))
 }
 
 /// How every database is opened: redb verifies the checksums of all pages. Without that it believes what
@@ -65,6 +83,24 @@ mod tests {
         drop(open(&path, 1 << 20, "log").unwrap());
         assert!(path.exists() && !path.with_extension("new").exists());
         drop(open(&path, 1 << 20, "log").unwrap());
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_working_directory() {
+        assert_eq!(dir_of(Path::new("log.redb")), Path::new("."));
+        assert_eq!(dir_of(Path::new("a/log.redb")), Path::new("a"));
+        assert_eq!(dir_of(Path::new("/log.redb")), Path::new("/"));
+        assert_eq!(dir_of(Path::new("/")), Path::new("/"));
+        sync_dir(dir_of(Path::new("log.redb")), "log").unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_taken_for_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let refused = open(&file.join("log.redb"), 1 << 20, "log").unwrap_err();
+        assert!(matches!(refused, StoreError::Io { what: "look at", .. }), "{refused}");
     }
 
     #[test]

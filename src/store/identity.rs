@@ -11,10 +11,13 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
+use super::files;
 use crate::raft::NodeId;
 
 /// The version of the identity file that this release reads and writes.
 const FORMAT: u32 = 1;
+/// What an error calls it.
+const WHAT: &str = "identity";
 const IDENTITY_FILE: &str = "identity";
 const LOCK_FILE: &str = "lock";
 const LOG_FILE: &str = "log.redb";
@@ -77,7 +80,7 @@ impl DataDir {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 for name in [LOG_FILE, STATE_FILE] {
-                    if path.join(name).exists() {
+                    if files::exists(&path.join(name), WHAT)? {
                         return Err(StoreError::damaged(
                             "data directory",
                             format!("{} holds {name} but no {IDENTITY_FILE}", path.display()),
@@ -155,20 +158,19 @@ fn hex(id: NodeId) -> String {
 /// Makes the directory, and those above it, durably: what is acknowledged from it is worth no more than
 /// its name.
 fn create(path: &Path) -> Result<(), StoreError> {
-    let missing: Vec<&Path> =
-        path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    let mut missing = Vec::new();
+    for dir in path.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
+        if files::exists(dir, WHAT)? {
+            break;
+        }
+        missing.push(dir);
+    }
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(|error| failed("create", path, error))?;
-    missing.into_iter().filter_map(Path::parent).try_for_each(sync)
-}
-
-/// Makes the names in a directory durable.
-fn sync(dir: &Path) -> Result<(), StoreError> {
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed("sync", dir, error))
+    missing.into_iter().try_for_each(|dir| files::sync_dir(files::dir_of(dir), WHAT))
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {
@@ -188,8 +190,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 fn read(bytes: &[u8], file: &Path) -> Result<Identity, StoreError> {
-    let damaged =
-        |why: String| StoreError::damaged("identity", format!("{}: {why}", file.display()));
+    let damaged = |why: String| StoreError::damaged(WHAT, format!("{}: {why}", file.display()));
     let value: serde_json::Value =
         serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
     // The format first: a newer file may look quite different.
@@ -225,7 +226,7 @@ fn belongs(identity: &Identity, path: &Path, check: &IdentityCheck) -> Result<()
 fn write(dir: &Path, identity: &Identity) -> Result<(), StoreError> {
     let temporary = dir.join(format!("{IDENTITY_FILE}.new"));
     let bytes = serde_json::to_vec_pretty(identity)
-        .map_err(|error| StoreError::damaged("identity", error.to_string()))?;
+        .map_err(|error| StoreError::damaged(WHAT, error.to_string()))?;
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(true)
@@ -238,14 +239,11 @@ fn write(dir: &Path, identity: &Identity) -> Result<(), StoreError> {
         .map_err(|error| failed("write", &temporary, error))?;
     let target = dir.join(IDENTITY_FILE);
     fs::rename(&temporary, &target).map_err(|error| failed("replace", &target, error))?;
-    sync(dir)
+    files::sync_dir(dir, WHAT)
 }
 
 fn failed(what: &'static str, path: &Path, source: io::Error) -> StoreError {
-    if source.kind() == io::ErrorKind::StorageFull {
-        return StoreError::DiskFull { what: "identity" };
-    }
-    StoreError::Io { what, path: path.to_path_buf(), source }
+    StoreError::io(WHAT, what, path, source)
 }
 
 #[cfg(test)]
