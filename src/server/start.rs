@@ -261,6 +261,7 @@ fn open(config: &Config) -> Result<Opened, StoreError> {
     let state = Arc::new(State::open(&data.state_path(), &state_options)?);
     let log_options = LogOptions { cache_bytes: bytes(config.limits.log_cache) };
     let (log, found) = Log::open(&data.log_path(), &log_options)?;
+    data.files_made()?;
     let recovered = found.into_recovered(&log, state.applied())?;
     tracing::info!(
         id = %data.id(),

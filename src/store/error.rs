@@ -44,6 +44,18 @@ pub enum StoreError {
         /// Whose it should be.
         expected: String,
     },
+    /// A file that the directory had is gone.
+    #[error(
+        "data directory {} has lost {file}, and with it what this node voted for or acknowledged: put the \
+         file back, or remove the whole directory, so that the node starts anew with another identity",
+        path.display()
+    )]
+    Lost {
+        /// The directory.
+        path: PathBuf,
+        /// The file's name.
+        file: &'static str,
+    },
     /// A file was written by a release that this one does not understand.
     #[error("{} has format {found}; this release knows format {known}: run the newer release", path.display())]
     NewerFormat {

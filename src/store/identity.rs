@@ -55,6 +55,10 @@ struct Identity {
     /// To whom this node granted the founding of the cluster: 16 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     founding_grant: Option<String>,
+    /// Whether the log and the state were made. From then on one that is missing is lost; before it the
+    /// node has promised nothing that they would hold.
+    #[serde(default)]
+    files_made: bool,
 }
 
 /// What the files take.
@@ -76,6 +80,9 @@ impl DataDir {
             Ok(bytes) => {
                 let identity = read(&bytes, &file)?;
                 belongs(&identity, path, check)?;
+                if identity.files_made {
+                    has_files(path)?;
+                }
                 identity
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -93,6 +100,7 @@ impl DataDir {
                     cluster: check.cluster.clone(),
                     node: check.node.clone(),
                     founding_grant: None,
+                    files_made: false,
                 };
                 write(path, &identity)?;
                 identity
@@ -129,6 +137,21 @@ impl DataDir {
     pub fn sizes(&self) -> Sizes {
         let size = |path: PathBuf| fs::metadata(path).map_or(0, |found| found.len());
         Sizes { log_bytes: size(self.log_path()), state_bytes: size(self.state_path()) }
+    }
+
+    /// Records that the log and the state are made, which both must be, durably. To be called before the
+    /// node takes part in anything: from then on a directory that lacks one of them is refused, since a
+    /// node that forgot its votes could give them twice.
+    pub fn files_made(&self) -> Result<(), StoreError> {
+        let mut identity = self.shared.identity.lock();
+        if identity.files_made {
+            return Ok(());
+        }
+        has_files(&self.shared.path)?;
+        let made = Identity { files_made: true, ..identity.clone() };
+        write(&self.shared.path, &made)?;
+        *identity = made;
+        Ok(())
     }
 
     /// Grants the founding of the cluster to `founder` unless it is granted already; whoever has it now.
@@ -222,6 +245,15 @@ fn belongs(identity: &Identity, path: &Path, check: &IdentityCheck) -> Result<()
     })
 }
 
+fn has_files(path: &Path) -> Result<(), StoreError> {
+    for file in [LOG_FILE, STATE_FILE] {
+        if !files::exists(&path.join(file), WHAT)? {
+            return Err(StoreError::Lost { path: path.to_path_buf(), file });
+        }
+    }
+    Ok(())
+}
+
 /// Replaces the file in one step: a crash leaves the old one or the new one.
 fn write(dir: &Path, identity: &Identity) -> Result<(), StoreError> {
     let temporary = dir.join(format!("{IDENTITY_FILE}.new"));
@@ -251,6 +283,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::store::{Log, LogOptions, State, StateOptions};
 
     fn check(node: &str) -> IdentityCheck {
         IdentityCheck { cluster: "c".to_owned(), node: node.to_owned() }
@@ -315,6 +348,58 @@ mod tests {
             asked.into_iter().map(|asked| asked.join().unwrap()).collect()
         });
         assert!(holders.iter().all(|holder| *holder == holders[0]), "{holders:?}");
+    }
+
+    /// Takes the steps that a node takes at its first start, as many as it gets to.
+    fn first_start(path: &Path, steps: usize) -> Result<DataDir, StoreError> {
+        let data = DataDir::open(path, &check("n1"))?;
+        if steps > 0 {
+            State::open(&data.state_path(), &StateOptions::default())?;
+        }
+        if steps > 1 {
+            Log::open(&data.log_path(), &LogOptions::default())?;
+        }
+        if steps > 2 {
+            data.files_made()?;
+        }
+        Ok(data)
+    }
+
+    #[test]
+    fn a_first_start_that_is_cut_short_anywhere_is_taken_up_again() {
+        for steps in 0..=3 {
+            let dir = tempfile::tempdir().unwrap();
+            let id = first_start(dir.path(), steps).unwrap().id();
+            let again = first_start(dir.path(), 3).unwrap();
+            assert_eq!(again.id(), id, "{steps}");
+            again.files_made().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_directory_that_lost_a_file_is_refused_and_says_what_to_do() {
+        for file in [LOG_FILE, STATE_FILE] {
+            let dir = tempfile::tempdir().unwrap();
+            let founder = first_start(dir.path(), 3).unwrap().grant_founding(NodeId(5000));
+            assert_eq!(founder.unwrap(), NodeId(5000));
+            let kept = dir.path().join("kept");
+            fs::rename(dir.path().join(file), &kept).unwrap();
+            let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err();
+            assert!(matches!(refused, StoreError::Lost { .. }), "{refused}");
+            let text = refused.to_string();
+            assert!(text.contains(file) && text.contains("put the file back"), "{text}");
+            fs::rename(&kept, dir.path().join(file)).unwrap();
+            first_start(dir.path(), 3).unwrap();
+        }
+    }
+
+    #[test]
+    fn files_that_were_not_made_are_not_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = first_start(dir.path(), 1).unwrap();
+        assert!(matches!(data.files_made(), Err(StoreError::Lost { file: LOG_FILE, .. })));
+        drop(data);
+        first_start(dir.path(), 3).unwrap();
     }
 
     #[test]
