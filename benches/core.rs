@@ -119,7 +119,7 @@ fn read(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let before = cluster.released;
                 for id in 0..batch {
-                    cluster.leader().step(Input::Read { id: ReadId(id as u64) });
+                    cluster.leader().step(Input::Read { id: ReadId(id as u64), lease: false });
                 }
                 cluster.settle();
                 assert_eq!(cluster.released, before + batch);

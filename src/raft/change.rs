@@ -100,6 +100,8 @@ impl Leader {
         let ready = self.peers.get(&transfer.to).is_some_and(|progress| !progress.is_lagging(last));
         if ready && !transfer.told {
             transfer.told = true;
+            // Voters help the receiver, whatever they heard of this leader; and it may stand late.
+            self.lease.forfeit();
             core.send(transfer.to, Body::TimeoutNow);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::entry::{Entry, HardState, Payload};
-use super::id::{Index, LogId, NodeId, ReadId, Seq, Term};
+use super::id::{Index, LogId, Moment, NodeId, ReadId, Seq, Term};
 use super::io::{Config, LogWrite, Output, Recovered, Refused};
 use super::log::Log;
 use super::membership::Membership;
@@ -36,6 +36,11 @@ pub(super) struct Core {
     /// Messages that leave once the write is durable.
     held: VecDeque<(Seq, Message)>,
     next_question: u64,
+    /// What the clock showed last.
+    now: Moment,
+    /// Ticks since a leader was heard, in whatever term; since the start if one may have been heard
+    /// right before.
+    silent_ticks: u32,
 }
 
 impl Core {
@@ -51,6 +56,8 @@ impl Core {
             persisted: Seq(0),
             held: VecDeque::new(),
             next_question: random.next(),
+            now: Moment::default(),
+            silent_ticks: if recovered.heard_leader { 0 } else { u32::MAX },
             random,
             log: Log::new(recovered),
             out: Output::default(),
@@ -76,6 +83,29 @@ impl Core {
 
     pub(super) fn timer(&mut self) -> ElectionTimer {
         ElectionTimer::start(&mut self.random, self.config.election_ticks)
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.silent_ticks = self.silent_ticks.saturating_add(1);
+    }
+
+    pub(super) fn heard_leader(&mut self) {
+        self.silent_ticks = 0;
+    }
+
+    /// Whether a leader counts on this node not to help anybody to its place (thesis 4.2.3).
+    pub(super) fn guards_leader(&self) -> bool {
+        self.silent_ticks < self.config.election_ticks
+    }
+
+    /// What the clock showed last.
+    pub(super) fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// The clock shows `now`.
+    pub(super) fn clock(&mut self, now: Moment) {
+        self.now = self.now.max(now);
     }
 
     /// A name for a question to a leader. They start at a random number, so that answers to an

@@ -40,8 +40,8 @@ impl Follower {
         self.leader
     }
 
-    /// Whether the leader was heard within the shortest election time-out: then nobody else is
-    /// helped to its place (thesis 4.2.3).
+    /// Whether the leader was heard within the shortest election time-out: then nobody else is taken
+    /// for one.
     pub(super) fn hears_leader(&self, core: &Core) -> bool {
         self.leader.is_some() && self.timer.elapsed() < core.config.election_ticks
     }
@@ -171,13 +171,13 @@ impl Follower {
         self.answer_due |= core.log.commit() >= last.index;
     }
 
-    pub(super) fn read(&mut self, core: &mut Core, id: ReadId) {
+    pub(super) fn read(&mut self, core: &mut Core, id: ReadId, lease: bool) {
         if self.leader.is_none() {
             core.refuse_reads([id], None);
         } else if self.questions.len() >= core.config.reads_max {
             core.out.reads.push((id, Err(Refused::Busy)));
         } else {
-            self.questions.wait(id);
+            self.questions.wait(id, lease);
         }
     }
 
@@ -198,8 +198,8 @@ impl Follower {
             self.told = matched;
             core.send(leader, Body::AppendReply { matched });
         }
-        if let Some(id) = self.questions.ask(|| core.name_question()) {
-            core.send(leader, Body::ReadIndex { id });
+        if let Some((id, lease)) = self.questions.ask(|| core.name_question()) {
+            core.send(leader, Body::ReadIndex { id, lease });
         }
     }
 }

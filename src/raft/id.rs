@@ -41,6 +41,11 @@ pub struct ProposalId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ReadId(pub u64);
 
+/// A moment on a node's own clock: microseconds since some moment before the node started. The clock never
+/// goes back, and goes on while the host sleeps. Means nothing to other nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
 impl Term {
     /// The term after this one.
     pub fn next(self) -> Term {

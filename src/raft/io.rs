@@ -7,7 +7,7 @@
 //! justified by what is durable.
 
 use super::entry::{Entry, HardState, Payload};
-use super::id::{Index, LogId, NodeId, ProposalId, ReadId, Seq, Term};
+use super::id::{Index, LogId, Moment, NodeId, ProposalId, ReadId, Seq, Term};
 use super::membership::Membership;
 use super::message::Message;
 
@@ -36,7 +36,12 @@ pub enum Input {
     Read {
         /// Comes back in [`Output::reads`].
         id: ReadId,
+        /// Whether the leader's lease suffices, if it holds one.
+        lease: bool,
     },
+    /// The clock. Needed for leases only; then it is to be read after the inputs came that are stepped
+    /// next, and stepped before them.
+    Now(Moment),
     /// The write `seq`, and all before it, are durable.
     Persisted {
         /// The write's number.
@@ -207,6 +212,8 @@ pub struct Recovered {
     pub memberships: Vec<(Index, Membership)>,
     /// The last index that the state machine has durably applied.
     pub applied: Index,
+    /// Whether the node may have heard a leader right before it stopped, who counts on it now.
+    pub heard_leader: bool,
 }
 
 /// What a core is told once. Times are in ticks, sizes in bytes.
@@ -230,6 +237,10 @@ pub struct Config {
     pub tail_bytes_max: usize,
     /// The most reads that wait for a round; beyond it reads are `Busy`. Default 65,536.
     pub reads_max: usize,
+    /// How long a quorum's answer to a heartbeat keeps others from being elected, in microseconds since
+    /// the heartbeat left: less than every node's `election_ticks`, by what clocks and ticks may err.
+    /// Default 0: no leases.
+    pub lease_us: u64,
     /// Seeds the election time-outs and the names of a follower's questions: another one each start.
     pub seed: u64,
 }
@@ -247,6 +258,7 @@ impl Config {
             uncommitted_bytes_max: 64 << 20,
             tail_bytes_max: 16 << 20,
             reads_max: 1 << 16,
+            lease_us: 0,
             seed,
         }
     }

@@ -8,6 +8,7 @@ use super::core::Core;
 use super::entry::{Entry, Payload};
 use super::id::{Index, LogId, NodeId, ProposalId};
 use super::io::Refused;
+use super::lease::Lease;
 use super::membership::Membership;
 use super::message::Body;
 use super::node::Transition;
@@ -23,6 +24,7 @@ pub(super) struct Leader {
     pub(super) peers: BTreeMap<NodeId, Progress>,
     pub(super) transfer: Option<Transfer>,
     rounds: Rounds,
+    pub(super) lease: Lease,
     heartbeat_ticks: u32,
     quorum_ticks: u32,
     uncommitted_bytes: usize,
@@ -47,6 +49,7 @@ impl Leader {
             peers: BTreeMap::new(),
             transfer: None,
             rounds: Rounds::default(),
+            lease: Lease::default(),
             heartbeat_ticks: 0,
             quorum_ticks: 0,
             uncommitted_bytes,
@@ -58,6 +61,7 @@ impl Leader {
 
     /// Has a progress for each peer of the membership in force, and for nobody else.
     pub(super) fn follow_membership(&mut self, core: &Core, next: Index) {
+        self.lease.restart();
         let peers = core.peers();
         self.peers.retain(|peer, _| peers.contains(peer));
         for peer in peers {
@@ -113,10 +117,14 @@ impl Leader {
 
     fn heartbeat(&mut self, core: &mut Core) {
         self.heartbeat_ticks = 0;
+        let round = self.rounds.next();
+        if core.config.lease_us > 0 {
+            self.lease.left(round, core.now());
+        }
         for (&peer, progress) in &self.peers {
             // A follower may rely on what it is told: no further than what it has itself.
             let commit = core.log.commit().min(progress.matched);
-            core.send(peer, Body::Heartbeat { commit, round: self.rounds.newest() });
+            core.send(peer, Body::Heartbeat { commit, round });
         }
     }
 
@@ -126,7 +134,7 @@ impl Leader {
         progress.active = true;
         progress.round = progress.round.max(round.min(newest));
         self.revive(core, from);
-        self.end_round(core);
+        self.round_answered(core);
     }
 
     pub(super) fn appended(
@@ -186,8 +194,14 @@ impl Leader {
         core.log.commit() >= self.first
     }
 
-    pub(super) fn read(&mut self, core: &mut Core, reader: Reader) {
-        if self.rounds.len() >= core.config.reads_max {
+    /// Takes a read; `lease`: while this leader holds one, that suffices.
+    pub(super) fn read(&mut self, core: &mut Core, reader: Reader, lease: bool) {
+        let holds =
+            || self.is_established(core) && self.lease.holds(core.now(), core.config.lease_us);
+        if lease && holds() {
+            let index = core.log.commit();
+            release(core, reader, index);
+        } else if self.rounds.len() >= core.config.reads_max {
             match reader {
                 Reader::Here(id) => core.out.reads.push((id, Err(Refused::Busy))),
                 Reader::There(peer, id) => {
@@ -202,28 +216,25 @@ impl Leader {
     fn begin_round(&mut self, core: &mut Core) {
         if self.is_established(core) && self.rounds.begin(core.log.commit()) {
             self.heartbeat(core);
-            self.end_round(core);
+            self.round_answered(core);
         }
     }
 
-    fn end_round(&mut self, core: &mut Core) {
+    /// Releases the reads whose round a quorum has answered, and prolongs the lease.
+    fn round_answered(&mut self, core: &mut Core) {
         let id = core.id();
-        let peers = &self.peers;
-        let Some(membership) = core.log.membership().map(|(_, membership)| membership) else {
-            return;
-        };
-        let ended = self.rounds.end(|number| {
-            membership.is_quorum(|node| {
-                node == id || peers.get(&node).is_some_and(|progress| progress.round >= number)
-            })
+        let Some(membership) = core.membership() else { return };
+        let answered = membership.quorum_value(|node| {
+            if node == id {
+                self.rounds.newest()
+            } else {
+                self.peers.get(&node).map_or(0, |progress| progress.round)
+            }
         });
-        let Some((index, readers)) = ended else { return };
-        for reader in readers {
-            match reader {
-                Reader::Here(id) => core.out.reads.push((id, Ok(index))),
-                Reader::There(peer, id) => {
-                    core.send(peer, Body::ReadIndexReply { id, index: Some(index) });
-                }
+        self.lease.answered(answered);
+        if let Some((index, readers)) = self.rounds.end(answered) {
+            for reader in readers {
+                release(core, reader, index);
             }
         }
     }
@@ -283,5 +294,15 @@ impl Leader {
         }
         joint.outgoing = Some(now.voters.clone());
         Some(joint)
+    }
+}
+
+/// Lets a read go ahead once `index` is applied where it was asked for.
+fn release(core: &mut Core, reader: Reader, index: Index) {
+    match reader {
+        Reader::Here(id) => core.out.reads.push((id, Ok(index))),
+        Reader::There(peer, id) => {
+            core.send(peer, Body::ReadIndexReply { id, index: Some(index) });
+        }
     }
 }

@@ -39,7 +39,8 @@ impl Log {
     /// # Panics
     /// If what was recovered contradicts itself: a log with a hole must not take part.
     pub(super) fn new(recovered: Recovered) -> Log {
-        let Recovered { hard_state, base, committed, tail, mut memberships, applied } = recovered;
+        let Recovered { hard_state, base, committed, tail, mut memberships, applied, .. } =
+            recovered;
         assert!(
             base.index <= committed.index && committed.index == hard_state.commit,
             "recovered base {base}, committed {committed} and commit {} disagree",

@@ -81,6 +81,8 @@ pub enum Body {
     ReadIndex {
         /// Names the question; not reused by the asker in its lifetime.
         id: ReadId,
+        /// Whether the leader's lease suffices.
+        lease: bool,
     },
     /// The answer to a `ReadIndex`.
     ReadIndexReply {

@@ -37,7 +37,8 @@
 //! **Reads** (section 8, thesis 6.4). A read needs no entry: the leader notes its commit index, makes
 //! sure by a round of heartbeats that began after the read arrived that it still leads, and releases
 //! the read at that index. Reads share rounds. A follower asks the leader for the index and reads its
-//! own state. A new leader waits until it has committed in its own term.
+//! own state. A new leader waits until it has committed in its own term. A read that trusts clocks is
+//! released without a round while the leader's lease holds; the file `lease` says why it may.
 //!
 //! **A leader that is cut off** steps down when no quorum answered for an election time-out (thesis
 //! 6.2), so its clients do not wait for ever.
@@ -94,6 +95,7 @@ mod follower;
 mod id;
 mod io;
 mod leader;
+mod lease;
 mod log;
 mod membership;
 mod message;
@@ -104,7 +106,7 @@ mod replication;
 mod timer;
 
 pub use entry::{Entry, HardState, Payload};
-pub use id::{Index, LogId, NodeId, ProposalId, ReadId, Seq, Term};
+pub use id::{Index, LogId, Moment, NodeId, ProposalId, ReadId, Seq, Term};
 pub use io::{Config, Fetch, Input, LogWrite, Output, Recovered, Refused, RoleName, Standing};
 pub use membership::{ClusterId, Member, Membership};
 pub use message::{Body, Message};

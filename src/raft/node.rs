@@ -87,9 +87,10 @@ impl Node {
                 Role::Leader(leader) => leader.propose(&mut self.core, id, payload),
                 _ => self.core.out.accepted.push((id, Err(self.not_leader()))),
             },
-            Input::Read { id } => match &mut self.role {
-                Role::Leader(leader) => leader.read(&mut self.core, Reader::Here(id)),
-                Role::Follower(follower) => follower.read(&mut self.core, id),
+            Input::Now(now) => self.core.clock(now),
+            Input::Read { id, lease } => match &mut self.role {
+                Role::Leader(leader) => leader.read(&mut self.core, Reader::Here(id), lease),
+                Role::Follower(follower) => follower.read(&mut self.core, id, lease),
                 _ => self.core.refuse_reads([id], None),
             },
             Input::Persisted { seq } => {
@@ -169,6 +170,7 @@ impl Node {
     }
 
     fn tick(&mut self) {
+        self.core.tick();
         let next = match &mut self.role {
             Role::Follower(follower) => follower.tick(&mut self.core),
             Role::PreCandidate(candidate) => candidate.tick(&self.core),
@@ -242,10 +244,11 @@ impl Node {
                 return;
             }
         }
+        let guards = self.guards_leader();
         match &body {
             // Neither protects nor helps: the leader lives (thesis 4.2.3).
-            Body::PreVote { .. } if !quiet => return,
-            Body::Vote { transfer: false, .. } if !quiet && term >= self.core.term() => return,
+            Body::PreVote { .. } if guards => return,
+            Body::Vote { transfer: false, .. } if guards && term >= self.core.term() => return,
             Body::PreVote { last } => return self.pre_vote(from, term, *last),
             Body::PreVoteReply { granted: true } => {
                 if term == self.core.term().next()
@@ -321,11 +324,11 @@ impl Node {
                 leader.heartbeat_answered(core, from, round);
                 None
             }
-            (Role::Leader(leader), Body::ReadIndex { id }) => {
-                leader.read(core, Reader::There(from, id));
+            (Role::Leader(leader), Body::ReadIndex { id, lease }) => {
+                leader.read(core, Reader::There(from, id), lease);
                 None
             }
-            (_, Body::ReadIndex { id }) => {
+            (_, Body::ReadIndex { id, .. }) => {
                 core.send(from, Body::ReadIndexReply { id, index: None });
                 None
             }
@@ -342,7 +345,7 @@ impl Node {
                 Body::HeartbeatReply { round: 0 }
             }
             Body::Vote { .. } => Body::VoteReply { granted: false },
-            Body::ReadIndex { id } => Body::ReadIndexReply { id: *id, index: None },
+            Body::ReadIndex { id, .. } => Body::ReadIndexReply { id: *id, index: None },
             _ => return,
         };
         self.core.send(from, answer);
@@ -359,12 +362,19 @@ impl Node {
     /// Follows `from`, which speaks as the leader of the current term. False if it cannot be that.
     fn hear(&mut self, from: NodeId) -> bool {
         match &mut self.role {
-            Role::Follower(follower) => return follower.hear(from),
+            Role::Follower(follower) => {
+                let heard = follower.hear(from);
+                if heard {
+                    self.core.heard_leader();
+                }
+                return heard;
+            }
             Role::Leader(_) => return false,
             Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
         let term = self.core.term();
         self.turn(Some(Transition::Follower { term, leader: Some(from) }));
+        self.core.heard_leader();
         true
     }
 
@@ -374,6 +384,12 @@ impl Node {
             Role::Leader(_) => true,
             Role::PreCandidate(_) | Role::Candidate(_) => false,
         }
+    }
+
+    /// Whether a leader counts on this node not to help anybody to its place: this one itself, or one
+    /// that was heard within the shortest time-out, in whatever term.
+    fn guards_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_)) || self.core.guards_leader()
     }
 
     /// Goes from role to role until one stays: a single voter goes all the way to leader.

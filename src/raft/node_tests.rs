@@ -30,7 +30,7 @@ fn a_single_node_is_born_commits_and_reads() {
     node.step(Input::Persisted { seq: Seq(1) });
     assert_eq!(node.take_output().commit, Some(Index(1)));
     node.step(Input::Propose { id: ProposalId(7), payload: Payload::Noop });
-    node.step(Input::Read { id: ReadId(8) });
+    node.step(Input::Read { id: ReadId(8), lease: false });
     let output = node.take_output();
     assert_eq!(output.accepted, vec![(ProposalId(7), Ok(LogId::new(Term(1), Index(2))))]);
     assert_eq!(output.reads, vec![(ReadId(8), Ok(Index(1)))]);

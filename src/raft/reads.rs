@@ -21,6 +21,7 @@ pub(super) enum Reader {
 /// A round that is out, with the reads that began before it.
 #[derive(Debug)]
 struct Round {
+    number: u64,
     index: Index,
     readers: Vec<Reader>,
 }
@@ -52,21 +53,22 @@ impl Rounds {
         if self.out.is_some() || self.waiting.is_empty() {
             return false;
         }
-        self.newest += 1;
-        self.out = Some(Round { index: commit, readers: mem::take(&mut self.waiting) });
+        let readers = mem::take(&mut self.waiting);
+        self.out = Some(Round { number: self.newest + 1, index: commit, readers });
         true
     }
 
-    /// Ends the round that is out if `is_quorum` says that its number was answered by enough.
-    pub(super) fn end(
-        &mut self,
-        is_quorum: impl FnOnce(u64) -> bool,
-    ) -> Option<(Index, Vec<Reader>)> {
-        if self.out.is_some() && is_quorum(self.newest) {
-            self.out.take().map(|round| (round.index, round.readers))
-        } else {
-            None
-        }
+    /// Heartbeats are leaving: the number of their round, which is that of a round for reads if one
+    /// has just begun.
+    pub(super) fn next(&mut self) -> u64 {
+        self.newest += 1;
+        self.newest
+    }
+
+    /// Ends the round that is out if a quorum has answered `answered` or later.
+    pub(super) fn end(&mut self, answered: u64) -> Option<(Index, Vec<Reader>)> {
+        let ended = self.out.take_if(|round| round.number <= answered)?;
+        Some((ended.index, ended.readers))
     }
 
     /// Everybody who waits, when leadership ends.
@@ -88,6 +90,8 @@ struct Question {
 pub(super) struct Questions {
     out: Option<Question>,
     waiting: Vec<ReadId>,
+    /// Whether the leader's lease suffices for all that wait.
+    lease: bool,
 }
 
 impl Questions {
@@ -95,18 +99,20 @@ impl Questions {
         self.waiting.len() + self.out.as_ref().map_or(0, |question| question.reads.len())
     }
 
-    pub(super) fn wait(&mut self, read: ReadId) {
+    pub(super) fn wait(&mut self, read: ReadId, lease: bool) {
+        self.lease = lease && (self.lease || self.waiting.is_empty());
         self.waiting.push(read);
     }
 
-    /// Asks on behalf of the reads that wait, unless a question is out or none waits.
-    pub(super) fn ask(&mut self, name: impl FnOnce() -> ReadId) -> Option<ReadId> {
+    /// Asks on behalf of the reads that wait, unless a question is out or none waits. With the question's
+    /// name comes whether a lease suffices.
+    pub(super) fn ask(&mut self, name: impl FnOnce() -> ReadId) -> Option<(ReadId, bool)> {
         if self.out.is_some() || self.waiting.is_empty() {
             return None;
         }
         let id = name();
         self.out = Some(Question { id, reads: mem::take(&mut self.waiting), ticks: 0 });
-        Some(id)
+        Some((id, self.lease))
     }
 
     /// The reads that the question `id` was asked for; none if it is not out any more.
@@ -144,13 +150,18 @@ mod tests {
     fn a_read_that_arrives_during_a_round_waits_for_the_next() {
         let mut rounds = Rounds::default();
         rounds.wait(A);
+        assert_eq!(rounds.next(), 1, "a heartbeat that no read asked for");
         assert!(rounds.begin(Index(5)));
+        assert_eq!(rounds.next(), 2);
         rounds.wait(B);
         assert!(!rounds.begin(Index(6)), "a round is out");
-        assert_eq!(rounds.end(|number| number < 1), None);
-        assert_eq!(rounds.end(|number| number == 1), Some((Index(5), vec![A])));
+        assert_eq!(rounds.end(1), None);
+        assert_eq!(rounds.next(), 3, "a heartbeat repeats the round");
+        assert_eq!(rounds.end(2), Some((Index(5), vec![A])));
         assert!(rounds.begin(Index(7)));
-        assert_eq!(rounds.end(|number| number == 2), Some((Index(7), vec![B])));
+        assert_eq!(rounds.next(), 4);
+        assert_eq!(rounds.end(3), None);
+        assert_eq!(rounds.end(4), Some((Index(7), vec![B])));
         assert_eq!(rounds.len(), 0);
     }
 
@@ -173,15 +184,31 @@ mod tests {
     #[test]
     fn a_follower_has_one_question_out_and_ignores_other_answers() {
         let mut questions = Questions::default();
-        questions.wait(ReadId(1));
-        assert_eq!(questions.ask(|| ReadId(100)), Some(ReadId(100)));
-        questions.wait(ReadId(2));
+        questions.wait(ReadId(1), false);
+        assert_eq!(questions.ask(|| ReadId(100)), Some((ReadId(100), false)));
+        questions.wait(ReadId(2), true);
         assert_eq!(questions.ask(|| ReadId(101)), None);
         assert!(questions.answered(ReadId(99)).is_empty());
         assert_eq!(questions.answered(ReadId(100)), vec![ReadId(1)]);
         assert!(questions.answered(ReadId(100)).is_empty(), "a repeated answer finds nobody");
-        assert_eq!(questions.ask(|| ReadId(101)), Some(ReadId(101)));
+        assert_eq!(questions.ask(|| ReadId(101)), Some((ReadId(101), true)));
         assert!(questions.tick(2).is_empty());
         assert_eq!(questions.tick(2), vec![ReadId(2)]);
+    }
+
+    #[test]
+    fn a_question_is_asked_on_a_lease_only_if_that_suffices_for_all() {
+        for (reads, suffices) in [
+            (vec![true, true], true),
+            (vec![true, false], false),
+            (vec![false, true], false),
+            (vec![true, false, true], false),
+        ] {
+            let mut questions = Questions::default();
+            for (id, lease) in reads.into_iter().enumerate() {
+                questions.wait(ReadId(id as u64), lease);
+            }
+            assert_eq!(questions.ask(|| ReadId(100)), Some((ReadId(100), suffices)));
+        }
     }
 }

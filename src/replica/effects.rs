@@ -28,6 +28,8 @@ pub enum Event {
     Read {
         /// Comes back in [`Effects::reads`].
         id: RequestId,
+        /// Whether the leader's lease suffices, if it holds one.
+        lease: bool,
     },
     /// The membership is to change.
     ChangeMembers {

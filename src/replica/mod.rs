@@ -62,7 +62,7 @@ impl Replica {
                 let payload = Payload::Command(Command { time_unix_ms, write }.encode());
                 self.node.step(Input::Propose { id: ProposalId(id.0), payload });
             }
-            Event::Read { id } => self.node.step(Input::Read { id: ReadId(id.0) }),
+            Event::Read { id, lease } => self.node.step(Input::Read { id: ReadId(id.0), lease }),
             Event::ChangeMembers { id, membership } => {
                 self.changes.insert(ProposalId(id.0), id);
                 self.node.step(Input::ChangeMembers { id: ProposalId(id.0), membership });

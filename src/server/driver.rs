@@ -2,20 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{oneshot, watch};
 
 use super::answers::{Answer, Answers};
+use super::clock;
 use super::mailbox::{Letter, Mailbox};
+use super::timing::Timing;
 use crate::kv::{Reply, Revision};
 use crate::net::Net;
 use crate::raft::{Entry, Fetch, Input, LogId, Membership, NodeId, Refused, RoleName, Standing};
 use crate::replica::{Effects, Event, Replica, RequestId, WriteFailed};
 use crate::store::{Checkpointer, LogWriter, StoreError};
-
-/// The most ticks made up for at once after the thread, or the whole process, was held up.
-const LATE_TICKS_MAX: u32 = 20;
 
 /// What the thread lets everybody know.
 #[derive(Debug)]
@@ -36,8 +35,7 @@ pub(super) struct Driver {
     pub(super) net: Net,
     pub(super) bulletin: Bulletin,
     pub(super) answers: Answers,
-    pub(super) tick: Duration,
-    pub(super) disk_slow_after: Duration,
+    pub(super) timing: Timing,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +68,7 @@ impl Driver {
     async fn serve(&mut self) -> Result<(), StoreError> {
         let mut waiting = Waiting::default();
         let mut letters = Vec::new();
-        let mut next_tick = Instant::now() + self.tick;
+        let mut next_tick = Instant::now() + self.timing.tick;
         let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
         let mut told_slow = false;
         loop {
@@ -81,6 +79,9 @@ impl Driver {
             }
             self.mailbox.take(&mut letters);
             let time_unix_ms = unix_ms();
+            if self.timing.leases {
+                self.replica.step(Event::Raft(Input::Now(clock::now())));
+            }
             for letter in letters.drain(..) {
                 match letter {
                     Letter::Message(message) => {
@@ -92,10 +93,10 @@ impl Driver {
                         waiting.writes.insert(id, reply);
                         self.replica.step(Event::Write { id, write, time_unix_ms });
                     }
-                    Letter::Read { reply } => {
+                    Letter::Read { lease, reply } => {
                         let id = waiting.id();
                         waiting.reads.insert(id, reply);
-                        self.replica.step(Event::Read { id });
+                        self.replica.step(Event::Read { id, lease });
                     }
                     Letter::ChangeMembers { membership, reply } => {
                         let id = waiting.id();
@@ -114,15 +115,15 @@ impl Driver {
             let mut late = 0;
             while Instant::now() >= next_tick {
                 self.replica.step(Event::Raft(Input::Tick));
-                next_tick += self.tick;
+                next_tick += self.timing.tick;
                 late += 1;
-                if late == LATE_TICKS_MAX {
-                    next_tick = Instant::now() + self.tick;
+                if late == self.timing.late_ticks_max {
+                    next_tick = Instant::now() + self.timing.tick;
                 }
             }
             if late > 0 {
                 until_tick.as_mut().reset(next_tick.into());
-                let slow = self.log_writer.busy_for() > self.disk_slow_after;
+                let slow = self.log_writer.busy_for() > self.timing.election_timeout;
                 if slow && !told_slow {
                     tracing::warn!("the log's disk has not answered for an election time-out");
                     self.replica.step(Event::Raft(Input::DiskSlow));

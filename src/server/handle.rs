@@ -129,10 +129,8 @@ impl Handle {
             Consistency::Lease if !self.shared.config.reads.lease => {
                 return Err(Error::LeaseReadsOff);
             }
-            // With leases on, the leader answers a round by its lease where it holds one.
-            Consistency::Lease | Consistency::Linearizable => {
-                self.read_index(deadline).await?;
-            }
+            Consistency::Lease => self.read_index(true, deadline).await?,
+            Consistency::Linearizable => self.read_index(false, deadline).await?,
         }
         match min_revision {
             None => Ok(()),
@@ -147,7 +145,7 @@ impl Handle {
         }
     }
 
-    async fn read_index(&self, deadline: Instant) -> Result<(), Error> {
+    async fn read_index(&self, lease: bool, deadline: Instant) -> Result<(), Error> {
         let mut standing = self.shared.standing.clone();
         loop {
             if *self.shared.stopping.borrow() {
@@ -156,7 +154,7 @@ impl Handle {
             let leader = standing.borrow_and_update().leader;
             if leader.is_some() {
                 let (reply, answer) = oneshot::channel();
-                if self.shared.mailbox.ask(Letter::Read { reply }).is_err() {
+                if self.shared.mailbox.ask(Letter::Read { lease, reply }).is_err() {
                     return Err(Error::Busy);
                 }
                 match timeout_at(deadline.into(), answer).await {

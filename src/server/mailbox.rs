@@ -30,7 +30,7 @@ pub(super) enum Letter {
     /// A client's write.
     Write { write: Write, reply: oneshot::Sender<Result<Reply, WriteFailed>> },
     /// A client's read.
-    Read { reply: oneshot::Sender<Result<(), Refused>> },
+    Read { lease: bool, reply: oneshot::Sender<Result<(), Refused>> },
     /// Another membership is wanted.
     ChangeMembers { membership: Membership, reply: oneshot::Sender<Result<LogId, Refused>> },
     /// Somebody wants to know how things stand.

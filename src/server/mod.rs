@@ -11,6 +11,7 @@
 mod answers;
 mod birth;
 mod certificates;
+mod clock;
 mod driver;
 mod error;
 mod handle;
@@ -22,6 +23,7 @@ mod peers;
 mod start;
 mod status;
 mod thread;
+mod timing;
 
 pub use error::{Consistency, Error};
 pub use handle::Handle;

@@ -4,7 +4,6 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::answers;
@@ -17,6 +16,7 @@ use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::peers;
 use super::thread::ReplicaThread;
+use super::timing::Timing;
 use crate::config::{Config, ConfigError};
 use crate::net::{FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::PkiError;
@@ -27,8 +27,6 @@ use crate::store::{
     StateOptions, StoreError,
 };
 
-/// Ticks of the core in one heartbeat interval.
-const TICKS_PER_HEARTBEAT: u32 = 5;
 /// The most ranges of old entries that wait to be read; there is at most one a peer.
 const FETCHES_MAX: usize = 16;
 /// How long a stopping leader waits for another to take over.
@@ -80,7 +78,8 @@ impl Server {
             None => config.raft_address().resolve().await?,
         };
         let opened = open(&config)?;
-        let node = Node::new(raft_config(&config, opened.data.id()), opened.recovered);
+        let timing = Timing::new(&config.raft, config.reads.lease);
+        let node = Node::new(timing.raft_config(opened.data.id()), opened.recovered);
         let id = node.id();
         let standing = Standing { role: RoleName::Follower, term: node.term(), leader: None };
         let (standing_sender, standing) = watch::channel(standing);
@@ -171,8 +170,7 @@ impl Server {
                 revision: revision_sender,
             },
             answers,
-            tick: config.raft.heartbeat / TICKS_PER_HEARTBEAT,
-            disk_slow_after: config.raft.election_timeout,
+            timing,
         };
         let ended = replica_thread.run(driver);
 
@@ -270,15 +268,6 @@ fn open(config: &Config) -> Result<Opened, StoreError> {
         "data directory opened"
     );
     Ok(Opened { data, log, state, recovered })
-}
-
-fn raft_config(config: &Config, id: raft::NodeId) -> raft::Config {
-    let tick = config.raft.heartbeat / TICKS_PER_HEARTBEAT;
-    let ticks = config.raft.election_timeout.as_micros() / tick.as_micros().max(1);
-    let mut raft = raft::Config::new(id, rand::rng().random());
-    raft.heartbeat_ticks = TICKS_PER_HEARTBEAT;
-    raft.election_ticks = u32::try_from(ticks).unwrap_or(u32::MAX).max(TICKS_PER_HEARTBEAT * 2);
-    raft
 }
 
 /// Sizes of a configuration as sizes in memory.

@@ -12,7 +12,7 @@ use redb::{
 use super::error::StoreError;
 use super::meta::{self, META};
 use super::{files, sealed};
-use crate::raft::{Entry, HardState, Index, LogId, LogWrite, Membership, Payload, Recovered};
+use crate::raft::{Entry, HardState, Index, LogId, LogWrite, Membership, Payload, Recovered, Term};
 
 /// Index → the entry, sealed.
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
@@ -325,7 +325,15 @@ impl RecoveredLog {
         let mut memberships = reader.memberships()?;
         let below = memberships.iter().rposition(|(index, _)| *index <= committed.index);
         memberships.drain(..below.unwrap_or(0));
-        Ok(Recovered { hard_state, base, committed, tail, memberships, applied: applied.index })
+        Ok(Recovered {
+            hard_state,
+            base,
+            committed,
+            tail,
+            memberships,
+            applied: applied.index,
+            heard_leader: hard_state.term > Term(0),
+        })
     }
 }
 

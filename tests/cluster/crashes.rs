@@ -134,9 +134,22 @@ async fn all_nodes_killed_at_once_lose_no_acknowledged_write() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_leader_is_replaced_and_answers_nothing_stale_when_it_wakes() {
-    let cluster = Cluster::start(3).await;
+    pause_the_leader(Cluster::start(3).await, "linearizable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_does_not_outlast_a_pause() {
+    let cluster = Cluster::start_configured(3, "reads:\n  lease: true\n").await;
+    pause_the_leader(cluster, "lease").await;
+}
+
+async fn pause_the_leader(cluster: Cluster, consistency: &str) {
     let old = cluster.wait_leader().await;
     assert_eq!(cluster.put(old, "paused", "before").await.unwrap(), 201);
+    for node in 0..3 {
+        let value = cluster.get_as(node, "paused", consistency).await.unwrap();
+        assert_eq!(value.as_deref(), Some("before"));
+    }
     cluster.nodes[old].signal("STOP");
     let other = (old + 1) % 3;
     let deadline = Instant::now() + PATIENCE;
@@ -150,12 +163,13 @@ async fn a_paused_leader_is_replaced_and_answers_nothing_stale_when_it_wakes() {
     cluster.nodes[old].signal("CONT");
     // Asked at once, it may fail, but it may not answer with what was.
     for _ in 0..50 {
-        if let Ok(value) = cluster.get(old, "paused").await {
+        if let Ok(value) = cluster.get_as(old, "paused", consistency).await {
             assert_eq!(value.as_deref(), Some("after"));
         }
     }
     cluster.wait_ready(old).await;
-    assert_eq!(cluster.get(old, "paused").await.unwrap().as_deref(), Some("after"));
+    let value = cluster.get_as(old, "paused", consistency).await.unwrap();
+    assert_eq!(value.as_deref(), Some("after"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

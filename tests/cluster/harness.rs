@@ -77,7 +77,12 @@ impl Cluster {
 
     /// Builds and starts all, and waits until there is a leader.
     pub(crate) async fn start(size: usize) -> Cluster {
-        let mut cluster = Cluster::build(size, "");
+        Cluster::start_configured(size, "").await
+    }
+
+    /// As `start`, with `extra` appended to cluster.yml.
+    pub(crate) async fn start_configured(size: usize, extra: &str) -> Cluster {
+        let mut cluster = Cluster::build(size, extra);
         for node in &mut cluster.nodes {
             node.start();
         }
@@ -96,7 +101,17 @@ impl Cluster {
 
     /// The value, or none where there is no such key; any other answer is an error.
     pub(crate) async fn get(&self, node: usize, key: &str) -> Result<Option<String>, String> {
-        let url = self.url(node, &format!("/v1/kv/{key}"));
+        self.get_as(node, key, "linearizable").await
+    }
+
+    /// As `get`, with that consistency.
+    pub(crate) async fn get_as(
+        &self,
+        node: usize,
+        key: &str,
+        consistency: &str,
+    ) -> Result<Option<String>, String> {
+        let url = self.url(node, &format!("/v1/kv/{key}?consistency={consistency}"));
         let answer = self.http.get(url).send().await.map_err(|error| error.to_string())?;
         match answer.status().as_u16() {
             200 => Ok(Some(answer.text().await.map_err(|error| error.to_string())?)),

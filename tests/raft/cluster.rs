@@ -81,6 +81,7 @@ impl Disk {
             tail,
             memberships,
             applied: hard_state.commit,
+            heard_leader: false,
         }
     }
 
@@ -114,6 +115,7 @@ pub(crate) struct Settings {
     pub(crate) uncommitted_bytes_max: usize,
     pub(crate) tail_bytes_max: usize,
     pub(crate) reads_max: usize,
+    pub(crate) lease_us: u64,
     pub(crate) seed: u64,
 }
 
@@ -126,6 +128,7 @@ impl Default for Settings {
             uncommitted_bytes_max: config.uncommitted_bytes_max,
             tail_bytes_max: config.tail_bytes_max,
             reads_max: config.reads_max,
+            lease_us: config.lease_us,
             seed: 0,
         }
     }
@@ -156,9 +159,11 @@ impl Cluster {
             uncommitted_bytes_max: settings.uncommitted_bytes_max,
             tail_bytes_max: settings.tail_bytes_max,
             reads_max: settings.reads_max,
+            lease_us: settings.lease_us,
             ..Config::new(id, seed)
         };
-        let recovered = host.disk.recover();
+        let mut recovered = host.disk.recover();
+        recovered.heard_leader = host.starts > 1;
         host.applied = recovered.applied;
         host.node = Some(Node::new(config, recovered));
     }

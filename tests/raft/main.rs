@@ -1,7 +1,10 @@
 //! The core against scripts, and against chance.
 #![allow(clippy::unwrap_used)]
 
+mod any_input;
+mod args;
+mod chaos;
 mod cluster;
-mod property;
 mod scripts;
 mod show;
+mod world;

@@ -7,7 +7,7 @@
 //!   these terms after the membership, `empty n4` one with an empty disk.
 //! - `tick NODE [COUNT]`, `timeout NODE` (ticks until it stands or the role changes).
 //! - `propose NODE TEXT..`, `read NODE ID..`, `change NODE voters=.. [learners=..]`, `found NODE voters=..`,
-//!   `transfer NODE [TO]`, `disk-slow NODE`, `unreachable NODE PEER`.
+//!   `clock NODE MICROSECONDS`, `lease-read NODE ID..`, `transfer NODE [TO]`, `disk-slow NODE`, `unreachable NODE PEER`.
 //! - `deliver [FILTER]`: what is on its way now, once; `drop [FILTER]`; `save NAME [FILTER]` takes
 //!   messages out and `replay NAME` puts copies of them back, so that they come late, again or out of
 //!   order. A filter is `from=n1`, `to=n2`, `kind=append` (a prefix of the text).
@@ -25,14 +25,13 @@ use std::path::Path;
 
 use goldenscript::{Command, Context};
 use konsen::raft::{
-    Body, Entry, Fetch, Index, Input, LogId, Membership, Message, NodeId, Output, Payload,
+    Body, Entry, Fetch, Index, Input, LogId, Membership, Message, Moment, NodeId, Output, Payload,
     ProposalId, ReadId, RoleName, Term,
 };
 
+use crate::args::{Args, Filter, Outcome, log_id, node, numbers};
 use crate::cluster::{Cluster, Disk, membership};
 use crate::show;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
 
 #[test]
 fn scripts() -> std::io::Result<()> {
@@ -64,106 +63,6 @@ struct Runner {
     saved: BTreeMap<String, Vec<Message>>,
     fetches: Vec<(NodeId, Fetch)>,
     proposals: BTreeMap<ProposalId, String>,
-}
-
-/// Which messages are meant.
-struct Filter {
-    from: Option<NodeId>,
-    to: Option<NodeId>,
-    kind: Option<String>,
-}
-
-impl Filter {
-    fn matches(&self, message: &Message) -> bool {
-        self.from.is_none_or(|from| from == message.from)
-            && self.to.is_none_or(|to| to == message.to)
-            && self
-                .kind
-                .as_ref()
-                .is_none_or(|kind| show::body(&message.body).starts_with(kind.as_str()))
-    }
-}
-
-fn node(text: &str) -> Outcome<NodeId> {
-    let id = text.strip_prefix('n').ok_or_else(|| format!("'{text}' is no node"))?;
-    Ok(NodeId(id.parse()?))
-}
-
-fn numbers(text: &str) -> Outcome<Vec<u64>> {
-    text.split(',')
-        .filter(|part| !part.is_empty())
-        .map(|part| Ok(part.trim_start_matches('n').parse()?))
-        .collect()
-}
-
-/// `5@2`, or `0`.
-fn log_id(text: &str) -> Outcome<LogId> {
-    match text.split_once('@') {
-        Some((index, term)) => Ok(LogId::new(Term(term.parse()?), Index(index.parse()?))),
-        None if text == "0" => Ok(LogId::ZERO),
-        None => Err(format!("'{text}' is no log position").into()),
-    }
-}
-
-/// The arguments of a command.
-struct Args {
-    plain: std::collections::VecDeque<String>,
-    named: BTreeMap<String, String>,
-}
-
-impl Args {
-    fn of(command: &Command) -> Args {
-        let mut args = command.consume_args();
-        let mut plain = std::collections::VecDeque::new();
-        let mut named = BTreeMap::new();
-        while let Some(text) = args.next_pos() {
-            plain.push_back(text.to_string());
-        }
-        while let Some((key, value)) = args.next_key() {
-            named.insert(key.to_string(), value.to_string());
-        }
-        Args { plain, named }
-    }
-
-    fn next(&mut self) -> Outcome<String> {
-        self.plain.pop_front().ok_or_else(|| "an argument is missing".into())
-    }
-
-    fn node(&mut self) -> Outcome<NodeId> {
-        node(&self.next()?)
-    }
-
-    fn named(&mut self, key: &str) -> Option<String> {
-        self.named.remove(key)
-    }
-
-    fn number(&mut self, key: &str) -> Outcome<u64> {
-        Ok(self.named(key).map_or(Ok(0), |text| text.parse())?)
-    }
-
-    fn membership(&mut self) -> Outcome<Membership> {
-        let voters = numbers(&self.named("voters").ok_or("voters are missing")?)?;
-        let learners = numbers(&self.named("learners").unwrap_or_default())?;
-        Ok(membership(&voters, &learners))
-    }
-
-    fn filter(&mut self) -> Outcome<Filter> {
-        Ok(Filter {
-            from: self.named("from").map(|text| node(&text)).transpose()?,
-            to: self.named("to").map(|text| node(&text)).transpose()?,
-            kind: self.named("kind"),
-        })
-    }
-
-    fn end(self) -> Outcome<()> {
-        if let Some(text) = self.plain.front() {
-            return Err(format!("unexpected '{text}'").into());
-        }
-        if let Some(key) = self.named.keys().next() {
-            return Err(format!("unexpected '{key}='").into());
-        }
-        Ok(())
-    }
 }
 
 impl Runner {
@@ -338,6 +237,9 @@ impl Runner {
                 *place = value.parse()?;
             }
         }
+        if let Some(value) = args.named("lease_us") {
+            settings.lease_us = value.parse()?;
+        }
         Ok(())
     }
 
@@ -423,11 +325,17 @@ impl Runner {
                 let output = self.cluster.collect(id).ok_or("down")?;
                 self.report(id, output)?
             }
-            "read" => {
+            "clock" => {
+                let id = args.node()?;
+                let now = Moment(args.next()?.parse()?);
+                self.step(id, Input::Now(now))?
+            }
+            "read" | "lease-read" => {
+                let lease = name == "lease-read";
                 let id = args.node()?;
                 let node = self.cluster.node_mut(id).ok_or("down")?;
                 for text in args.plain.drain(..) {
-                    node.step(Input::Read { id: ReadId(text.parse()?) });
+                    node.step(Input::Read { id: ReadId(text.parse()?), lease });
                 }
                 let output = self.cluster.collect(id).ok_or("down")?;
                 self.report(id, output)?
@@ -641,12 +549,6 @@ impl Runner {
             _ => return Err(format!("unknown command '{name}'").into()),
         };
         Ok(text)
-    }
-}
-
-impl Args {
-    fn of_node(id: NodeId) -> Args {
-        Args { plain: [id.to_string()].into(), named: BTreeMap::new() }
     }
 }
 

@@ -64,7 +64,9 @@ pub(crate) fn body(body: &Body) -> String {
         Body::AppendReject { prev, hint } => format!("rejected after {prev}, hint {}", id(hint)),
         Body::Heartbeat { commit, round } => format!("heartbeat commit {commit} round {round}"),
         Body::HeartbeatReply { round } => format!("heartbeat reply round {round}"),
-        Body::ReadIndex { .. } => "read index?".into(),
+        Body::ReadIndex { lease, .. } => {
+            if *lease { "read index? on a lease" } else { "read index?" }.into()
+        }
         Body::ReadIndexReply { index: Some(index), .. } => format!("read index {index}"),
         Body::ReadIndexReply { index: None, .. } => "read index refused".into(),
         Body::Snapshot { last } => format!("snapshot to {}", id(last)),

@@ -339,7 +339,7 @@ impl World {
                 let event = match call.ask.write(request) {
                     // The clock of the command names the request.
                     Some(write) => Event::Write { id, write, time_unix_ms: request },
-                    None => Event::Read { id },
+                    None => Event::Read { id, lease: false },
                 };
                 self.step(host, event)
             }

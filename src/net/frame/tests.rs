@@ -54,7 +54,7 @@ fn golden() -> Vec<(Said, &'static str)> {
         (Said::AppendReject { prev: Index(12), hint: at(5, 4) }, "060c0504"),
         (Said::Heartbeat { commit: Index(12), round: 400 }, "070c9003"),
         (Said::HeartbeatReply { round: 400 }, "089003"),
-        (Said::ReadIndex { id: ReadId(3) }, "0903"),
+        (Said::ReadIndex { id: ReadId(3), lease: true }, "090301"),
         (Said::ReadIndexReply { id: ReadId(3), index: Some(Index(12)) }, "0a03010c"),
         (Said::Snapshot { last: at(6, 9) }, "0b0609"),
         (Said::TimeoutNow, "0c"),
