@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # For the scripts beside it: builds konsen, runs a cluster on loopback, and cleans up whatever happens.
-# Sets: root, work (a temporary directory), endpoints (array, once start_cluster has run), leader.
+# Sets: root, work (a temporary directory); start_cluster sets endpoints (an array) and leader.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/konsen-bench.XXXXXX")
@@ -65,4 +65,17 @@ start_cluster() {
     curl --silent --fail --retry 50 --retry-all-errors --retry-delay 1 --max-time 60 \
       "$endpoint/readyz" >/dev/null || fail "$endpoint is not ready"
   done
+}
+
+# start_floors: the servers that answer without konsen. Sets: floors, constant and looked_up (addresses).
+start_floors() {
+  floors=${CARGO_TARGET_DIR:-$root/target}/release/examples/floors
+  # floors runs until its stdin ends, which is when the script does.
+  mkfifo "$work/stdin"
+  "$floors" serve "$work" <"$work/stdin" >"$work/floors.out" &
+  local server=$!
+  children+=("$server")
+  exec 9>"$work/stdin"
+  until [ -s "$work/floors.out" ]; do kill -0 "$server" || fail "floors did not start"; sleep 0.05; done
+  read -r constant looked_up <"$work/floors.out"
 }

@@ -13,16 +13,7 @@ export KEYS=10000
 need wrk wrk
 need curl curl
 build_konsen --bin konsen --example floors
-floors=${CARGO_TARGET_DIR:-$root/target}/release/examples/floors
-
-# floors runs until its stdin ends, which is when this script does.
-mkfifo "$work/stdin"
-"$floors" serve "$work" <"$work/stdin" >"$work/floors.out" &
-children+=($!)
-exec 9>"$work/stdin"
-until [ -s "$work/floors.out" ]; do kill -0 "${children[0]}" || fail "floors did not start"; sleep 0.05; done
-read -r constant looked_up <"$work/floors.out"
-
+start_floors
 start_cluster 3
 value=$(printf 'v%.0s' $(seq 256))
 for first in $(seq 0 1000 $((KEYS - 1))); do

@@ -28,9 +28,10 @@ resident() {
 }
 echo "after the load:"
 resident
-for round in 1 2 3; do
-  victim=$(pgrep -P "${children[0]}" | sed -n "${round}p")
-  name=$(readlink "/proc/$victim/cwd" | grep -o "node[0-9]*$")
+for name in node1 node2 node3; do
+  for victim in $(pgrep -P "${children[0]}"); do
+    [ "$(basename "$(readlink "/proc/$victim/cwd")")" != "$name" ] || break
+  done
   endpoint=$(sed -n "s|^  $name  \(http://[^ ]*\).*|\1|p" "$work/dev.out")
   kill -9 "$victim"
   began=$(date +%s%N)

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The original konsen's two loads against five nodes on this machine: 500 writes/s for 5 s, then 10,000
-# reads/s for 5 s. Prints vegeta's reports. Installs vegeta with go into a temporary directory if missing.
+# reads/s for 5 s. Prints vegeta's reports, and what vegeta makes of the same reads from one process that
+# answers with a constant: the floor of the machine. Installs vegeta with go into a temporary directory if
+# missing.
 # Usage: benches/vegeta/run.sh [v1|original]
 #   v1        PUT and GET /v1/kv/KEY (unless given)
 #   original  POST /konsen with a form, and GET /konsen?key=KEY, as the original's own load does
@@ -19,7 +21,8 @@ if [ -z "$vegeta" ]; then
   GOBIN=$work/bin GOFLAGS=-modcacherw go install github.com/tsenart/vegeta/v12@latest
   vegeta=$work/bin/vegeta
 fi
-build_konsen --bin konsen
+build_konsen --bin konsen --example floors
+start_floors
 start_cluster 5
 
 # Targets that go round the nodes and the keys.
@@ -47,3 +50,5 @@ load() {
 
 load "500 writes/s for 5 s ($api; the original: mean 82 ms, p99 126 ms)" 500 "$work/writes"
 load "10,000 reads/s for 5 s ($api; the original: mean 484 µs, p99 9.18 ms)" 10000 "$work/reads"
+printf 'GET http://%s/v1/kv/key\n' "$constant" >"$work/floor"
+load "10,000 reads/s for 5 s of a constant, one axum process beside the idle cluster" 10000 "$work/floor"
