@@ -11,14 +11,15 @@ use super::timer::ElectionTimer;
 
 /// Asks whether an election would be won. Term and vote stay as they are.
 #[derive(Debug)]
-pub(super) struct PreCandidate {
-    timer: ElectionTimer,
-    answers: BTreeMap<NodeId, bool>,
-}
+pub(super) struct PreCandidate(Ballot);
 
 /// Stands for election in its term.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(super) struct Candidate(Ballot);
+
+/// The answers so far, and how long they are waited for.
+#[derive(Debug)]
+struct Ballot {
     timer: ElectionTimer,
     answers: BTreeMap<NodeId, bool>,
 }
@@ -30,11 +31,12 @@ impl PreCandidate {
         for voter in core.voters() {
             core.send_in(core.term().next(), voter, Body::PreVote { last });
         }
-        PreCandidate { timer: core.timer(), answers: BTreeMap::from([(core.id(), true)]) }
+        let answers = BTreeMap::from([(core.id(), true)]);
+        PreCandidate(Ballot { timer: core.timer(), answers })
     }
 
     pub(super) fn tick(&mut self, core: &Core) -> Option<Transition> {
-        retry(&mut self.timer, core)
+        self.0.tick(core)
     }
 
     pub(super) fn answered(
@@ -43,15 +45,12 @@ impl PreCandidate {
         from: NodeId,
         granted: bool,
     ) -> Option<Transition> {
-        self.answers.insert(from, granted);
+        self.0.answers.insert(from, granted);
         self.outcome(core)
     }
 
     pub(super) fn outcome(&self, core: &Core) -> Option<Transition> {
-        match count(core, &self.answers)? {
-            true => Some(Transition::Candidate { transfer: false }),
-            false => Some(Transition::Follower { term: core.term(), leader: None }),
-        }
+        self.0.outcome(core, Transition::Candidate { transfer: false })
     }
 }
 
@@ -65,11 +64,11 @@ impl Candidate {
         for voter in core.voters() {
             core.send(voter, Body::Vote { last, transfer });
         }
-        Candidate { timer: core.timer(), answers: BTreeMap::new() }
+        Candidate(Ballot { timer: core.timer(), answers: BTreeMap::new() })
     }
 
     pub(super) fn tick(&mut self, core: &Core) -> Option<Transition> {
-        retry(&mut self.timer, core)
+        self.0.tick(core)
     }
 
     pub(super) fn answered(
@@ -78,49 +77,40 @@ impl Candidate {
         from: NodeId,
         granted: bool,
     ) -> Option<Transition> {
-        self.answers.insert(from, granted);
-        self.outcome(core)
+        self.0.answers.insert(from, granted);
+        // Without its own vote, durable, a node leads nobody.
+        if !self.0.answers.contains_key(&core.id()) {
+            return None;
+        }
+        self.0.outcome(core, Transition::Leader)
     }
 
     pub(super) fn persisted(&mut self, core: &Core) -> Option<Transition> {
-        if !core.is_vouched() {
-            return None;
-        }
-        self.answers.insert(core.id(), true);
-        self.outcome(core)
-    }
-
-    fn outcome(&self, core: &Core) -> Option<Transition> {
-        // Without its own vote, durable, a node leads nobody.
-        if !self.answers.contains_key(&core.id()) {
-            return None;
-        }
-        match count(core, &self.answers)? {
-            true => Some(Transition::Leader),
-            false => Some(Transition::Follower { term: core.term(), leader: None }),
-        }
+        if core.is_vouched() { self.answered(core, core.id(), true) } else { None }
     }
 }
 
-/// Starts over with a pre-vote once the time-out is reached.
-fn retry(timer: &mut ElectionTimer, core: &Core) -> Option<Transition> {
-    if !timer.tick() {
-        None
-    } else if core.may_stand() {
-        Some(Transition::PreCandidate)
-    } else {
-        Some(Transition::Follower { term: core.term(), leader: None })
+impl Ballot {
+    /// Starts over with a pre-vote once the time-out is reached.
+    fn tick(&mut self, core: &Core) -> Option<Transition> {
+        if !self.timer.tick() {
+            None
+        } else if core.may_stand() {
+            Some(Transition::PreCandidate)
+        } else {
+            Some(Transition::Follower { term: core.term(), leader: None })
+        }
     }
-}
 
-/// Won, lost, or not yet decided.
-fn count(core: &Core, answers: &BTreeMap<NodeId, bool>) -> Option<bool> {
-    let membership = core.membership()?;
-    if membership.is_quorum(|node| answers.get(&node) == Some(&true)) {
-        Some(true)
-    } else if !membership.is_quorum(|node| answers.get(&node) != Some(&false)) {
-        Some(false)
-    } else {
-        None
+    /// On to `won`, back to following, or not yet decided.
+    fn outcome(&self, core: &Core, won: Transition) -> Option<Transition> {
+        let membership = core.membership()?;
+        if membership.is_quorum(|node| self.answers.get(&node) == Some(&true)) {
+            Some(won)
+        } else if !membership.is_quorum(|node| self.answers.get(&node) != Some(&false)) {
+            Some(Transition::Follower { term: core.term(), leader: None })
+        } else {
+            None
+        }
     }
 }
