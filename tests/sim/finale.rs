@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use konsen::kv::{KeyRange, RangeQuery};
 
 use super::clients::{Answer, Ask};
+use super::due::Due;
 use super::oracle::{Broken, ensure};
 use super::plan::{Fault, Time};
-use super::world::{Due, World};
+use super::world::World;
 
 /// How long somebody waits for an answer before asking once more, when all is well.
 const ASK_AGAIN: Time = 500;

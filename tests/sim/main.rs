@@ -5,16 +5,21 @@
 //! - `KONSEN_SIM_SEED=7 cargo test --test sim one_seed -- --nocapture`: one seed with a full trace.
 //! - `KONSEN_SIM_SEEDS=1000..2000 cargo test --release --test sim seeds`: other seeds.
 
+mod asking;
 mod clients;
 mod disk;
+mod due;
 mod finale;
 mod host;
+mod life;
 mod linear;
 mod linear_tests;
 mod nemesis;
 mod oracle;
 mod plan;
 mod random;
+mod upkeep;
+mod wire;
 mod world;
 
 use std::collections::BTreeMap;

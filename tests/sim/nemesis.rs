@@ -3,9 +3,10 @@
 use konsen::raft::{Input, Membership, NodeId, RoleName};
 use konsen::replica::{Event, RequestId};
 
+use super::due::Due;
 use super::oracle::Broken;
 use super::plan::{Fault, Time};
-use super::world::{Due, World, member};
+use super::world::{World, member};
 
 impl World {
     /// One fault, and the appointment for the next.

@@ -1,0 +1,133 @@
+//! What the clients do in the run.
+
+use std::collections::BTreeMap;
+
+use konsen::raft::NodeId;
+use konsen::replica::{Event, RequestId};
+
+use super::clients::{Answer, Ask, key_name, value_of};
+use super::due::Due;
+use super::oracle::Broken;
+use super::world::World;
+
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    pub(super) waits_for: Option<u64>,
+    pub(super) believes: usize,
+    /// The newest mod revision that it was answered, by key.
+    pub(super) seen: BTreeMap<u64, konsen::kv::Revision>,
+}
+
+impl World {
+    pub(super) fn ask(&mut self, client: usize) -> Result<(), Broken> {
+        if self.calm || self.clients[client].waits_for.is_some() {
+            return Ok(());
+        }
+        let random = &mut self.chance.clients;
+        let ask = Ask::draw(random, self.plan.keys, &self.clients[client].seen);
+        let host = if client % 3 == 2 {
+            // Some clients know one host only.
+            client % self.hosts.len()
+        } else if random.chance(700) {
+            self.clients[client].believes
+        } else {
+            random.below(self.hosts.len() as u64) as usize
+        };
+        let request = self.history.call(ask);
+        self.clients[client].waits_for = Some(request);
+        self.after(self.plan.patience, Due::GiveUp { client, request });
+        self.request(host, request);
+        Ok(())
+    }
+
+    /// Sends a request to a host.
+    pub(super) fn request(&mut self, host: usize, request: u64) {
+        self.trace(|world| {
+            format!(
+                "request {request} to {}: {:?}",
+                world.hosts[host].id,
+                world.history.get(request).ask
+            )
+        });
+        self.count("operations");
+        let life = self.hosts[host].life;
+        let delay = self.chance.clients.below(3);
+        self.after(delay, Due::Request { host, life, request });
+    }
+
+    pub(super) fn look(&mut self, host: usize, request: u64) -> Result<(), Broken> {
+        let id = self.hosts[host].id;
+        let Some(running) = &self.hosts[host].running else { return Ok(()) };
+        let Ask::Get { key } = self.history.get(request).ask else { return Ok(()) };
+        let (revision, item) = running
+            .state
+            .get(&key_name(key), None)
+            .map_err(|error| Broken(format!("{id} cannot read: {error}")))?;
+        let item = item.map(|item| (value_of(&item.value).unwrap_or(0), item.mod_revision));
+        let leader = running.replica.summary().leader;
+        self.answer(request, Answer::Read { revision, item }, leader)
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        request: u64,
+        answer: Answer,
+        leader: Option<NodeId>,
+    ) -> Result<(), Broken> {
+        self.trace(|_| format!("request {request} is answered {answer:?}"));
+        let waiting = self.clients.iter().position(|one| one.waits_for == Some(request));
+        let probe = self.calm;
+        if waiting.is_none() && !probe {
+            return Ok(());
+        }
+        let news = match (&self.history.get(request).ask, &answer) {
+            (Ask::Get { key }, Answer::Read { item: Some((_, revision)), .. }) => {
+                Some((*key, *revision))
+            }
+            (Ask::Put { key, .. }, Answer::Written(reply))
+                if matches!(reply.outcome, konsen::kv::Outcome::Put { .. }) =>
+            {
+                Some((*key, reply.revision))
+            }
+            _ => None,
+        };
+        match &answer {
+            Answer::Refused => self.count("operations refused"),
+            Answer::Read { .. } => self.count("reads answered"),
+            Answer::Written(_) => self.count("writes answered"),
+        }
+        self.history.answer(request, answer, &self.oracle.reference)?;
+        if let Some(client) = waiting {
+            let one = &mut self.clients[client];
+            one.waits_for = None;
+            one.seen.extend(news);
+            if let Some(leader) = leader {
+                one.believes = leader.0 as usize - 1;
+            }
+            let delay = 1 + self.chance.clients.below(self.plan.think);
+            self.after(delay, Due::Client { client });
+        }
+        Ok(())
+    }
+
+    pub(super) fn arrive(&mut self, host: usize, request: u64) -> Result<(), Broken> {
+        let id = RequestId(request);
+        let event = match self.history.get(request).ask.write(request) {
+            // The clock of the command names the request.
+            Some(write) => Event::Write { id, write, time_unix_ms: request },
+            None => Event::Read { id, lease: false },
+        };
+        self.step(host, event)
+    }
+
+    pub(super) fn give_up(&mut self, client: usize, request: u64) -> Result<(), Broken> {
+        if self.clients[client].waits_for == Some(request) {
+            self.clients[client].waits_for = None;
+            self.clients[client].believes =
+                self.chance.clients.below(self.hosts.len() as u64) as usize;
+            self.count("operations given up");
+            self.after(1, Due::Client { client });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! What can be due at some time.
+
+use konsen::raft::{Fetch, Message};
+
+#[derive(Debug)]
+pub(super) enum Due {
+    Start {
+        host: usize,
+    },
+    Found {
+        host: usize,
+        life: u64,
+    },
+    Tick {
+        host: usize,
+        life: u64,
+        late: u64,
+    },
+    Deliver(Message),
+    EndWrite {
+        host: usize,
+        life: u64,
+    },
+    Fetch {
+        host: usize,
+        life: u64,
+        fetch: Fetch,
+    },
+    Freeze {
+        host: usize,
+        life: u64,
+    },
+    EndCheckpoint {
+        host: usize,
+        life: u64,
+    },
+    /// The replica's thread looks at what has gathered.
+    Settle {
+        host: usize,
+        life: u64,
+    },
+    /// A client begins something.
+    Client {
+        client: usize,
+    },
+    /// A request reaches a host.
+    Request {
+        host: usize,
+        life: u64,
+        request: u64,
+    },
+    /// A released read looks at the state.
+    Look {
+        host: usize,
+        life: u64,
+        request: u64,
+    },
+    /// A client waits no longer.
+    GiveUp {
+        client: usize,
+        request: u64,
+    },
+    Strike,
+    /// The power fails for a moment.
+    Blink {
+        host: usize,
+        life: u64,
+    },
+    /// These links work again.
+    Mend {
+        links: Vec<(usize, usize)>,
+    },
+}
+
+impl Due {
+    /// The host that it is meant for, and in which of its lives; none if that does not matter.
+    pub(super) fn target(&self) -> Option<(usize, Option<u64>)> {
+        match self {
+            Due::Found { host, life }
+            | Due::EndWrite { host, life }
+            | Due::Fetch { host, life, .. }
+            | Due::Freeze { host, life }
+            | Due::EndCheckpoint { host, life }
+            | Due::Settle { host, life }
+            | Due::Request { host, life, .. }
+            | Due::Look { host, life, .. } => Some((*host, Some(*life))),
+            Due::Deliver(message) => Some((message.to.0 as usize - 1, None)),
+            _ => None,
+        }
+    }
+}

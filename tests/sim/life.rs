@@ -1,0 +1,239 @@
+//! A host from its start to its end: its clock, its steps, and what follows from them.
+
+use konsen::raft::{Input, LogId, RoleName};
+use konsen::replica::{Effects, Event, Summary};
+
+use super::clients::Answer;
+use super::due::Due;
+use super::oracle::Broken;
+use super::plan::{TICK, Time};
+use super::world::World;
+
+/// The most ticks made up for after a pause, as the server does.
+const LATE_TICKS_MAX: u64 = 20;
+
+impl World {
+    pub(super) fn start(&mut self, host: usize) -> Result<(), Broken> {
+        if self.hosts[host].running.is_some() || self.dead.contains(&host) {
+            return Ok(());
+        }
+        let seed = self.chance.disk.next();
+        let one = &mut self.hosts[host];
+        let id = one.id;
+        let found = one
+            .start(&self.plan, seed)
+            .map_err(|error| Broken(format!("{id} does not start: {error}")))?;
+        self.oracle.started(id, &found, &one.unsure, one.unsure_checkpoint)?;
+        let life = one.life;
+        let newborn = one.running.as_ref().is_some_and(|up| up.replica.membership().is_none());
+        self.trace(|_| {
+            format!(
+                "{id} starts with {:?}, {} entries, state at {}",
+                found.hard_state,
+                found.entries.len(),
+                found.applied
+            )
+        });
+        self.count("starts");
+        if host == 0 && newborn {
+            self.after(20, Due::Found { host, life });
+        }
+        self.after(TICK, Due::Tick { host, life, late: 0 });
+        self.plan_checkpoint(host, life);
+        self.settle(host)
+    }
+
+    pub(super) fn tick(&mut self, host: usize, life: u64, late: u64) -> Result<(), Broken> {
+        if !self.is_up(host, life) {
+            return Ok(());
+        }
+        let paused = self.hosts[host].paused_until > self.now;
+        let late = if paused { (late + 1).min(LATE_TICKS_MAX) } else { 0 };
+        // No two clocks run alike.
+        let own = if self.calm { TICK } else { self.plan.ticks[host] };
+        let period = own - 1 + self.chance.pace.below(3);
+        self.after(period, Due::Tick { host, life, late });
+        if paused {
+            return Ok(());
+        }
+        for _ in 0..=late {
+            self.step(host, Event::Raft(Input::Tick))?;
+        }
+        let patience = TICK * Time::from(self.plan.election_ticks);
+        if let Some(running) = &mut self.hosts[host].running {
+            let slow =
+                running.writing.as_ref().is_some_and(|(_, since)| self.now - since > patience);
+            let news = slow && !running.told_slow;
+            running.told_slow = slow;
+            if news {
+                self.count("slow disks noticed");
+                return self.step(host, Event::Raft(Input::DiskSlow));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn step(&mut self, host: usize, event: Event) -> Result<(), Broken> {
+        let one = &mut self.hosts[host];
+        let life = one.life;
+        let Some(running) = &mut one.running else { return Ok(()) };
+        running.replica.step(event);
+        // The server's thread often takes several letters before it looks at what follows.
+        if self.chance.pace.chance(200) {
+            let delay = self.chance.pace.below(3);
+            self.after(delay, Due::Settle { host, life });
+            return Ok(());
+        }
+        self.settle(host)
+    }
+
+    /// Carries out what the replica wants, and checks everything.
+    pub(super) fn settle(&mut self, host: usize) -> Result<(), Broken> {
+        loop {
+            let one = &mut self.hosts[host];
+            let (id, life) = (one.id, one.life);
+            let operations = one.disk_operations();
+            let Some(running) = &mut one.running else { return Ok(()) };
+            let mut effects = running
+                .replica
+                .take_effects()
+                .map_err(|error| Broken(format!("{id} stops: {error}")))?;
+            let summary = running.replica.summary();
+            let state = running.state.hash();
+            let more = running.replica.has_more();
+            running.queue.append(&mut effects.persist);
+            let begin = running.writing.is_none() && !running.queue.is_empty();
+            if begin {
+                running.writing = Some((std::mem::take(&mut running.queue), self.now));
+                let delay = self.chance.disk.range(0, self.plan.sync);
+                self.after(delay, Due::EndWrite { host, life });
+            }
+            self.carry_out(host, effects, &summary, state, operations)?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Checks what the replica came to, and sends, reads and answers what it wants.
+    fn carry_out(
+        &mut self,
+        host: usize,
+        effects: Effects,
+        summary: &Summary,
+        state: (LogId, u64),
+        operations: u64,
+    ) -> Result<(), Broken> {
+        let (id, life) = (self.hosts[host].id, self.hosts[host].life);
+        if let Some(standing) = effects.standing {
+            self.trace(|_| format!("{id} is {standing:?}"));
+            if standing.role == RoleName::Leader {
+                self.count("leaderships");
+            }
+            self.oracle.leads(id, standing.role, standing.term)?;
+        }
+        let line = [
+            id.0,
+            summary.term.0,
+            summary.commit.0,
+            summary.applied.0,
+            summary.last.0,
+            state.1,
+            operations,
+        ];
+        let mut bytes = [0; 56];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(line) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        self.remember(&bytes);
+        self.oracle.stepped(id, summary, state)?;
+        for message in effects.send {
+            self.oracle.sent(&message)?;
+            self.send(message);
+        }
+        for fetch in effects.fetch {
+            let delay = self.chance.disk.range(0, 20);
+            self.after(delay, Due::Fetch { host, life, fetch });
+        }
+        for (request, result) in effects.writes {
+            let answer = match result {
+                Ok(reply) => Answer::Written(reply),
+                Err(_) => Answer::Refused,
+            };
+            self.answer(request.0, answer, summary.leader)?;
+        }
+        for (request, result) in effects.reads {
+            match result {
+                Ok(()) => {
+                    let delay =
+                        if self.chance.pace.chance(300) { self.chance.pace.below(30) } else { 0 };
+                    if delay == 0 {
+                        self.look(host, request.0)?;
+                    } else {
+                        self.after(delay, Due::Look { host, life, request: request.0 });
+                    }
+                }
+                Err(_) => self.answer(request.0, Answer::Refused, summary.leader)?,
+            }
+        }
+        for (_, result) in effects.changes {
+            match result {
+                Ok(at) => {
+                    self.trace(|_| format!("{id} takes a membership change in at {at}"));
+                    self.count("membership changes");
+                }
+                Err(refused) => self.trace(|_| format!("{id} refuses a change: {refused:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_write(&mut self, host: usize) -> Result<(), Broken> {
+        let id = self.hosts[host].id;
+        let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
+        let batch =
+            running.end_write().map_err(|error| Broken(format!("{id}: a write fails: {error}")))?;
+        let Some(last) = batch.last().map(|write| write.seq) else { return Ok(()) };
+        self.oracle.persisted(id, &batch)?;
+        self.count("log commits");
+        self.step(host, Event::Raft(Input::Persisted { seq: last }))?;
+        let life = self.hosts[host].life;
+        if let Some(running) = &mut self.hosts[host].running
+            && running.writing.is_none()
+            && !running.queue.is_empty()
+        {
+            running.writing = Some((std::mem::take(&mut running.queue), self.now));
+            let delay = self.chance.disk.range(0, self.plan.sync);
+            self.after(delay, Due::EndWrite { host, life });
+        }
+        Ok(())
+    }
+
+    pub(super) fn crash(&mut self, host: usize, in_write: bool) {
+        if self.hosts[host].running.is_none() {
+            return;
+        }
+        let survival = self.hosts[host].crash(&mut self.chance.disk, in_write);
+        self.hosts[host].paused_until = 0;
+        self.trace(|world| format!("{} loses power, {survival:?}", world.hosts[host].id));
+        self.count("power losses");
+        if survival.lost > 0 && survival.kept > 0 {
+            self.count("power losses with torn writes");
+        } else if survival.lost > 0 {
+            self.count("power losses with lost writes");
+        }
+        if self.chance.disk.chance(100) {
+            self.hosts[host].crash_in_start(&self.plan, &mut self.chance.disk);
+            self.count("power losses in a start");
+        }
+    }
+
+    pub(super) fn blink(&mut self, host: usize, life: u64) -> Result<(), Broken> {
+        if self.is_up(host, life) && !self.calm {
+            self.count("fault: power loss after a vote");
+            self.crash(host, false);
+            self.after(1, Due::Start { host });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! The network between the hosts.
+
+use konsen::raft::{Body, Input, Message};
+use konsen::replica::Event;
+
+use super::due::Due;
+use super::oracle::Broken;
+use super::plan::{Fault, Time};
+use super::world::World;
+
+/// Old messages kept to be sent once more.
+const ATTIC_MAX: usize = 200;
+/// How late such a message comes at most.
+const REPLAY_MAX: Time = 10_000;
+
+impl World {
+    pub(super) fn send(&mut self, message: Message) {
+        let (from, to) = (message.from.0 as usize - 1, message.to.0 as usize - 1);
+        if self.blocked[from][to] > 0 {
+            self.count("messages blocked");
+            return;
+        }
+        if matches!(message.body, Body::VoteReply { granted: true })
+            && self.plan.faults.contains(&Fault::CrashVoter)
+            && self.chance.nemesis.chance(300)
+        {
+            let life = self.hosts[from].life;
+            let delay = self.chance.nemesis.below(20);
+            self.after(delay, Due::Blink { host: from, life });
+        }
+        let delay = 1 + self.chance.net.below(self.plan.delay);
+        if self.calm {
+            self.after(delay, Due::Deliver(message));
+            return;
+        }
+        if self.chance.net.chance(self.plan.replay) {
+            if let Some(old) = self.attic.pop_front() {
+                let late = self.chance.net.below(REPLAY_MAX);
+                self.after(late, Due::Deliver(old));
+                self.count("messages replayed");
+            }
+            self.attic.push_back(message.clone());
+        } else if self.attic.len() < ATTIC_MAX && self.chance.net.chance(100) {
+            self.attic.push_back(message.clone());
+        }
+        if self.chance.net.chance(self.plan.loss) {
+            self.count("messages lost");
+            return;
+        }
+        if self.chance.net.chance(self.plan.duplication) {
+            let late = 1 + self.chance.net.below(self.plan.long_delay.0);
+            self.after(late, Due::Deliver(message.clone()));
+            self.count("messages doubled");
+        }
+        let delay = if self.chance.net.chance(self.plan.long_delay.1) {
+            self.count("messages delayed");
+            1 + self.chance.net.below(self.plan.long_delay.0)
+        } else {
+            delay
+        };
+        self.after(delay, Due::Deliver(message));
+    }
+
+    pub(super) fn block(&mut self, links: Vec<(usize, usize)>, duration: Time) {
+        for &(from, to) in &links {
+            self.blocked[from][to] += 1;
+        }
+        self.after(duration, Due::Mend { links });
+    }
+
+    pub(super) fn mend(&mut self, links: &[(usize, usize)]) {
+        for &(from, to) in links {
+            self.blocked[from][to] = self.blocked[from][to].saturating_sub(1);
+        }
+    }
+
+    /// All links work, and nothing stands still any more.
+    pub(super) fn mend_all(&mut self) {
+        for row in &mut self.blocked {
+            row.fill(0);
+        }
+        self.due.retain(|_, due| !matches!(due, Due::Mend { .. } | Due::Strike));
+        for host in &mut self.hosts {
+            host.paused_until = host.paused_until.min(self.now);
+            host.stalled_until = host.stalled_until.min(self.now);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, message: Message) -> Result<(), Broken> {
+        let (from, to) = (message.from.0 as usize - 1, message.to.0 as usize - 1);
+        if self.blocked[from][to] > 0 {
+            return Ok(());
+        }
+        self.trace(|_| format!("{:?} <- {:?}", message.to, message));
+        self.count("messages delivered");
+        self.step(to, Event::Raft(Input::Receive(message)))
+    }
+}
