@@ -115,7 +115,7 @@ impl World {
         let event = match self.history.get(request).ask.write(request) {
             // The clock of the command names the request.
             Some(write) => Event::Write { id, write, time_unix_ms: request },
-            None => Event::Read { id, lease: false },
+            None => Event::Read { id, lease: request.is_multiple_of(2) },
         };
         self.step(host, event)
     }

@@ -9,9 +9,6 @@ use super::oracle::Broken;
 use super::plan::{TICK, Time};
 use super::world::World;
 
-/// The most ticks made up for after a pause, as the server does.
-const LATE_TICKS_MAX: u64 = 20;
-
 impl World {
     pub(super) fn start(&mut self, host: usize) -> Result<(), Broken> {
         if self.hosts[host].running.is_some() || self.dead.contains(&host) {
@@ -48,7 +45,7 @@ impl World {
             return Ok(());
         }
         let paused = self.hosts[host].paused_until > self.now;
-        let late = if paused { (late + 1).min(LATE_TICKS_MAX) } else { 0 };
+        let late = if paused { (late + 1).min(self.plan.late_ticks_max()) } else { 0 };
         // No two clocks run alike.
         let own = if self.calm { TICK } else { self.plan.ticks[host] };
         let period = own - 1 + self.chance.pace.below(3);
@@ -77,6 +74,9 @@ impl World {
         let one = &mut self.hosts[host];
         let life = one.life;
         let Some(running) = &mut one.running else { return Ok(()) };
+        if let Some(now) = self.plan.clock(host, self.now) {
+            running.replica.step(Event::Raft(Input::Now(now)));
+        }
         running.replica.step(event);
         // The server's thread often takes several letters before it looks at what follows.
         if self.chance.pace.chance(200) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use konsen::raft;
+use konsen::raft::{self, Moment};
 use konsen::store::{LogOptions, StateOptions};
 
 use super::random::Random;
@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     /// What each host takes for a tick.
     pub(crate) ticks: Vec<Time>,
+    /// Whether leaders hold leases, and how fast each host's clock runs then, in thousandths.
+    pub(crate) leases: Option<Vec<u64>>,
 }
 
 /// What the nemesis does.
@@ -131,6 +133,7 @@ impl Plan {
         let heartbeat_ticks = random.range(1, 5) as u32;
         let drifting = random.chance(400);
         let ticks = (0..8).map(|_| if drifting { random.range(7, 15) } else { TICK }).collect();
+        let leases = random.chance(500).then(|| (0..8).map(|_| random.range(950, 1_050)).collect());
         let small = random.chance(500);
         let size = |random: &mut Random, low: u64, high: u64, normal: usize| {
             if small { random.range(low, high) as usize } else { normal }
@@ -163,6 +166,7 @@ impl Plan {
             fault_every: random.chance(930).then(|| random.range(40, 1_000)),
             faults,
             ticks,
+            leases,
         }
     }
 
@@ -176,8 +180,31 @@ impl Plan {
             uncommitted_bytes_max: self.uncommitted_bytes,
             tail_bytes_max: self.tail_bytes,
             reads_max: self.reads,
+            lease_us: self.lease_us(),
             ..raft::Config::new(id, seed)
         }
+    }
+
+    /// The most ticks made up for after a pause, as the server does.
+    pub(crate) fn late_ticks_max(&self) -> u64 {
+        u64::from(self.election_ticks / 10).max(1)
+    }
+
+    /// An election time-out as the hastiest host may count it, by the slowest clock.
+    fn lease_us(&self) -> u64 {
+        if self.leases.is_none() {
+            return 0;
+        }
+        let fastest_ms = self.ticks.iter().fold(TICK, |least, tick| least.min(*tick)) - 1;
+        let ticks = u64::from(self.election_ticks).saturating_sub(self.late_ticks_max() + 2);
+        ticks * fastest_ms * 900
+    }
+
+    /// What a host's clock shows, if anybody looks at it.
+    pub(crate) fn clock(&self, host: usize, now: Time) -> Option<Moment> {
+        let rate = self.leases.as_ref()?[host];
+        // Each has an origin of its own.
+        Some(Moment(now * rate + 1_000_000 * (7 - host as u64)))
     }
 
     pub(crate) fn log(&self) -> LogOptions {
