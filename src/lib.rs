@@ -15,6 +15,8 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod http;
 pub mod kv;
 pub mod net;

@@ -7,6 +7,8 @@ mod address;
 mod check;
 mod error;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod show;
 #[cfg(test)]
 mod tests;

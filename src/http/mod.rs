@@ -8,6 +8,8 @@ mod condition;
 mod cursor;
 pub mod error;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod headers;
 pub mod json;
 mod key;

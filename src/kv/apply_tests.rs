@@ -1,42 +1,9 @@
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-
+use super::super::model::Memory;
 use super::*;
-
-#[derive(Default)]
-struct Memory {
-    keys: BTreeMap<Bytes, KeyRow>,
-    rows: BTreeMap<RowId, RevisionRow>,
-    counters: Counters,
-}
-
-impl Rows for (&mut BTreeMap<Bytes, KeyRow>, &mut BTreeMap<RowId, RevisionRow>) {
-    type Error = Infallible;
-
-    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Infallible> {
-        Ok(self.0.get(key).copied())
-    }
-
-    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, Infallible> {
-        let live = self.0.iter().filter(|(key, row)| row.is_live() && range.contains(key));
-        Ok(live.map(|(key, _)| key.clone()).collect())
-    }
-
-    fn set(&mut self, id: RowId, row: RevisionRow) {
-        self.0.insert(row.key.clone(), row.key_row(id));
-        self.1.insert(id, row);
-    }
-}
 
 impl Memory {
     fn write(&mut self, write: Write) -> (u64, Outcome) {
         self.apply(&Command { time_unix_ms: 0, write }.encode())
-    }
-
-    fn apply(&mut self, command: &[u8]) -> (u64, Outcome) {
-        let mut rows = (&mut self.keys, &mut self.rows);
-        let Ok(reply) = apply(&mut rows, &mut self.counters, command);
-        (reply.revision.0, reply.outcome)
     }
 
     fn put(&mut self, key: &'static str, value: &'static str) -> (u64, Outcome) {

@@ -6,6 +6,10 @@
 
 mod apply;
 mod command;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+#[cfg(any(test, fuzzing))]
+mod model;
 mod range;
 mod rows;
 

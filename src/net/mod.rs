@@ -20,6 +20,8 @@ mod accept;
 mod dial;
 mod directory;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod hello;
 mod identity;
 mod link;

@@ -5,6 +5,8 @@
 mod describe;
 mod error;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod host;
 mod https;
 mod identity;

@@ -10,15 +10,15 @@ use super::node::Transition;
 use super::timer::ElectionTimer;
 
 /// Asks whether an election would be won. Term and vote stay as they are.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct PreCandidate(Ballot);
 
 /// Stands for election in its term.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Candidate(Ballot);
 
 /// The answers so far, and how long they are waited for.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Ballot {
     timer: ElectionTimer,
     answers: BTreeMap<NodeId, bool>,

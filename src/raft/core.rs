@@ -15,7 +15,7 @@ use super::timer::{ElectionTimer, SplitMix64};
 const HELD_MAX: usize = 1024;
 
 /// The part of a node that all roles share.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Core {
     pub(super) config: Config,
     pub(super) log: Log,

@@ -7,7 +7,7 @@ use super::id::{Index, LogId, NodeId, Term};
 use super::membership::Membership;
 
 /// One entry of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it stands and who created it.
     pub id: LogId,
@@ -16,7 +16,7 @@ pub struct Entry {
 }
 
 /// What an entry says. The order of the variants is part of the disk and wire format.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Payload {
     /// Nothing: a new leader's first entry, by which it commits what came before (section 8).
     Noop,
@@ -42,7 +42,7 @@ impl Entry {
 
 /// What a node must remember across a restart besides its log (figure 2 of the paper), and how far
 /// it knew the log to be committed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HardState {
     /// The newest term that the node has seen.
     pub term: Term,

@@ -10,7 +10,7 @@ use super::reads::Questions;
 use super::timer::ElectionTimer;
 
 /// Follows a leader, or waits for one.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Follower {
     leader: Option<NodeId>,
     /// Runs since the leader was last heard, or since a vote was given.

@@ -43,7 +43,7 @@ pub struct ReadId(pub u64);
 
 /// A moment on a node's own clock: microseconds since some moment before the node started. The clock never
 /// goes back, and goes on while the host sleeps. Means nothing to other nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
 impl Term {

@@ -12,7 +12,7 @@ use super::membership::Membership;
 use super::message::Message;
 
 /// What happens to a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// A message came.
     Receive(Message),
@@ -105,7 +105,7 @@ pub enum Input {
 
 /// What a node wants done.
 #[must_use = "what the core decided must be carried out"]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Output {
     /// What to make durable. In order; each answered by [`Input::Persisted`].
     pub persist: Vec<LogWrite>,
@@ -127,7 +127,7 @@ pub struct Output {
 }
 
 /// One write to the log. What it holds becomes durable as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LogWrite {
     /// Its number.
     pub seq: Seq,
@@ -140,7 +140,7 @@ pub struct LogWrite {
 }
 
 /// A range of the log to read from disk for a peer that is far behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fetch {
     /// Whose it is for.
     pub peer: NodeId,
@@ -153,7 +153,7 @@ pub struct Fetch {
 }
 
 /// Why a proposal or a read was not taken. It certainly had no effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refused {
     /// This node does not lead; perhaps that one does.
     NotLeader {
@@ -173,7 +173,7 @@ pub enum Refused {
 }
 
 /// A node's place in the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Standing {
     /// What it is.
     pub role: RoleName,
@@ -184,7 +184,7 @@ pub struct Standing {
 }
 
 /// The names of the roles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoleName {
     /// Follows a leader, or waits for one.
     Follower,
@@ -197,7 +197,7 @@ pub enum RoleName {
 }
 
 /// What a node finds on its disk when it starts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recovered {
     /// Its hard state. `commit` is at least what the state machine has durably applied.
     pub hard_state: HardState,
@@ -217,7 +217,7 @@ pub struct Recovered {
 }
 
 /// What a core is told once. Times are in ticks, sizes in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This node.
     pub id: NodeId,

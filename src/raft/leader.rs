@@ -16,7 +16,7 @@ use super::progress::{Progress, Sending};
 use super::reads::{Reader, Rounds};
 
 /// Leads its term.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Leader {
     /// The first entry of this term. Once it is committed, so is all before it (section 5.4.2), and
     /// the commit index is one to read at.
@@ -31,7 +31,7 @@ pub(super) struct Leader {
 }
 
 /// Leadership is being handed over (thesis 3.10).
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Transfer {
     pub(super) to: NodeId,
     pub(super) ticks: u32,

@@ -12,7 +12,7 @@ use super::id::Moment;
 const LEFT_MAX: usize = 64;
 
 /// What a leader knows of its lease.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Lease {
     /// The rounds of heartbeats that no quorum has answered yet, with a moment before they left.
     left: VecDeque<(u64, Moment)>,

@@ -12,7 +12,7 @@ use super::membership::Membership;
 /// The tail always holds what is not durable, not committed or not applied; beyond that it keeps as
 /// many bytes as it may for peers that lag. Always `base, before ≤ commit ≤ last` and
 /// `durable ≤ handed ≤ last`.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Log {
     /// The entry before the first one that the log on disk holds.
     base: LogId,

@@ -10,7 +10,7 @@ use super::id::NodeId;
 ///
 /// While `outgoing` is set the membership is joint: whatever needs a quorum needs one of `voters`
 /// and one of `outgoing` (section 6 of the paper).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Membership {
     /// The cluster, named by chance at its birth, so that two clusters never mix.
     pub cluster: ClusterId,
@@ -27,7 +27,7 @@ pub struct Membership {
 pub struct ClusterId(pub u64);
 
 /// One member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
     /// Its name, as its certificate states it.
     pub name: String,

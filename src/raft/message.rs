@@ -6,7 +6,7 @@ use super::entry::Entry;
 use super::id::{Index, LogId, NodeId, ReadId, Term};
 
 /// One message from one node to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
     /// Who says it.
     pub from: NodeId,
@@ -19,7 +19,7 @@ pub struct Message {
 }
 
 /// What a message says. The order of the variants is part of the wire format.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Body {
     /// Would you vote for me in `term`? Changes nothing at the voter (Ongaro's thesis, 9.6).
     PreVote {

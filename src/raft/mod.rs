@@ -92,6 +92,8 @@ mod change;
 mod core;
 mod entry;
 mod follower;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod id;
 mod io;
 mod leader;

@@ -24,7 +24,7 @@ pub(super) const INDEX_MAX: Index = Index(1 << 62);
 ///
 /// Feed it with [`Node::step`], carry out what [`Node::take_output`] says. Both are total: no input
 /// can make them fail.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Node {
     core: Core,
     role: Role,
@@ -32,7 +32,7 @@ pub struct Node {
     told: Told,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Role {
     Follower(Follower),
     PreCandidate(PreCandidate),
@@ -40,7 +40,7 @@ enum Role {
     Leader(Box<Leader>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Told {
     commit: Index,
     standing: Option<Standing>,

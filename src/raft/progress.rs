@@ -21,7 +21,7 @@ pub struct PeerProgress {
 }
 
 /// The appends on their way to a peer that are not acknowledged.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Window {
     /// The last index and the bytes of each.
     appends: VecDeque<(Index, usize)>,
@@ -53,7 +53,7 @@ impl Window {
 }
 
 /// How appends are sent to a peer.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum Sending {
     /// Where its log departs from ours is not known: one append at a time.
     Probe {
@@ -70,7 +70,7 @@ pub(super) enum Sending {
 }
 
 /// A peer of a leader.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Progress {
     pub(super) matched: Index,
     pub(super) next: Index,

@@ -10,7 +10,7 @@ use std::mem;
 use super::id::{Index, NodeId, ReadId};
 
 /// Who reads at a leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reader {
     /// This node.
     Here(ReadId),
@@ -19,7 +19,7 @@ pub(super) enum Reader {
 }
 
 /// A round that is out, with the reads that began before it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Round {
     number: u64,
     index: Index,
@@ -27,7 +27,7 @@ struct Round {
 }
 
 /// The rounds of a leader.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Rounds {
     /// The number of the newest round; 0 before the first.
     newest: u64,
@@ -78,7 +78,7 @@ impl Rounds {
 }
 
 /// A question on its way to the leader, with the reads that began before it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Question {
     id: ReadId,
     reads: Vec<ReadId>,
@@ -86,7 +86,7 @@ struct Question {
 }
 
 /// The reads of a follower.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Questions {
     out: Option<Question>,
     waiting: Vec<ReadId>,

@@ -1,8 +1,15 @@
 //! Randomized time-outs (section 9.3 of the paper), from a generator that is seeded from outside.
 
+use std::hash::{Hash, Hasher};
+
 /// Sebastiano Vigna's splitmix64: small, fast, and good enough to spread time-outs.
 #[derive(Clone, Debug)]
 pub(super) struct SplitMix64(u64);
+
+/// Nodes that differ in their luck to come only are the same to whoever looks for states seen before.
+impl Hash for SplitMix64 {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
 
 impl SplitMix64 {
     pub(super) fn new(seed: u64) -> SplitMix64 {
@@ -19,7 +26,7 @@ impl SplitMix64 {
 }
 
 /// Counts ticks up to a time-out drawn from `election_ticks` to twice that.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct ElectionTimer {
     elapsed: u32,
     timeout: u32,

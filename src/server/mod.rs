@@ -14,6 +14,8 @@ mod certificates;
 mod clock;
 mod driver;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handle;
 mod inbound;
 mod limits;

@@ -9,16 +9,20 @@ mod checkpointer;
 mod damage_tests;
 mod error;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod identity;
 mod log;
 mod log_writer;
 mod meta;
 mod overlay;
 mod range;
+#[cfg(any(test, fuzzing))]
+mod sample;
 mod sealed;
 mod state;
 mod tables;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod test_disk;
 
 pub use checkpoint::Frozen;

@@ -5,6 +5,7 @@ mod any_input;
 mod args;
 mod chaos;
 mod cluster;
+mod interleavings;
 mod scripts;
 mod show;
 mod world;

@@ -1,0 +1,81 @@
+//! What clients send, from any bytes.
+
+use axum::http::header::{HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::cursor::Cursor;
+use super::json::ItemJson;
+use super::query::{self, Query};
+use super::{condition, form, headers};
+use crate::kv::KEY_BYTES_MAX;
+
+const NAMES: &[&str] =
+    &["a", "limit", "revision", "min_revision", "wait", "order", "consistency", "keys_only"];
+
+/// A path and a query string: a key is within its bounds, and every parameter is read or refused.
+pub fn query(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (path, parameters) = text.split_once('?').unwrap_or((text, text));
+    if let Ok(key) = query::key(path) {
+        assert!((1..=KEY_BYTES_MAX).contains(&key.len()));
+    }
+    if let Ok(query) = Query::parse(Some(parameters), NAMES) {
+        for name in NAMES {
+            if let Ok(Some(number)) = query.positive(name) {
+                assert!(number > 0);
+            }
+            let _ = (query.flag(name), query.duration(name), query.revision(name));
+        }
+        let _ = (query.descending(), query.consistency());
+    }
+    if let Some(duration) = headers::duration(text) {
+        assert!(duration <= headers::TIMEOUT_MAX);
+    }
+}
+
+/// A content type, a line feed and a form: no more comes out than went in.
+pub fn form(data: &[u8]) {
+    let end = data.iter().position(|&byte| byte == b'\n').unwrap_or(data.len());
+    let (content_type, body) = (&data[..end], data.get(end + 1..).unwrap_or_default());
+    let Ok(content_type) = std::str::from_utf8(content_type) else { return };
+    if let Ok(fields) = form::parse(content_type, body) {
+        assert!(fields.len() <= form::FIELDS_MAX);
+        let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!(bytes <= body.len());
+    }
+}
+
+/// A cursor as a client gives it back, and the same bytes as the content of one that is sealed well: what
+/// is understood encodes to what decodes to it.
+pub fn cursor(data: &[u8]) {
+    let mut sealed = data.to_vec();
+    sealed.extend_from_slice(&crc32fast::hash(data).to_le_bytes());
+    for encoded in [data, URL_SAFE_NO_PAD.encode(sealed).as_bytes()] {
+        if let Ok(cursor) = Cursor::decode(encoded) {
+            let again = Cursor::decode(cursor.encode().as_bytes());
+            assert_eq!(again.ok(), Some(cursor));
+        }
+    }
+}
+
+/// Lines that become the values of two headers in turn: a condition is read or refused.
+pub fn conditions(data: &[u8]) {
+    let mut fields = HeaderMap::new();
+    for (at, line) in data.split(|&byte| byte == b'\n').enumerate().take(16) {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            fields.append(if at % 2 == 0 { IF_MATCH } else { IF_NONE_MATCH }, value);
+        }
+    }
+    let _ = condition::parse(&fields);
+    let _ = headers::accepts(&fields, "application/json");
+}
+
+/// JSON: an item is shown as what it was read from.
+pub fn item_json(data: &[u8]) {
+    let Ok(json) = serde_json::from_slice::<ItemJson<'_>>(data) else { return };
+    let Ok(item) = json.into_item() else { return };
+    let again = serde_json::to_vec(&ItemJson::new(&item, false)).expect("plain data");
+    let again: ItemJson<'_> = serde_json::from_slice(&again).expect("what was just written");
+    assert_eq!(again.into_item(), Ok(item));
+}

@@ -1,0 +1,19 @@
+//! What peers ask, from any bytes.
+
+use std::fmt::Debug;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::peer_request::{PeerReply, PeerRequest, decode, encode};
+
+/// A request or a reply encodes to what decodes to it.
+pub fn peer_requests(data: &[u8]) {
+    round_trip::<PeerRequest>(data);
+    round_trip::<PeerReply>(data);
+}
+
+fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) {
+    if let Some(read) = decode::<T>(data) {
+        assert_eq!(decode::<T>(&encode(&read)), Some(read));
+    }
+}
