@@ -13,6 +13,7 @@ use super::message::Body;
 use super::node::Transition;
 use super::progress::{Progress, Sending};
 use super::reads::{Reader, Rounds};
+use crate::mutant::{Mutant, on};
 
 /// Leads its term.
 #[derive(Debug)]
@@ -77,7 +78,11 @@ impl Leader {
         } else {
             let entry = Entry { id: LogId::ZERO, payload };
             let bytes = self.uncommitted_bytes.saturating_add(entry.cost_bytes());
-            if self.uncommitted_bytes > 0 && bytes > core.config.uncommitted_bytes_max {
+            let bounded = !on(Mutant::NoUncommittedBound);
+            if bounded && self.uncommitted_bytes > 0 && bytes > core.config.uncommitted_bytes_max {
+                if on(Mutant::RefusedAndTaken) {
+                    self.append(core, entry.payload);
+                }
                 Err(Refused::Busy)
             } else {
                 Ok(self.append(core, entry.payload))
@@ -96,7 +101,8 @@ impl Leader {
             let id = core.id();
             let is_active =
                 |node| node == id || self.peers.get(&node).is_some_and(|progress| progress.active);
-            if !core.membership().is_some_and(|membership| membership.is_quorum(is_active)) {
+            let quorum = core.membership().is_some_and(|now| now.is_quorum(is_active));
+            if !quorum && !on(Mutant::NoQuorumCheck) {
                 return Some(Transition::Follower { term: core.term(), leader: None });
             }
             for progress in self.peers.values_mut() {
@@ -115,7 +121,9 @@ impl Leader {
         self.heartbeat_ticks = 0;
         for (&peer, progress) in &self.peers {
             // A follower may rely on what it is told: no further than what it has itself.
-            let commit = core.log.commit().min(progress.matched);
+            let all = on(Mutant::HeartbeatCommitsAll);
+            let known = if all { core.log.last().index } else { progress.matched };
+            let commit = core.log.commit().min(known);
             core.send(peer, Body::Heartbeat { commit, round: self.rounds.newest() });
         }
     }
@@ -124,6 +132,7 @@ impl Leader {
         let newest = self.rounds.newest();
         let Some(progress) = self.peers.get_mut(&from) else { return };
         progress.active = true;
+        let round = if on(Mutant::OldRoundCounts) { newest } else { round };
         progress.round = progress.round.max(round.min(newest));
         self.revive(core, from);
         self.end_round(core);
@@ -161,7 +170,8 @@ impl Leader {
     pub(super) fn count(&mut self, core: &mut Core) -> Option<Transition> {
         loop {
             let id = core.id();
-            let durable = core.log.durable();
+            let early = on(Mutant::OwnLogEarly);
+            let durable = if early { core.log.last().index } else { core.log.durable() };
             let reached = core.membership()?.quorum_value(|node| {
                 if node == id {
                     durable
@@ -170,7 +180,8 @@ impl Leader {
                 }
             });
             let before = core.log.commit();
-            if reached <= before || reached < self.first {
+            let own = reached >= self.first || on(Mutant::OldTermCounted);
+            if reached <= before || !own {
                 return None;
             }
             let bytes = core.log.cost_between(before, reached);
@@ -200,7 +211,8 @@ impl Leader {
     }
 
     fn begin_round(&mut self, core: &mut Core) {
-        if self.is_established(core) && self.rounds.begin(core.log.commit()) {
+        let may = self.is_established(core) || on(Mutant::ReadBeforeOwnCommit);
+        if may && self.rounds.begin(core.log.commit()) {
             self.heartbeat(core);
             self.end_round(core);
         }
@@ -213,9 +225,10 @@ impl Leader {
             return;
         };
         let ended = self.rounds.end(|number| {
-            membership.is_quorum(|node| {
-                node == id || peers.get(&node).is_some_and(|progress| progress.round >= number)
-            })
+            on(Mutant::ReadWithoutRound)
+                || membership.is_quorum(|node| {
+                    node == id || peers.get(&node).is_some_and(|progress| progress.round >= number)
+                })
         });
         let Some((index, readers)) = ended else { return };
         for reader in readers {
@@ -271,7 +284,7 @@ impl Leader {
         if !fits {
             return None;
         }
-        if wanted.voters == now.voters {
+        if wanted.voters == now.voters || on(Mutant::NoJointPhase) {
             return Some(wanted);
         }
         let mut joint = wanted;

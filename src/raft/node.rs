@@ -14,6 +14,7 @@ use super::message::{Body, Message};
 use super::progress::PeerProgress;
 use super::reads::Reader;
 use super::replication::is_consecutive;
+use crate::mutant::{Mutant, on};
 
 /// Terms beyond this come from nobody honest: a term a nanosecond would take a century.
 pub(super) const TERM_MAX: Term = Term(1 << 62);
@@ -229,7 +230,8 @@ impl Node {
             return;
         }
         let quiet = !self.hears_leader();
-        if !self.core.is_member(from) && self.leader() != Some(from) {
+        let stranger = !self.core.is_member(from) && !on(Mutant::StrangerHeard);
+        if stranger && self.leader() != Some(from) {
             let heard = quiet
                 && match &body {
                     Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => true,
@@ -244,7 +246,7 @@ impl Node {
         }
         match &body {
             // Neither protects nor helps: the leader lives (thesis 4.2.3).
-            Body::PreVote { .. } if !quiet => return,
+            Body::PreVote { .. } if !quiet && !on(Mutant::PreVoteAgainstLeader) => return,
             Body::Vote { transfer: false, .. } if !quiet && term >= self.core.term() => return,
             Body::PreVote { last } => return self.pre_vote(from, term, *last),
             Body::PreVoteReply { granted: true } => {
@@ -258,11 +260,12 @@ impl Node {
             }
             _ => {}
         }
-        if term > self.core.term() {
+        let stays = on(Mutant::LeaderStays) && matches!(self.role, Role::Leader(_));
+        if term > self.core.term() && !stays {
             let leader = is_from_leader(&body).then_some(from);
             self.turn(Some(Transition::Follower { term, leader }));
         }
-        if term < self.core.term() {
+        if term < self.core.term() && !on(Mutant::OldTermHeard) {
             return self.answer_old(from, &body);
         }
         if is_from_leader(&body) && !self.hear(from) {
@@ -308,7 +311,7 @@ impl Node {
                 candidate.answered(core, from, false)
             }
             (Role::Candidate(candidate), Body::VoteReply { granted }) => {
-                candidate.answered(core, from, granted)
+                candidate.answered(core, from, granted || on(Mutant::RefusalCounts))
             }
             (Role::Leader(leader), Body::AppendReply { matched }) => {
                 leader.appended(core, from, matched)
@@ -349,6 +352,9 @@ impl Node {
     }
 
     fn pre_vote(&mut self, from: NodeId, term: Term, last: LogId) {
+        if on(Mutant::PreVoteEntersTerm) && term > self.core.term() {
+            self.turn(Some(Transition::Follower { term, leader: None }));
+        }
         if term > self.core.term() && last >= self.core.log.last() {
             self.core.send_in(term, from, Body::PreVoteReply { granted: true });
         } else {

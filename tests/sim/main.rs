@@ -7,6 +7,8 @@
 
 mod asking;
 mod clients;
+#[cfg(feature = "mutants")]
+mod direct;
 mod disk;
 mod due;
 mod finale;
@@ -14,6 +16,8 @@ mod host;
 mod life;
 mod linear;
 mod linear_tests;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod nemesis;
 mod oracle;
 mod plan;
