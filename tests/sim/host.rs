@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use konsen::raft::{self, Fetch, HardState, Index, Input, LogId, LogWrite, Node, NodeId, Term};
+use konsen::raft::{
+    self, Fetch, HardState, Index, Input, LogId, LogWrite, Membership, Node, NodeId, Term,
+};
 use konsen::replica::Replica;
 use konsen::store::{Frozen, Log, LogReader, State, StoreError};
 
@@ -50,6 +52,8 @@ pub(crate) struct Found {
     pub(crate) hard_state: HardState,
     pub(crate) entries: Vec<raft::Entry>,
     pub(crate) applied: LogId,
+    /// The membership in force.
+    pub(crate) membership: Option<Membership>,
 }
 
 impl Host {
@@ -82,6 +86,7 @@ impl Host {
         };
         let hard_state = recovered.hard_state;
         let node = Node::new(plan.raft(self.id, seed), recovered);
+        let membership = node.membership().cloned();
         self.running = Some(Running {
             replica: Replica::new(node, state.clone(), reader.clone()),
             state,
@@ -92,7 +97,7 @@ impl Host {
             frozen: None,
             told_slow: false,
         });
-        Ok(Found { hard_state, entries, applied })
+        Ok(Found { hard_state, entries, applied, membership })
     }
 
     /// The power fails. What was being written may get some of the way.

@@ -163,6 +163,8 @@ impl World {
             wanted.members.remove(&id);
         }
         self.count("fault: change of the membership");
+        // What was committed before was so by the membership before.
+        self.settle(leader)?;
         self.changes += 1;
         let id = RequestId((1 << 40) + self.changes);
         self.step(leader, Event::ChangeMembers { id, membership: wanted })

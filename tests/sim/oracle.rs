@@ -9,7 +9,8 @@ use konsen::kv::{
     self, Command, Counters, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
 };
 use konsen::raft::{
-    Body, Entry, HardState, Index, LogId, LogWrite, Message, NodeId, Payload, RoleName, Term,
+    Body, Entry, HardState, Index, LogId, LogWrite, Membership, Message, NodeId, Payload, RoleName,
+    Term,
 };
 use konsen::replica::Summary;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -40,6 +41,11 @@ pub(crate) struct Durable {
     commit: Index,
     applied: Index,
     term: Term,
+    /// The membership in force after the last step.
+    membership: Option<Membership>,
+    /// While it leads: how far it knew each peer to be.
+    matched: BTreeMap<NodeId, Index>,
+    led: Term,
 }
 
 impl Durable {
@@ -78,7 +84,16 @@ impl Oracle {
                     "{id} cuts its log at {from}, but has applied {}",
                     host.applied
                 );
-                host.entries.truncate(from.prev().0 as usize);
+                let gone = host.entries.drain((from.prev().0 as usize).min(host.entries.len())..);
+                let gone: Vec<(Entry, u64)> = gone.collect();
+                for (entry, hash) in gone {
+                    let decided = self.committed.get(entry.id.index.0 as usize - 1);
+                    ensure!(
+                        decided.is_none_or(|(_, known)| *known != hash),
+                        "{id} cuts off {}, which is committed",
+                        entry.id
+                    );
+                }
             }
             for entry in &write.entries {
                 let host = self.host(id);
@@ -145,6 +160,17 @@ impl Oracle {
             found.applied,
             host.checkpoint
         );
+        let stated = host.entries.iter().rev().find_map(|(entry, _)| match &entry.payload {
+            Payload::Membership(membership) => Some(membership),
+            _ => None,
+        });
+        ensure!(
+            found.membership.as_ref() == stated,
+            "{id} starts with the membership {:?}, its log states {stated:?}",
+            found.membership
+        );
+        host.membership = found.membership.clone();
+        host.matched.clear();
         host.checkpoint = found.applied;
         host.applied = found.applied.index;
         host.commit = Index(0);
@@ -221,6 +247,7 @@ impl Oracle {
         );
         let before = host.applied;
         host.applied = now.applied;
+        self.stepped_as_leader(id, now)?;
         let known = self.committed.len() as u64;
         for index in known + 1..=now.commit.0 {
             self.commit(id, Index(index), now)?;
@@ -237,6 +264,7 @@ impl Oracle {
                 entry.id
             );
         }
+        self.host(id).membership = now.membership.clone();
         if now.applied > before {
             let host = &self.hosts[&id];
             for index in before.0 + 1..=now.applied.0 {
@@ -258,19 +286,73 @@ impl Oracle {
         Ok(())
     }
 
+    /// What a leader is after a step.
+    fn stepped_as_leader(&mut self, id: NodeId, now: &Summary) -> Result<(), Broken> {
+        if now.role != RoleName::Leader {
+            return Ok(());
+        }
+        let host = self.host(id);
+        if host.led != now.term {
+            host.led = now.term;
+            host.matched.clear();
+        }
+        // Only a founder leads before its disk knows the term.
+        let HardState { term: written, vote, .. } = host.hard_state;
+        ensure!(
+            now.term == Term(1) || (written == now.term && vote == Some(id)),
+            "{id} leads {}, its disk knows a vote for {vote:?} in {written}",
+            now.term
+        );
+        let matched: BTreeMap<NodeId, Index> =
+            now.peers.iter().map(|peer| (peer.id, peer.matched)).collect();
+        let before = std::mem::replace(&mut host.matched, matched.clone());
+        for (peer, index) in matched {
+            let known = before.get(&peer).copied().unwrap_or_default();
+            ensure!(index >= known, "{id} knew {peer} to be at {known}, now at {index}");
+            let Some(other) = self.hosts.get(&peer) else { continue };
+            // A peer that has gone on to another leader may have cut off what it told this one.
+            ensure!(
+                other.hard_state.term > now.term || index <= other.last(),
+                "{id} believes {peer} to be at {index}, whose disk holds {}",
+                other.last()
+            );
+        }
+        if let Some(membership) = &now.membership
+            && membership.outgoing.is_none()
+            && !membership.voters.contains(&id)
+        {
+            let entry = self.hosts[&id].entries.iter().rev().find_map(|(entry, _)| {
+                matches!(&entry.payload, Payload::Membership(own) if own == membership)
+                    .then_some(entry.id)
+            });
+            ensure!(
+                entry.is_none_or(|entry| entry.index > now.commit),
+                "{id} leads {}, and is no voter of what is committed",
+                now.term
+            );
+        }
+        Ok(())
+    }
+
     /// `id` says that `index` is committed, the first to say so: a quorum has to hold it durably.
     fn commit(&mut self, id: NodeId, index: Index, now: &Summary) -> Result<(), Broken> {
-        let Some(membership) = &now.membership else {
-            return Err(Broken(format!("{id} commits {index} without a membership")));
+        // Whichever was in force between the last step and now.
+        let before = self.hosts.get(&id).and_then(|host| host.membership.as_ref());
+        let in_force = || before.into_iter().chain(now.membership.as_ref());
+        let holds = |node: NodeId, hash: u64| {
+            let held = self.hosts.get(&node).and_then(|host| host.at(index));
+            held.is_some_and(|(_, other)| *other == hash)
         };
-        let quorum_of = |hash: u64| {
-            membership.is_quorum(|node| {
-                let held = self.hosts.get(&node).and_then(|host| host.at(index));
-                held.is_some_and(|(_, other)| *other == hash)
-            })
+        let decided = |entry: &Entry, hash: u64| {
+            let by = |membership: &Membership| is_quorum(membership, |node| holds(node, hash));
+            let own = match &entry.payload {
+                Payload::Membership(own) => by(own),
+                _ => true,
+            };
+            own && in_force().any(by)
         };
         let mut held = self.hosts.values().filter_map(|host| host.at(index));
-        let Some((entry, hash)) = held.find(|(_, hash)| quorum_of(*hash)).cloned() else {
+        let Some((entry, hash)) = held.find(|(entry, hash)| decided(entry, *hash)).cloned() else {
             return Err(Broken(format!("{id} commits {index}, which no quorum holds durably")));
         };
         self.reference.apply(&entry)?;
@@ -320,6 +402,14 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// A majority of the voters, of both sets while joint: said once more, apart from the code that is checked.
+fn is_quorum(membership: &Membership, yes: impl Fn(NodeId) -> bool) -> bool {
+    std::iter::once(&membership.voters).chain(&membership.outgoing).all(|voters| {
+        let count = voters.iter().filter(|&&node| yes(node)).count();
+        count > voters.len() / 2
+    })
 }
 
 fn chain(before: u64, entry: &Entry) -> u64 {
