@@ -6,8 +6,9 @@ use bytes::Bytes;
 use konsen::kv::{self, Condition, KeyRange, Matcher, Put, Reply, Revision, Write};
 
 use super::linear::{self, Action, Expect, Moment, Operation, Outcome, Verdict};
-use super::oracle::{Broken, Reference, ensure};
+use super::oracle::{Broken, ensure};
 use super::random::Random;
+use super::reference::Reference;
 
 /// One call of a client.
 #[derive(Clone, Debug)]

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use konsen::kv::{KeyRange, RangeQuery};
-
 use super::clients::{Answer, Ask};
 use super::due::Due;
 use super::oracle::{Broken, ensure};
@@ -130,30 +128,8 @@ impl World {
         let before: Vec<_> = self.terms();
         self.run(self.now + 6 * self.plan.election(), |_| false)?;
         ensure!(before == self.terms(), "terms go on growing: {before:?}, {:?}", self.terms());
-        let expected = self.oracle.reference.listing();
         for &host in &members {
-            let Some(running) = &self.hosts[host].running else { continue };
-            let page = running
-                .state
-                .range(&RangeQuery {
-                    range: KeyRange::all(),
-                    at: None,
-                    descending: false,
-                    keys_only: false,
-                    items_max: usize::MAX,
-                    bytes_max: usize::MAX,
-                })
-                .map_err(|error| Broken(format!("{error}")))?;
-            let found: Vec<_> = page
-                .items
-                .into_iter()
-                .map(|item| (item.key, item.value, item.mod_revision))
-                .collect();
-            ensure!(
-                found == expected,
-                "{} lists {found:?}, a replay has {expected:?}",
-                self.hosts[host].id
-            );
+            self.inspect(host)?;
         }
         Ok(())
     }

@@ -207,8 +207,8 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn run(&mut self, taken: &mut [u64], start: Cell) -> Verdict {
-        // The path so far: the place of the operation taken and the cell before it.
-        let mut path: Vec<(usize, Cell)> = Vec::new();
+        // The path so far: the place of the operation taken, the cell before it, and what was tried by then.
+        let mut path: Vec<(usize, Cell, usize)> = Vec::new();
         let mut cell = start;
         let mut next = 0;
         loop {
@@ -220,7 +220,11 @@ impl Search<'_> {
                 None => return Verdict::Linearizable,
             };
             let mut moved = false;
-            while let Some(&at) = self.order.get(next) {
+            // What comes after the last one taken is tried first.
+            let start = path.last().map_or(0, |(place, ..)| place + 1);
+            while next < self.order.len() {
+                let place = (start + next) % self.order.len();
+                let at = self.order[place];
                 next += 1;
                 if is_set(taken, at) || self.operations[at].called > deadline {
                     continue;
@@ -242,7 +246,7 @@ impl Search<'_> {
                     flip(taken, at);
                     continue;
                 }
-                path.push((next - 1, cell));
+                path.push((place, cell, next));
                 cell = after;
                 next = 0;
                 moved = true;
@@ -252,10 +256,10 @@ impl Search<'_> {
                 continue;
             }
             self.dead.insert((taken.to_vec(), cell));
-            let Some((place, before)) = path.pop() else { return Verdict::Impossible };
+            let Some((place, before, tried)) = path.pop() else { return Verdict::Impossible };
             flip(taken, self.order[place]);
             cell = before;
-            next = place + 1;
+            next = tried;
         }
     }
 }

@@ -22,6 +22,7 @@ mod nemesis;
 mod oracle;
 mod plan;
 mod random;
+mod reference;
 mod upkeep;
 mod wire;
 mod world;

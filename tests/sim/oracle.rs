@@ -2,12 +2,7 @@
 //! committed. Says at once when a promise of the protocol is broken.
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 
-use bytes::Bytes;
-use konsen::kv::{
-    self, Command, Counters, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
-};
 use konsen::raft::{
     Body, Entry, HardState, Index, LogId, LogWrite, Membership, Message, NodeId, Payload, RoleName,
     Term,
@@ -16,6 +11,7 @@ use konsen::replica::Summary;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::host::Found;
+use super::reference::Reference;
 
 /// A broken promise.
 #[derive(Debug)]
@@ -415,86 +411,4 @@ fn is_quorum(membership: &Membership, yes: impl Fn(NodeId) -> bool) -> bool {
 fn chain(before: u64, entry: &Entry) -> u64 {
     let bytes = postcard::to_stdvec(entry).expect("plain data");
     xxh3_64_with_seed(&bytes, before)
-}
-
-/// The state machine on plain maps, fed with what is committed, once and in order.
-#[derive(Debug, Default)]
-pub(crate) struct Reference {
-    model: Model,
-    counters: Counters,
-    hashes: Vec<u64>,
-    revisions: Vec<Revision>,
-    /// By the clock of the command, which names the request: where it stands and what it did.
-    pub(crate) replies: HashMap<u64, (Index, Reply)>,
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    keys: BTreeMap<Bytes, KeyRow>,
-    rows: BTreeMap<RowId, RevisionRow>,
-}
-
-impl Rows for Model {
-    type Error = Infallible;
-
-    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Infallible> {
-        Ok(self.keys.get(key).copied())
-    }
-
-    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, Infallible> {
-        let live = self.keys.iter().filter(|(key, row)| range.contains(key) && row.is_live());
-        Ok(live.map(|(key, _)| key.clone()).collect())
-    }
-
-    fn set(&mut self, id: RowId, row: RevisionRow) {
-        self.keys.insert(row.key.clone(), row.key_row(id));
-        self.rows.insert(id, row);
-    }
-}
-
-impl Reference {
-    fn apply(&mut self, entry: &Entry) -> Result<(), Broken> {
-        if let Payload::Command(bytes) = &entry.payload {
-            let Ok(reply) = kv::apply(&mut self.model, &mut self.counters, bytes);
-            let command = Command::decode(bytes)
-                .map_err(|why| Broken(format!("entry {} is no command: {why}", entry.id)))?;
-            let request = command.time_unix_ms;
-            let twice = self.replies.insert(request, (entry.id.index, reply));
-            ensure!(twice.is_none(), "request {request} is committed twice");
-        }
-        self.hashes.push(self.counters.hash);
-        self.revisions.push(self.counters.revision);
-        Ok(())
-    }
-
-    fn hash_at(&self, index: Index) -> u64 {
-        (index.0 as usize).checked_sub(1).map_or(0, |at| self.hashes[at])
-    }
-
-    /// The store's revision after the last committed entry.
-    pub(crate) fn revision(&self) -> Revision {
-        self.counters.revision
-    }
-
-    /// The value and mod revision of a key at a revision.
-    pub(crate) fn value_at(&self, key: &[u8], at: Revision) -> Option<(Bytes, Revision)> {
-        let mut next = self.model.keys.get(key).map(|row| row.newest);
-        while let Some(id) = next {
-            let row = &self.model.rows[&id];
-            if id.revision <= at {
-                return (row.version > 0).then(|| (row.value.clone(), id.revision));
-            }
-            next = row.previous;
-        }
-        None
-    }
-
-    /// Every key that exists, with value and mod revision.
-    pub(crate) fn listing(&self) -> Vec<(Bytes, Bytes, Revision)> {
-        let live = self.model.keys.iter().filter(|(_, row)| row.is_live());
-        live.map(|(key, row)| {
-            (key.clone(), self.model.rows[&row.newest].value.clone(), row.newest.revision)
-        })
-        .collect()
-    }
 }

@@ -94,6 +94,20 @@ pub(crate) enum Fault {
     CrashVoter,
     /// The membership changes.
     Change,
+    /// A way that loses whatever is large: appends with entries, while heartbeats get through.
+    Hole,
+    /// The one that leads reaches one host only, and that one reaches all.
+    Bridge,
+    /// A way that is there and gone, again and again.
+    Flap,
+    /// A host that loses power again and again, soon after it is back.
+    Storm,
+    /// A clock that jumps ahead.
+    Jump,
+    /// What tells a host to stand for election comes late, or twice.
+    LateTimeoutNow,
+    /// A disk that fails to read, write or sync, once or until the next start.
+    DiskError,
 }
 
 const FAULTS: &[Fault] = &[
@@ -114,6 +128,13 @@ const FAULTS: &[Fault] = &[
     Fault::Depose,
     Fault::CrashVoter,
     Fault::Change,
+    Fault::Hole,
+    Fault::Bridge,
+    Fault::Flap,
+    Fault::Storm,
+    Fault::Jump,
+    Fault::LateTimeoutNow,
+    Fault::DiskError,
 ];
 
 impl Plan {
@@ -123,14 +144,14 @@ impl Plan {
             1 => random.below(most / 5 + 1),
             _ => random.below(most + 1),
         };
-        let voters = *random.pick(&[1, 3, 3, 3, 3, 5, 5]);
+        let voters = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 7]);
         let mut faults: Vec<Fault> = FAULTS.to_vec();
         let share = *random.pick(&[200, 500, 1000]);
         faults.retain(|_| random.chance(share));
         let changing = faults.contains(&Fault::Change);
         let heartbeat_ticks = random.range(1, 5) as u32;
         let drifting = random.chance(400);
-        let ticks = (0..8).map(|_| if drifting { random.range(7, 15) } else { TICK }).collect();
+        let ticks = (0..10).map(|_| if drifting { random.range(7, 15) } else { TICK }).collect();
         let small = random.chance(500);
         let size = |random: &mut Random, low: u64, high: u64, normal: usize| {
             if small { random.range(low, high) as usize } else { normal }

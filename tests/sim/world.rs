@@ -40,6 +40,8 @@ pub(crate) struct World {
     scheduled: u64,
     /// How many faults block each link.
     pub(super) blocked: Vec<Vec<u32>>,
+    /// How many faults keep large messages from each link.
+    pub(super) holes: Vec<Vec<u32>>,
     pub(super) attic: VecDeque<Message>,
     pub(super) clients: Vec<Client>,
     pub(super) changes: u64,
@@ -80,6 +82,7 @@ impl World {
             due: BTreeMap::new(),
             scheduled: 0,
             blocked: vec![vec![0; count]; count],
+            holes: vec![vec![0; count]; count],
             attic: VecDeque::new(),
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
             changes: 0,
@@ -199,7 +202,15 @@ impl World {
             Due::Look { host, request, .. } => self.look(host, request),
             Due::GiveUp { client, request } => self.give_up(client, request),
             Due::Strike => self.strike(),
-            Due::Blink { host, life } => self.blink(host, life),
+            Due::Blink { host, life, what } => self.blink(host, life, what),
+            Due::Cut { links, duration } => {
+                self.block(links, duration);
+                Ok(())
+            }
+            Due::Fill { links } => {
+                self.fill(&links);
+                Ok(())
+            }
             Due::Mend { links } => {
                 self.mend(&links);
                 Ok(())
