@@ -49,6 +49,14 @@ impl Durable {
         Index(self.entries.len() as u64)
     }
 
+    /// The newest membership in the log.
+    fn stated(&self) -> Option<(LogId, &Membership)> {
+        self.entries.iter().rev().find_map(|(entry, _)| match &entry.payload {
+            Payload::Membership(membership) => Some((entry.id, membership)),
+            _ => None,
+        })
+    }
+
     fn at(&self, index: Index) -> Option<&(Entry, u64)> {
         self.entries.get((index.0 as usize).checked_sub(1)?)
     }
@@ -156,10 +164,7 @@ impl Oracle {
             found.applied,
             host.checkpoint
         );
-        let stated = host.entries.iter().rev().find_map(|(entry, _)| match &entry.payload {
-            Payload::Membership(membership) => Some(membership),
-            _ => None,
-        });
+        let stated = host.stated().map(|(_, membership)| membership);
         ensure!(
             found.membership.as_ref() == stated,
             "{id} starts with the membership {:?}, its log states {stated:?}",
@@ -313,17 +318,16 @@ impl Oracle {
                 other.last()
             );
         }
-        if let Some(membership) = &now.membership
-            && membership.outgoing.is_none()
-            && !membership.voters.contains(&id)
+        let host = self.host(id);
+        // Which entry is in force is known here once all of the log is durable.
+        if host.last() == now.last
+            && let Some((entry, membership)) = host.stated()
         {
-            let entry = self.hosts[&id].entries.iter().rev().find_map(|(entry, _)| {
-                matches!(&entry.payload, Payload::Membership(own) if own == membership)
-                    .then_some(entry.id)
-            });
             ensure!(
-                entry.is_none_or(|entry| entry.index > now.commit),
-                "{id} leads {}, and is no voter of what is committed",
+                entry.index > now.commit
+                    || membership.outgoing.is_some()
+                    || membership.voters.contains(&id),
+                "{id} leads {}, and is no voter of the membership of {entry}, which is committed",
                 now.term
             );
         }
