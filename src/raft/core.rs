@@ -111,6 +111,17 @@ impl Core {
         self.is_voter() || former.is_some_and(|former| former.is_voter(self.config.id))
     }
 
+    /// Whether a log that ends with `last` holds all that this node's could have helped to commit
+    /// (section 5.4.1).
+    pub(super) fn is_fresh(&self, last: LogId) -> bool {
+        let own = self.log.last();
+        match () {
+            () if on(Mutant::VoteByLength) => last.index >= own.index,
+            () if on(Mutant::VoteByTerm) => last.term >= own.term,
+            () => last >= own,
+        }
+    }
+
     /// Everybody else who is sent the log.
     pub(super) fn peers(&self) -> Vec<NodeId> {
         let Some(membership) = self.membership() else { return Vec::new() };

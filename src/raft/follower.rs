@@ -85,11 +85,7 @@ impl Follower {
     /// Decides on a vote in the current term.
     pub(super) fn vote(&mut self, core: &mut Core, from: NodeId, last: LogId) {
         let free = core.vote().map_or(self.leader.is_none(), |vote| vote == from);
-        let own = core.log.last();
-        let fresh = last >= own
-            || on(Mutant::VoteAnyLog)
-            || (on(Mutant::VoteByLength) && last.index >= own.index)
-            || (on(Mutant::VoteByTerm) && last.term >= own.term);
+        let fresh = core.is_fresh(last) || on(Mutant::VoteAnyLog);
         let granted = (free || on(Mutant::VoteTwice)) && fresh;
         if granted {
             core.vote_for(from);

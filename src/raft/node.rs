@@ -236,7 +236,7 @@ impl Node {
                 && match &body {
                     Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => true,
                     Body::Vote { last, .. } | Body::PreVote { last } => {
-                        !self.core.is_voter() || *last >= self.core.log.last()
+                        !self.core.is_voter() || self.core.is_fresh(*last)
                     }
                     _ => false,
                 };
@@ -355,7 +355,7 @@ impl Node {
         if on(Mutant::PreVoteEntersTerm) && term > self.core.term() {
             self.turn(Some(Transition::Follower { term, leader: None }));
         }
-        if term > self.core.term() && last >= self.core.log.last() {
+        if term > self.core.term() && self.core.is_fresh(last) {
             self.core.send_in(term, from, Body::PreVoteReply { granted: true });
         } else {
             self.core.send(from, Body::PreVoteReply { granted: false });

@@ -137,6 +137,27 @@ const FAULTS: &[Fault] = &[
     Fault::DiskError,
 ];
 
+/// Few faults that together do what each alone hardly does, and often.
+const SCRIPTS: &[&[Fault]] = &[
+    // A receiver that falls behind before it is told to stand.
+    &[Fault::Transfer, Fault::LateTimeoutNow],
+    &[Fault::Transfer, Fault::LateTimeoutNow, Fault::Hole, Fault::CrashLeader],
+    // A bad leader follows a bad leader, each with entries that nobody else has (figure 8).
+    &[Fault::CrashLeader, Fault::CrashVoter, Fault::Hole],
+    &[Fault::Isolate, Fault::Hole, Fault::CrashLeader],
+    // Reads at those who lag or lead no more.
+    &[Fault::Depose, Fault::Hole],
+    &[Fault::PauseLeader, Fault::Hole, Fault::Transfer],
+    // Voters change while leaders do.
+    &[Fault::Change, Fault::CrashLeader, Fault::Isolate],
+    &[Fault::Change, Fault::Split, Fault::Transfer, Fault::Crash],
+    // Elections without end.
+    &[Fault::Bridge, Fault::Chain, Fault::Flap],
+    &[Fault::Storm, Fault::CrashVoter, Fault::CrashInWrite],
+    // Disks.
+    &[Fault::DiskError, Fault::Stall, Fault::CrashAll],
+];
+
 impl Plan {
     pub(crate) fn draw(random: &mut Random) -> Plan {
         let rate = |random: &mut Random, most: u64| match random.below(3) {
@@ -145,9 +166,14 @@ impl Plan {
             _ => random.below(most + 1),
         };
         let voters = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 7]);
-        let mut faults: Vec<Fault> = FAULTS.to_vec();
-        let share = *random.pick(&[200, 500, 1000]);
-        faults.retain(|_| random.chance(share));
+        let script = random.chance(350).then(|| *random.pick(SCRIPTS));
+        let faults = script.map_or_else(
+            || {
+                let share = *random.pick(&[200, 500, 1000]);
+                FAULTS.iter().copied().filter(|_| random.chance(share)).collect()
+            },
+            <[Fault]>::to_vec,
+        );
         let changing = faults.contains(&Fault::Change);
         let heartbeat_ticks = random.range(1, 5) as u32;
         let drifting = random.chance(400);
@@ -181,7 +207,10 @@ impl Plan {
             loss: rate(random, 200),
             duplication: rate(random, 200),
             replay: rate(random, 50),
-            fault_every: random.chance(930).then(|| random.range(40, 1_000)),
+            fault_every: match script {
+                Some(_) => Some(random.range(40, 400)),
+                None => random.chance(930).then(|| random.range(40, 1_000)),
+            },
             faults,
             ticks,
         }

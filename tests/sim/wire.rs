@@ -113,6 +113,9 @@ impl World {
         for row in self.blocked.iter_mut().chain(&mut self.holes) {
             row.fill(0);
         }
+        // Whoever is told to stand now would disturb the calm.
+        let disturbs = |due: &Due| matches!(due, Due::Deliver(message) if matches!(message.body, Body::TimeoutNow));
+        self.due.retain(|_, due| !disturbs(due));
         self.due.retain(|_, due| {
             !matches!(due, Due::Mend { .. } | Due::Cut { .. } | Due::Fill { .. } | Due::Strike)
         });
