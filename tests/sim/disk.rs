@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use redb::StorageBackend;
 
-use super::random::mix;
+use super::random::{Random, mix};
 
 /// What a disk writes as a whole.
 const SECTOR_BYTES: u64 = 512;
@@ -74,6 +74,11 @@ impl Disk {
         self.content().ail = Some(ail);
     }
 
+    /// What is there to be read.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        self.content().live.clone()
+    }
+
     /// The disk is well again.
     pub(crate) fn cure(&self) {
         self.content().ail = None;
@@ -135,6 +140,34 @@ impl Disk {
             }
         }
         (Disk::with(image), survival)
+    }
+}
+
+/// Does what happens to files at rest; says what.
+pub(crate) fn damage(image: &mut [u8], random: &mut Random) -> String {
+    let sector = SECTOR_BYTES as usize;
+    // Most of a file is empty, and damage there shows nothing.
+    let used: Vec<usize> = (0..image.len() / sector)
+        .filter(|at| image[at * sector..][..sector].iter().any(|&byte| byte != 0))
+        .collect();
+    if used.is_empty() {
+        return "nothing".to_owned();
+    }
+    let (to, from) = (*random.pick(&used) * sector, *random.pick(&used) * sector);
+    match random.below(4) {
+        0 => {
+            image[to..to + sector].fill(0);
+            format!("the sector at {to} is lost")
+        }
+        1 => {
+            image.copy_within(from..from + sector, to);
+            format!("the sector at {from} is also at {to}")
+        }
+        _ => {
+            let (at, bit) = (to + random.below(SECTOR_BYTES) as usize, random.below(8));
+            image[at] ^= 1 << bit;
+            format!("bit {bit} is flipped at {at}")
+        }
     }
 }
 

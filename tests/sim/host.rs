@@ -9,7 +9,7 @@ use konsen::raft::{
 use konsen::replica::Replica;
 use konsen::store::{Frozen, Log, LogReader, State, StoreError};
 
-use super::disk::{Ail, Disk, Operation, Survival};
+use super::disk::{Ail, Disk, Operation, Survival, damage};
 use super::plan::{Plan, Time};
 use super::random::Random;
 
@@ -158,6 +158,34 @@ impl Host {
         let _ = self.start(plan, seed);
         self.running = None;
         self.replace_disks(random);
+    }
+
+    /// The host stops in order. What waited to be written was never begun.
+    pub(crate) fn stop(&mut self) {
+        self.running = None;
+        self.unsure.clear();
+        self.unsure_checkpoint = None;
+    }
+
+    /// What both files hold.
+    pub(crate) fn images(&self) -> [Vec<u8>; 2] {
+        [self.log_disk.image(), self.state_disk.image()]
+    }
+
+    /// Puts both files back.
+    pub(crate) fn restore(&mut self, [log, state]: [Vec<u8>; 2]) {
+        self.running = None;
+        (self.log_disk, self.state_disk) = (Disk::with(log), Disk::with(state));
+    }
+
+    /// Damages one of the files; says how.
+    pub(crate) fn damage(&mut self, random: &mut Random) -> String {
+        let is_log = random.chance(500);
+        let disk = if is_log { &mut self.log_disk } else { &mut self.state_disk };
+        let mut image = disk.image();
+        let what = damage(&mut image, random);
+        *disk = Disk::with(image);
+        format!("{what} of its {}", if is_log { "log" } else { "state" })
     }
 
     /// New disks with what survived on the old ones.

@@ -5,6 +5,7 @@ use konsen::replica::{Effects, Event, Summary};
 
 use super::clients::Answer;
 use super::due::Due;
+use super::host::Found;
 use super::oracle::Broken;
 use super::plan::{TICK, Time};
 use super::world::World;
@@ -20,11 +21,17 @@ impl World {
         let seed = self.chance.disk.next();
         let one = &mut self.hosts[host];
         let id = one.id;
-        let found = match one.start(&self.plan, seed) {
-            Ok(found) => found,
-            Err(error) => return self.halt(host, format!("{id} does not start: {error}")),
-        };
-        self.oracle.started(id, &found, &one.unsure, one.unsure_checkpoint)?;
+        match one.start(&self.plan, seed) {
+            Ok(found) => self.begin(host, &found),
+            Err(error) => self.halt(host, format!("{id} does not start: {error}")),
+        }
+    }
+
+    /// A host has started.
+    pub(super) fn begin(&mut self, host: usize, found: &Found) -> Result<(), Broken> {
+        let one = &self.hosts[host];
+        let id = one.id;
+        self.oracle.started(id, found, &one.unsure, one.unsure_checkpoint)?;
         let life = one.life;
         let newborn = one.running.as_ref().is_some_and(|up| up.replica.membership().is_none());
         self.trace(|_| {

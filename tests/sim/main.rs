@@ -23,6 +23,7 @@ mod oracle;
 mod plan;
 mod random;
 mod reference;
+mod rot;
 mod upkeep;
 mod wire;
 mod world;

@@ -165,6 +165,7 @@ impl World {
             // Happens when somebody is told.
             Fault::LateTimeoutNow => {}
             Fault::DiskError => self.break_disk(any),
+            Fault::Rot => self.rot(any)?,
         }
         Ok(())
     }

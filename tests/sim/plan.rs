@@ -108,9 +108,11 @@ pub(crate) enum Fault {
     LateTimeoutNow,
     /// A disk that fails to read, write or sync, once or until the next start.
     DiskError,
+    /// Bytes that change while a host is down.
+    Rot,
 }
 
-const FAULTS: &[Fault] = &[
+pub(crate) const FAULTS: &[Fault] = &[
     Fault::Split,
     Fault::Mute,
     Fault::Deafen,
@@ -135,6 +137,7 @@ const FAULTS: &[Fault] = &[
     Fault::Jump,
     Fault::LateTimeoutNow,
     Fault::DiskError,
+    Fault::Rot,
 ];
 
 /// Few faults that together do what each alone hardly does, and often.
@@ -156,6 +159,7 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::Storm, Fault::CrashVoter, Fault::CrashInWrite],
     // Disks.
     &[Fault::DiskError, Fault::Stall, Fault::CrashAll],
+    &[Fault::Rot, Fault::Crash],
 ];
 
 impl Plan {
