@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::clients::{Answer, Ask};
+use super::cut::Cut;
 use super::due::Due;
 use super::oracle::{Broken, ensure};
 use super::plan::{Fault, Time};
@@ -23,8 +24,8 @@ pub(crate) struct Report {
 }
 
 /// Runs a seed from birth to the last check.
-pub(crate) fn run(seed: u64, tracing: bool) -> Result<Report, Broken> {
-    let mut world = World::new(seed, tracing);
+pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken> {
+    let mut world = World::new(seed, cut, tracing);
     world.run(world.plan.stormy, |_| false)?;
     world.heal()?;
     let healed = world.now;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use konsen::mutant::{Mutant, on, plant};
 
+use super::cut::{Cut, cut_down};
 use super::direct;
 use super::oracle::Broken;
 
@@ -78,11 +79,13 @@ fn search(mutant: Mutant) -> Found {
         one.seeds.push(seeds);
     } else {
         for start in STARTS {
-            let seeds = (1..=SEEDS_MAX).find(|seed| match super::run(start + seed, false) {
-                Ok(_) => false,
-                Err(Broken(why)) => {
-                    one.by = why.lines().next().unwrap_or_default().chars().take(110).collect();
-                    true
+            let seeds = (1..=SEEDS_MAX).find(|seed| {
+                match super::run(start + seed, &Cut::default(), false) {
+                    Ok(_) => false,
+                    Err(Broken(why)) => {
+                        one.by = why.lines().next().unwrap_or_default().chars().take(110).collect();
+                        true
+                    }
                 }
             });
             one.seeds.push(seeds);
@@ -103,4 +106,18 @@ fn quieten() {
             before(panic);
         }
     }));
+}
+
+#[test]
+fn a_failing_seed_is_cut_down() {
+    plant(Some(Mutant::AckBeforeDurable));
+    quieten();
+    let none = Cut::default();
+    let failing = (0..100).find_map(|seed| Some((seed, super::run(seed, &none, false).err()?)));
+    let (seed, why) = failing.expect("this one is found soon");
+    let (cut, _) = cut_down(seed, why);
+    let again = super::run(seed, &cut, false);
+    plant(None);
+    assert_ne!(cut, none, "there is something to leave out");
+    assert!(again.is_err(), "{cut} does not fail any more");
 }

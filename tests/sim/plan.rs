@@ -163,6 +163,11 @@ const SCRIPTS: &[&[Fault]] = &[
 ];
 
 impl Plan {
+    /// What a seed draws.
+    pub(crate) fn of(seed: u64) -> Plan {
+        Plan::draw(&mut Random::new(seed))
+    }
+
     pub(crate) fn draw(random: &mut Random) -> Plan {
         let rate = |random: &mut Random, most: u64| match random.below(3) {
             0 => 0,

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::asking::Client;
 use super::clients::History;
+use super::cut::Cut;
 use super::due::Due;
 use super::host::Host;
 use super::oracle::{Broken, Oracle};
@@ -60,9 +61,10 @@ pub(super) struct Chance {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, tracing: bool) -> World {
+    pub(crate) fn new(seed: u64, cut: &Cut, tracing: bool) -> World {
         let mut random = Random::new(seed);
-        let plan = Plan::draw(&mut random);
+        let mut plan = Plan::draw(&mut random);
+        cut.apply(&mut plan);
         let count = plan.voters + plan.spares;
         let mut world = World {
             hosts: (1..=count as u64).map(|id| Host::new(NodeId(id))).collect(),
