@@ -11,6 +11,7 @@
 //! - [`pki`]: rcgen: authorities, node and client certificates.
 //! - [`config`]: cluster.yml, read and checked.
 //! - [`cli`]: the command line, one file a subcommand.
+//! - `mutant`: mistakes that tests plant and have to find; in no build for use.
 
 pub mod cli;
 pub mod client;
@@ -19,6 +20,10 @@ pub mod config;
 pub mod fuzz;
 pub mod http;
 pub mod kv;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 pub mod net;
 pub mod pki;
 pub mod raft;

@@ -11,6 +11,7 @@ use super::command::{
 };
 use super::range::KeyRange;
 use super::rows::{KeyRow, RevisionRow, RowId};
+use crate::mutant::{Mutant, on};
 
 /// The longest media type that is kept, in bytes.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
@@ -86,7 +87,8 @@ fn write_out<R: Rows>(
             }
             let mut change = Change::begin(counters);
             change.put(rows, key, value, content_type, before);
-            let created = !before.is_some_and(|row| row.is_live());
+            let existed = |row: KeyRow| row.is_live() || on(Mutant::CreatedNotTold);
+            let created = !before.is_some_and(existed);
             change.end();
             Ok(Outcome::Put { created })
         }
@@ -128,7 +130,8 @@ fn write_out<R: Rows>(
 /// The conditions in the order of RFC 9110, section 13.2.2; none if they hold.
 fn check(condition: &Condition, row: Option<KeyRow>) -> Option<Outcome> {
     let current = row.filter(KeyRow::is_live).map(|row| row.newest.revision);
-    (!condition.holds(current)).then_some(Outcome::ConditionFailed { current })
+    let holds = condition.holds(current) || on(Mutant::ConditionIgnored);
+    (!holds).then_some(Outcome::ConditionFailed { current })
 }
 
 impl Condition {
@@ -145,6 +148,7 @@ impl Matcher {
     /// Whether a key with that mod revision is meant; one that does not exist never is.
     pub fn matches(&self, current: Option<Revision>) -> bool {
         match (self, current) {
+            (Matcher::Any, None) => on(Mutant::MatchesAbsent),
             (_, None) => false,
             (Matcher::Any, Some(_)) => true,
             (Matcher::Revisions(named), Some(current)) => named.contains(&current),
@@ -196,7 +200,7 @@ impl<'a> Change<'a> {
                 value: Bytes::new(),
                 content_type: None,
                 create_revision: before.create_revision,
-                version: 0,
+                version: u64::from(on(Mutant::DeleteKeepsKey)),
                 lease: 0,
                 previous: Some(before.newest),
             },
@@ -211,7 +215,7 @@ impl<'a> Change<'a> {
     }
 
     fn end(self) -> u64 {
-        if self.count > 0 {
+        if self.count > 0 && !on(Mutant::RevisionStuck) {
             self.counters.revision = self.revision;
         }
         u64::from(self.count)

@@ -9,6 +9,7 @@ use super::membership::Membership;
 use super::message::Body;
 use super::node::Transition;
 use super::progress::Sending;
+use crate::mutant::{Mutant, on};
 
 impl Leader {
     pub(super) fn change_members(&mut self, core: &mut Core, id: ProposalId, wanted: Membership) {
@@ -29,7 +30,9 @@ impl Leader {
         let Some((index, now)) = core.log.membership() else {
             return Err(Refused::ChangeInProgress);
         };
-        if !self.is_established(core) || *index > core.log.commit() || now.outgoing.is_some() {
+        let early = !self.is_established(core) && !on(Mutant::ChangeBeforeOwnCommit);
+        let other = *index > core.log.commit() || now.outgoing.is_some();
+        if early || (other && !on(Mutant::TwoChanges)) {
             return Err(Refused::ChangeInProgress);
         }
         let next = Leader::next_membership(now, wanted).ok_or(Refused::UnfitMembership)?;
@@ -46,7 +49,7 @@ impl Leader {
         before: Index,
     ) -> Option<Transition> {
         let (index, membership) = core.log.membership()?;
-        if *index > core.log.commit() {
+        if *index > core.log.commit() && !on(Mutant::JointEndsEarly) {
             return None;
         }
         if let Some(outgoing) = &membership.outgoing {
@@ -57,7 +60,8 @@ impl Leader {
             self.follow_membership(core, id.index);
             return None;
         }
-        if *index > before && !membership.voters.contains(&core.id()) {
+        let removed = !membership.voters.contains(&core.id());
+        if *index > before && removed && !on(Mutant::RemovedLeaderStays) {
             if let Some(heir) = self.best_voter(core) {
                 core.send(heir, Body::TimeoutNow);
             }

@@ -9,6 +9,7 @@ use super::log::Log;
 use super::membership::Membership;
 use super::message::{Body, Message};
 use super::timer::{ElectionTimer, SplitMix64};
+use crate::mutant::{Mutant, on};
 
 /// The most messages that are held back until the term and vote are durable. Beyond it they are
 /// dropped, as a network may.
@@ -78,7 +79,8 @@ impl Core {
     }
 
     pub(super) fn hard_state(&self) -> HardState {
-        HardState { term: self.term, vote: self.vote, commit: self.log.commit() }
+        let vote = self.vote.filter(|_| !on(Mutant::ForgetVote));
+        HardState { term: self.term, vote, commit: self.log.commit() }
     }
 
     pub(super) fn timer(&mut self) -> ElectionTimer {
@@ -139,6 +141,17 @@ impl Core {
         self.is_voter() || former.is_some_and(|former| former.is_voter(self.config.id))
     }
 
+    /// Whether a log that ends with `last` holds all that this node's could have helped to commit
+    /// (section 5.4.1).
+    pub(super) fn is_fresh(&self, last: LogId) -> bool {
+        let own = self.log.last();
+        match () {
+            () if on(Mutant::VoteByLength) => last.index >= own.index,
+            () if on(Mutant::VoteByTerm) => last.term >= own.term,
+            () => last >= own,
+        }
+    }
+
     /// Everybody else who is sent the log.
     pub(super) fn peers(&self) -> Vec<NodeId> {
         let Some(membership) = self.membership() else { return Vec::new() };
@@ -168,18 +181,21 @@ impl Core {
         self.term = term;
         self.vote = None;
         self.held.clear();
-        self.change_hard_state();
+        self.change_hard_state(on(Mutant::TermUnwritten));
     }
 
     pub(super) fn vote_for(&mut self, node: NodeId) {
         assert!(self.vote.is_none_or(|vote| vote == node), "second vote in {}", self.term);
         if self.vote.is_none() {
             self.vote = Some(node);
-            self.change_hard_state();
+            self.change_hard_state(on(Mutant::VoteUnwritten));
         }
     }
 
-    fn change_hard_state(&mut self) {
+    fn change_hard_state(&mut self, forgotten: bool) {
+        if forgotten {
+            return;
+        }
         self.unwritten = true;
         self.vouched = self.next_seq;
     }
@@ -197,7 +213,7 @@ impl Core {
     /// Sends in another term, as the two pre-vote messages do.
     pub(super) fn send_in(&mut self, term: Term, to: NodeId, body: Body) {
         let message = Message { from: self.config.id, to, term, body };
-        if self.is_vouched() {
+        if self.is_vouched() || on(Mutant::SpeakBeforeDurable) {
             self.out.send.push(message);
         } else if self.held.len() < HELD_MAX {
             self.held.push_back((self.vouched, message));

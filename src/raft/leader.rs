@@ -14,6 +14,7 @@ use super::message::Body;
 use super::node::Transition;
 use super::progress::{Progress, Sending};
 use super::reads::{Reader, Rounds};
+use crate::mutant::{Mutant, on};
 
 /// Leads its term.
 #[derive(Clone, Debug, Hash)]
@@ -81,7 +82,11 @@ impl Leader {
         } else {
             let entry = Entry { id: LogId::ZERO, payload };
             let bytes = self.uncommitted_bytes.saturating_add(entry.cost_bytes());
-            if self.uncommitted_bytes > 0 && bytes > core.config.uncommitted_bytes_max {
+            let bounded = !on(Mutant::NoUncommittedBound);
+            if bounded && self.uncommitted_bytes > 0 && bytes > core.config.uncommitted_bytes_max {
+                if on(Mutant::RefusedAndTaken) {
+                    self.append(core, entry.payload);
+                }
                 Err(Refused::Busy)
             } else {
                 Ok(self.append(core, entry.payload))
@@ -100,7 +105,8 @@ impl Leader {
             let id = core.id();
             let is_active =
                 |node| node == id || self.peers.get(&node).is_some_and(|progress| progress.active);
-            if !core.membership().is_some_and(|membership| membership.is_quorum(is_active)) {
+            let quorum = core.membership().is_some_and(|now| now.is_quorum(is_active));
+            if !quorum && !on(Mutant::NoQuorumCheck) {
                 return Some(Transition::Follower { term: core.term(), leader: None });
             }
             for progress in self.peers.values_mut() {
@@ -123,7 +129,9 @@ impl Leader {
         }
         for (&peer, progress) in &self.peers {
             // A follower may rely on what it is told: no further than what it has itself.
-            let commit = core.log.commit().min(progress.matched);
+            let all = on(Mutant::HeartbeatCommitsAll);
+            let known = if all { core.log.last().index } else { progress.matched };
+            let commit = core.log.commit().min(known);
             core.send(peer, Body::Heartbeat { commit, round });
         }
     }
@@ -132,6 +140,7 @@ impl Leader {
         let newest = self.rounds.newest();
         let Some(progress) = self.peers.get_mut(&from) else { return };
         progress.active = true;
+        let round = if on(Mutant::OldRoundCounts) { newest } else { round };
         progress.round = progress.round.max(round.min(newest));
         self.revive(core, from);
         self.round_answered(core);
@@ -169,7 +178,8 @@ impl Leader {
     pub(super) fn count(&mut self, core: &mut Core) -> Option<Transition> {
         loop {
             let id = core.id();
-            let durable = core.log.durable();
+            let early = on(Mutant::OwnLogEarly);
+            let durable = if early { core.log.last().index } else { core.log.durable() };
             let reached = core.membership()?.quorum_value(|node| {
                 if node == id {
                     durable
@@ -178,7 +188,8 @@ impl Leader {
                 }
             });
             let before = core.log.commit();
-            if reached <= before || reached < self.first {
+            let own = reached >= self.first || on(Mutant::OldTermCounted);
+            if reached <= before || !own {
                 return None;
             }
             let bytes = core.log.cost_between(before, reached);
@@ -214,7 +225,8 @@ impl Leader {
     }
 
     fn begin_round(&mut self, core: &mut Core) {
-        if self.is_established(core) && self.rounds.begin(core.log.commit()) {
+        let may = self.is_established(core) || on(Mutant::ReadBeforeOwnCommit);
+        if may && self.rounds.begin(core.log.commit()) {
             self.heartbeat(core);
             self.round_answered(core);
         }
@@ -225,7 +237,7 @@ impl Leader {
         let id = core.id();
         let Some(membership) = core.membership() else { return };
         let answered = membership.quorum_value(|node| {
-            if node == id {
+            if node == id || on(Mutant::ReadWithoutRound) {
                 self.rounds.newest()
             } else {
                 self.peers.get(&node).map_or(0, |progress| progress.round)
@@ -282,7 +294,7 @@ impl Leader {
         if !fits {
             return None;
         }
-        if wanted.voters == now.voters {
+        if wanted.voters == now.voters || on(Mutant::NoJointPhase) {
             return Some(wanted);
         }
         let mut joint = wanted;

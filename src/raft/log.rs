@@ -6,6 +6,7 @@ use super::entry::{Entry, Payload};
 use super::id::{Index, LogId, Seq, Term};
 use super::io::Recovered;
 use super::membership::Membership;
+use crate::mutant::{Mutant, on};
 
 /// The tail of the log with its marks.
 ///
@@ -94,12 +95,13 @@ impl Log {
 
     /// How far the state machine may apply.
     pub(super) fn applicable(&self) -> Index {
-        self.commit.min(self.durable)
+        if on(Mutant::ApplyBeforeDurable) { self.commit } else { self.commit.min(self.durable) }
     }
 
     /// The membership in force and the index of its entry.
     pub(super) fn membership(&self) -> Option<&(Index, Membership)> {
-        self.memberships.last()
+        let in_force = |index: Index| index <= self.commit || !on(Mutant::MembershipAtCommit);
+        self.memberships.iter().rfind(|(index, _)| in_force(*index))
     }
 
     /// The membership before the one in force, while that is not committed.
@@ -208,10 +210,11 @@ impl Log {
         assert!(from > self.commit, "truncation at {from} would undo commit {}", self.commit);
         let keep = self.offset(from).unwrap_or(self.entries.len());
         self.bytes -= self.entries.drain(keep..).map(|entry| entry.cost_bytes()).sum::<usize>();
-        while self.memberships.last().is_some_and(|(index, _)| *index >= from) {
+        let undone = |index: Index| index >= from && !on(Mutant::MembershipNotUndone);
+        while self.memberships.last().is_some_and(|(index, _)| undone(*index)) {
             self.memberships.pop();
         }
-        if from <= self.handed {
+        if from <= self.handed && !on(Mutant::CutForgotten) {
             self.cut = Some(self.cut.map_or(from, |cut| cut.min(from)));
         }
         self.lower_marks(from.prev());
@@ -220,7 +223,8 @@ impl Log {
     fn lower_marks(&mut self, to: Index) {
         self.handed = self.handed.min(to);
         self.durable = self.durable.min(to);
-        for (_, mark) in &mut self.writes {
+        let vouching = if on(Mutant::OldWriteVouches) { 0 } else { self.writes.len() };
+        for (_, mark) in self.writes.iter_mut().take(vouching) {
             *mark = (*mark).min(to);
         }
     }

@@ -14,6 +14,7 @@ use super::message::{Body, Message};
 use super::progress::PeerProgress;
 use super::reads::Reader;
 use super::replication::is_consecutive;
+use crate::mutant::{Mutant, on};
 
 /// Terms beyond this come from nobody honest: a term a nanosecond would take a century.
 pub(super) const TERM_MAX: Term = Term(1 << 62);
@@ -231,12 +232,13 @@ impl Node {
             return;
         }
         let quiet = !self.hears_leader();
-        if !self.core.is_member(from) && self.leader() != Some(from) {
+        let stranger = !self.core.is_member(from) && !on(Mutant::StrangerHeard);
+        if stranger && self.leader() != Some(from) {
             let heard = quiet
                 && match &body {
                     Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => true,
                     Body::Vote { last, .. } | Body::PreVote { last } => {
-                        !self.core.is_voter() || *last >= self.core.log.last()
+                        !self.core.is_voter() || self.core.is_fresh(*last)
                     }
                     _ => false,
                 };
@@ -247,7 +249,7 @@ impl Node {
         let guards = self.guards_leader();
         match &body {
             // Neither protects nor helps: the leader lives (thesis 4.2.3).
-            Body::PreVote { .. } if guards => return,
+            Body::PreVote { .. } if guards && !on(Mutant::PreVoteAgainstLeader) => return,
             Body::Vote { transfer: false, .. } if guards && term >= self.core.term() => return,
             Body::PreVote { last } => return self.pre_vote(from, term, *last),
             Body::PreVoteReply { granted: true } => {
@@ -261,11 +263,12 @@ impl Node {
             }
             _ => {}
         }
-        if term > self.core.term() {
+        let stays = on(Mutant::LeaderStays) && matches!(self.role, Role::Leader(_));
+        if term > self.core.term() && !stays {
             let leader = is_from_leader(&body).then_some(from);
             self.turn(Some(Transition::Follower { term, leader }));
         }
-        if term < self.core.term() {
+        if term < self.core.term() && !on(Mutant::OldTermHeard) {
             return self.answer_old(from, &body);
         }
         if is_from_leader(&body) && !self.hear(from) {
@@ -311,7 +314,7 @@ impl Node {
                 candidate.answered(core, from, false)
             }
             (Role::Candidate(candidate), Body::VoteReply { granted }) => {
-                candidate.answered(core, from, granted)
+                candidate.answered(core, from, granted || on(Mutant::RefusalCounts))
             }
             (Role::Leader(leader), Body::AppendReply { matched }) => {
                 leader.appended(core, from, matched)
@@ -352,7 +355,10 @@ impl Node {
     }
 
     fn pre_vote(&mut self, from: NodeId, term: Term, last: LogId) {
-        if term > self.core.term() && last >= self.core.log.last() {
+        if on(Mutant::PreVoteEntersTerm) && term > self.core.term() {
+            self.turn(Some(Transition::Follower { term, leader: None }));
+        }
+        if term > self.core.term() && self.core.is_fresh(last) {
             self.core.send_in(term, from, Body::PreVoteReply { granted: true });
         } else {
             self.core.send(from, Body::PreVoteReply { granted: false });

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::id::{Index, LogId, NodeId};
 use super::log::Log;
+use crate::mutant::{Mutant, on};
 
 /// A peer as its leader sees it, for whoever looks in from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,8 @@ impl Window {
     }
 
     pub(super) fn is_full(&self, max_bytes: usize, max_appends: usize) -> bool {
-        self.appends.len() >= max_appends.max(1) || self.bytes >= max_bytes.max(1)
+        let full = self.appends.len() >= max_appends.max(1) || self.bytes >= max_bytes.max(1);
+        full && !on(Mutant::NoWindow)
     }
 
     fn add(&mut self, last: Index, bytes: usize) {
@@ -121,6 +123,7 @@ impl Progress {
                     }
                     window.add(last, bytes);
                     self.next = last.next();
+                    self.matched = if on(Mutant::MatchOnSend) { last } else { self.matched };
                 }
             }
             Sending::Snapshot { .. } => {}
@@ -129,7 +132,7 @@ impl Progress {
 
     /// The peer holds everything up to `matched`, durably. True if that is news.
     pub(super) fn acknowledged(&mut self, matched: Index) -> bool {
-        let news = matched > self.matched;
+        let news = matched > self.matched || on(Mutant::MatchGoesBack);
         if news {
             self.matched = matched;
             self.next = self.next.max(matched.next());
@@ -168,7 +171,8 @@ impl Progress {
         } else {
             log.last_not_above(limit, hint.term).index.min(limit)
         };
-        self.probe_from(common.next(), false);
+        let next = if on(Mutant::HintIgnored) { self.next } else { common.next() };
+        self.probe_from(next, false);
         true
     }
 

@@ -15,6 +15,7 @@ pub use effects::{Effects, Event, ReadRefused, RequestId, Summary, WriteFailed};
 use pending::{PendingReads, PendingWrites};
 
 use crate::kv::{Command, Revision};
+use crate::mutant::{Mutant, on};
 use crate::raft::{Index, Input, LogId, Membership, Node, Payload, ProposalId, ReadId};
 use crate::store::{LogReader, State, StoreError};
 
@@ -136,7 +137,9 @@ impl Replica {
         for (id, release) in output.reads {
             let id = RequestId(id.0);
             match release {
-                Ok(index) if index <= self.applied.index => self.effects.reads.push((id, Ok(()))),
+                Ok(index) if index <= self.applied.index || on(Mutant::ReadBeforeApplied) => {
+                    self.effects.reads.push((id, Ok(())))
+                }
                 Ok(index) => self.reads.insert(index, id),
                 Err(refused) => self.effects.reads.push((id, Err(refused))),
             }
@@ -166,7 +169,9 @@ impl Replica {
             self.applied = entry.id;
             for (id, term) in self.writes.take(entry.id.index) {
                 let result = match &entry.reply {
-                    Some(reply) if term == entry.id.term => Ok(reply.clone()),
+                    Some(reply) if term == entry.id.term || on(Mutant::AnswerOfAnother) => {
+                        Ok(reply.clone())
+                    }
                     _ => Err(WriteFailed::Overwritten),
                 };
                 self.effects.writes.push((id, result));

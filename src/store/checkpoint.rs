@@ -11,6 +11,7 @@ use super::overlay::Overlay;
 use super::sealed;
 use super::tables::{KEYS, REVISIONS, revision_key};
 use crate::kv::{Counters, Revision};
+use crate::mutant::{Mutant, on};
 use crate::raft::{Index, LogId, Membership};
 
 const POSITION_KEY: &str = "position";
@@ -95,9 +96,13 @@ pub(super) fn open(db: &Database, path: &str) -> Result<Position, StoreError> {
 
 /// Writes an overlay and the position it leads to; durable when it returns.
 pub(super) fn write(db: &Database, frozen: &Frozen) -> Result<(), StoreError> {
+    if on(Mutant::PositionApart) {
+        write_position(db, frozen)?;
+    }
     let mut write = db.begin_write().map_err(failed)?;
+    let lax = on(Mutant::CheckpointUnsynced);
     write
-        .set_durability(Durability::Immediate)
+        .set_durability(if lax { Durability::None } else { Durability::Immediate })
         .map_err(|error| StoreError::damaged("state", error.to_string()))?;
     // Implies a commit in two phases: a damaged checkpoint is an error at the next start, and not taken
     // for one that a crash cut short. Costs nothing measurable on a commit of this size.
@@ -122,6 +127,14 @@ pub(super) fn write(db: &Database, frozen: &Frozen) -> Result<(), StoreError> {
         let position = StoredPosition::from(frozen.position.clone());
         meta::put(&mut meta, "state", POSITION_KEY, &position)?;
     }
+    write.commit().map_err(failed)
+}
+
+/// Only for the mistake that it is.
+fn write_position(db: &Database, frozen: &Frozen) -> Result<(), StoreError> {
+    let write = db.begin_write().map_err(failed)?;
+    let position = StoredPosition::from(frozen.position.clone());
+    meta::put(&mut write.open_table(META).map_err(failed)?, "state", POSITION_KEY, &position)?;
     write.commit().map_err(failed)
 }
 

@@ -12,6 +12,7 @@ use redb::{
 use super::error::StoreError;
 use super::meta::{self, META};
 use super::{files, sealed};
+use crate::mutant::{Mutant, on};
 use crate::raft::{Entry, HardState, Index, LogId, LogWrite, Membership, Payload, Recovered, Term};
 
 /// Index → the entry, sealed.
@@ -129,8 +130,9 @@ impl Log {
     /// used any more.
     pub fn append(&mut self, writes: &[LogWrite]) -> Result<(), StoreError> {
         let mut write = self.db.begin_write()?;
+        let lax = on(Mutant::LogUnsynced);
         write
-            .set_durability(Durability::Immediate)
+            .set_durability(if lax { Durability::None } else { Durability::Immediate })
             .map_err(|error| StoreError::damaged("log", error.to_string()))?;
         {
             let mut entries = write.open_table(ENTRIES).map_err(failed)?;
@@ -145,8 +147,10 @@ impl Log {
                             format!("entry {from} was to be replaced; a checkpoint covers it"),
                         ));
                     }
-                    entries.retain_in(from.0.., |_, _| false).map_err(failed)?;
-                    memberships.retain_in(from.0.., |_, _| false).map_err(failed)?;
+                    let keep = on(Mutant::CutKeptOnDisk);
+                    entries.retain_in(from.0.., |_, _| keep).map_err(failed)?;
+                    let keep = on(Mutant::MembershipKeptOnDisk);
+                    memberships.retain_in(from.0.., |_, _| keep).map_err(failed)?;
                     self.last = from.prev();
                 }
                 for entry in &batch.entries {
@@ -165,7 +169,11 @@ impl Log {
                     self.last = entry.id.index;
                 }
             }
-            if let Some(hard_state) = writes.iter().rev().find_map(|batch| batch.hard_state) {
+            let mut hard_states = writes.iter().filter_map(|batch| batch.hard_state);
+            let first = on(Mutant::FirstHardState);
+            if let Some(hard_state) =
+                if first { hard_states.next() } else { hard_states.next_back() }
+            {
                 let mut meta = write.open_table(META).map_err(failed)?;
                 meta::put(&mut meta, "log", HARD_STATE_KEY, &hard_state)?;
             }
@@ -315,6 +323,9 @@ impl RecoveredLog {
                 "data directory",
                 format!("the state has applied entry {applied}, the log has {found:?} there"),
             ));
+        }
+        if on(Mutant::StartCommitsAll) {
+            hard_state.commit = last;
         }
         hard_state.commit = hard_state.commit.max(applied.index).min(last);
         let committed = reader.id_at(hard_state.commit)?;

@@ -20,6 +20,7 @@ use super::files;
 use super::overlay::Overlay;
 use super::tables::Generation;
 use crate::kv::{self, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
+use crate::mutant::{Mutant, on};
 use crate::raft::{Entry, Index, LogId, Membership, Payload};
 
 /// How the state uses memory, and when it is written down.
@@ -168,6 +169,9 @@ impl State {
             let reply = match &entry.payload {
                 Payload::Noop => None,
                 Payload::Command(command) => {
+                    if on(Mutant::ApplyTwice) {
+                        kv::apply(&mut batch, &mut position.counters, command)?;
+                    }
                     Some(kv::apply(&mut batch, &mut position.counters, command)?)
                 }
                 Payload::Membership(membership) => {
@@ -211,16 +215,22 @@ impl State {
         }
         let overlay = Arc::new(std::mem::take(&mut shared.active));
         shared.active_since = None;
-        shared.frozen = Some(overlay.clone());
+        let unread = on(Mutant::FrozenUnread);
+        shared.frozen = Some(if unread { Arc::default() } else { overlay.clone() });
         Some(Frozen { overlay, position: shared.position.clone() })
     }
 
     /// Ends a checkpoint: writes what was frozen; durable when it returns. An error is final.
-    pub fn write_checkpoint(&self, frozen: Frozen) -> Result<LogId, StoreError> {
+    pub fn write_checkpoint(&self, mut frozen: Frozen) -> Result<LogId, StoreError> {
+        if on(Mutant::PositionTooNew) {
+            frozen.position = self.shared.read().position.clone();
+        }
         checkpoint::write(&self.db, &frozen)?;
         let generation = Arc::new(Generation::open(&self.db)?);
         let applied = frozen.applied();
         let mut shared = self.shared.write();
+        let generation =
+            if on(Mutant::OldGeneration) { shared.generation.clone() } else { generation };
         let old = (shared.frozen.take(), std::mem::replace(&mut shared.generation, generation));
         shared.durable = applied;
         drop(shared);
@@ -328,11 +338,15 @@ impl State {
             for _ in 0..count {
                 let next = if descending { keys.next_back() } else { keys.next() };
                 let Some((key, row)) = next else { break };
+                if on(Mutant::FrozenFirst) {
+                    merged.entry(key.clone()).or_insert(*row);
+                    continue;
+                }
                 merged.insert(key.clone(), *row);
             }
         }
         // Beyond `count` keys one of the two overlays may have more in between.
-        let merged = merged.into_iter();
+        let merged = merged.into_iter().filter(|_| !on(Mutant::ListingOfFileOnly));
         let keys = if descending {
             merged.rev().take(count).collect()
         } else {
@@ -385,7 +399,7 @@ impl Rows for Batch<'_> {
     fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, StoreError> {
         let mut keys: std::collections::BTreeMap<Bytes, bool> =
             self.state.all_keys(range)?.into_iter().collect();
-        for (key, row) in self.changes.range(range) {
+        for (key, row) in self.changes.range(range).filter(|_| !on(Mutant::BatchUnlisted)) {
             keys.insert(key.clone(), row.is_live());
         }
         Ok(keys.into_iter().filter(|(_, live)| *live).map(|(key, _)| key).collect())

@@ -59,12 +59,15 @@ impl World {
         let id = self.hosts[host].id;
         let Some(running) = &self.hosts[host].running else { return Ok(()) };
         let Ask::Get { key } = self.history.get(request).ask else { return Ok(()) };
-        let (revision, item) = running
-            .state
-            .get(&key_name(key), None)
-            .map_err(|error| Broken(format!("{id} cannot read: {error}")))?;
+        let (revision, item) = match running.state.get(&key_name(key), None) {
+            Ok(found) => found,
+            Err(error) => return self.halt(host, format!("{id} cannot read: {error}")),
+        };
         let item = item.map(|item| (value_of(&item.value).unwrap_or(0), item.mod_revision));
         let leader = running.replica.summary().leader;
+        if self.chance.clients.chance(30) {
+            self.inspect(host)?;
+        }
         self.answer(request, Answer::Read { revision, item }, leader)
     }
 

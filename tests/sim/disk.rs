@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use redb::StorageBackend;
 
-use super::random::mix;
+use super::random::{Random, mix};
 
 /// What a disk writes as a whole.
 const SECTOR_BYTES: u64 = 512;
@@ -24,6 +24,27 @@ struct Content {
     /// So many more changes and syncs go well, then none does; none: all do.
     left: Option<u64>,
     operations: u64,
+    ail: Option<Ail>,
+    /// Whether the ailment has shown.
+    failed: bool,
+}
+
+/// What a disk does wrong, with an error that tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ail {
+    pub(crate) at: Operation,
+    /// So many of these go well before.
+    pub(crate) after: u64,
+    /// Later ones go well again. A sync that does so has lost what it should have made durable.
+    pub(crate) once: bool,
+}
+
+/// What can be asked of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Read,
+    Write,
+    Sync,
 }
 
 #[derive(Debug)]
@@ -46,6 +67,26 @@ impl Disk {
     /// The power fails after `operations` more changes or syncs.
     pub(crate) fn fail_after(&self, operations: u64) {
         self.content().left = Some(operations);
+    }
+
+    /// The disk ails from now on.
+    pub(crate) fn ail(&self, ail: Ail) {
+        self.content().ail = Some(ail);
+    }
+
+    /// What is there to be read.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        self.content().live.clone()
+    }
+
+    /// The disk is well again.
+    pub(crate) fn cure(&self) {
+        self.content().ail = None;
+    }
+
+    /// Whether it has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.content().failed
     }
 
     /// Changes and syncs so far.
@@ -102,6 +143,34 @@ impl Disk {
     }
 }
 
+/// Does what happens to files at rest; says what.
+pub(crate) fn damage(image: &mut [u8], random: &mut Random) -> String {
+    let sector = SECTOR_BYTES as usize;
+    // Most of a file is empty, and damage there shows nothing.
+    let used: Vec<usize> = (0..image.len() / sector)
+        .filter(|at| image[at * sector..][..sector].iter().any(|&byte| byte != 0))
+        .collect();
+    if used.is_empty() {
+        return "nothing".to_owned();
+    }
+    let (to, from) = (*random.pick(&used) * sector, *random.pick(&used) * sector);
+    match random.below(4) {
+        0 => {
+            image[to..to + sector].fill(0);
+            format!("the sector at {to} is lost")
+        }
+        1 => {
+            image.copy_within(from..from + sector, to);
+            format!("the sector at {from} is also at {to}")
+        }
+        _ => {
+            let (at, bit) = (to + random.below(SECTOR_BYTES) as usize, random.below(8));
+            image[at] ^= 1 << bit;
+            format!("bit {bit} is flipped at {at}")
+        }
+    }
+}
+
 /// What became of the sectors that were not synced.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Survival {
@@ -110,7 +179,24 @@ pub(crate) struct Survival {
 }
 
 impl Content {
-    fn spend(&mut self) -> io::Result<()> {
+    fn ail(&mut self, operation: Operation) -> io::Result<()> {
+        let Some(ail) = self.ail.as_mut().filter(|ail| ail.at == operation) else { return Ok(()) };
+        if ail.after > 0 {
+            ail.after -= 1;
+            return Ok(());
+        }
+        self.failed = true;
+        if ail.once {
+            self.ail = None;
+            if operation == Operation::Sync {
+                self.unsynced.clear();
+            }
+        }
+        Err(io::Error::other("the disk has failed"))
+    }
+
+    fn spend(&mut self, operation: Operation) -> io::Result<()> {
+        self.ail(operation)?;
         match &mut self.left {
             Some(0) => return Err(io::Error::other("the power has failed")),
             Some(left) => *left -= 1,
@@ -127,7 +213,8 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let content = self.content();
+        let mut content = self.content();
+        content.ail(Operation::Read)?;
         let start = offset as usize;
         let stored = content.live.get(start..start + out.len());
         out.copy_from_slice(stored.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -136,7 +223,7 @@ impl StorageBackend for Disk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut content = self.content();
-        content.spend()?;
+        content.spend(Operation::Write)?;
         content.live.resize(len as usize, 0);
         content.unsynced.push(Change::SetLen(len));
         Ok(())
@@ -144,13 +231,18 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut content = self.content();
-        content.spend()?;
+        content.spend(Operation::Sync)?;
         let Content { durable, unsynced, .. } = &mut *content;
         for change in unsynced.drain(..) {
             match change {
                 Change::SetLen(len) => durable.resize(len as usize, 0),
                 Change::Write { offset, data } => {
-                    durable[offset as usize..offset as usize + data.len()].copy_from_slice(&data);
+                    let end = offset as usize + data.len();
+                    if durable.len() < end {
+                        // A sync that failed has lost the growth.
+                        durable.resize(end, 0);
+                    }
+                    durable[offset as usize..end].copy_from_slice(&data);
                 }
             }
         }
@@ -159,7 +251,7 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut content = self.content();
-        content.spend()?;
+        content.spend(Operation::Write)?;
         let start = offset as usize;
         let place = content.live.get_mut(start..start + data.len());
         place.ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(data);

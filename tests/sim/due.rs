@@ -2,6 +2,8 @@
 
 use konsen::raft::{Fetch, Message};
 
+use super::plan::Time;
+
 #[derive(Debug)]
 pub(super) enum Due {
     Start {
@@ -65,6 +67,16 @@ pub(super) enum Due {
     Blink {
         host: usize,
         life: u64,
+        what: &'static str,
+    },
+    /// These links fail for so long.
+    Cut {
+        links: Vec<(usize, usize)>,
+        duration: Time,
+    },
+    /// These links let large messages through again.
+    Fill {
+        links: Vec<(usize, usize)>,
     },
     /// These links work again.
     Mend {

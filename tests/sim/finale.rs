@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use konsen::kv::{KeyRange, RangeQuery};
-
 use super::clients::{Answer, Ask};
+use super::cut::Cut;
 use super::due::Due;
 use super::oracle::{Broken, ensure};
 use super::plan::{Fault, Time};
@@ -25,8 +24,8 @@ pub(crate) struct Report {
 }
 
 /// Runs a seed from birth to the last check.
-pub(crate) fn run(seed: u64, tracing: bool) -> Result<Report, Broken> {
-    let mut world = World::new(seed, tracing);
+pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken> {
+    let mut world = World::new(seed, cut, tracing);
     world.run(world.plan.stormy, |_| false)?;
     world.heal()?;
     let healed = world.now;
@@ -131,30 +130,8 @@ impl World {
         self.run(self.now + 6 * self.plan.election(), |_| false)?;
         let after = self.terms(&members);
         ensure!(before == after, "terms go on growing: {before:?}, {after:?}");
-        let expected = self.oracle.reference.listing();
         for &host in &members {
-            let Some(running) = &self.hosts[host].running else { continue };
-            let page = running
-                .state
-                .range(&RangeQuery {
-                    range: KeyRange::all(),
-                    at: None,
-                    descending: false,
-                    keys_only: false,
-                    items_max: usize::MAX,
-                    bytes_max: usize::MAX,
-                })
-                .map_err(|error| Broken(format!("{error}")))?;
-            let found: Vec<_> = page
-                .items
-                .into_iter()
-                .map(|item| (item.key, item.value, item.mod_revision))
-                .collect();
-            ensure!(
-                found == expected,
-                "{} lists {found:?}, a replay has {expected:?}",
-                self.hosts[host].id
-            );
+            self.inspect(host)?;
         }
         Ok(())
     }

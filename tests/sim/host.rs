@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
-use konsen::raft::{self, Fetch, HardState, Index, Input, LogId, LogWrite, Node, NodeId, Term};
+use konsen::raft::{
+    self, Fetch, HardState, Index, Input, LogId, LogWrite, Membership, Node, NodeId, Term,
+};
 use konsen::replica::Replica;
 use konsen::store::{Frozen, Log, LogReader, State, StoreError};
 
-use super::disk::{Disk, Survival};
+use super::disk::{Ail, Disk, Operation, Survival, damage};
 use super::plan::{Plan, Time};
 use super::random::Random;
 
@@ -50,6 +52,8 @@ pub(crate) struct Found {
     pub(crate) hard_state: HardState,
     pub(crate) entries: Vec<raft::Entry>,
     pub(crate) applied: LogId,
+    /// The membership in force.
+    pub(crate) membership: Option<Membership>,
 }
 
 impl Host {
@@ -82,6 +86,7 @@ impl Host {
         };
         let hard_state = recovered.hard_state;
         let node = Node::new(plan.raft(self.id, seed), recovered);
+        let membership = node.membership().cloned();
         self.running = Some(Running {
             replica: Replica::new(node, state.clone(), reader.clone()),
             state,
@@ -92,7 +97,7 @@ impl Host {
             frozen: None,
             told_slow: false,
         });
-        Ok(Found { hard_state, entries, applied })
+        Ok(Found { hard_state, entries, applied, membership })
     }
 
     /// The power fails. What was being written may get some of the way.
@@ -100,16 +105,20 @@ impl Host {
         let mut survival = Survival::default();
         self.unsure.clear();
         self.unsure_checkpoint = None;
+        let failed = self.disk_failed();
         let Some(mut running) = self.running.take() else { return survival };
         if let Some((batch, _)) = running.writing.take()
-            && (in_write || random.chance(500))
+            && (in_write || failed || random.chance(500))
         {
-            self.log_disk.fail_after(random.below(12));
-            // How it ends is for the next start to find out.
-            let _ = running.log.append(&batch);
+            // How it ends, or has ended, is for the next start to find out.
+            if !failed {
+                self.log_disk.fail_after(random.below(12));
+                let _ = running.log.append(&batch);
+            }
             self.unsure = batch;
         }
         if let Some(frozen) = running.frozen.take()
+            && !failed
             && (in_write || random.chance(500))
         {
             self.state_disk.fail_after(random.below(14));
@@ -127,6 +136,19 @@ impl Host {
         survival
     }
 
+    /// Whether one of the disks has told an error.
+    pub(crate) fn disk_failed(&self) -> bool {
+        self.log_disk.has_failed() || self.state_disk.has_failed()
+    }
+
+    /// One of the disks will fail.
+    pub(crate) fn ail(&self, random: &mut Random) {
+        let at = *random.pick(&[Operation::Read, Operation::Write, Operation::Sync]);
+        let ail = Ail { at, after: random.below(10), once: random.chance(500) };
+        let disks = [&self.log_disk, &self.state_disk];
+        random.pick(&disks).ail(ail);
+    }
+
     /// Another try to open failed half-way: whatever it left is what a crash leaves.
     pub(crate) fn crash_in_start(&mut self, plan: &Plan, random: &mut Random) {
         self.log_disk.fail_after(random.below(10));
@@ -135,8 +157,47 @@ impl Host {
         // The failure is what is wanted; the next start shows whether it did harm.
         let _ = self.start(plan, seed);
         self.running = None;
+        self.replace_disks(random);
+    }
+
+    /// The host stops in order. What waited to be written was never begun.
+    pub(crate) fn stop(&mut self) {
+        self.running = None;
+        self.unsure.clear();
+        self.unsure_checkpoint = None;
+    }
+
+    /// What both files hold.
+    pub(crate) fn images(&self) -> [Vec<u8>; 2] {
+        [self.log_disk.image(), self.state_disk.image()]
+    }
+
+    /// Puts both files back.
+    pub(crate) fn restore(&mut self, [log, state]: [Vec<u8>; 2]) {
+        self.running = None;
+        (self.log_disk, self.state_disk) = (Disk::with(log), Disk::with(state));
+    }
+
+    /// Damages one of the files; says how.
+    pub(crate) fn damage(&mut self, random: &mut Random) -> String {
+        let is_log = random.chance(500);
+        let disk = if is_log { &mut self.log_disk } else { &mut self.state_disk };
+        let mut image = disk.image();
+        let what = damage(&mut image, random);
+        *disk = Disk::with(image);
+        format!("{what} of its {}", if is_log { "log" } else { "state" })
+    }
+
+    /// New disks with what survived on the old ones.
+    pub(crate) fn replace_disks(&mut self, random: &mut Random) {
         self.log_disk = self.log_disk.crash(random.next()).0;
         self.state_disk = self.state_disk.crash(random.next()).0;
+    }
+
+    /// The disks fail no more.
+    pub(crate) fn cure(&self) {
+        self.log_disk.cure();
+        self.state_disk.cure();
     }
 
     pub(crate) fn disk_operations(&self) -> u64 {
@@ -147,9 +208,9 @@ impl Host {
 impl Running {
     /// Carries out the write that is under way.
     pub(crate) fn end_write(&mut self) -> Result<Vec<LogWrite>, StoreError> {
-        let Some((batch, _)) = self.writing.take() else { return Ok(Vec::new()) };
-        self.log.append(&batch)?;
-        Ok(batch)
+        let Some((batch, _)) = &self.writing else { return Ok(Vec::new()) };
+        self.log.append(batch)?;
+        Ok(self.writing.take().map(|(batch, _)| batch).unwrap_or_default())
     }
 
     /// Reads old entries for a peer.

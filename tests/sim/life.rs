@@ -5,6 +5,7 @@ use konsen::replica::{Effects, Event, Summary};
 
 use super::clients::Answer;
 use super::due::Due;
+use super::host::Found;
 use super::oracle::Broken;
 use super::plan::{TICK, Time};
 use super::world::World;
@@ -17,10 +18,17 @@ impl World {
         let seed = self.chance.disk.next();
         let one = &mut self.hosts[host];
         let id = one.id;
-        let found = one
-            .start(&self.plan, seed)
-            .map_err(|error| Broken(format!("{id} does not start: {error}")))?;
-        self.oracle.started(id, &found, &one.unsure, one.unsure_checkpoint)?;
+        match one.start(&self.plan, seed) {
+            Ok(found) => self.begin(host, &found),
+            Err(error) => self.halt(host, format!("{id} does not start: {error}")),
+        }
+    }
+
+    /// A host has started.
+    pub(super) fn begin(&mut self, host: usize, found: &Found) -> Result<(), Broken> {
+        let one = &self.hosts[host];
+        let id = one.id;
+        self.oracle.started(id, found, &one.unsure, one.unsure_checkpoint)?;
         let life = one.life;
         let newborn = one.running.as_ref().is_some_and(|up| up.replica.membership().is_none());
         self.trace(|_| {
@@ -32,6 +40,7 @@ impl World {
             )
         });
         self.count("starts");
+        self.inspect(host)?;
         if host == 0 && newborn {
             self.after(20, Due::Found { host, life });
         }
@@ -94,10 +103,10 @@ impl World {
             let (id, life) = (one.id, one.life);
             let operations = one.disk_operations();
             let Some(running) = &mut one.running else { return Ok(()) };
-            let mut effects = running
-                .replica
-                .take_effects()
-                .map_err(|error| Broken(format!("{id} stops: {error}")))?;
+            let mut effects = match running.replica.take_effects() {
+                Ok(effects) => effects,
+                Err(error) => return self.halt(host, format!("{id} stops: {error}")),
+            };
             let summary = running.replica.summary();
             let state = running.state.hash();
             let more = running.replica.has_more();
@@ -191,8 +200,10 @@ impl World {
     pub(super) fn end_write(&mut self, host: usize) -> Result<(), Broken> {
         let id = self.hosts[host].id;
         let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
-        let batch =
-            running.end_write().map_err(|error| Broken(format!("{id}: a write fails: {error}")))?;
+        let batch = match running.end_write() {
+            Ok(batch) => batch,
+            Err(error) => return self.halt(host, format!("{id} cannot write: {error}")),
+        };
         let Some(last) = batch.last().map(|write| write.seq) else { return Ok(()) };
         self.oracle.persisted(id, &batch)?;
         self.count("log commits");
@@ -206,6 +217,23 @@ impl World {
             let delay = self.chance.disk.range(0, self.plan.sync);
             self.after(delay, Due::EndWrite { host, life });
         }
+        Ok(())
+    }
+
+    /// A host stops because of an error. That is right if its disk has failed.
+    pub(super) fn halt(&mut self, host: usize, why: String) -> Result<(), Broken> {
+        if !self.hosts[host].disk_failed() {
+            return Err(Broken(why));
+        }
+        self.trace(|_| why);
+        self.count("stops after a failure of the disk");
+        if self.hosts[host].running.is_some() {
+            self.crash(host, false);
+        } else {
+            self.hosts[host].replace_disks(&mut self.chance.disk);
+        }
+        let down = self.chance.disk.range(1, 1_000);
+        self.after(down, Due::Start { host });
         Ok(())
     }
 
@@ -228,9 +256,14 @@ impl World {
         }
     }
 
-    pub(super) fn blink(&mut self, host: usize, life: u64) -> Result<(), Broken> {
+    pub(super) fn blink(
+        &mut self,
+        host: usize,
+        life: u64,
+        what: &'static str,
+    ) -> Result<(), Broken> {
         if self.is_up(host, life) && !self.calm {
-            self.count("fault: power loss after a vote");
+            self.count(what);
             self.crash(host, false);
             self.after(1, Due::Start { host });
         }

@@ -128,38 +128,64 @@ impl Action {
 const STEPS_MAX: u64 = 20_000_000;
 
 /// Decides on a history of one key that starts out absent.
+#[cfg(test)]
 pub(crate) fn check(history: &[Operation]) -> Verdict {
-    let mut operations: Vec<&Operation> = history
+    check_in_order(history, |_| (0, false))
+}
+
+/// Decides likewise, and tries the operations in the order of `hint`. A good guess at the real order makes the
+/// search short, a bad one long; neither changes the verdict.
+pub(crate) fn check_in_order(
+    history: &[Operation],
+    hint: impl Fn(usize) -> (u64, bool),
+) -> Verdict {
+    let operations: Vec<(usize, &Operation)> = history
         .iter()
+        .enumerate()
         // A read that was never answered says and does nothing.
-        .filter(|one| one.returned.is_some() || !matches!(one.action, Action::Get { .. }))
+        .filter(|(_, one)| one.returned.is_some() || !matches!(one.action, Action::Get { .. }))
         .collect();
-    // Known ones in the order of their return, then the unknown: a search in this order finds the
-    // witness of a healthy history almost straight away.
-    operations.sort_by_key(|one| (one.returned.unwrap_or(Moment::MAX), one.called));
+    let mut places: Vec<_> = operations.iter().map(|(at, _)| hint(*at)).collect();
+    let operations: Vec<&Operation> = operations.into_iter().map(|(_, one)| one).collect();
+    let return_of = |at: usize| operations[at].returned.unwrap_or(Moment::MAX);
+    let mut by_return: Vec<usize> = (0..operations.len()).collect();
+    by_return.sort_by_key(|&at| return_of(at));
     let observed: BTreeSet<u64> = operations.iter().flat_map(|one| one.action.names()).collect();
-    let mut twins = Vec::with_capacity(operations.len());
-    let mut ghosts: Vec<(Action, usize)> = Vec::new();
-    let mut actions = Vec::with_capacity(operations.len());
-    for (at, one) in operations.iter().enumerate() {
-        let mut action = one.action.clone();
-        let mut twin = None;
+    let mut ghosts: Vec<(Action, Vec<usize>)> = Vec::new();
+    let mut actions: Vec<Action> = operations.iter().map(|one| one.action.clone()).collect();
+    let mut by_call: Vec<usize> = (0..operations.len()).collect();
+    by_call.sort_by_key(|&at| operations[at].called);
+    for at in by_call {
+        let one = operations[at];
+        let action = &mut actions[at];
         if one.returned.is_none() {
-            if let Action::Put { value, .. } = &mut action
+            if let Action::Put { value, .. } = &mut *action
                 && !observed.contains(value)
             {
                 *value = GHOST;
             }
-            match ghosts.iter_mut().find(|(known, _)| *known == action) {
-                Some((_, latest)) => twin = Some(std::mem::replace(latest, at)),
-                None => ghosts.push((action.clone(), at)),
+            match ghosts.iter_mut().find(|(known, _)| known == action) {
+                Some((_, twins)) => twins.push(at),
+                None => ghosts.push((action.clone(), vec![at])),
             }
         }
-        twins.push(twin);
-        actions.push(action);
     }
+    // Of those that do the same, the one called first goes first, and so has the first place.
+    let mut twins = vec![None; operations.len()];
+    for (_, same) in ghosts {
+        let mut free: Vec<_> = same.iter().map(|&at| places[at]).collect();
+        free.sort_unstable();
+        for (number, &at) in same.iter().enumerate() {
+            places[at] = free[number];
+            twins[at] = number.checked_sub(1).map(|before| same[before]);
+        }
+    }
+    // Without a hint: known ones in the order of their return, then the unknown.
+    let mut order: Vec<usize> = (0..operations.len()).collect();
+    order.sort_by_key(|&at| (places[at], return_of(at), operations[at].called));
     let mut taken = vec![0; operations.len().div_ceil(64)];
-    let mut search = Search { operations, actions, twins, dead: HashSet::new(), steps: 0 };
+    let mut search =
+        Search { operations, order, by_return, actions, twins, dead: HashSet::new(), steps: 0 };
     search.run(&mut taken, None)
 }
 
@@ -168,6 +194,9 @@ const GHOST: u64 = u64::MAX;
 
 struct Search<'a> {
     operations: Vec<&'a Operation>,
+    /// All of them in the order in which they are tried.
+    order: Vec<usize>,
+    by_return: Vec<usize>,
     actions: Vec<Action>,
     /// For an unknown one that does the same as another called before it: that one, which goes first.
     twins: Vec<Option<usize>>,
@@ -178,21 +207,24 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn run(&mut self, taken: &mut [u64], start: Cell) -> Verdict {
-        // The path so far: the operation taken and the cell before it.
-        let mut path: Vec<(usize, Cell)> = Vec::new();
+        // The path so far: the place of the operation taken, the cell before it, and what was tried by then.
+        let mut path: Vec<(usize, Cell, usize)> = Vec::new();
         let mut cell = start;
         let mut next = 0;
         loop {
             // Whatever is taken next has to be called before the first return among the rest.
-            let first = (0..self.operations.len()).find(|&at| !is_set(taken, at));
+            let first = self.by_return.iter().copied().find(|&at| !is_set(taken, at));
             let deadline = match first.and_then(|at| self.operations[at].returned) {
                 Some(returned) => returned,
                 // Only unknown ones are left, which need not happen.
                 None => return Verdict::Linearizable,
             };
             let mut moved = false;
-            while next < self.operations.len() {
-                let at = next;
+            // What comes after the last one taken is tried first.
+            let start = path.last().map_or(0, |(place, ..)| place + 1);
+            while next < self.order.len() {
+                let place = (start + next) % self.order.len();
+                let at = self.order[place];
                 next += 1;
                 if is_set(taken, at) || self.operations[at].called > deadline {
                     continue;
@@ -214,7 +246,7 @@ impl Search<'_> {
                     flip(taken, at);
                     continue;
                 }
-                path.push((at, cell));
+                path.push((place, cell, next));
                 cell = after;
                 next = 0;
                 moved = true;
@@ -224,10 +256,10 @@ impl Search<'_> {
                 continue;
             }
             self.dead.insert((taken.to_vec(), cell));
-            let Some((at, before)) = path.pop() else { return Verdict::Impossible };
-            flip(taken, at);
+            let Some((place, before, tried)) = path.pop() else { return Verdict::Impossible };
+            flip(taken, self.order[place]);
             cell = before;
-            next = at + 1;
+            next = tried;
         }
     }
 }

@@ -3,10 +3,14 @@
 //!
 //! - `cargo test --test sim`: a fixed set of seeds.
 //! - `KONSEN_SIM_SEED=7 cargo test --test sim one_seed -- --nocapture`: one seed with a full trace.
+//! - `KONSEN_SIM_CUT='…'`, as a failing seed prints it, with that: a smaller run that still fails.
 //! - `KONSEN_SIM_SEEDS=1000..2000 cargo test --release --test sim seeds`: other seeds.
 
 mod asking;
 mod clients;
+mod cut;
+#[cfg(feature = "mutants")]
+mod direct;
 mod disk;
 mod due;
 mod finale;
@@ -14,10 +18,14 @@ mod host;
 mod life;
 mod linear;
 mod linear_tests;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod nemesis;
 mod oracle;
 mod plan;
 mod random;
+mod reference;
+mod rot;
 mod upkeep;
 mod wire;
 mod world;
@@ -26,6 +34,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use cut::{Cut, cut_down};
 use finale::Report;
 use oracle::Broken;
 
@@ -45,7 +54,7 @@ fn seeds_keep_every_promise() {
     let (mut lasted, mut slowest, mut count) = (0, 0, 0_u64);
     for seed in seeds {
         count += 1;
-        match run(seed, false) {
+        match run(seed, &Cut::default(), false) {
             Ok(report) => {
                 for (what, times) in report.tally {
                     let (seeds, sum) = tally.entry(what).or_insert((0_u64, 0_u64));
@@ -56,7 +65,11 @@ fn seeds_keep_every_promise() {
                 slowest = slowest.max(report.recovered);
             }
             Err(Broken(what)) => {
-                eprintln!("seed {seed}: {what}\n  {}", replay(seed));
+                eprintln!("seed {seed}: {what}\n  {}", replay(seed, &Cut::default()));
+                if failed.is_empty() {
+                    let (cut, Broken(what)) = cut_down(seed, Broken(what));
+                    eprintln!("  cut down: {what}\n  {}", replay(seed, &cut));
+                }
                 failed.push(seed);
             }
         }
@@ -71,36 +84,48 @@ fn seeds_keep_every_promise() {
         lasted as f64 / 1000.0,
         lasted as f64 / 1000.0 / took
     );
-    assert!(failed.is_empty(), "seeds that fail: {failed:?}; {}", replay(failed[0]));
+    assert!(failed.is_empty(), "seeds that fail: {failed:?}; what they broke is above");
 }
 
 #[test]
 fn one_seed_is_one_run() {
     let seed = std::env::var("KONSEN_SIM_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    let none = Cut::default();
     let Some(seed) = seed else {
         for seed in [3, 4] {
             let digests: Vec<Option<u64>> =
-                (0..2).map(|_| run(seed, false).ok().map(|report| report.digest)).collect();
-            assert_eq!(digests[0], digests[1], "seed {seed} went two ways; {}", replay(seed));
+                (0..2).map(|_| run(seed, &none, false).ok().map(|report| report.digest)).collect();
+            assert_eq!(
+                digests[0],
+                digests[1],
+                "seed {seed} went two ways; {}",
+                replay(seed, &none)
+            );
         }
         return;
     };
-    match run(seed, true) {
+    let cut = std::env::var("KONSEN_SIM_CUT").unwrap_or_default();
+    let cut = Cut::parse(&cut).expect("KONSEN_SIM_CUT is what a failing seed printed");
+    match run(seed, &cut, true) {
         Ok(report) => println!("{report:#?}"),
         Err(Broken(what)) => panic!("seed {seed}: {what}"),
     }
 }
 
-fn run(seed: u64, tracing: bool) -> Result<Report, Broken> {
-    catch_unwind(AssertUnwindSafe(|| finale::run(seed, tracing))).unwrap_or_else(|panic| {
+fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken> {
+    catch_unwind(AssertUnwindSafe(|| finale::run(seed, cut, tracing))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(Broken(format!("panicked: {}", text.unwrap_or_default())))
     })
 }
 
-fn replay(seed: u64) -> String {
-    format!("replay: KONSEN_SIM_SEED={seed} cargo test --test sim one_seed -- --nocapture")
+fn replay(seed: u64, cut: &Cut) -> String {
+    let cut = match cut.to_string() {
+        none if none.is_empty() => none,
+        some => format!("KONSEN_SIM_CUT='{some}' "),
+    };
+    format!("replay: {cut}KONSEN_SIM_SEED={seed} cargo test --test sim one_seed -- --nocapture")
 }
 
 fn parse(range: &str) -> Option<std::ops::Range<u64>> {

@@ -122,8 +122,59 @@ impl World {
             // Happens when a vote is given.
             Fault::CrashVoter => {}
             Fault::Change => self.change_members(leader, any)?,
+            Fault::Hole => {
+                self.count("fault: large messages lost");
+                let links = others(count, any).map(|other| (other, any)).collect();
+                let duration = self.chance.nemesis.range(50, 4_000);
+                self.open_hole(links, duration);
+            }
+            Fault::Bridge => {
+                self.count("fault: the leader reaches a bridge only");
+                let one = leader.unwrap_or(any);
+                let bridge = self.chance.nemesis.below(count as u64) as usize;
+                let cut = others(count, one).filter(|&other| other != bridge);
+                self.block_for_a_while(
+                    cut.flat_map(|other| [(one, other), (other, one)]).collect(),
+                );
+            }
+            Fault::Flap => {
+                self.count("fault: a way flaps");
+                let other = self.chance.nemesis.below(count as u64) as usize;
+                let links = vec![(any, other), (other, any)];
+                let (up, down) =
+                    (self.chance.nemesis.range(5, 200), self.chance.nemesis.range(5, 300));
+                for time in 0..self.chance.nemesis.range(3, 15) {
+                    let cut = Due::Cut { links: links.clone(), duration: down };
+                    self.after(time * (up + down), cut);
+                }
+            }
+            Fault::Storm => {
+                let life = self.hosts[any].life;
+                let pace = self.chance.nemesis.range(2, 150);
+                for time in 0..self.chance.nemesis.range(2, 8) {
+                    let what = "fault: power loss in a storm of restarts";
+                    self.after(time * pace, Due::Blink { host: any, life: life + time, what });
+                }
+            }
+            Fault::Jump => {
+                self.count("fault: a clock jumps ahead");
+                for _ in 0..self.chance.nemesis.range(2, 200) {
+                    self.step(any, Event::Raft(Input::Tick))?;
+                }
+            }
+            // Happens when somebody is told.
+            Fault::LateTimeoutNow => {}
+            Fault::DiskError => self.break_disk(any),
+            Fault::Rot => self.rot(any)?,
         }
         Ok(())
+    }
+
+    fn break_disk(&mut self, host: usize) {
+        if self.hosts[host].running.is_some() {
+            self.count("fault: a disk that will fail");
+            self.hosts[host].ail(&mut self.chance.nemesis);
+        }
     }
 
     fn block_for_a_while(&mut self, links: Vec<(usize, usize)>) {
@@ -163,6 +214,8 @@ impl World {
             wanted.members.remove(&id);
         }
         self.count("fault: change of the membership");
+        // What was committed before was so by the membership before.
+        self.settle(leader)?;
         self.changes += 1;
         let id = RequestId((1 << 40) + self.changes);
         self.step(leader, Event::ChangeMembers { id, membership: wanted })

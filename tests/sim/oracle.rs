@@ -2,19 +2,16 @@
 //! committed. Says at once when a promise of the protocol is broken.
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 
-use bytes::Bytes;
-use konsen::kv::{
-    self, Command, Counters, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
-};
 use konsen::raft::{
-    Body, Entry, HardState, Index, LogId, LogWrite, Message, NodeId, Payload, RoleName, Term,
+    Body, Entry, HardState, Index, LogId, LogWrite, Membership, Message, NodeId, Payload, RoleName,
+    Term,
 };
 use konsen::replica::Summary;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::host::Found;
+use super::reference::Reference;
 
 /// A broken promise.
 #[derive(Debug)]
@@ -40,11 +37,24 @@ pub(crate) struct Durable {
     commit: Index,
     applied: Index,
     term: Term,
+    /// The membership in force after the last step.
+    membership: Option<Membership>,
+    /// While it leads: how far it knew each peer to be.
+    matched: BTreeMap<NodeId, Index>,
+    led: Term,
 }
 
 impl Durable {
     pub(crate) fn last(&self) -> Index {
         Index(self.entries.len() as u64)
+    }
+
+    /// The newest membership in the log.
+    fn stated(&self) -> Option<(LogId, &Membership)> {
+        self.entries.iter().rev().find_map(|(entry, _)| match &entry.payload {
+            Payload::Membership(membership) => Some((entry.id, membership)),
+            _ => None,
+        })
     }
 
     fn at(&self, index: Index) -> Option<&(Entry, u64)> {
@@ -78,7 +88,16 @@ impl Oracle {
                     "{id} cuts its log at {from}, but has applied {}",
                     host.applied
                 );
-                host.entries.truncate(from.prev().0 as usize);
+                let gone = host.entries.drain((from.prev().0 as usize).min(host.entries.len())..);
+                let gone: Vec<(Entry, u64)> = gone.collect();
+                for (entry, hash) in gone {
+                    let decided = self.committed.get(entry.id.index.0 as usize - 1);
+                    ensure!(
+                        decided.is_none_or(|(_, known)| *known != hash),
+                        "{id} cuts off {}, which is committed",
+                        entry.id
+                    );
+                }
             }
             for entry in &write.entries {
                 let host = self.host(id);
@@ -145,6 +164,14 @@ impl Oracle {
             found.applied,
             host.checkpoint
         );
+        let stated = host.stated().map(|(_, membership)| membership);
+        ensure!(
+            found.membership.as_ref() == stated,
+            "{id} starts with the membership {:?}, its log states {stated:?}",
+            found.membership
+        );
+        host.membership = found.membership.clone();
+        host.matched.clear();
         host.checkpoint = found.applied;
         host.applied = found.applied.index;
         host.commit = Index(0);
@@ -221,6 +248,7 @@ impl Oracle {
         );
         let before = host.applied;
         host.applied = now.applied;
+        self.stepped_as_leader(id, now)?;
         let known = self.committed.len() as u64;
         for index in known + 1..=now.commit.0 {
             self.commit(id, Index(index), now)?;
@@ -237,6 +265,7 @@ impl Oracle {
                 entry.id
             );
         }
+        self.host(id).membership = now.membership.clone();
         if now.applied > before {
             let host = &self.hosts[&id];
             for index in before.0 + 1..=now.applied.0 {
@@ -258,19 +287,72 @@ impl Oracle {
         Ok(())
     }
 
+    /// What a leader is after a step.
+    fn stepped_as_leader(&mut self, id: NodeId, now: &Summary) -> Result<(), Broken> {
+        if now.role != RoleName::Leader {
+            return Ok(());
+        }
+        let host = self.host(id);
+        if host.led != now.term {
+            host.led = now.term;
+            host.matched.clear();
+        }
+        // Only a founder leads before its disk knows the term.
+        let HardState { term: written, vote, .. } = host.hard_state;
+        ensure!(
+            now.term == Term(1) || (written == now.term && vote == Some(id)),
+            "{id} leads {}, its disk knows a vote for {vote:?} in {written}",
+            now.term
+        );
+        let matched: BTreeMap<NodeId, Index> =
+            now.peers.iter().map(|peer| (peer.id, peer.matched)).collect();
+        let before = std::mem::replace(&mut host.matched, matched.clone());
+        for (peer, index) in matched {
+            let known = before.get(&peer).copied().unwrap_or_default();
+            ensure!(index >= known, "{id} knew {peer} to be at {known}, now at {index}");
+            let Some(other) = self.hosts.get(&peer) else { continue };
+            // A peer that has gone on to another leader may have cut off what it told this one.
+            ensure!(
+                other.hard_state.term > now.term || index <= other.last(),
+                "{id} believes {peer} to be at {index}, whose disk holds {}",
+                other.last()
+            );
+        }
+        let host = self.host(id);
+        // Which entry is in force is known here once all of the log is durable.
+        if host.last() == now.last
+            && let Some((entry, membership)) = host.stated()
+        {
+            ensure!(
+                entry.index > now.commit
+                    || membership.outgoing.is_some()
+                    || membership.voters.contains(&id),
+                "{id} leads {}, and is no voter of the membership of {entry}, which is committed",
+                now.term
+            );
+        }
+        Ok(())
+    }
+
     /// `id` says that `index` is committed, the first to say so: a quorum has to hold it durably.
     fn commit(&mut self, id: NodeId, index: Index, now: &Summary) -> Result<(), Broken> {
-        let Some(membership) = &now.membership else {
-            return Err(Broken(format!("{id} commits {index} without a membership")));
+        // Whichever was in force between the last step and now.
+        let before = self.hosts.get(&id).and_then(|host| host.membership.as_ref());
+        let in_force = || before.into_iter().chain(now.membership.as_ref());
+        let holds = |node: NodeId, hash: u64| {
+            let held = self.hosts.get(&node).and_then(|host| host.at(index));
+            held.is_some_and(|(_, other)| *other == hash)
         };
-        let quorum_of = |hash: u64| {
-            membership.is_quorum(|node| {
-                let held = self.hosts.get(&node).and_then(|host| host.at(index));
-                held.is_some_and(|(_, other)| *other == hash)
-            })
+        let decided = |entry: &Entry, hash: u64| {
+            let by = |membership: &Membership| is_quorum(membership, |node| holds(node, hash));
+            let own = match &entry.payload {
+                Payload::Membership(own) => by(own),
+                _ => true,
+            };
+            own && in_force().any(by)
         };
         let mut held = self.hosts.values().filter_map(|host| host.at(index));
-        let Some((entry, hash)) = held.find(|(_, hash)| quorum_of(*hash)).cloned() else {
+        let Some((entry, hash)) = held.find(|(entry, hash)| decided(entry, *hash)).cloned() else {
             return Err(Broken(format!("{id} commits {index}, which no quorum holds durably")));
         };
         self.reference.apply(&entry)?;
@@ -322,89 +404,15 @@ impl Oracle {
     }
 }
 
+/// A majority of the voters, of both sets while joint: said once more, apart from the code that is checked.
+fn is_quorum(membership: &Membership, yes: impl Fn(NodeId) -> bool) -> bool {
+    std::iter::once(&membership.voters).chain(&membership.outgoing).all(|voters| {
+        let count = voters.iter().filter(|&&node| yes(node)).count();
+        count > voters.len() / 2
+    })
+}
+
 fn chain(before: u64, entry: &Entry) -> u64 {
     let bytes = postcard::to_stdvec(entry).expect("plain data");
     xxh3_64_with_seed(&bytes, before)
-}
-
-/// The state machine on plain maps, fed with what is committed, once and in order.
-#[derive(Debug, Default)]
-pub(crate) struct Reference {
-    model: Model,
-    counters: Counters,
-    hashes: Vec<u64>,
-    revisions: Vec<Revision>,
-    /// By the clock of the command, which names the request: where it stands and what it did.
-    pub(crate) replies: HashMap<u64, (Index, Reply)>,
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    keys: BTreeMap<Bytes, KeyRow>,
-    rows: BTreeMap<RowId, RevisionRow>,
-}
-
-impl Rows for Model {
-    type Error = Infallible;
-
-    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Infallible> {
-        Ok(self.keys.get(key).copied())
-    }
-
-    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, Infallible> {
-        let live = self.keys.iter().filter(|(key, row)| range.contains(key) && row.is_live());
-        Ok(live.map(|(key, _)| key.clone()).collect())
-    }
-
-    fn set(&mut self, id: RowId, row: RevisionRow) {
-        self.keys.insert(row.key.clone(), row.key_row(id));
-        self.rows.insert(id, row);
-    }
-}
-
-impl Reference {
-    fn apply(&mut self, entry: &Entry) -> Result<(), Broken> {
-        if let Payload::Command(bytes) = &entry.payload {
-            let Ok(reply) = kv::apply(&mut self.model, &mut self.counters, bytes);
-            let command = Command::decode(bytes)
-                .map_err(|why| Broken(format!("entry {} is no command: {why}", entry.id)))?;
-            let request = command.time_unix_ms;
-            let twice = self.replies.insert(request, (entry.id.index, reply));
-            ensure!(twice.is_none(), "request {request} is committed twice");
-        }
-        self.hashes.push(self.counters.hash);
-        self.revisions.push(self.counters.revision);
-        Ok(())
-    }
-
-    fn hash_at(&self, index: Index) -> u64 {
-        (index.0 as usize).checked_sub(1).map_or(0, |at| self.hashes[at])
-    }
-
-    /// The store's revision after the last committed entry.
-    pub(crate) fn revision(&self) -> Revision {
-        self.counters.revision
-    }
-
-    /// The value and mod revision of a key at a revision.
-    pub(crate) fn value_at(&self, key: &[u8], at: Revision) -> Option<(Bytes, Revision)> {
-        let mut next = self.model.keys.get(key).map(|row| row.newest);
-        while let Some(id) = next {
-            let row = &self.model.rows[&id];
-            if id.revision <= at {
-                return (row.version > 0).then(|| (row.value.clone(), id.revision));
-            }
-            next = row.previous;
-        }
-        None
-    }
-
-    /// Every key that exists, with value and mod revision.
-    pub(crate) fn listing(&self) -> Vec<(Bytes, Bytes, Revision)> {
-        let live = self.model.keys.iter().filter(|(_, row)| row.is_live());
-        live.map(|(key, row)| {
-            (key.clone(), self.model.rows[&row.newest].value.clone(), row.newest.revision)
-        })
-        .collect()
-    }
 }

@@ -96,9 +96,25 @@ pub(crate) enum Fault {
     CrashVoter,
     /// The membership changes.
     Change,
+    /// A way that loses whatever is large: appends with entries, while heartbeats get through.
+    Hole,
+    /// The one that leads reaches one host only, and that one reaches all.
+    Bridge,
+    /// A way that is there and gone, again and again.
+    Flap,
+    /// A host that loses power again and again, soon after it is back.
+    Storm,
+    /// A clock that jumps ahead.
+    Jump,
+    /// What tells a host to stand for election comes late, or twice.
+    LateTimeoutNow,
+    /// A disk that fails to read, write or sync, once or until the next start.
+    DiskError,
+    /// Bytes that change while a host is down.
+    Rot,
 }
 
-const FAULTS: &[Fault] = &[
+pub(crate) const FAULTS: &[Fault] = &[
     Fault::Split,
     Fault::Mute,
     Fault::Deafen,
@@ -116,24 +132,65 @@ const FAULTS: &[Fault] = &[
     Fault::Depose,
     Fault::CrashVoter,
     Fault::Change,
+    Fault::Hole,
+    Fault::Bridge,
+    Fault::Flap,
+    Fault::Storm,
+    Fault::Jump,
+    Fault::LateTimeoutNow,
+    Fault::DiskError,
+    Fault::Rot,
+];
+
+/// Few faults that together do what each alone hardly does, and often.
+const SCRIPTS: &[&[Fault]] = &[
+    // A receiver that falls behind before it is told to stand.
+    &[Fault::Transfer, Fault::LateTimeoutNow],
+    &[Fault::Transfer, Fault::LateTimeoutNow, Fault::Hole, Fault::CrashLeader],
+    // A bad leader follows a bad leader, each with entries that nobody else has (figure 8).
+    &[Fault::CrashLeader, Fault::CrashVoter, Fault::Hole],
+    &[Fault::Isolate, Fault::Hole, Fault::CrashLeader],
+    // Reads at those who lag or lead no more.
+    &[Fault::Depose, Fault::Hole],
+    &[Fault::PauseLeader, Fault::Hole, Fault::Transfer],
+    // Voters change while leaders do.
+    &[Fault::Change, Fault::CrashLeader, Fault::Isolate],
+    &[Fault::Change, Fault::Split, Fault::Transfer, Fault::Crash],
+    // Elections without end.
+    &[Fault::Bridge, Fault::Chain, Fault::Flap],
+    &[Fault::Storm, Fault::CrashVoter, Fault::CrashInWrite],
+    // Disks.
+    &[Fault::DiskError, Fault::Stall, Fault::CrashAll],
+    &[Fault::Rot, Fault::Crash],
 ];
 
 impl Plan {
+    /// What a seed draws.
+    pub(crate) fn of(seed: u64) -> Plan {
+        Plan::draw(&mut Random::new(seed))
+    }
+
     pub(crate) fn draw(random: &mut Random) -> Plan {
         let rate = |random: &mut Random, most: u64| match random.below(3) {
             0 => 0,
             1 => random.below(most / 5 + 1),
             _ => random.below(most + 1),
         };
-        let voters = *random.pick(&[1, 3, 3, 3, 3, 5, 5]);
-        let mut faults: Vec<Fault> = FAULTS.to_vec();
-        let share = *random.pick(&[200, 500, 1000]);
-        faults.retain(|_| random.chance(share));
+        let voters = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 7]);
+        let script = random.chance(350).then(|| *random.pick(SCRIPTS));
+        let faults = script.map_or_else(
+            || {
+                let share = *random.pick(&[200, 500, 1000]);
+                FAULTS.iter().copied().filter(|_| random.chance(share)).collect()
+            },
+            <[Fault]>::to_vec,
+        );
         let changing = faults.contains(&Fault::Change);
         let heartbeat_ticks = random.range(1, 5) as u32;
         let drifting = random.chance(400);
-        let ticks = (0..8).map(|_| if drifting { random.range(7, 15) } else { TICK }).collect();
-        let leases = random.chance(500).then(|| (0..8).map(|_| random.range(950, 1_050)).collect());
+        let ticks = (0..10).map(|_| if drifting { random.range(7, 15) } else { TICK }).collect();
+        let leases =
+            random.chance(500).then(|| (0..10).map(|_| random.range(950, 1_050)).collect());
         let small = random.chance(500);
         let size = |random: &mut Random, low: u64, high: u64, normal: usize| {
             if small { random.range(low, high) as usize } else { normal }
@@ -163,7 +220,10 @@ impl Plan {
             loss: rate(random, 200),
             duplication: rate(random, 200),
             replay: rate(random, 50),
-            fault_every: random.chance(930).then(|| random.range(40, 1_000)),
+            fault_every: match script {
+                Some(_) => Some(random.range(40, 400)),
+                None => random.chance(930).then(|| random.range(40, 1_000)),
+            },
             faults,
             ticks,
             leases,
@@ -204,7 +264,7 @@ impl Plan {
     pub(crate) fn clock(&self, host: usize, now: Time) -> Option<Moment> {
         let rate = self.leases.as_ref()?[host];
         // Each has an origin of its own.
-        Some(Moment(now * rate + 1_000_000 * (7 - host as u64)))
+        Some(Moment(now * rate + 1_000_000 * (10 - host as u64)))
     }
 
     pub(crate) fn log(&self) -> LogOptions {

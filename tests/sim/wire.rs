@@ -26,7 +26,28 @@ impl World {
         {
             let life = self.hosts[from].life;
             let delay = self.chance.nemesis.below(20);
-            self.after(delay, Due::Blink { host: from, life });
+            self.after(
+                delay,
+                Due::Blink { host: from, life, what: "fault: power loss after a vote" },
+            );
+        }
+        if self.holes[from][to] > 0
+            && matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty())
+        {
+            self.count("messages too large for a way");
+            return;
+        }
+        if matches!(message.body, Body::TimeoutNow)
+            && self.plan.faults.contains(&Fault::LateTimeoutNow)
+            && !self.calm
+        {
+            self.count("fault: told to stand late or twice");
+            let late = self.chance.nemesis.range(1, 2 * self.plan.election());
+            self.after(late, Due::Deliver(message.clone()));
+            self.open_hole(vec![(from, to)], late);
+            if self.chance.nemesis.chance(500) {
+                return;
+            }
         }
         let delay = 1 + self.chance.net.below(self.plan.delay);
         if self.calm {
@@ -68,6 +89,19 @@ impl World {
         self.after(duration, Due::Mend { links });
     }
 
+    pub(super) fn open_hole(&mut self, links: Vec<(usize, usize)>, duration: Time) {
+        for &(from, to) in &links {
+            self.holes[from][to] += 1;
+        }
+        self.after(duration, Due::Fill { links });
+    }
+
+    pub(super) fn fill(&mut self, links: &[(usize, usize)]) {
+        for &(from, to) in links {
+            self.holes[from][to] = self.holes[from][to].saturating_sub(1);
+        }
+    }
+
     pub(super) fn mend(&mut self, links: &[(usize, usize)]) {
         for &(from, to) in links {
             self.blocked[from][to] = self.blocked[from][to].saturating_sub(1);
@@ -76,13 +110,19 @@ impl World {
 
     /// All links work, and nothing stands still any more.
     pub(super) fn mend_all(&mut self) {
-        for row in &mut self.blocked {
+        for row in self.blocked.iter_mut().chain(&mut self.holes) {
             row.fill(0);
         }
-        self.due.retain(|_, due| !matches!(due, Due::Mend { .. } | Due::Strike));
+        // Whoever is told to stand now would disturb the calm.
+        let disturbs = |due: &Due| matches!(due, Due::Deliver(message) if matches!(message.body, Body::TimeoutNow));
+        self.due.retain(|_, due| !disturbs(due));
+        self.due.retain(|_, due| {
+            !matches!(due, Due::Mend { .. } | Due::Cut { .. } | Due::Fill { .. } | Due::Strike)
+        });
         for host in &mut self.hosts {
             host.paused_until = host.paused_until.min(self.now);
             host.stalled_until = host.stalled_until.min(self.now);
+            host.cure();
         }
     }
 

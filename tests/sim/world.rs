@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::asking::Client;
 use super::clients::History;
+use super::cut::Cut;
 use super::due::Due;
 use super::host::Host;
 use super::oracle::{Broken, Oracle};
@@ -40,6 +41,8 @@ pub(crate) struct World {
     scheduled: u64,
     /// How many faults block each link.
     pub(super) blocked: Vec<Vec<u32>>,
+    /// How many faults keep large messages from each link.
+    pub(super) holes: Vec<Vec<u32>>,
     pub(super) attic: VecDeque<Message>,
     pub(super) clients: Vec<Client>,
     pub(super) changes: u64,
@@ -58,9 +61,10 @@ pub(super) struct Chance {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, tracing: bool) -> World {
+    pub(crate) fn new(seed: u64, cut: &Cut, tracing: bool) -> World {
         let mut random = Random::new(seed);
-        let plan = Plan::draw(&mut random);
+        let mut plan = Plan::draw(&mut random);
+        cut.apply(&mut plan);
         let count = plan.voters + plan.spares;
         let mut world = World {
             hosts: (1..=count as u64).map(|id| Host::new(NodeId(id))).collect(),
@@ -80,6 +84,7 @@ impl World {
             due: BTreeMap::new(),
             scheduled: 0,
             blocked: vec![vec![0; count]; count],
+            holes: vec![vec![0; count]; count],
             attic: VecDeque::new(),
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
             changes: 0,
@@ -199,7 +204,15 @@ impl World {
             Due::Look { host, request, .. } => self.look(host, request),
             Due::GiveUp { client, request } => self.give_up(client, request),
             Due::Strike => self.strike(),
-            Due::Blink { host, life } => self.blink(host, life),
+            Due::Blink { host, life, what } => self.blink(host, life, what),
+            Due::Cut { links, duration } => {
+                self.block(links, duration);
+                Ok(())
+            }
+            Due::Fill { links } => {
+                self.fill(&links);
+                Ok(())
+            }
             Due::Mend { links } => {
                 self.mend(&links);
                 Ok(())

@@ -1,0 +1,205 @@
+//! Planted mistakes, for the tests to find. Without the feature `mutants`, which no build for use has,
+//! none can be switched on and the questions below cost nothing.
+
+/// Whether the mistake is planted in this thread.
+#[cfg(feature = "mutants")]
+pub fn on(mutant: Mutant) -> bool {
+    PLANTED.get() == Some(mutant)
+}
+
+/// Whether the mistake is planted: it is not.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub(crate) const fn on(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a mistake in this thread, or takes the last one out.
+#[cfg(feature = "mutants")]
+pub fn plant(mutant: Option<Mutant>) {
+    PLANTED.set(mutant);
+}
+
+macro_rules! mutants {
+    ($($(#[doc = $mistake:literal])+ $name:ident,)*) => {
+        /// A mistake that somebody could make.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(not(feature = "mutants"), allow(unreachable_pub))]
+        pub enum Mutant {
+            $($(#[doc = $mistake])+ $name,)*
+        }
+
+        #[cfg(feature = "mutants")]
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Mutant] = &[$(Mutant::$name,)*];
+
+            /// What is done wrong.
+            pub fn mistake(self) -> &'static str {
+                match self {
+                    $(Mutant::$name => concat!($($mistake),+).trim_ascii(),)*
+                }
+            }
+        }
+    };
+}
+
+mutants! {
+    // Terms and votes.
+    /// A message leaves before the term and vote that it rests on are durable.
+    SpeakBeforeDurable,
+    /// The vote is left out of what is written.
+    ForgetVote,
+    /// A vote is given without being written.
+    VoteUnwritten,
+    /// A newer term is entered without being written.
+    TermUnwritten,
+    /// A candidate counts its own vote before it is durable.
+    OwnVoteEarly,
+    /// A refused vote counts as a grant.
+    RefusalCounts,
+    /// A vote is given whatever the candidate's log is.
+    VoteAnyLog,
+    /// Logs are compared by their length only.
+    VoteByLength,
+    /// Logs are compared by their last term only.
+    VoteByTerm,
+    /// A second vote is given in a term.
+    VoteTwice,
+    /// What was said in an older term is taken as if said in this one.
+    OldTermHeard,
+    /// A leader that hears of a newer term goes on leading.
+    LeaderStays,
+    /// A leader that reaches no quorum goes on leading.
+    NoQuorumCheck,
+    /// A question for a pre-vote changes the term.
+    PreVoteEntersTerm,
+    /// A pre-vote is given although the leader lives.
+    PreVoteAgainstLeader,
+    /// A stranger's message is taken as a member's.
+    StrangerHeard,
+    // The log.
+    /// A commit index is taken beyond what the append made sure of.
+    CommitBeyondAppend,
+    /// A late append that ends before the log does cuts off the rest.
+    CutOnLateAppend,
+    /// An append is acknowledged before it is durable.
+    AckBeforeDurable,
+    /// A follower acknowledges what its leader never compared.
+    AckUnverified,
+    /// An append is taken although the entry before it differs.
+    PrevUnchecked,
+    /// A heartbeat tells a follower to commit what it may not have.
+    HeartbeatCommitsAll,
+    /// A leader never steps back after a rejection.
+    HintIgnored,
+    /// A leader lets an old acknowledgement move its mark back.
+    MatchGoesBack,
+    /// A leader believes that what it sent has arrived.
+    MatchOnSend,
+    /// A leader counts its own log before it is durable.
+    OwnLogEarly,
+    /// A leader commits an older term's entry by counting.
+    OldTermCounted,
+    /// Half of the voters is taken for a majority in a commit.
+    HalfCommits,
+    /// Half of the voters is taken for a majority in an election.
+    HalfElects,
+    /// The end of an old write vouches for a newer entry at the same index.
+    OldWriteVouches,
+    /// An entry is applied before it is durable here.
+    ApplyBeforeDurable,
+    /// A truncation in memory is not carried to the disk.
+    CutForgotten,
+    /// Writes are taken in without a bound.
+    NoUncommittedBound,
+    /// Appends are sent without a bound.
+    NoWindow,
+    // Reads.
+    /// A read is answered without a round.
+    ReadWithoutRound,
+    /// An acknowledgement of an older round counts for a newer one.
+    OldRoundCounts,
+    /// A read joins the round that is already out.
+    JoinRound,
+    /// A new leader answers reads before it has committed in its term.
+    ReadBeforeOwnCommit,
+    /// A follower takes any answer of its leader for the one to its question.
+    AnyReadAnswer,
+    /// A follower answers reads by itself.
+    FollowerReadsAlone,
+    /// A read is released before its index is applied.
+    ReadBeforeApplied,
+    // Membership.
+    /// A change begins before the leader has committed in its term.
+    ChangeBeforeOwnCommit,
+    /// A change begins while another is under way.
+    TwoChanges,
+    /// Voters change without a joint phase.
+    NoJointPhase,
+    /// The joint phase ends before it is committed.
+    JointEndsEarly,
+    /// In the joint phase a majority of the new voters commits.
+    JointCommitsByHalf,
+    /// In the joint phase a majority of the new voters elects.
+    JointElectsByHalf,
+    /// A membership is in force only once it is committed.
+    MembershipAtCommit,
+    /// A membership stays in force although its entry was cut off.
+    MembershipNotUndone,
+    /// A leader that was removed goes on leading.
+    RemovedLeaderStays,
+    // Requests.
+    /// A write is refused and taken into the log.
+    RefusedAndTaken,
+    /// A write is answered with what another entry at its index did.
+    AnswerOfAnother,
+    // The state machine.
+    /// A command is applied twice.
+    ApplyTwice,
+    /// A write's condition is ignored.
+    ConditionIgnored,
+    /// `If-Match: *` holds for a key that does not exist.
+    MatchesAbsent,
+    /// The revision does not move on.
+    RevisionStuck,
+    /// A deleted key goes on existing.
+    DeleteKeepsKey,
+    /// A key that was deleted is not created anew by the next put.
+    CreatedNotTold,
+    // The log's file.
+    /// The log is not synced.
+    LogUnsynced,
+    /// Of several hard states in one commit the first is kept.
+    FirstHardState,
+    /// What was cut off stays in the log's file.
+    CutKeptOnDisk,
+    /// A membership that was cut off stays in the log's file.
+    MembershipKeptOnDisk,
+    /// A start takes the whole log for committed.
+    StartCommitsAll,
+    // The state's file.
+    /// A checkpoint is not synced.
+    CheckpointUnsynced,
+    /// The applied index is written in a transaction before the data's.
+    PositionApart,
+    /// A checkpoint claims what was applied while it was written.
+    PositionTooNew,
+    /// What a checkpoint is writing cannot be read meanwhile.
+    FrozenUnread,
+    /// After a checkpoint the file is read as it was before.
+    OldGeneration,
+    /// A listing prefers what is being written to what is newer.
+    FrozenFirst,
+    /// A listing leaves out what is not yet in the file.
+    ListingOfFileOnly,
+    /// A deletion of a range misses what the same batch changed.
+    BatchUnlisted,
+    /// Damaged values are served.
+    ChecksumIgnored,
+}

@@ -1,0 +1,160 @@
+//! Mistakes that no run of honest nodes can show, since something else keeps them from doing harm, and those that
+//! only cost memory: one node, driven by hand.
+
+use bytes::Bytes;
+use konsen::mutant::Mutant;
+use konsen::raft::{
+    Body, ClusterId, Config, Entry, HardState, Index, Input, LogId, Membership, Message, Node,
+    NodeId, Output, Payload, ProposalId, Recovered, RoleName, Term,
+};
+
+use super::oracle::{Broken, ensure};
+use super::world::member;
+
+/// The check that finds this mistake, if the simulator cannot.
+pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
+    Some(match mutant {
+        Mutant::CommitBeyondAppend => a_commit_goes_no_further_than_its_append,
+        Mutant::NoUncommittedBound => uncommitted_writes_are_bounded,
+        Mutant::NoWindow => appends_on_their_way_are_bounded,
+        Mutant::StrangerHeard => a_stranger_changes_nothing,
+        Mutant::PreVoteAgainstLeader => nobody_is_helped_against_a_leader_that_lives,
+        _ => return None,
+    })
+}
+
+#[test]
+fn all_hold_without_a_mistake() {
+    for &mutant in Mutant::ALL {
+        if let Some(check) = check_of(mutant) {
+            check().unwrap_or_else(|Broken(why)| panic!("{mutant:?}: {why}"));
+        }
+    }
+}
+
+/// Node 1 of three, with these terms in its log; the first entry is the membership.
+fn node(terms: &[u64]) -> Node {
+    let ids = || (1..=3).map(NodeId);
+    let membership = Membership {
+        cluster: ClusterId(1),
+        members: ids().map(|id| (id, member(id))).collect(),
+        voters: ids().collect(),
+        outgoing: None,
+    };
+    let payload = |index| match index {
+        1 => Payload::Membership(membership.clone()),
+        _ => Payload::Noop,
+    };
+    let entry = |(at, &term): (usize, &u64)| {
+        let index = at as u64 + 1;
+        Entry { id: LogId::new(Term(term), Index(index)), payload: payload(index) }
+    };
+    let tail: Vec<Entry> = terms.iter().enumerate().map(entry).collect();
+    let term = tail.last().map_or(Term(0), |entry| entry.id.term);
+    let config = Config {
+        inflight_appends_max: 4,
+        uncommitted_bytes_max: 4_000,
+        ..Config::new(NodeId(1), 7)
+    };
+    Node::new(
+        config,
+        Recovered {
+            hard_state: HardState { term, vote: None, commit: Index(0) },
+            memberships: vec![(Index(1), membership)],
+            tail,
+            ..Recovered::default()
+        },
+    )
+}
+
+fn hear(node: &mut Node, from: u64, term: u64, body: Body) -> Vec<Message> {
+    let message = Message { from: NodeId(from), to: NodeId(1), term: Term(term), body };
+    node.step(Input::Receive(message));
+    settle(node).send
+}
+
+/// Takes what the node wants, and makes durable what it writes.
+fn settle(node: &mut Node) -> Output {
+    let mut all = node.take_output();
+    while let Some(seq) = all.persist.last().map(|write| write.seq) {
+        all.persist.clear();
+        node.step(Input::Persisted { seq });
+        let more = node.take_output();
+        all.send.extend(more.send);
+        all.accepted.extend(more.accepted);
+        all.persist = more.persist;
+    }
+    all
+}
+
+/// Makes node 1 the leader.
+fn elect(node: &mut Node) -> Result<u64, Broken> {
+    let mut out = Output::default();
+    while node.role() != RoleName::PreCandidate {
+        node.step(Input::Tick);
+        out = settle(node);
+    }
+    ensure!(!out.send.is_empty(), "a candidate asks nobody");
+    let term = node.term().0 + 1;
+    hear(node, 2, term, Body::PreVoteReply { granted: true });
+    hear(node, 2, term, Body::VoteReply { granted: true });
+    ensure!(node.role() == RoleName::Leader, "a node with a quorum of votes is {:?}", node.role());
+    Ok(term)
+}
+
+fn a_commit_goes_no_further_than_its_append() -> Result<(), Broken> {
+    let mut node = node(&[1, 1, 2, 2]);
+    let prev = LogId::new(Term(1), Index(2));
+    // Entries 3 and 4 are another leader's; this one has committed its own 3 and 4.
+    hear(&mut node, 2, 3, Body::Append { prev, entries: Vec::new(), commit: Index(4) });
+    ensure!(node.commit() <= Index(2), "an append up to 2 commits {}", node.commit());
+    Ok(())
+}
+
+fn uncommitted_writes_are_bounded() -> Result<(), Broken> {
+    let mut node = node(&[1]);
+    elect(&mut node)?;
+    let mut refused = 0;
+    for id in 0..100 {
+        let payload = Payload::Command(Bytes::from(vec![0; 200]));
+        node.step(Input::Propose { id: ProposalId(id), payload });
+        let output = settle(&mut node);
+        refused += output.accepted.iter().filter(|(_, admission)| admission.is_err()).count();
+    }
+    ensure!(refused > 0, "20 kB of writes that nobody acknowledges are taken, 4 kB are allowed");
+    Ok(())
+}
+
+fn appends_on_their_way_are_bounded() -> Result<(), Broken> {
+    let mut node = node(&[1]);
+    let term = elect(&mut node)?;
+    hear(&mut node, 2, term, Body::AppendReply { matched: Index(2) });
+    let mut sent = 0;
+    for id in 0..10 {
+        node.step(Input::Propose { id: ProposalId(id), payload: Payload::Noop });
+        let to_2 = |message: &&Message| {
+            message.to == NodeId(2) && matches!(message.body, Body::Append { .. })
+        };
+        sent += settle(&mut node).send.iter().filter(to_2).count();
+    }
+    ensure!(sent <= 4, "{sent} appends are on their way, 4 are allowed");
+    Ok(())
+}
+
+fn a_stranger_changes_nothing() -> Result<(), Broken> {
+    let mut node = node(&[1, 1]);
+    hear(&mut node, 9, 50, Body::HeartbeatReply { round: 0 });
+    ensure!(node.term() == Term(1), "a stranger leads the node to term {}", node.term());
+    Ok(())
+}
+
+fn nobody_is_helped_against_a_leader_that_lives() -> Result<(), Broken> {
+    let mut node = node(&[1, 1]);
+    hear(&mut node, 2, 1, Body::Heartbeat { commit: Index(0), round: 1 });
+    let last = LogId::new(Term(1), Index(2));
+    let answers = hear(&mut node, 3, 2, Body::PreVote { last });
+    let granted =
+        answers.iter().any(|one| matches!(one.body, Body::PreVoteReply { granted: true }));
+    ensure!(!granted, "a pre-vote is given while the leader lives");
+    Ok(())
+}

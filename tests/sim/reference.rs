@@ -1,0 +1,93 @@
+//! What the state has to be: the committed log carried out on plain maps.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use konsen::kv::{
+    self, Command, Counters, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
+};
+use konsen::raft::{Entry, Index, Payload};
+
+use super::oracle::{Broken, ensure};
+
+/// The state machine on plain maps, fed with what is committed, once and in order.
+#[derive(Debug, Default)]
+pub(crate) struct Reference {
+    model: Model,
+    counters: Counters,
+    hashes: Vec<u64>,
+    revisions: Vec<Revision>,
+    /// By the clock of the command, which names the request: where it stands and what it did.
+    pub(crate) replies: HashMap<u64, (Index, Reply)>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    keys: BTreeMap<Bytes, KeyRow>,
+    rows: BTreeMap<RowId, RevisionRow>,
+}
+
+impl Rows for Model {
+    type Error = Infallible;
+
+    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Infallible> {
+        Ok(self.keys.get(key).copied())
+    }
+
+    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, Infallible> {
+        let live = self.keys.iter().filter(|(key, row)| range.contains(key) && row.is_live());
+        Ok(live.map(|(key, _)| key.clone()).collect())
+    }
+
+    fn set(&mut self, id: RowId, row: RevisionRow) {
+        self.keys.insert(row.key.clone(), row.key_row(id));
+        self.rows.insert(id, row);
+    }
+}
+
+impl Reference {
+    pub(super) fn apply(&mut self, entry: &Entry) -> Result<(), Broken> {
+        if let Payload::Command(bytes) = &entry.payload {
+            let Ok(reply) = kv::apply(&mut self.model, &mut self.counters, bytes);
+            let command = Command::decode(bytes)
+                .map_err(|why| Broken(format!("entry {} is no command: {why}", entry.id)))?;
+            let request = command.time_unix_ms;
+            let twice = self.replies.insert(request, (entry.id.index, reply));
+            ensure!(twice.is_none(), "request {request} is committed twice");
+        }
+        self.hashes.push(self.counters.hash);
+        self.revisions.push(self.counters.revision);
+        Ok(())
+    }
+
+    pub(super) fn hash_at(&self, index: Index) -> u64 {
+        (index.0 as usize).checked_sub(1).map_or(0, |at| self.hashes[at])
+    }
+
+    /// The store's revision after the last committed entry.
+    pub(crate) fn revision(&self) -> Revision {
+        self.counters.revision
+    }
+
+    /// The value and mod revision of a key at a revision.
+    pub(crate) fn value_at(&self, key: &[u8], at: Revision) -> Option<(Bytes, Revision)> {
+        let mut next = self.model.keys.get(key).map(|row| row.newest);
+        while let Some(id) = next {
+            let row = &self.model.rows[&id];
+            if id.revision <= at {
+                return (row.version > 0).then(|| (row.value.clone(), id.revision));
+            }
+            next = row.previous;
+        }
+        None
+    }
+
+    /// Every key that existed at a revision, with value and mod revision.
+    pub(crate) fn listing(&self, at: Revision) -> Vec<(Bytes, Bytes, Revision)> {
+        let existing = |key: &Bytes| {
+            self.value_at(key, at).map(|(value, revision)| (key.clone(), value, revision))
+        };
+        self.model.keys.keys().filter_map(existing).collect()
+    }
+}
