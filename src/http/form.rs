@@ -145,7 +145,9 @@ fn multipart(boundary: &str, body: &[u8]) -> Result<Vec<(Bytes, Bytes)>, FormErr
 
 /// The field that a part is for.
 fn field_name(head: &[u8]) -> Result<Bytes, FormError> {
-    let head = String::from_utf8_lossy(head);
+    // Read more leniently, two keys could become one.
+    let not_utf8 = "the headers of a part are not UTF-8; such a key can be set with PUT /v1/kv/KEY";
+    let head = std::str::from_utf8(head).map_err(|_| FormError::Multipart(not_utf8))?;
     let disposition = head
         .split("\r\n")
         .filter_map(|line| line.split_once(':'))

@@ -203,6 +203,8 @@ impl Node {
         let held = log.term_at(last.index) == Some(last.term);
         // A leader holds all that is committed: what contradicts it is no snapshot of this cluster.
         let credible = held || !matches!(self.role, Role::Leader(_));
+        // Nor does any hold entries of a term that nobody here has heard of: whoever sent it spoke in it.
+        let credible = credible && last.term <= self.core.term();
         if last.index <= log.commit() || last.index > INDEX_MAX || !credible {
             return;
         }
