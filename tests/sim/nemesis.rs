@@ -166,6 +166,13 @@ impl World {
             Fault::LateTimeoutNow => {}
             Fault::DiskError => self.break_disk(any),
             Fault::Rot => self.rot(any)?,
+            Fault::Echo => {
+                self.count("fault: old messages once more");
+                for _ in 0..self.chance.nemesis.range(5, 60) {
+                    let late = self.chance.nemesis.below(100);
+                    self.replay(late);
+                }
+            }
         }
         Ok(())
     }

@@ -110,6 +110,8 @@ pub(crate) enum Fault {
     DiskError,
     /// Bytes that change while a host is down.
     Rot,
+    /// Many old messages come once more.
+    Echo,
 }
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -138,6 +140,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::LateTimeoutNow,
     Fault::DiskError,
     Fault::Rot,
+    Fault::Echo,
 ];
 
 /// Few faults that together do what each alone hardly does, and often.
@@ -157,6 +160,9 @@ const SCRIPTS: &[&[Fault]] = &[
     // Elections without end.
     &[Fault::Bridge, Fault::Chain, Fault::Flap],
     &[Fault::Storm, Fault::CrashVoter, Fault::CrashInWrite],
+    // Voices of the past.
+    &[Fault::Echo, Fault::Isolate, Fault::CrashLeader],
+    &[Fault::Echo, Fault::Split, Fault::Transfer],
     // Disks.
     &[Fault::DiskError, Fault::Stall, Fault::CrashAll],
     &[Fault::Rot, Fault::Crash],

@@ -1,6 +1,6 @@
 //! The run: hosts, network, clients and nemesis on one clock.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use konsen::raft::{ClusterId, Input, Member, Membership, Message, NodeId, RoleName};
 use konsen::replica::Event;
@@ -43,7 +43,10 @@ pub(crate) struct World {
     pub(super) blocked: Vec<Vec<u32>>,
     /// How many faults keep large messages from each link.
     pub(super) holes: Vec<Vec<u32>>,
-    pub(super) attic: VecDeque<Message>,
+    pub(super) attic: Vec<Message>,
+    /// By each host's own count of ticks: when it last heard each of the others.
+    pub(super) heard: Vec<Vec<u64>>,
+    pub(super) ticks: Vec<u64>,
     pub(super) clients: Vec<Client>,
     pub(super) changes: u64,
     /// Hosts that never come back.
@@ -85,7 +88,9 @@ impl World {
             scheduled: 0,
             blocked: vec![vec![0; count]; count],
             holes: vec![vec![0; count]; count],
-            attic: VecDeque::new(),
+            attic: Vec::new(),
+            heard: vec![vec![0; count]; count],
+            ticks: vec![0; count],
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
             changes: 0,
             dead: BTreeSet::new(),
