@@ -115,7 +115,9 @@ impl World {
                     let long = self.plan.election();
                     let still = self.chance.nemesis.range(long, 3 * long);
                     let cut_off = still + self.chance.nemesis.range(1, long);
-                    self.block(links, cut_off);
+                    // What comes before the way is cut waits for the leader to go on.
+                    let grace = self.chance.nemesis.below(30);
+                    self.after(grace, Due::Cut { links, duration: cut_off });
                     self.hosts[leader].paused_until = self.now + still;
                 }
             }

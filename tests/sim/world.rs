@@ -167,7 +167,7 @@ impl World {
 
     fn happen(&mut self, due: Due) -> Result<(), Broken> {
         match &due {
-            Due::Deliver(message) => {
+            Due::Deliver(message) | Due::Take(message) => {
                 let bytes = postcard::to_stdvec(message).expect("plain data");
                 self.remember(&bytes);
             }
@@ -187,6 +187,12 @@ impl World {
                 wait = wait.max(self.hosts[host].stalled_until.saturating_sub(self.now));
             }
             if wait > 0 {
+                // What has come is there, whatever becomes of the way meanwhile.
+                let due = match due {
+                    Due::Deliver(message) if self.is_blocked(&message) => return Ok(()),
+                    Due::Deliver(message) => Due::Take(message),
+                    other => other,
+                };
                 self.after(wait, due);
                 return Ok(());
             }
@@ -198,7 +204,8 @@ impl World {
                 self.step(host, Event::Raft(Input::Found { membership }))
             }
             Due::Tick { host, life, late } => self.tick(host, life, late),
-            Due::Deliver(message) => self.deliver(message),
+            Due::Deliver(message) if self.is_blocked(&message) => Ok(()),
+            Due::Deliver(message) | Due::Take(message) => self.deliver(message),
             Due::EndWrite { host, .. } => self.end_write(host),
             Due::Fetch { host, fetch, .. } => self.fetch(host, fetch),
             Due::Freeze { host, life } => self.freeze(host, life),
