@@ -107,6 +107,9 @@ impl Oracle {
                     entry.id,
                     host.last()
                 );
+                let before = host.stated().map(|(at, membership)| (at, membership.clone()));
+                self.changes_in_order(id, entry, before)?;
+                let host = self.host(id);
                 let chained = chain(host.entries.last().map_or(0, |(_, hash)| *hash), entry);
                 host.entries.push((entry.clone(), chained));
                 let known = *self.logs.entry(entry.id).or_insert(chained);
@@ -128,6 +131,37 @@ impl Oracle {
                 host.hard_state = hard_state;
             }
         }
+        Ok(())
+    }
+
+    /// A membership enters a log: one change at a time, none before the leader has committed in its term, and no
+    /// voters change but through a joint phase.
+    fn changes_in_order(
+        &self,
+        id: NodeId,
+        entry: &Entry,
+        before: Option<(LogId, Membership)>,
+    ) -> Result<(), Broken> {
+        let (Payload::Membership(next), Some((at, before))) = (&entry.payload, before) else {
+            return Ok(());
+        };
+        let decided = self.committed.len() as u64;
+        ensure!(
+            at.index.0 <= decided,
+            "{id} takes the membership of {} in, and that of {at} is not committed",
+            entry.id
+        );
+        let of_term = self.committed.iter().rev().find(|(one, _)| one.id.term <= entry.id.term);
+        ensure!(
+            of_term.is_some_and(|(one, _)| one.id.term == entry.id.term),
+            "{id} takes the membership of {} in, before anything of its term is committed",
+            entry.id
+        );
+        let follows = match &next.outgoing {
+            Some(outgoing) => before.outgoing.is_none() && *outgoing == before.voters,
+            None => next.voters == before.voters,
+        };
+        ensure!(follows, "{id} goes from {before:?} to {next:?} in one step");
         Ok(())
     }
 
