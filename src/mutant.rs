@@ -165,8 +165,8 @@ mutants! {
     ConditionIgnored,
     /// `If-Match: *` holds for a key that does not exist.
     MatchesAbsent,
-    /// The revision does not move on.
-    RevisionStuck,
+    /// A write is answered with the revision before it.
+    RevisionBefore,
     /// A deleted key goes on existing.
     DeleteKeepsKey,
     /// A key that was deleted is not created anew by the next put.

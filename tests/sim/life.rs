@@ -136,6 +136,7 @@ impl World {
             let state = running.state.hash();
             let more = running.replica.has_more();
             running.queue.append(&mut effects.persist);
+            let idle = running.writing.is_none() && running.queue.is_empty();
             let begin = running.writing.is_none() && !running.queue.is_empty();
             if begin {
                 running.writing = Some((std::mem::take(&mut running.queue), self.now));
@@ -143,6 +144,9 @@ impl World {
                 self.after(delay, Due::EndWrite { host, life });
             }
             self.carry_out(host, effects, &summary, state, operations)?;
+            if idle {
+                self.oracle.in_force(id, &summary)?;
+            }
             if !more {
                 return Ok(());
             }

@@ -168,6 +168,16 @@ impl World {
             Fault::LateTimeoutNow => {}
             Fault::DiskError => self.break_disk(any),
             Fault::Rot => self.rot(any)?,
+            Fault::Lag => {
+                self.count("fault: the leader hears late and is not heard");
+                let one = leader.unwrap_or(any);
+                let long = self.plan.election();
+                let late = self.chance.nemesis.range(long / 2, 3 * long);
+                self.lag[one] = (self.now + 2 * late, late);
+                let links = others(count, one).map(|other| (one, other)).collect();
+                let grace = self.chance.nemesis.below(late);
+                self.after(grace, Due::Cut { links, duration: late });
+            }
             Fault::Echo => {
                 self.count("fault: old messages once more");
                 for _ in 0..self.chance.nemesis.range(5, 60) {

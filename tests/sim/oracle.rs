@@ -345,6 +345,14 @@ impl Oracle {
             let known = before.get(&peer).copied().unwrap_or_default();
             ensure!(index >= known, "{id} knew {peer} to be at {known}, now at {index}");
             let Some(other) = self.hosts.get(&peer) else { continue };
+            let same = match (self.hosts[&id].at(index), other.at(index)) {
+                (Some((_, own)), Some((_, held))) => own == held,
+                _ => true,
+            };
+            ensure!(
+                other.hard_state.term > now.term || same,
+                "{id} believes {peer} to agree up to {index}, whose disk holds another entry there"
+            );
             // A peer that has gone on to another leader may have cut off what it told this one.
             ensure!(
                 other.hard_state.term > now.term || index <= other.last(),
@@ -365,6 +373,18 @@ impl Oracle {
                 now.term
             );
         }
+        Ok(())
+    }
+
+    /// Nothing waits to be written, so the log is what the disk holds: what it states is in force.
+    pub(crate) fn in_force(&self, id: NodeId, now: &Summary) -> Result<(), Broken> {
+        let stated =
+            self.hosts.get(&id).and_then(Durable::stated).map(|(_, membership)| membership);
+        ensure!(
+            now.membership.as_ref() == stated,
+            "{id} goes by {:?}, its log states {stated:?}",
+            now.membership
+        );
         Ok(())
     }
 

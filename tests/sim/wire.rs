@@ -49,7 +49,9 @@ impl World {
                 return;
             }
         }
-        let delay = 1 + self.chance.net.below(self.plan.delay);
+        let lag = self.lag[to];
+        let lag = if lag.0 > self.now { lag.1 } else { 0 };
+        let delay = lag + 1 + self.chance.net.below(self.plan.delay);
         if self.calm {
             self.after(delay, Due::Deliver(message));
             return;
@@ -111,6 +113,7 @@ impl World {
         // Whoever is told to stand now would disturb the calm.
         let disturbs = |due: &Due| matches!(due, Due::Deliver(message) if matches!(message.body, Body::TimeoutNow));
         self.due.retain(|_, due| !disturbs(due));
+        self.lag.fill((0, 0));
         self.due.retain(|_, due| {
             !matches!(due, Due::Mend { .. } | Due::Cut { .. } | Due::Fill { .. } | Due::Strike)
         });

@@ -47,6 +47,8 @@ pub(crate) struct World {
     /// By each host's own count of ticks: when it last heard each of the others.
     pub(super) heard: Vec<Vec<u64>>,
     pub(super) ticks: Vec<u64>,
+    /// Until when messages to a host are late, and by how much.
+    pub(super) lag: Vec<(Time, Time)>,
     pub(super) clients: Vec<Client>,
     pub(super) changes: u64,
     /// Hosts that never come back.
@@ -91,6 +93,7 @@ impl World {
             attic: Vec::new(),
             heard: vec![vec![0; count]; count],
             ticks: vec![0; count],
+            lag: vec![(0, 0); count],
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
             changes: 0,
             dead: BTreeSet::new(),
