@@ -214,8 +214,9 @@ impl Leader {
         let may = self.is_established(core) || on(Mutant::ReadBeforeOwnCommit);
         if may && self.rounds.begin(core.log.commit()) {
             self.heartbeat(core);
-            self.end_round(core);
         }
+        // Also without another answer: whom it waited for may have left the membership.
+        self.end_round(core);
     }
 
     fn end_round(&mut self, core: &mut Core) {
