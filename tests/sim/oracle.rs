@@ -70,6 +70,8 @@ pub(crate) struct Oracle {
     /// The hash of the whole log up to an entry, by the entry's id, whoever holds it.
     logs: HashMap<LogId, u64>,
     pub(crate) committed: Vec<(Entry, u64)>,
+    /// The term in which each of them was committed.
+    committed_in: Vec<Term>,
     pub(crate) reference: Reference,
 }
 
@@ -236,7 +238,9 @@ impl Oracle {
         if role == RoleName::Leader {
             let first = *self.leaders.entry(term).or_insert(id);
             ensure!(first == id, "{first} and {id} both lead term {term}");
-            if let Some((entry, hash)) = self.committed.last() {
+            // One that wins an old election late need not hold what later leaders have committed.
+            let before = self.committed_in.iter().rposition(|&committed| committed < term);
+            if let Some((entry, hash)) = before.map(|at| &self.committed[at]) {
                 let index = entry.id.index;
                 let held =
                     self.hosts.get(&id).and_then(|host| host.at(index)).map(|(_, held)| *held);
@@ -411,6 +415,7 @@ impl Oracle {
         };
         self.reference.apply(&entry)?;
         self.committed.push((entry, hash));
+        self.committed_in.push(now.term);
         Ok(())
     }
 
