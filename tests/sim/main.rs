@@ -15,6 +15,7 @@ mod disk;
 mod due;
 mod finale;
 mod host;
+mod leaders;
 mod life;
 mod linear;
 mod linear_tests;
