@@ -1,5 +1,6 @@
 //! Planted mistakes, for the tests to find. Without the feature `mutants`, which no build for use has,
 //! none can be switched on and the questions below cost nothing.
+#![cfg_attr(not(feature = "mutants"), allow(unreachable_pub))]
 
 /// Whether the mistake is planted in this thread.
 #[cfg(feature = "mutants")]
@@ -166,8 +167,8 @@ mutants! {
     ConditionIgnored,
     /// `If-Match: *` holds for a key that does not exist.
     MatchesAbsent,
-    /// The revision does not move on.
-    RevisionStuck,
+    /// A write is answered with the revision before it.
+    RevisionBefore,
     /// A deleted key goes on existing.
     DeleteKeepsKey,
     /// A key that was deleted is not created anew by the next put.

@@ -46,11 +46,13 @@ pub fn apply<R: Rows>(
     counters: &mut Counters,
     command: &[u8],
 ) -> Result<Reply, R::Error> {
+    let before = counters.revision;
     let outcome = match Command::decode(command).and_then(|command| valid(command.write)) {
         Ok(write) => write_out(rows, counters, write)?,
         Err(reason) => Outcome::Invalid { reason: reason.to_owned() },
     };
-    Ok(Reply { revision: counters.revision, outcome })
+    let revision = if on(Mutant::RevisionBefore) { before } else { counters.revision };
+    Ok(Reply { revision, outcome })
 }
 
 fn valid(write: Write) -> Result<Write, &'static str> {
@@ -215,7 +217,7 @@ impl<'a> Change<'a> {
     }
 
     fn end(self) -> u64 {
-        if self.count > 0 && !on(Mutant::RevisionStuck) {
+        if self.count > 0 {
             self.counters.revision = self.revision;
         }
         u64::from(self.count)

@@ -228,8 +228,9 @@ impl Leader {
         let may = self.is_established(core) || on(Mutant::ReadBeforeOwnCommit);
         if may && self.rounds.begin(core.log.commit()) {
             self.heartbeat(core);
-            self.round_answered(core);
         }
+        // Also without another answer: whom it waited for may have left the membership.
+        self.round_answered(core);
     }
 
     /// Releases the reads whose round a quorum has answered, and prolongs the lease.

@@ -438,8 +438,10 @@ impl Node {
             return None;
         }
         self.leave_role(None);
-        self.role = Role::Candidate(Candidate::new(&mut self.core, transfer));
-        None
+        let mut candidate = Candidate::new(&mut self.core, transfer);
+        let early = on(Mutant::OwnVoteEarly).then(|| candidate.persisted(&self.core)).flatten();
+        self.role = Role::Candidate(candidate);
+        early
     }
 
     fn become_leader(&mut self) -> Option<Transition> {

@@ -15,6 +15,7 @@ use super::world::member;
 pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
     Some(match mutant {
         Mutant::CommitBeyondAppend => a_commit_goes_no_further_than_its_append,
+        Mutant::OldTermHeard => an_older_term_is_not_heard,
         Mutant::NoUncommittedBound => uncommitted_writes_are_bounded,
         Mutant::NoWindow => appends_on_their_way_are_bounded,
         Mutant::StrangerHeard => a_stranger_changes_nothing,
@@ -108,6 +109,14 @@ fn a_commit_goes_no_further_than_its_append() -> Result<(), Broken> {
     // Entries 3 and 4 are another leader's; this one has committed its own 3 and 4.
     hear(&mut node, 2, 3, Body::Append { prev, entries: Vec::new(), commit: Index(4) });
     ensure!(node.commit() <= Index(2), "an append up to 2 commits {}", node.commit());
+    Ok(())
+}
+
+fn an_older_term_is_not_heard() -> Result<(), Broken> {
+    let mut node = node(&[1]);
+    let term = elect(&mut node)?;
+    hear(&mut node, 2, term - 1, Body::AppendReply { matched: Index(2) });
+    ensure!(node.commit() < Index(2), "what was acknowledged in an older term commits entry 2");
     Ok(())
 }
 

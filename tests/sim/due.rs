@@ -19,6 +19,8 @@ pub(super) enum Due {
         late: u64,
     },
     Deliver(Message),
+    /// A message that came while its receiver stood still is taken.
+    Take(Message),
     EndWrite {
         host: usize,
         life: u64,
@@ -96,7 +98,7 @@ impl Due {
             | Due::Settle { host, life }
             | Due::Request { host, life, .. }
             | Due::Look { host, life, .. } => Some((*host, Some(*life))),
-            Due::Deliver(message) => Some((message.to.0 as usize - 1, None)),
+            Due::Deliver(message) | Due::Take(message) => Some((message.to.0 as usize - 1, None)),
             _ => None,
         }
     }

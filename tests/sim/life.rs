@@ -1,12 +1,12 @@
 //! A host from its start to its end: its clock, its steps, and what follows from them.
 
-use konsen::raft::{Input, LogId, RoleName};
+use konsen::raft::{Input, LogId, NodeId, RoleName};
 use konsen::replica::{Effects, Event, Summary};
 
 use super::clients::Answer;
 use super::due::Due;
 use super::host::Found;
-use super::oracle::Broken;
+use super::oracle::{Broken, ensure, is_quorum};
 use super::plan::{TICK, Time};
 use super::world::World;
 
@@ -65,6 +65,7 @@ impl World {
         for _ in 0..=late {
             self.step(host, Event::Raft(Input::Tick))?;
         }
+        self.leads_with_a_quorum(host)?;
         let patience = TICK * Time::from(self.plan.election_ticks);
         if let Some(running) = &mut self.hosts[host].running {
             let slow =
@@ -79,12 +80,36 @@ impl World {
         Ok(())
     }
 
+    /// A leader that hears no quorum steps down within two time-outs of its own clock.
+    fn leads_with_a_quorum(&self, host: usize) -> Result<(), Broken> {
+        let Some(running) = &self.hosts[host].running else { return Ok(()) };
+        let now = running.replica.summary();
+        let Some(membership) = now.membership.filter(|_| now.role == RoleName::Leader) else {
+            return Ok(());
+        };
+        let patience = 2 * u64::from(self.plan.election_ticks) + 1;
+        let hears = |node: NodeId| {
+            let other = node.0 as usize - 1;
+            other == host || self.heard[host][other] + patience >= self.ticks[host]
+        };
+        ensure!(
+            is_quorum(&membership, hears),
+            "{} leads {} and has heard no quorum for {patience} ticks",
+            self.hosts[host].id,
+            now.term
+        );
+        Ok(())
+    }
+
     pub(super) fn step(&mut self, host: usize, event: Event) -> Result<(), Broken> {
         let one = &mut self.hosts[host];
         let life = one.life;
         let Some(running) = &mut one.running else { return Ok(()) };
         if let Some(now) = self.plan.clock(host, self.now) {
             running.replica.step(Event::Raft(Input::Now(now)));
+        }
+        if matches!(event, Event::Raft(Input::Tick)) {
+            self.ticks[host] += 1;
         }
         running.replica.step(event);
         // The server's thread often takes several letters before it looks at what follows.
@@ -111,6 +136,7 @@ impl World {
             let state = running.state.hash();
             let more = running.replica.has_more();
             running.queue.append(&mut effects.persist);
+            let idle = running.writing.is_none() && running.queue.is_empty();
             let begin = running.writing.is_none() && !running.queue.is_empty();
             if begin {
                 running.writing = Some((std::mem::take(&mut running.queue), self.now));
@@ -118,6 +144,9 @@ impl World {
                 self.after(delay, Due::EndWrite { host, life });
             }
             self.carry_out(host, effects, &summary, state, operations)?;
+            if idle {
+                self.oracle.in_force(id, &summary)?;
+            }
             if !more {
                 return Ok(());
             }
@@ -137,6 +166,7 @@ impl World {
         if let Some(standing) = effects.standing {
             self.trace(|_| format!("{id} is {standing:?}"));
             if standing.role == RoleName::Leader {
+                self.heard[host].fill(self.ticks[host]);
                 self.count("leaderships");
             }
             self.oracle.leads(id, standing.role, standing.term)?;
@@ -156,6 +186,10 @@ impl World {
         }
         self.remember(&bytes);
         self.oracle.stepped(id, summary, state)?;
+        if effects.membership.is_some() {
+            // Newcomers have some time to answer.
+            self.heard[host].fill(self.ticks[host]);
+        }
         for message in effects.send {
             self.oracle.sent(&message)?;
             self.send(message);

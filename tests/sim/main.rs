@@ -15,6 +15,7 @@ mod disk;
 mod due;
 mod finale;
 mod host;
+mod leaders;
 mod life;
 mod linear;
 mod linear_tests;
@@ -44,6 +45,7 @@ const SEEDS: std::ops::Range<u64> = 0..120;
 
 #[test]
 fn seeds_keep_every_promise() {
+    plant();
     let seeds = match std::env::var("KONSEN_SIM_SEEDS") {
         Ok(named) => parse(&named).expect("KONSEN_SIM_SEEDS is like 100..200"),
         Err(_) => SEEDS,
@@ -89,6 +91,7 @@ fn seeds_keep_every_promise() {
 
 #[test]
 fn one_seed_is_one_run() {
+    plant();
     let seed = std::env::var("KONSEN_SIM_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let none = Cut::default();
     let Some(seed) = seed else {
@@ -110,6 +113,12 @@ fn one_seed_is_one_run() {
         Ok(report) => println!("{report:#?}"),
         Err(Broken(what)) => panic!("seed {seed}: {what}"),
     }
+}
+
+/// Plants what `KONSEN_MUTANT` names, to look at how it goes.
+fn plant() {
+    #[cfg(feature = "mutants")]
+    mutants::plant_named();
 }
 
 fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken> {

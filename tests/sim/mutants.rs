@@ -1,7 +1,7 @@
 //! Plants one mistake after the other and counts the seeds until it is found. A mistake that nobody finds is a hole
 //! in the checks.
 //!
-//! `cargo test --features mutants --test sim mutants -- --nocapture`; `KONSEN_MUTANT=VoteTwice` for one of them.
+//! `cargo test --features mutants --test sim mutants -- --nocapture`; `KONSEN_MUTANT=VoteTwice,JoinRound` for some of them.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,18 @@ const STARTS: [u64; 3] = [0, 100_000, 200_000];
 /// The most seeds from each start.
 const SEEDS_MAX: u64 = 300;
 
+/// What `KONSEN_MUTANT` names.
+fn named() -> Vec<Mutant> {
+    let names = std::env::var("KONSEN_MUTANT").unwrap_or_default();
+    let is_named = |mutant: &Mutant| names.split(',').any(|name| name == format!("{mutant:?}"));
+    Mutant::ALL.iter().copied().filter(is_named).collect()
+}
+
+/// Plants the first of what `KONSEN_MUTANT` names.
+pub(crate) fn plant_named() {
+    plant(named().first().copied());
+}
+
 /// How a mistake was found.
 struct Found {
     mutant: Mutant,
@@ -27,10 +39,10 @@ struct Found {
 
 #[test]
 fn mutants_are_all_found() {
-    let wanted = std::env::var("KONSEN_MUTANT").ok();
-    let is_wanted =
-        |mutant: &&Mutant| wanted.as_ref().is_none_or(|name| *name == format!("{mutant:?}"));
-    let mutants: Vec<Mutant> = Mutant::ALL.iter().filter(is_wanted).copied().collect();
+    let mutants = match named() {
+        some if some.is_empty() => Mutant::ALL.to_vec(),
+        some => some,
+    };
     quieten();
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::new());

@@ -115,7 +115,9 @@ impl World {
                     let long = self.plan.election();
                     let still = self.chance.nemesis.range(long, 3 * long);
                     let cut_off = still + self.chance.nemesis.range(1, long);
-                    self.block(links, cut_off);
+                    // What comes before the way is cut waits for the leader to go on.
+                    let grace = self.chance.nemesis.below(30);
+                    self.after(grace, Due::Cut { links, duration: cut_off });
                     self.hosts[leader].paused_until = self.now + still;
                 }
             }
@@ -166,6 +168,23 @@ impl World {
             Fault::LateTimeoutNow => {}
             Fault::DiskError => self.break_disk(any),
             Fault::Rot => self.rot(any)?,
+            Fault::Lag => {
+                self.count("fault: the leader hears late and is not heard");
+                let one = leader.unwrap_or(any);
+                let long = self.plan.election();
+                let late = self.chance.nemesis.range(long / 2, 3 * long);
+                self.lag[one] = (self.now + 2 * late, late);
+                let links = others(count, one).map(|other| (one, other)).collect();
+                let grace = self.chance.nemesis.below(late);
+                self.after(grace, Due::Cut { links, duration: late });
+            }
+            Fault::Echo => {
+                self.count("fault: old messages once more");
+                for _ in 0..self.chance.nemesis.range(5, 60) {
+                    let late = self.chance.nemesis.below(100);
+                    self.replay(late);
+                }
+            }
         }
         Ok(())
     }

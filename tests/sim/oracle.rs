@@ -40,8 +40,8 @@ pub(crate) struct Durable {
     /// The membership in force after the last step.
     membership: Option<Membership>,
     /// While it leads: how far it knew each peer to be.
-    matched: BTreeMap<NodeId, Index>,
-    led: Term,
+    pub(super) matched: BTreeMap<NodeId, Index>,
+    pub(super) led: Term,
 }
 
 impl Durable {
@@ -50,14 +50,14 @@ impl Durable {
     }
 
     /// The newest membership in the log.
-    fn stated(&self) -> Option<(LogId, &Membership)> {
+    pub(super) fn stated(&self) -> Option<(LogId, &Membership)> {
         self.entries.iter().rev().find_map(|(entry, _)| match &entry.payload {
             Payload::Membership(membership) => Some((entry.id, membership)),
             _ => None,
         })
     }
 
-    fn at(&self, index: Index) -> Option<&(Entry, u64)> {
+    pub(super) fn at(&self, index: Index) -> Option<&(Entry, u64)> {
         self.entries.get((index.0 as usize).checked_sub(1)?)
     }
 }
@@ -65,16 +65,18 @@ impl Durable {
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     pub(crate) hosts: BTreeMap<NodeId, Durable>,
-    leaders: BTreeMap<Term, NodeId>,
+    pub(super) leaders: BTreeMap<Term, NodeId>,
     votes: BTreeMap<(NodeId, Term), NodeId>,
     /// The hash of the whole log up to an entry, by the entry's id, whoever holds it.
     logs: HashMap<LogId, u64>,
     pub(crate) committed: Vec<(Entry, u64)>,
+    /// The term in which each of them was committed.
+    pub(super) committed_in: Vec<Term>,
     pub(crate) reference: Reference,
 }
 
 impl Oracle {
-    fn host(&mut self, id: NodeId) -> &mut Durable {
+    pub(super) fn host(&mut self, id: NodeId) -> &mut Durable {
         self.hosts.entry(id).or_default()
     }
 
@@ -107,6 +109,9 @@ impl Oracle {
                     entry.id,
                     host.last()
                 );
+                let before = host.stated().map(|(at, membership)| (at, membership.clone()));
+                self.changes_in_order(id, entry, before)?;
+                let host = self.host(id);
                 let chained = chain(host.entries.last().map_or(0, |(_, hash)| *hash), entry);
                 host.entries.push((entry.clone(), chained));
                 let known = *self.logs.entry(entry.id).or_insert(chained);
@@ -197,24 +202,6 @@ impl Oracle {
         Ok(())
     }
 
-    /// A host tells its role.
-    pub(crate) fn leads(&mut self, id: NodeId, role: RoleName, term: Term) -> Result<(), Broken> {
-        if role == RoleName::Leader {
-            let first = *self.leaders.entry(term).or_insert(id);
-            ensure!(first == id, "{first} and {id} both lead term {term}");
-            if let Some((entry, hash)) = self.committed.last() {
-                let index = entry.id.index;
-                let held =
-                    self.hosts.get(&id).and_then(|host| host.at(index)).map(|(_, held)| *held);
-                ensure!(
-                    held == Some(*hash),
-                    "{id} leads {term} and does not hold what is committed at {index}"
-                );
-            }
-        }
-        Ok(())
-    }
-
     /// What a host is after a step.
     pub(crate) fn stepped(
         &mut self,
@@ -287,53 +274,6 @@ impl Oracle {
         Ok(())
     }
 
-    /// What a leader is after a step.
-    fn stepped_as_leader(&mut self, id: NodeId, now: &Summary) -> Result<(), Broken> {
-        if now.role != RoleName::Leader {
-            return Ok(());
-        }
-        let host = self.host(id);
-        if host.led != now.term {
-            host.led = now.term;
-            host.matched.clear();
-        }
-        // Only a founder leads before its disk knows the term.
-        let HardState { term: written, vote, .. } = host.hard_state;
-        ensure!(
-            now.term == Term(1) || (written == now.term && vote == Some(id)),
-            "{id} leads {}, its disk knows a vote for {vote:?} in {written}",
-            now.term
-        );
-        let matched: BTreeMap<NodeId, Index> =
-            now.peers.iter().map(|peer| (peer.id, peer.matched)).collect();
-        let before = std::mem::replace(&mut host.matched, matched.clone());
-        for (peer, index) in matched {
-            let known = before.get(&peer).copied().unwrap_or_default();
-            ensure!(index >= known, "{id} knew {peer} to be at {known}, now at {index}");
-            let Some(other) = self.hosts.get(&peer) else { continue };
-            // A peer that has gone on to another leader may have cut off what it told this one.
-            ensure!(
-                other.hard_state.term > now.term || index <= other.last(),
-                "{id} believes {peer} to be at {index}, whose disk holds {}",
-                other.last()
-            );
-        }
-        let host = self.host(id);
-        // Which entry is in force is known here once all of the log is durable.
-        if host.last() == now.last
-            && let Some((entry, membership)) = host.stated()
-        {
-            ensure!(
-                entry.index > now.commit
-                    || membership.outgoing.is_some()
-                    || membership.voters.contains(&id),
-                "{id} leads {}, and is no voter of the membership of {entry}, which is committed",
-                now.term
-            );
-        }
-        Ok(())
-    }
-
     /// `id` says that `index` is committed, the first to say so: a quorum has to hold it durably.
     fn commit(&mut self, id: NodeId, index: Index, now: &Summary) -> Result<(), Broken> {
         // Whichever was in force between the last step and now.
@@ -357,6 +297,7 @@ impl Oracle {
         };
         self.reference.apply(&entry)?;
         self.committed.push((entry, hash));
+        self.committed_in.push(now.term);
         Ok(())
     }
 
@@ -405,7 +346,7 @@ impl Oracle {
 }
 
 /// A majority of the voters, of both sets while joint: said once more, apart from the code that is checked.
-fn is_quorum(membership: &Membership, yes: impl Fn(NodeId) -> bool) -> bool {
+pub(crate) fn is_quorum(membership: &Membership, yes: impl Fn(NodeId) -> bool) -> bool {
     std::iter::once(&membership.voters).chain(&membership.outgoing).all(|voters| {
         let count = voters.iter().filter(|&&node| yes(node)).count();
         count > voters.len() / 2

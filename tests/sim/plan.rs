@@ -112,6 +112,10 @@ pub(crate) enum Fault {
     DiskError,
     /// Bytes that change while a host is down.
     Rot,
+    /// Many old messages come once more.
+    Echo,
+    /// What the one that leads says is lost, and what is said to it comes very late.
+    Lag,
 }
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -140,6 +144,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::LateTimeoutNow,
     Fault::DiskError,
     Fault::Rot,
+    Fault::Echo,
+    Fault::Lag,
 ];
 
 /// Few faults that together do what each alone hardly does, and often.
@@ -152,6 +158,8 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::Isolate, Fault::Hole, Fault::CrashLeader],
     // Reads at those who lag or lead no more.
     &[Fault::Depose, Fault::Hole],
+    &[Fault::Lag],
+    &[Fault::Lag, Fault::Hole, Fault::Transfer],
     &[Fault::PauseLeader, Fault::Hole, Fault::Transfer],
     // Voters change while leaders do.
     &[Fault::Change, Fault::CrashLeader, Fault::Isolate],
@@ -159,6 +167,10 @@ const SCRIPTS: &[&[Fault]] = &[
     // Elections without end.
     &[Fault::Bridge, Fault::Chain, Fault::Flap],
     &[Fault::Storm, Fault::CrashVoter, Fault::CrashInWrite],
+    // Voices of the past.
+    &[Fault::Echo, Fault::Crash, Fault::Pause],
+    &[Fault::Echo, Fault::Isolate, Fault::CrashLeader],
+    &[Fault::Echo, Fault::Split, Fault::Transfer],
     // Disks.
     &[Fault::DiskError, Fault::Stall, Fault::CrashAll],
     &[Fault::Rot, Fault::Crash],

@@ -49,20 +49,17 @@ impl World {
                 return;
             }
         }
-        let delay = 1 + self.chance.net.below(self.plan.delay);
+        let lag = self.lag[to];
+        let lag = if lag.0 > self.now { lag.1 } else { 0 };
+        let delay = lag + 1 + self.chance.net.below(self.plan.delay);
         if self.calm {
             self.after(delay, Due::Deliver(message));
             return;
         }
+        self.remember_message(&message);
         if self.chance.net.chance(self.plan.replay) {
-            if let Some(old) = self.attic.pop_front() {
-                let late = self.chance.net.below(REPLAY_MAX);
-                self.after(late, Due::Deliver(old));
-                self.count("messages replayed");
-            }
-            self.attic.push_back(message.clone());
-        } else if self.attic.len() < ATTIC_MAX && self.chance.net.chance(100) {
-            self.attic.push_back(message.clone());
+            let late = self.chance.net.below(REPLAY_MAX);
+            self.replay(late);
         }
         if self.chance.net.chance(self.plan.loss) {
             self.count("messages lost");
@@ -116,6 +113,7 @@ impl World {
         // Whoever is told to stand now would disturb the calm.
         let disturbs = |due: &Due| matches!(due, Due::Deliver(message) if matches!(message.body, Body::TimeoutNow));
         self.due.retain(|_, due| !disturbs(due));
+        self.lag.fill((0, 0));
         self.due.retain(|_, due| {
             !matches!(due, Due::Mend { .. } | Due::Cut { .. } | Due::Fill { .. } | Due::Strike)
         });
@@ -126,13 +124,38 @@ impl World {
         }
     }
 
+    /// Keeps some messages, of any age, to be sent once more.
+    fn remember_message(&mut self, message: &Message) {
+        let telling = !matches!(message.body, Body::Heartbeat { .. } | Body::HeartbeatReply { .. });
+        if !self.chance.net.chance(if telling { 150 } else { 20 }) {
+            return;
+        }
+        if self.attic.len() < ATTIC_MAX {
+            self.attic.push(message.clone());
+        } else {
+            let place = self.chance.net.below(ATTIC_MAX as u64) as usize;
+            self.attic[place] = message.clone();
+        }
+    }
+
+    /// Delivers an old message once more.
+    pub(super) fn replay(&mut self, late: Time) {
+        if !self.attic.is_empty() {
+            let old = self.chance.net.pick(&self.attic).clone();
+            self.after(late, Due::Deliver(old));
+            self.count("messages replayed");
+        }
+    }
+
+    pub(super) fn is_blocked(&self, message: &Message) -> bool {
+        self.blocked[message.from.0 as usize - 1][message.to.0 as usize - 1] > 0
+    }
+
     pub(super) fn deliver(&mut self, message: Message) -> Result<(), Broken> {
         let (from, to) = (message.from.0 as usize - 1, message.to.0 as usize - 1);
-        if self.blocked[from][to] > 0 {
-            return Ok(());
-        }
         self.trace(|_| format!("{:?} <- {:?}", message.to, message));
         self.count("messages delivered");
+        self.heard[to][from] = self.ticks[to];
         self.step(to, Event::Raft(Input::Receive(message)))
     }
 }

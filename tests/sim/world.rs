@@ -1,6 +1,6 @@
 //! The run: hosts, network, clients and nemesis on one clock.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use konsen::raft::{ClusterId, Input, Member, Membership, Message, NodeId, RoleName};
 use konsen::replica::Event;
@@ -43,7 +43,12 @@ pub(crate) struct World {
     pub(super) blocked: Vec<Vec<u32>>,
     /// How many faults keep large messages from each link.
     pub(super) holes: Vec<Vec<u32>>,
-    pub(super) attic: VecDeque<Message>,
+    pub(super) attic: Vec<Message>,
+    /// By each host's own count of ticks: when it last heard each of the others.
+    pub(super) heard: Vec<Vec<u64>>,
+    pub(super) ticks: Vec<u64>,
+    /// Until when messages to a host are late, and by how much.
+    pub(super) lag: Vec<(Time, Time)>,
     pub(super) clients: Vec<Client>,
     pub(super) changes: u64,
     /// Hosts that never come back.
@@ -85,7 +90,10 @@ impl World {
             scheduled: 0,
             blocked: vec![vec![0; count]; count],
             holes: vec![vec![0; count]; count],
-            attic: VecDeque::new(),
+            attic: Vec::new(),
+            heard: vec![vec![0; count]; count],
+            ticks: vec![0; count],
+            lag: vec![(0, 0); count],
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
             changes: 0,
             dead: BTreeSet::new(),
@@ -162,7 +170,7 @@ impl World {
 
     fn happen(&mut self, due: Due) -> Result<(), Broken> {
         match &due {
-            Due::Deliver(message) => {
+            Due::Deliver(message) | Due::Take(message) => {
                 let bytes = postcard::to_stdvec(message).expect("plain data");
                 self.remember(&bytes);
             }
@@ -182,6 +190,12 @@ impl World {
                 wait = wait.max(self.hosts[host].stalled_until.saturating_sub(self.now));
             }
             if wait > 0 {
+                // What has come is there, whatever becomes of the way meanwhile.
+                let due = match due {
+                    Due::Deliver(message) if self.is_blocked(&message) => return Ok(()),
+                    Due::Deliver(message) => Due::Take(message),
+                    other => other,
+                };
                 self.after(wait, due);
                 return Ok(());
             }
@@ -193,7 +207,8 @@ impl World {
                 self.step(host, Event::Raft(Input::Found { membership }))
             }
             Due::Tick { host, life, late } => self.tick(host, life, late),
-            Due::Deliver(message) => self.deliver(message),
+            Due::Deliver(message) if self.is_blocked(&message) => Ok(()),
+            Due::Deliver(message) | Due::Take(message) => self.deliver(message),
             Due::EndWrite { host, .. } => self.end_write(host),
             Due::Fetch { host, fetch, .. } => self.fetch(host, fetch),
             Due::Freeze { host, life } => self.freeze(host, life),
