@@ -1,4 +1,5 @@
-//! Planted mistakes, for the tests to find. Without the feature `mutants`, which no build for use has,
+//! Planted mistakes, for the tests to find. Without the feature `mutants`, which no build for use
+//! has,
 //! none can be switched on and the questions below cost nothing.
 #![cfg_attr(not(feature = "mutants"), allow(unreachable_pub))]
 

@@ -1,4 +1,5 @@
-//! Mistakes that no run of honest nodes can show, since something else keeps them from doing harm, and those that
+//! Mistakes that no run of honest nodes can show, since something else keeps them from doing harm,
+//! and those that
 //! only cost memory: one node, driven by hand.
 
 use bytes::Bytes;

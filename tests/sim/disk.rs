@@ -1,5 +1,7 @@
-//! A file that lies as disks do: what is written is there to be read at once, but survives a loss of
-//! power for certain only after a sync. Of what was not synced any part may survive, torn at sectors.
+//! A file that lies as disks do: what is written is there to be read at once, but survives a loss
+//! of
+//! power for certain only after a sync. Of what was not synced any part may survive, torn at
+//! sectors.
 
 use std::io;
 use std::sync::Arc;
@@ -94,8 +96,10 @@ impl Disk {
         self.content().operations
     }
 
-    /// The power fails now. What a later start finds: everything synced, and of the rest what `chance`
-    /// picks. Also whether anything that was not synced was lost, and whether anything of it was kept.
+    /// The power fails now. What a later start finds: everything synced, and of the rest what
+    /// `chance`
+    /// picks. Also whether anything that was not synced was lost, and whether anything of it was
+    /// kept.
     pub(crate) fn crash(&self, chance: u64) -> (Disk, Survival) {
         let mut content = self.content();
         content.left = Some(0);

@@ -117,7 +117,8 @@ impl World {
         self.insist(Ask::Put { key: 0, need: super::clients::Need::Nothing }, "a write")
     }
 
-    /// Everybody who belongs to it comes to the same state, and nobody stands for election any more.
+    /// Everybody who belongs to it comes to the same state, and nobody stands for election any
+    /// more.
     fn converge(&mut self) -> Result<(), Broken> {
         let until = self.now + self.bound();
         let mut members = Vec::new();

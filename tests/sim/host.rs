@@ -1,4 +1,5 @@
-//! One host: its two files, and while it runs the real replica on them. The threads of a server that
+//! One host: its two files, and while it runs the real replica on them. The threads of a server
+//! that
 //! write the log and the checkpoints are steps here.
 
 use std::sync::Arc;

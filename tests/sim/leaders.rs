@@ -95,7 +95,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// A membership enters a log: one change at a time, none before the leader has committed in its term, and no
+    /// A membership enters a log: one change at a time, none before the leader has committed in its
+    /// term, and no
     /// voters change but through a joint phase.
     pub(super) fn changes_in_order(
         &self,

@@ -1,7 +1,8 @@
 //! Is a history of one key linearizable? The search of Wing and Gong with Lowe's memory of the
 //! configurations that lead nowhere.
 //!
-//! Every put has a value of its own, so a value names the write that made it. An operation whose outcome
+//! Every put has a value of its own, so a value names the write that made it. An operation whose
+//! outcome
 //! is unknown may take effect at any time after its call, or never.
 
 use std::collections::{BTreeSet, HashSet};
@@ -133,7 +134,8 @@ pub(crate) fn check(history: &[Operation]) -> Verdict {
     check_in_order(history, |_| (0, false))
 }
 
-/// Decides likewise, and tries the operations in the order of `hint`. A good guess at the real order makes the
+/// Decides likewise, and tries the operations in the order of `hint`. A good guess at the real
+/// order makes the
 /// search short, a bad one long; neither changes the verdict.
 pub(crate) fn check_in_order(
     history: &[Operation],
@@ -198,7 +200,8 @@ struct Search<'a> {
     order: Vec<usize>,
     by_return: Vec<usize>,
     actions: Vec<Action>,
-    /// For an unknown one that does the same as another called before it: that one, which goes first.
+    /// For an unknown one that does the same as another called before it: that one, which goes
+    /// first.
     twins: Vec<Option<usize>>,
     /// Which operations were taken and what the cell was, where no way led to the end.
     dead: HashSet<(Vec<u64>, Cell)>,
@@ -207,7 +210,8 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn run(&mut self, taken: &mut [u64], start: Cell) -> Verdict {
-        // The path so far: the place of the operation taken, the cell before it, and what was tried by then.
+        // The path so far: the place of the operation taken, the cell before it, and what was tried
+        // by then.
         let mut path: Vec<(usize, Cell, usize)> = Vec::new();
         let mut cell = start;
         let mut next = 0;

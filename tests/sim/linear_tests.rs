@@ -1,4 +1,5 @@
-//! The checker itself, checked: bad histories made by hand that it must reject, good ones that it must
+//! The checker itself, checked: bad histories made by hand that it must reject, good ones that it
+//! must
 //! accept, and every tiny history against brute force.
 
 use proptest::prelude::*;

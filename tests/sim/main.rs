@@ -5,6 +5,10 @@
 //! - `KONSEN_SIM_SEED=7 cargo test --test sim one_seed -- --nocapture`: one seed with a full trace.
 //! - `KONSEN_SIM_CUT='…'`, as a failing seed prints it, with that: a smaller run that still fails.
 //! - `KONSEN_SIM_SEEDS=1000..2000 cargo test --release --test sim seeds`: other seeds.
+//! - `cargo test --release --features mutants --test sim mutants -- --nocapture`: plants mistakes.
+//!
+//! `CARGO_PROFILE_DEV_OPT_LEVEL=1` in place of `--release` is built sooner and still four times as
+//! fast as a build without.
 
 mod asking;
 mod clients;
@@ -96,8 +100,12 @@ fn one_seed_is_one_run() {
     let none = Cut::default();
     let Some(seed) = seed else {
         for seed in [3, 4] {
-            let digests: Vec<Option<u64>> =
-                (0..2).map(|_| run(seed, &none, false).ok().map(|report| report.digest)).collect();
+            let digests: Vec<u64> = (0..2)
+                .map(|_| match run(seed, &none, false) {
+                    Ok(report) => report.digest,
+                    Err(Broken(what)) => panic!("seed {seed}: {what}"),
+                })
+                .collect();
             assert_eq!(
                 digests[0],
                 digests[1],

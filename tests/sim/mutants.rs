@@ -1,4 +1,5 @@
-//! Plants one mistake after the other and counts the seeds until it is found. A mistake that nobody finds is a hole
+//! Plants one mistake after the other and counts the seeds until it is found. A mistake that nobody
+//! finds is a hole
 //! in the checks.
 //!
 //! `cargo test --features mutants --test sim mutants -- --nocapture`; `KONSEN_MUTANT=VoteTwice,JoinRound` for some of them.

@@ -345,7 +345,8 @@ impl Oracle {
     }
 }
 
-/// A majority of the voters, of both sets while joint: said once more, apart from the code that is checked.
+/// A majority of the voters, of both sets while joint: said once more, apart from the code that is
+/// checked.
 pub(crate) fn is_quorum(membership: &Membership, yes: impl Fn(NodeId) -> bool) -> bool {
     std::iter::once(&membership.voters).chain(&membership.outgoing).all(|voters| {
         let count = voters.iter().filter(|&&node| yes(node)).count();

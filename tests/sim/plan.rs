@@ -1,4 +1,5 @@
-//! What a seed draws before the run: the size of the cluster, its limits, and which faults there are.
+//! What a seed draws before the run: the size of the cluster, its limits, and which faults there
+//! are.
 
 use std::time::Duration;
 

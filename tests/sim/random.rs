@@ -1,4 +1,5 @@
-//! Chance, all of it from one seed. The algorithm is fixed (splitmix64), so a seed means the same run
+//! Chance, all of it from one seed. The algorithm is fixed (splitmix64), so a seed means the same
+//! run
 //! with every release of every dependency.
 
 /// A stream of numbers.
@@ -10,7 +11,8 @@ impl Random {
         Random(seed)
     }
 
-    /// A stream of its own for one part of the run, so that a change in one part leaves the others alone.
+    /// A stream of its own for one part of the run, so that a change in one part leaves the others
+    /// alone.
     pub(crate) fn fork(&mut self) -> Random {
         Random(self.next())
     }

@@ -1,4 +1,5 @@
-//! Bytes that change while a host is down. It may refuse to start, and be repaired; it must not start with anything
+//! Bytes that change while a host is down. It may refuse to start, and be repaired; it must not
+//! start with anything
 //! else than what it had.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
