@@ -82,10 +82,11 @@
 //!
 //! # The files
 //!
-//! `node` routes and moves between roles; `follower`, `candidate`, `leader` are the roles, each with
-//! only its own fields; `replication` and `change` are what a leader does for its log and its
-//! membership; `core` is what all roles share; `log`, `progress`, `reads`, `timer` are parts that know
-//! nothing of roles; the rest are the types of the interface.
+//! `node` routes and moves between roles, `view` shows it to the outside; `follower`, `candidate`,
+//! `leader` are the roles, each with only its own fields; `replication` and `change` are what a leader
+//! does for its log and its membership, `reads` and `lease` how it reads; `core` is what all roles share;
+//! `log`, `progress`, `timer` are parts that know nothing of roles; the rest are the types of the
+//! interface.
 
 mod candidate;
 mod change;
@@ -106,6 +107,7 @@ mod progress;
 mod reads;
 mod replication;
 mod timer;
+mod view;
 
 pub use entry::{Entry, HardState, Payload};
 pub use id::{Index, LogId, Moment, NodeId, ProposalId, ReadId, Seq, Term};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::raft::{ClusterId, Member, ProposalId, ReadId, Seq};
+use crate::raft::{ClusterId, Entry, Member, ProposalId, ReadId, RoleName, Seq};
 
 fn membership(voters: &[u64]) -> Membership {
     let member = |id: u64| Member {

@@ -1,0 +1,123 @@
+//! What can be seen of a node from outside.
+
+use super::entry::{Entry, HardState};
+use super::id::{Index, LogId, NodeId, Term};
+use super::io::RoleName;
+use super::membership::Membership;
+use super::node::{Node, Role};
+use super::progress::PeerProgress;
+
+impl Node {
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.core.id()
+    }
+
+    /// Its role.
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Follower(_) => RoleName::Follower,
+            Role::PreCandidate(_) => RoleName::PreCandidate,
+            Role::Candidate(_) => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    /// The newest term that it has seen.
+    pub fn term(&self) -> Term {
+        self.core.term()
+    }
+
+    /// Who leads that term, as far as it knows; itself if it does.
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader(),
+            Role::Leader(_) => Some(self.core.id()),
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// The commit index. Its entries may not be durable here yet.
+    pub fn commit(&self) -> Index {
+        self.core.log.commit()
+    }
+
+    /// How far the state machine may apply: what is committed and durable here.
+    pub fn applicable(&self) -> Index {
+        self.core.log.applicable()
+    }
+
+    /// The last entry that is durable here.
+    pub fn durable(&self) -> Index {
+        self.core.log.durable()
+    }
+
+    /// The last entry of the log.
+    pub fn last(&self) -> LogId {
+        self.core.log.last()
+    }
+
+    /// The first index that is in memory (or will be, if there is none yet).
+    pub fn first_in_memory(&self) -> Index {
+        self.core.log.before().index.next()
+    }
+
+    /// The entry before the first one that the log on disk holds.
+    pub fn base(&self) -> LogId {
+        self.core.log.base()
+    }
+
+    /// The term of the entry at `index`, if it is in memory.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.core.log.term_at(index)
+    }
+
+    /// Entries to apply from `from` on, up to about `max_bytes` (at least one if there is one): a
+    /// part of what is committed and durable, so ask on from where it ends. Empty when there is
+    /// nothing; none when they left the memory and have to be read from the log on disk.
+    pub fn entries(&self, from: Index, max_bytes: usize) -> Option<&[Entry]> {
+        self.core.log.applicable_from(from, max_bytes)
+    }
+
+    /// The membership in force.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.core.membership()
+    }
+
+    /// Term, vote and commit index.
+    pub fn hard_state(&self) -> HardState {
+        self.core.hard_state()
+    }
+
+    /// What it knows of its peers, if it leads; otherwise nothing.
+    pub fn peers(&self) -> Vec<PeerProgress> {
+        let Role::Leader(leader) = &self.role else { return Vec::new() };
+        leader
+            .peers
+            .iter()
+            .map(|(&id, progress)| PeerProgress {
+                id,
+                matched: progress.matched,
+                next: progress.next,
+                state: progress.state(),
+                active: progress.active,
+            })
+            .collect()
+    }
+
+    /// To whom leadership is being handed over, if it is.
+    pub fn transferring(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Leader(leader) => leader.transfer.as_ref().map(|transfer| transfer.to),
+            _ => None,
+        }
+    }
+
+    /// Whether a snapshot up to `last` would bring this node further. To be asked when one is
+    /// offered, and again right before it is put in place: meanwhile the log may have grown past it,
+    /// and entries that were acknowledged must not be replaced.
+    pub fn wants_snapshot(&self, last: LogId) -> bool {
+        let log = &self.core.log;
+        last.index > log.commit() && log.term_at(last.index) != Some(last.term)
+    }
+}
