@@ -14,7 +14,8 @@
 //! - `message FROM TO TERM KIND [last=5@2] [commit=N] [matched=N] [prev=5@2 terms=2,2]`: a message made up.
 //! - `persist NODE [COUNT]`, `disks auto|manual`: whether writes become durable by themselves.
 //! - `crash NODE`, `restart NODE`, `cut from=n1 to=n2`, `isolate NODE`, `heal`.
-//! - `settle`: delivers and persists until nothing moves.
+//! - `settle`: delivers and persists until nothing moves; `live COUNT [NODE..]` does so after every
+//!   tick of all nodes, or of these.
 //! - `apply NODE`, `compact NODE INDEX`, `fetched NODE`, `install NODE from=n1`, `snapshot-ended NODE PEER ok|failed`.
 //! - `status [NODE..]`, `peers NODE`, `log NODE`, `network`.
 
@@ -450,6 +451,22 @@ impl Runner {
                 String::new()
             }
             "settle" => self.settle()?,
+            "live" => {
+                let mut text = String::new();
+                let count = args.next()?.parse()?;
+                let named: Vec<NodeId> =
+                    args.plain.drain(..).map(|text| node(&text)).collect::<Outcome<_>>()?;
+                let ids = if named.is_empty() { self.ids() } else { named };
+                for _ in 0..count {
+                    for &id in &ids {
+                        if self.cluster.node(id).is_some() {
+                            text.push_str(&self.step(id, Input::Tick)?);
+                        }
+                    }
+                    text.push_str(&self.settle()?);
+                }
+                text
+            }
             "elect" => {
                 let id = args.node()?;
                 let mut text = self.execute("timeout", Args::of_node(id))?;
