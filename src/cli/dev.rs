@@ -5,6 +5,8 @@ use std::fs::{self, File, TryLockError};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -72,6 +74,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             colour: at,
             binary: binary.clone(),
             home: home.dir.clone(),
+            process: Arc::clone(&home.process),
             stopping: stopping.clone(),
         };
         let gave_up = gave_up.clone();
@@ -110,6 +113,8 @@ struct Home {
     name: String,
     dir: PathBuf,
     http: String,
+    /// The process that runs it now; 0 before the first.
+    process: Arc<AtomicU32>,
 }
 
 /// Keeps two supervisors from running the same cluster.
@@ -201,6 +206,7 @@ fn prepare(dir: &Path, count: u8) -> Result<Vec<Home>, CliError> {
             dir: dir.join(&name),
             http: format!("http://127.0.0.1:{port}"),
             name,
+            process: Arc::default(),
         })
         .collect())
 }
@@ -276,7 +282,8 @@ fn print_introduction(homes: &[Home], leader: &str) {
     println!("\nkonsen: {} nodes are up\n", homes.len());
     for home in homes {
         let mark = if home.name == leader { "  leader" } else { "" };
-        println!("  {}  {}{mark}", home.name, home.http);
+        let process = home.process.load(Ordering::Relaxed);
+        println!("  {}  {}  process {process}{mark}", home.name, home.http);
     }
     println!("\nTry:");
     println!("  curl -X PUT --data-binary hello {}/v1/kv/greeting", first.http);
@@ -290,6 +297,7 @@ struct Supervisor {
     colour: usize,
     binary: PathBuf,
     home: PathBuf,
+    process: Arc<AtomicU32>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -300,6 +308,10 @@ impl Supervisor {
         loop {
             let started = Instant::now();
             let mut child = self.spawn()?;
+            let process = child.id().unwrap_or_default();
+            if self.process.swap(process, Ordering::Relaxed) != 0 {
+                self.say(&format!("started again as process {process}"));
+            }
             // Held here, since waiting for a child closes what it still owns.
             let stdin = child.stdin.take();
             let status = tokio::select! {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crashes;
+mod dev;
 mod harness;
 mod namespaces;
 mod refusals;

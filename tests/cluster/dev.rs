@@ -1,0 +1,187 @@
+//! `konsen dev`: three nodes under a supervisor, as a new user meets them.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::harness::{PATIENCE, client, konsen};
+
+/// Each takes the first ports that are free when it starts: one after the other.
+static PORTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// A running `konsen dev`.
+struct Dev {
+    child: Child,
+    lines: Receiver<String>,
+    nodes: Vec<Listed>,
+}
+
+/// A node as the introduction lists it.
+#[derive(Clone, Debug)]
+struct Listed {
+    name: String,
+    http: String,
+    process: String,
+    leads: bool,
+}
+
+impl Dev {
+    fn start(dir: &Path) -> Dev {
+        let mut child = konsen()
+            .args(["dev", "--dir"])
+            .arg(dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        pass_on(child.stdout.take().unwrap(), sender.clone());
+        pass_on(child.stderr.take().unwrap(), sender);
+        let mut dev = Dev { child, lines, nodes: Vec::new() };
+        loop {
+            let line = dev.line_with("");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let [name, http, "process", process, rest @ ..] = &words[..] {
+                let [name, http, process] = [*name, *http, *process].map(str::to_owned);
+                dev.nodes.push(Listed { name, http, process, leads: rest == ["leader"] });
+            }
+            if line.starts_with("Ctrl-C stops") {
+                return dev;
+            }
+        }
+    }
+
+    /// The next line that contains the text.
+    fn line_with(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = String::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen += &format!("{line}\n"),
+                Err(error) => panic!("no '{text}' ({error}) in:\n{seen}"),
+            }
+        }
+    }
+
+    fn leader(&self) -> &Listed {
+        let mut leaders = self.nodes.iter().filter(|node| node.leads);
+        leaders.next().expect("the introduction says who leads")
+    }
+
+    /// Sends it a signal and waits for its end.
+    fn end(&mut self, signal: &str) -> ExitStatus {
+        kill(signal, &self.child.id().to_string());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end at {signal}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// No node outlives its supervisor, however a test ends.
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pass_on(from: impl Read + Send + 'static, to: Sender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if to.send(line).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn kill(signal: &str, process: &str) -> bool {
+    Command::new("kill").args([&format!("-{signal}"), process]).status().unwrap().success()
+}
+
+/// The process has ended, or does within the time of patience.
+fn gone(process: &str) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while Path::new("/proc").join(process).exists() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
+async fn put(node: &Listed, key: &str, value: &str) -> bool {
+    let answer =
+        client().put(format!("{}/v1/kv/{key}", node.http)).body(value.to_owned()).send().await;
+    answer.is_ok_and(|answer| answer.status().is_success())
+}
+
+async fn get(node: &Listed, key: &str) -> Option<String> {
+    let answer = client().get(format!("{}/v1/kv/{key}", node.http)).send().await.ok()?;
+    if answer.status().is_success() { answer.text().await.ok() } else { None }
+}
+
+async fn until_it_has(node: &Listed, key: &str, value: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while get(node, key).await.as_deref() != Some(value) {
+        assert!(Instant::now() < deadline, "{} does not have {key} = {value}", node.name);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_leader_is_brought_back_and_everything_is_there_again() {
+    let _ports = PORTS.lock().await;
+    let dir = TempDir::new().unwrap();
+    let mut dev = Dev::start(dir.path());
+    assert_eq!(dev.nodes.len(), 3);
+    assert!(put(&dev.nodes[0], "greeting", "hello").await);
+    assert_eq!(get(&dev.nodes[2], "greeting").await.as_deref(), Some("hello"));
+
+    let leader = dev.leader().clone();
+    assert!(kill("KILL", &leader.process));
+    dev.line_with(&format!("{} | started again as process", leader.name));
+    let other = dev.nodes.iter().find(|node| !node.leads).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !put(other, "after", "the kill").await {
+        assert!(Instant::now() < deadline, "no write is taken after the leader was killed");
+    }
+    until_it_has(&leader, "after", "the kill").await;
+
+    let status = dev.end("INT");
+    assert_eq!(status.code(), Some(0));
+    dev.line_with("stopped; the data stays in");
+
+    let dev = Dev::start(dir.path());
+    for node in &dev.nodes {
+        until_it_has(node, "greeting", "hello").await;
+        until_it_has(node, "after", "the kill").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_end_with_their_supervisor_even_if_it_is_killed() {
+    let _ports = PORTS.lock().await;
+    let dir = TempDir::new().unwrap();
+    let mut dev = Dev::start(dir.path());
+    assert!(put(&dev.nodes[1], "key", "value").await);
+    dev.end("KILL");
+    for node in &dev.nodes {
+        assert!(gone(&node.process), "{} lives on", node.name);
+    }
+    let dev = Dev::start(dir.path());
+    assert_eq!(get(&dev.nodes[0], "key").await.as_deref(), Some("value"));
+}
