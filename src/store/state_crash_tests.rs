@@ -4,7 +4,7 @@
 use super::*;
 use crate::kv::{Command, Condition, Put, RangeQuery, Write};
 use crate::raft::{ClusterId, NodeId, Term};
-use crate::store::test_disk::{Disk, Fault, Keeps, Power};
+use crate::store::test_disk::{Disk, Fault, Journal, Keeps, Power, subsets_of};
 
 fn options() -> StateOptions {
     StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() }
@@ -106,10 +106,10 @@ fn content(state: &State) -> Content {
 }
 
 /// What a state is after each number of entries, none of which ever saw a disk.
-fn models() -> Vec<Content> {
+fn models(entries: u64) -> Vec<Content> {
     let state = open(&Disk::default()).unwrap();
     let mut models = vec![content(&state)];
-    for index in 1..=ENTRIES {
+    for index in 1..=entries {
         state.apply(&[entry(index)]).unwrap();
         models.push(content(&state));
     }
@@ -150,7 +150,7 @@ fn run(state: &State) -> (LogId, Option<LogId>) {
 
 #[test]
 fn a_power_loss_at_any_operation_leaves_the_state_of_a_checkpoint() {
-    let models = models();
+    let models = models(ENTRIES);
     let (mut crashes, mut found_later) = (0, 0);
     for operation in 1.. {
         let power = Power::default();
@@ -190,4 +190,40 @@ fn a_power_loss_at_any_operation_leaves_the_state_of_a_checkpoint() {
     }
     assert!(crashes > 100, "{crashes}");
     assert!(found_later > 0, "none that was under way was ever found");
+}
+
+#[test]
+fn every_crash_point_of_a_long_life_leaves_a_checkpoint() {
+    const LONG: u64 = 200;
+    let models = models(LONG);
+    let journal = Journal::default();
+    let state = open(&Disk::recorded(&journal)).unwrap();
+    // After how many operations each checkpoint had ended, and what it covers.
+    let mut ends = vec![(journal.len(), LogId::ZERO)];
+    while state.applied().index < Index(LONG) {
+        let applied = state.applied().index.0;
+        replay(&state, (applied + 1 + applied % 5).min(LONG));
+        let frozen = state.freeze().unwrap();
+        // What comes in the meantime belongs to the next one.
+        replay(&state, (state.applied().index.0 + applied % 3).min(LONG));
+        let covers = state.write_checkpoint(frozen).unwrap();
+        ends.push((journal.len(), covers));
+    }
+    let ended = |operations| ends.partition_point(|(end, _)| *end <= operations);
+    let mut losses = 0;
+    journal.power_losses(subsets_of(), ended, |loss| {
+        let ended = ended(loss.operations);
+        // A file that was never made whole is made anew; see `files`.
+        let Some(last) = ended.checked_sub(1) else { return };
+        let at = format!("after operation {}, {last} checkpoints ended", loss.operations);
+        let state = open(&Disk::holding(loss.bytes));
+        let state = state.unwrap_or_else(|error| panic!("{at}: {error}"));
+        let applied = state.applied();
+        let allowed = ends.iter().skip(last).take(2).any(|(_, covers)| *covers == applied);
+        assert!(allowed, "{at}: at {applied}");
+        assert_eq!(content(&state), models[index(applied)], "{at}");
+        losses += 1;
+    });
+    eprintln!("{} operations, {losses} losses of power", journal.len());
+    assert!(losses > 500, "{losses}");
 }

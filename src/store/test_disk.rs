@@ -1,6 +1,7 @@
 //! A disk in memory for tests: it keeps what was written and what was synced apart, fails on demand, and
 //! shows what a power loss may leave of it.
 
+use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -129,6 +130,7 @@ impl Keeps {
 pub(super) struct Disk {
     power: Power,
     content: Arc<Mutex<Content>>,
+    journal: Option<Journal>,
 }
 
 #[derive(Debug, Default)]
@@ -138,7 +140,7 @@ struct Content {
     unsynced: Vec<Change>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     Write { at: usize, data: Vec<u8> },
     Resize(usize),
@@ -146,13 +148,24 @@ enum Change {
 
 impl Disk {
     pub(super) fn new(power: &Power) -> Disk {
-        Disk { power: power.clone(), content: Arc::default() }
+        Disk { power: power.clone(), ..Disk::default() }
     }
 
     /// A disk with this content, all of it synced.
     pub(super) fn holding(bytes: Vec<u8>) -> Disk {
         let content = Content { live: bytes.clone(), durable: bytes, unsynced: Vec::new() };
-        Disk { power: Power::default(), content: Arc::new(Mutex::new(content)) }
+        Disk { content: Arc::new(Mutex::new(content)), ..Disk::default() }
+    }
+
+    /// An empty disk that writes down what it is told.
+    pub(super) fn recorded(journal: &Journal) -> Disk {
+        Disk { journal: Some(journal.clone()), ..Disk::default() }
+    }
+
+    fn record(&self, told: impl FnOnce() -> Told) {
+        if let Some(Journal(journal)) = &self.journal {
+            journal.lock().push(told());
+        }
     }
 
     /// All bytes as a reader sees them now.
@@ -167,9 +180,9 @@ impl Disk {
         let mut piece = 0;
         for change in &content.unsynced {
             match change {
-                Change::Resize(len) => {
+                Change::Resize(_) => {
                     if keeps.keeps(piece) {
-                        bytes.resize(*len, 0);
+                        change.carry_out(&mut bytes);
                     }
                     piece += 1;
                 }
@@ -187,6 +200,91 @@ impl Disk {
             }
         }
         Disk::holding(bytes)
+    }
+}
+
+impl Change {
+    fn carry_out(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Change::Resize(len) => bytes.resize(*len, 0),
+            Change::Write { at, data } => {
+                let end = at + data.len();
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[*at..end].copy_from_slice(data);
+            }
+        }
+    }
+}
+
+/// All that a disk was told, in order, so that the power can be lost at each moment of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Journal(Arc<Mutex<Vec<Told>>>);
+
+#[derive(Debug)]
+enum Told {
+    Change(Change),
+    Sync,
+}
+
+/// Of how many writes that were not synced every subset is tried; more takes twice as long each.
+pub(super) fn subsets_of() -> usize {
+    std::env::var("KONSEN_CRASH_SUBSETS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)
+}
+
+/// What a power loss leaves: up to which moment of the journal, counted in operations, and the bytes.
+pub(super) struct Loss {
+    pub(super) operations: usize,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Journal {
+    /// How many operations there were.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Loses the power after every operation, each time with every subset of the last `subsets_of`
+    /// changes that were not synced, on top of all changes before these and on top of none. What the
+    /// moment before left already is not shown again, unless the moment matters to `moment_of`: a
+    /// number that says which of two equal losses is another one.
+    pub(super) fn power_losses(
+        &self,
+        subsets_of: usize,
+        moment_of: impl Fn(usize) -> usize,
+        mut visit: impl FnMut(Loss),
+    ) {
+        let journal = self.0.lock();
+        let mut durable = Vec::new();
+        let mut unsynced: Vec<&Change> = Vec::new();
+        let mut seen = HashSet::new();
+        for operations in 0..=journal.len() {
+            match operations.checked_sub(1).map(|last| &journal[last]) {
+                Some(Told::Change(change)) => unsynced.push(change),
+                Some(Told::Sync) => {
+                    unsynced.drain(..).for_each(|change| change.carry_out(&mut durable));
+                    seen.clear();
+                }
+                None => {}
+            }
+            let tail = unsynced.len().min(subsets_of);
+            let before = unsynced.len() - tail;
+            for subset in 0..1_u32 << tail {
+                for keeps_before in [false, true] {
+                    let kept: Vec<usize> = (0..unsynced.len())
+                        .filter(|&at| match at.checked_sub(before) {
+                            Some(place) => subset >> place & 1 == 1,
+                            None => keeps_before,
+                        })
+                        .collect();
+                    if !seen.insert((kept.clone(), moment_of(operations))) {
+                        continue;
+                    }
+                    let mut bytes = durable.clone();
+                    kept.iter().for_each(|&at| unsynced[at].carry_out(&mut bytes));
+                    visit(Loss { operations, bytes });
+                }
+            }
+        }
     }
 }
 
@@ -224,6 +322,7 @@ impl StorageBackend for Disk {
         // What failed may have reached the disk all the same.
         content.unsynced.push(Change::Resize(len));
         allowed?;
+        self.record(|| Told::Change(Change::Resize(len)));
         content.live.resize(len, 0);
         Ok(())
     }
@@ -231,6 +330,7 @@ impl StorageBackend for Disk {
     fn sync_data(&self) -> io::Result<()> {
         self.power.operate(Kind::Sync)?;
         let mut content = self.content.lock();
+        self.record(|| Told::Sync);
         content.durable = content.live.clone();
         content.unsynced.clear();
         Ok(())
@@ -242,9 +342,9 @@ impl StorageBackend for Disk {
         let mut content = self.content.lock();
         content.unsynced.push(Change::Write { at, data: data.to_vec() });
         allowed?;
-        let end = content.live.len().max(at + data.len());
-        content.live.resize(end, 0);
-        content.live[at..at + data.len()].copy_from_slice(data);
+        let change = Change::Write { at, data: data.to_vec() };
+        change.carry_out(&mut content.live);
+        self.record(|| Told::Change(change));
         Ok(())
     }
 }
@@ -261,4 +361,24 @@ fn a_power_loss_leaves_what_was_synced_and_the_sectors_chosen() {
     assert_eq!((first[511], first[512]), (7, 0));
     disk.sync_data().unwrap();
     assert_eq!(disk.after_power_loss(Keeps::None).bytes(), disk.bytes());
+}
+
+#[test]
+fn every_moment_of_a_journal_is_lost_in_every_way() {
+    let journal = Journal::default();
+    let disk = Disk::recorded(&journal);
+    disk.set_len(2).unwrap();
+    disk.sync_data().unwrap();
+    disk.write(0, &[1]).unwrap();
+    disk.write(1, &[2]).unwrap();
+    disk.write(0, &[3]).unwrap();
+    disk.sync_data().unwrap();
+    assert_eq!(journal.len(), 6);
+    let mut losses = Vec::new();
+    journal.power_losses(2, |_| 0, |loss| losses.push((loss.operations, loss.bytes)));
+    let synced: Vec<_> = losses.iter().filter(|(at, _)| *at == 6).collect();
+    assert_eq!(synced, [&(6, vec![3, 2])], "what is synced stays");
+    // With the third write: alone, upon the first, upon the second, upon both.
+    let third: Vec<_> = losses.iter().filter(|(at, _)| *at == 5).map(|(_, left)| left).collect();
+    assert_eq!(third, [&[3, 0], &[3, 0], &[3, 2], &[3, 2]]);
 }
