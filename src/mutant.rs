@@ -1,5 +1,4 @@
-//! Planted mistakes, for the tests to find. Without the feature `mutants`, which no build for use
-//! has,
+//! Planted mistakes, for the tests to find. Without the feature `mutants`, which no build for use has,
 //! none can be switched on and the questions below cost nothing.
 #![cfg_attr(not(feature = "mutants"), allow(unreachable_pub))]
 
@@ -137,6 +136,19 @@ mutants! {
     FollowerReadsAlone,
     /// A read is released before its index is applied.
     ReadBeforeApplied,
+    // Leases.
+    /// A lease counts from the newest heartbeat, answered or not.
+    LeaseFromNewestRound,
+    /// A lease lasts as long as the longest election time-out.
+    LeaseTooLong,
+    /// A lease goes on after leadership was offered to another.
+    LeaseOutlivesTransfer,
+    /// A lease goes on when the membership has changed.
+    LeaseOutlivesQuorum,
+    /// A voter that was restarted does not guard the leader it may have heard.
+    RestartedVoterForgets,
+    /// A voter gives its vote away although it hears its leader.
+    VoteAgainstLeader,
     // Membership.
     /// A change begins before the leader has committed in its term.
     ChangeBeforeOwnCommit,

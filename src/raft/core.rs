@@ -58,7 +58,10 @@ impl Core {
             held: VecDeque::new(),
             next_question: random.next(),
             now: Moment::default(),
-            silent_ticks: if recovered.heard_leader { 0 } else { u32::MAX },
+            silent_ticks: match recovered.heard_leader {
+                true if !on(Mutant::RestartedVoterForgets) => 0,
+                _ => u32::MAX,
+            },
             random,
             log: Log::new(recovered),
             out: Output::default(),

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::id::Moment;
+use crate::mutant::{Mutant, on};
 
 /// The most heartbeats that are remembered until they are answered.
 const LEFT_MAX: usize = 64;
@@ -40,23 +41,30 @@ impl Lease {
             && number <= round
         {
             self.since = Some(moment);
+            if on(Mutant::LeaseFromNewestRound) {
+                self.since = self.left.back().map(|&(_, newest)| newest);
+            }
             self.left.pop_front();
         }
     }
 
     /// The quorum is another one now: nothing that the old one said counts.
     pub(super) fn restart(&mut self) {
+        if on(Mutant::LeaseOutlivesQuorum) {
+            return;
+        }
         self.left.clear();
         self.since = None;
     }
 
     /// There is no lease in this term any more.
     pub(super) fn forfeit(&mut self) {
-        self.forfeited = true;
+        self.forfeited = !on(Mutant::LeaseOutlivesTransfer);
     }
 
     /// Whether nobody else can have been elected before `now`. `lasts_us` is 0 without leases.
     pub(super) fn holds(&self, now: Moment, lasts_us: u64) -> bool {
+        let lasts_us = if on(Mutant::LeaseTooLong) { 2 * lasts_us } else { lasts_us };
         !self.forfeited && self.since.is_some_and(|since| now.0 < since.0.saturating_add(lasts_us))
     }
 }

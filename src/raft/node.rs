@@ -251,7 +251,11 @@ impl Node {
         match &body {
             // Neither protects nor helps: the leader lives (thesis 4.2.3).
             Body::PreVote { .. } if guards && !on(Mutant::PreVoteAgainstLeader) => return,
-            Body::Vote { transfer: false, .. } if guards && term >= self.core.term() => return,
+            Body::Vote { transfer: false, .. }
+                if guards && term >= self.core.term() && !on(Mutant::VoteAgainstLeader) =>
+            {
+                return;
+            }
             Body::PreVote { last } => return self.pre_vote(from, term, *last),
             Body::PreVoteReply { granted: true } => {
                 if term == self.core.term().next()

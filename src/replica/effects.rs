@@ -95,6 +95,4 @@ pub struct Summary {
     pub revision: Revision,
     /// At a leader: how far each peer is.
     pub peers: Vec<PeerProgress>,
-    /// The membership in force, once there is one.
-    pub membership: Option<Membership>,
 }

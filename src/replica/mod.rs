@@ -102,7 +102,6 @@ impl Replica {
             last: self.node.last().index,
             revision: self.state.revision(),
             peers: self.node.peers(),
-            membership: self.node.membership().cloned(),
         }
     }
 

@@ -236,7 +236,7 @@ impl Handle {
         Some(Status {
             name: self.shared.config.name.to_string(),
             id: self.shared.id.to_string(),
-            cluster_id: summary.membership.as_ref().map(|m| m.cluster.to_string()),
+            cluster_id: self.cluster_id(),
             role: role_name(summary.role).to_owned(),
             term: summary.term.0,
             leader: summary.leader.map(name),
@@ -262,7 +262,8 @@ impl Handle {
             None => None,
         };
         let connections = self.shared.net.peers();
-        let members = summary.membership.iter().flat_map(|m| m.members.iter().map(move |x| (m, x)));
+        let in_force = self.shared.membership.borrow().clone();
+        let members = in_force.iter().flat_map(|m| m.members.iter().map(move |x| (m, x)));
         let members = members.map(|(membership, (&id, member))| {
             let own = id == self.shared.id;
             let peer = connections.iter().find(|peer| peer.name == member.name);
@@ -304,11 +305,15 @@ impl Handle {
         });
         Some(ClusterStatus {
             cluster: self.shared.config.cluster.to_string(),
-            cluster_id: summary.membership.as_ref().map(|m| m.cluster.to_string()),
+            cluster_id: self.cluster_id(),
             leader: summary.leader.and_then(|id| self.name_of(id)),
             term: summary.term.0,
             members: members.collect(),
         })
+    }
+
+    fn cluster_id(&self) -> Option<String> {
+        self.shared.membership.borrow().as_ref().map(|m| m.cluster.to_string())
     }
 
     /// What clients may send.

@@ -23,7 +23,9 @@ pub(crate) struct Cut {
 impl Cut {
     pub(crate) fn apply(&self, plan: &mut Plan) {
         plan.faults.retain(|fault| !self.without.contains(fault));
-        plan.stormy = self.stormy.unwrap_or(plan.stormy);
+        if let Some(stormy) = self.stormy {
+            (plan.stormy, plan.events_min) = (stormy, 0);
+        }
         plan.voters = self.voters.unwrap_or(plan.voters);
         plan.clients = self.clients.unwrap_or(plan.clients);
         plan.keys = self.keys.unwrap_or(plan.keys);

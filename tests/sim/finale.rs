@@ -9,7 +9,7 @@ use super::oracle::{Broken, ensure};
 use super::plan::{Fault, Time};
 use super::world::World;
 
-/// How long somebody waits for an answer before asking once more, when all is well.
+/// How long somebody waits for an answer before asking once more, when all is well, on a fast cluster.
 const ASK_AGAIN: Time = 500;
 
 /// What one seed came to.
@@ -26,7 +26,9 @@ pub(crate) struct Report {
 /// Runs a seed from birth to the last check.
 pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken> {
     let mut world = World::new(seed, cut, tracing);
-    world.run(world.plan.stormy, |_| false)?;
+    let (stormy, events) = (world.plan.stormy, world.plan.events_min);
+    world.run(stormy, |_| false)?;
+    world.run(Time::MAX, |world| world.tally.get("events").is_some_and(|had| *had >= events))?;
     world.heal()?;
     let healed = world.now;
     world.recover()?;
@@ -34,6 +36,10 @@ pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken>
     world.converge()?;
     world.read_back()?;
     let checked = world.history.judge(world.plan.keys, &world.oracle.reference)?;
+    let leaders = world.tally.get("leaderships").copied().unwrap_or_default();
+    if leaders > 1 {
+        world.tally.insert("changes of the leader", leaders - 1);
+    }
     *world.tally.entry("operations judged").or_default() += checked;
     *world.tally.entry("entries committed").or_default() += world.oracle.committed.len() as u64;
     Ok(Report { digest: world.digest, tally: world.tally, lasted: world.now, recovered })
@@ -44,7 +50,7 @@ impl World {
         self.trace(|_| "the storm is over".to_owned());
         self.calm = true;
         self.mend_all();
-        self.plan.sync = self.plan.sync.min(5);
+        self.plan.sync = self.plan.sync.min(5 * self.plan.slowness);
         let voters = self.plan.voters;
         let mut alive: Vec<usize> = (0..self.hosts.len()).collect();
         // A membership that changed could need any of them.
@@ -78,15 +84,16 @@ impl World {
     fn bound(&self) -> Time {
         // With the smallest windows every entry takes a round trip and a sync of its own.
         let entries = self.oracle.hosts.values().map(|host| host.last().0).max().unwrap_or(0);
-        40 * self.plan.election() + 100 * entries + 20_000
+        40 * self.plan.election() + (100 * entries + 20_000) * self.plan.slowness
     }
 
     /// Asks until there is an answer.
     fn insist(&mut self, ask: Ask, what: &str) -> Result<(), Broken> {
         let until = self.now + self.bound();
+        let slowness = self.plan.slowness;
         while self.now < until {
             let Some(leader) = self.leader() else {
-                self.run((self.now + 50).min(until), |world| world.leader().is_some())?;
+                self.run((self.now + 50 * slowness).min(until), |world| world.leader().is_some())?;
                 continue;
             };
             let host = match ask {
@@ -100,11 +107,11 @@ impl World {
             };
             let request = self.history.call(ask.clone());
             self.request(host, request);
-            let deadline = self.now + ASK_AGAIN;
+            let deadline = self.now + ASK_AGAIN * self.plan.slowness;
             self.run(deadline, |world| world.history.get(request).answer.is_some())?;
             match self.history.get(request).answer {
                 Some((_, Answer::Refused)) => {
-                    self.run(self.now + 50, |_| false)?;
+                    self.run(self.now + 50 * slowness, |_| false)?;
                 }
                 Some(_) => return Ok(()),
                 None => {}
@@ -124,7 +131,7 @@ impl World {
         let mut members = Vec::new();
         while members.is_empty() {
             ensure!(self.now < until, "the members do not come to the same state");
-            self.run(self.now + 100, |_| false)?;
+            self.run(self.now + 100 * self.plan.slowness, |_| false)?;
             members = self.agreed();
         }
         let before = self.terms(&members);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use konsen::raft::{Entry, HardState, Index, LogId, Membership, NodeId, Payload, RoleName, Term};
+use konsen::raft::{Entry, HardState, Index, Membership, NodeId, Payload, RoleName, Term};
 use konsen::replica::Summary;
 
 use super::oracle::{Broken, Durable, Oracle, ensure};
@@ -84,29 +84,20 @@ impl Oracle {
     }
 
     /// Nothing waits to be written, so the log is what the disk holds: what it states is in force.
-    pub(crate) fn in_force(&self, id: NodeId, now: &Summary) -> Result<(), Broken> {
+    pub(crate) fn in_force(&self, id: NodeId, now: Option<&Membership>) -> Result<(), Broken> {
         let stated =
             self.hosts.get(&id).and_then(Durable::stated).map(|(_, membership)| membership);
-        ensure!(
-            now.membership.as_ref() == stated,
-            "{id} goes by {:?}, its log states {stated:?}",
-            now.membership
-        );
+        ensure!(now == stated, "{id} goes by {now:?}, its log states {stated:?}");
         Ok(())
     }
 
     /// A membership enters a log: one change at a time, none before the leader has committed in its
     /// term, and no
     /// voters change but through a joint phase.
-    pub(super) fn changes_in_order(
-        &self,
-        id: NodeId,
-        entry: &Entry,
-        before: Option<(LogId, Membership)>,
-    ) -> Result<(), Broken> {
-        let (Payload::Membership(next), Some((at, before))) = (&entry.payload, before) else {
-            return Ok(());
-        };
+    pub(super) fn changes_in_order(&self, id: NodeId, entry: &Entry) -> Result<(), Broken> {
+        let Payload::Membership(next) = &entry.payload else { return Ok(()) };
+        let before = self.hosts.get(&id).and_then(Durable::stated);
+        let Some((at, before)) = before else { return Ok(()) };
         let decided = self.committed.len() as u64;
         ensure!(
             at.index.0 <= decided,

@@ -7,7 +7,7 @@ use super::clients::Answer;
 use super::due::Due;
 use super::host::Found;
 use super::oracle::{Broken, ensure, is_quorum};
-use super::plan::{TICK, Time};
+use super::plan::Time;
 use super::world::World;
 
 impl World {
@@ -44,7 +44,7 @@ impl World {
         if host == 0 && newborn {
             self.after(20, Due::Found { host, life });
         }
-        self.after(TICK, Due::Tick { host, life, late: 0 });
+        self.after(self.plan.tick(), Due::Tick { host, life, late: 0 });
         self.plan_checkpoint(host, life);
         self.settle(host)
     }
@@ -56,8 +56,9 @@ impl World {
         let paused = self.hosts[host].paused_until > self.now;
         let late = if paused { (late + 1).min(self.plan.late_ticks_max()) } else { 0 };
         // No two clocks run alike.
-        let own = if self.calm { TICK } else { self.plan.ticks[host] };
-        let period = own - 1 + self.chance.pace.below(3);
+        let own = if self.calm { self.plan.tick() } else { self.plan.ticks[host] };
+        let slowness = self.plan.slowness;
+        let period = own - slowness + self.chance.pace.below(2 * slowness + 1);
         self.after(period, Due::Tick { host, life, late });
         if paused {
             return Ok(());
@@ -66,7 +67,7 @@ impl World {
             self.step(host, Event::Raft(Input::Tick))?;
         }
         self.leads_with_a_quorum(host)?;
-        let patience = TICK * Time::from(self.plan.election_ticks);
+        let patience = self.plan.tick() * Time::from(self.plan.election_ticks);
         if let Some(running) = &mut self.hosts[host].running {
             let slow =
                 running.writing.as_ref().is_some_and(|(_, since)| self.now - since > patience);
@@ -84,7 +85,8 @@ impl World {
     fn leads_with_a_quorum(&self, host: usize) -> Result<(), Broken> {
         let Some(running) = &self.hosts[host].running else { return Ok(()) };
         let now = running.replica.summary();
-        let Some(membership) = now.membership.filter(|_| now.role == RoleName::Leader) else {
+        let in_force = running.replica.membership().filter(|_| now.role == RoleName::Leader);
+        let Some(membership) = in_force else {
             return Ok(());
         };
         let patience = 2 * u64::from(self.plan.election_ticks) + 1;
@@ -93,7 +95,7 @@ impl World {
             other == host || self.heard[host][other] + patience >= self.ticks[host]
         };
         ensure!(
-            is_quorum(&membership, hears),
+            is_quorum(membership, hears),
             "{} leads {} and has heard no quorum for {patience} ticks",
             self.hosts[host].id,
             now.term
@@ -144,8 +146,8 @@ impl World {
                 self.after(delay, Due::EndWrite { host, life });
             }
             self.carry_out(host, effects, &summary, state, operations)?;
-            if idle {
-                self.oracle.in_force(id, &summary)?;
+            if idle && let Some(running) = &self.hosts[host].running {
+                self.oracle.in_force(id, running.replica.membership())?;
             }
             if !more {
                 return Ok(());
@@ -185,7 +187,7 @@ impl World {
             place.copy_from_slice(&number.to_le_bytes());
         }
         self.remember(&bytes);
-        self.oracle.stepped(id, summary, state)?;
+        self.oracle.stepped(id, summary, effects.membership.as_ref(), state)?;
         if effects.membership.is_some() {
             // Newcomers have some time to answer.
             self.heard[host].fill(self.ticks[host]);
@@ -266,7 +268,7 @@ impl World {
         } else {
             self.hosts[host].replace_disks(&mut self.chance.disk);
         }
-        let down = self.chance.disk.range(1, 1_000);
+        let down = self.chance.disk.range(1, 1_000) * self.plan.slowness;
         self.after(down, Due::Start { host });
         Ok(())
     }

@@ -4,7 +4,8 @@
 //! - `cargo test --test sim`: a fixed set of seeds.
 //! - `KONSEN_SIM_SEED=7 cargo test --test sim one_seed -- --nocapture`: one seed with a full trace.
 //! - `KONSEN_SIM_CUT='…'`, as a failing seed prints it, with that: a smaller run that still fails.
-//! - `KONSEN_SIM_SEEDS=1000..2000 cargo test --release --test sim seeds`: other seeds.
+//! - `KONSEN_SIM_SEEDS=1000..2000 cargo test --release --test sim seeds`: other seeds;
+//!   with `KONSEN_SIM_EVENTS=20000` each goes on until it had so many events.
 //! - `cargo test --release --features mutants --test sim mutants -- --nocapture`: plants mistakes.
 //!
 //! `CARGO_PROFILE_DEV_OPT_LEVEL=1` in place of `--release` is built sooner and still four times as
@@ -142,7 +143,19 @@ fn replay(seed: u64, cut: &Cut) -> String {
         none if none.is_empty() => none,
         some => format!("KONSEN_SIM_CUT='{some}' "),
     };
-    format!("replay: {cut}KONSEN_SIM_SEED={seed} cargo test --test sim one_seed -- --nocapture")
+    let events = match events_min() {
+        0 => String::new(),
+        events => format!("KONSEN_SIM_EVENTS={events} "),
+    };
+    format!(
+        "replay: {cut}{events}KONSEN_SIM_SEED={seed} cargo test --test sim one_seed -- --nocapture"
+    )
+}
+
+/// What `KONSEN_SIM_EVENTS` asks for.
+fn events_min() -> u64 {
+    let events = std::env::var("KONSEN_SIM_EVENTS").ok();
+    events.map_or(0, |events| events.parse().expect("KONSEN_SIM_EVENTS is a number"))
 }
 
 fn parse(range: &str) -> Option<std::ops::Range<u64>> {

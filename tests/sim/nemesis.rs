@@ -85,11 +85,11 @@ impl World {
             Fault::Pause | Fault::PauseLeader => {
                 self.count("fault: pause");
                 let one = if fault == Fault::PauseLeader { leader.unwrap_or(any) } else { any };
-                self.hosts[one].paused_until = self.now + self.chance.nemesis.range(10, 3_000);
+                self.hosts[one].paused_until = self.now + self.a_while(10, 3_000);
             }
             Fault::Stall => {
                 self.count("fault: disk stalls");
-                self.hosts[any].stalled_until = self.now + self.chance.nemesis.range(10, 4_000);
+                self.hosts[any].stalled_until = self.now + self.a_while(10, 4_000);
             }
             Fault::Transfer => {
                 if let Some(leader) = leader {
@@ -116,7 +116,7 @@ impl World {
                     let still = self.chance.nemesis.range(long, 3 * long);
                     let cut_off = still + self.chance.nemesis.range(1, long);
                     // What comes before the way is cut waits for the leader to go on.
-                    let grace = self.chance.nemesis.below(30);
+                    let grace = self.chance.nemesis.below(30) * self.plan.slowness;
                     self.after(grace, Due::Cut { links, duration: cut_off });
                     self.hosts[leader].paused_until = self.now + still;
                 }
@@ -127,7 +127,7 @@ impl World {
             Fault::Hole => {
                 self.count("fault: large messages lost");
                 let links = others(count, any).map(|other| (other, any)).collect();
-                let duration = self.chance.nemesis.range(50, 4_000);
+                let duration = self.a_while(50, 4_000);
                 self.open_hole(links, duration);
             }
             Fault::Bridge => {
@@ -143,8 +143,7 @@ impl World {
                 self.count("fault: a way flaps");
                 let other = self.chance.nemesis.below(count as u64) as usize;
                 let links = vec![(any, other), (other, any)];
-                let (up, down) =
-                    (self.chance.nemesis.range(5, 200), self.chance.nemesis.range(5, 300));
+                let (up, down) = (self.a_while(5, 200), self.a_while(5, 300));
                 for time in 0..self.chance.nemesis.range(3, 15) {
                     let cut = Due::Cut { links: links.clone(), duration: down };
                     self.after(time * (up + down), cut);
@@ -152,7 +151,7 @@ impl World {
             }
             Fault::Storm => {
                 let life = self.hosts[any].life;
-                let pace = self.chance.nemesis.range(2, 150);
+                let pace = self.a_while(2, 150);
                 for time in 0..self.chance.nemesis.range(2, 8) {
                     let what = "fault: power loss in a storm of restarts";
                     self.after(time * pace, Due::Blink { host: any, life: life + time, what });
@@ -181,12 +180,17 @@ impl World {
             Fault::Echo => {
                 self.count("fault: old messages once more");
                 for _ in 0..self.chance.nemesis.range(5, 60) {
-                    let late = self.chance.nemesis.below(100);
+                    let late = self.chance.nemesis.below(100) * self.plan.slowness;
                     self.replay(late);
                 }
             }
         }
         Ok(())
+    }
+
+    /// A time between these, on a cluster whose tick takes 10 ms.
+    pub(super) fn a_while(&mut self, low: Time, high: Time) -> Time {
+        self.chance.nemesis.range(low, high) * self.plan.slowness
     }
 
     fn break_disk(&mut self, host: usize) {
@@ -197,13 +201,13 @@ impl World {
     }
 
     fn block_for_a_while(&mut self, links: Vec<(usize, usize)>) {
-        let duration = self.chance.nemesis.range(50, 4_000);
+        let duration = self.a_while(50, 4_000);
         self.block(links, duration);
     }
 
     fn crash_for_a_while(&mut self, host: usize, in_write: bool) {
         self.crash(host, in_write);
-        let down: Time = self.chance.nemesis.range(1, 3_000);
+        let down: Time = self.a_while(1, 3_000);
         self.after(down, Due::Start { host });
     }
 
@@ -243,8 +247,9 @@ impl World {
     /// Whose acknowledgements count, as the newest leader sees it.
     pub(super) fn membership_in_force(&self) -> Option<Membership> {
         let leader = self.leader()?;
-        let summary = self.hosts[leader].running.as_ref()?.replica.summary();
-        (summary.role == RoleName::Leader).then_some(summary.membership).flatten()
+        let replica = &self.hosts[leader].running.as_ref()?.replica;
+        let leads = replica.summary().role == RoleName::Leader;
+        replica.membership().filter(|_| leads).cloned()
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Durable {
     pub(crate) hard_state: HardState,
     /// Entry 1 is at 0, each with the hash chained over the log up to it.
     pub(crate) entries: Vec<(Entry, u64)>,
+    /// Those of them that state a membership.
+    memberships: Vec<(LogId, Membership)>,
     /// The last checkpoint that was acknowledged.
     pub(crate) checkpoint: LogId,
     commit: Index,
@@ -51,10 +53,7 @@ impl Durable {
 
     /// The newest membership in the log.
     pub(super) fn stated(&self) -> Option<(LogId, &Membership)> {
-        self.entries.iter().rev().find_map(|(entry, _)| match &entry.payload {
-            Payload::Membership(membership) => Some((entry.id, membership)),
-            _ => None,
-        })
+        self.memberships.last().map(|(at, membership)| (*at, membership))
     }
 
     pub(super) fn at(&self, index: Index) -> Option<&(Entry, u64)> {
@@ -92,6 +91,7 @@ impl Oracle {
                 );
                 let gone = host.entries.drain((from.prev().0 as usize).min(host.entries.len())..);
                 let gone: Vec<(Entry, u64)> = gone.collect();
+                host.memberships.retain(|(at, _)| at.index < from);
                 for (entry, hash) in gone {
                     let decided = self.committed.get(entry.id.index.0 as usize - 1);
                     ensure!(
@@ -109,9 +109,11 @@ impl Oracle {
                     entry.id,
                     host.last()
                 );
-                let before = host.stated().map(|(at, membership)| (at, membership.clone()));
-                self.changes_in_order(id, entry, before)?;
+                self.changes_in_order(id, entry)?;
                 let host = self.host(id);
+                if let Payload::Membership(membership) = &entry.payload {
+                    host.memberships.push((entry.id, membership.clone()));
+                }
                 let chained = chain(host.entries.last().map_or(0, |(_, hash)| *hash), entry);
                 host.entries.push((entry.clone(), chained));
                 let known = *self.logs.entry(entry.id).or_insert(chained);
@@ -207,6 +209,7 @@ impl Oracle {
         &mut self,
         id: NodeId,
         now: &Summary,
+        news: Option<&Membership>,
         state: (LogId, u64),
     ) -> Result<(), Broken> {
         let host = self.host(id);
@@ -238,7 +241,7 @@ impl Oracle {
         self.stepped_as_leader(id, now)?;
         let known = self.committed.len() as u64;
         for index in known + 1..=now.commit.0 {
-            self.commit(id, Index(index), now)?;
+            self.commit(id, Index(index), now.term, news)?;
         }
         if now.commit.0 > known
             && now.role == RoleName::Leader
@@ -252,7 +255,9 @@ impl Oracle {
                 entry.id
             );
         }
-        self.host(id).membership = now.membership.clone();
+        if let Some(news) = news {
+            self.host(id).membership = Some(news.clone());
+        }
         if now.applied > before {
             let host = &self.hosts[&id];
             for index in before.0 + 1..=now.applied.0 {
@@ -275,10 +280,16 @@ impl Oracle {
     }
 
     /// `id` says that `index` is committed, the first to say so: a quorum has to hold it durably.
-    fn commit(&mut self, id: NodeId, index: Index, now: &Summary) -> Result<(), Broken> {
+    fn commit(
+        &mut self,
+        id: NodeId,
+        index: Index,
+        term: Term,
+        news: Option<&Membership>,
+    ) -> Result<(), Broken> {
         // Whichever was in force between the last step and now.
         let before = self.hosts.get(&id).and_then(|host| host.membership.as_ref());
-        let in_force = || before.into_iter().chain(now.membership.as_ref());
+        let in_force = || before.into_iter().chain(news);
         let holds = |node: NodeId, hash: u64| {
             let held = self.hosts.get(&node).and_then(|host| host.at(index));
             held.is_some_and(|(_, other)| *other == hash)
@@ -297,7 +308,7 @@ impl Oracle {
         };
         self.reference.apply(&entry)?;
         self.committed.push((entry, hash));
-        self.committed_in.push(now.term);
+        self.committed_in.push(term);
         Ok(())
     }
 

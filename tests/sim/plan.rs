@@ -11,8 +11,8 @@ use super::random::Random;
 /// Virtual time: milliseconds since the beginning.
 pub(crate) type Time = u64;
 
-/// One tick of the core.
-pub(crate) const TICK: Time = 10;
+/// How long a tick is on the fastest clusters; on others it is some times that.
+const TICK: Time = 10;
 
 /// The mix of one seed.
 #[derive(Clone, Debug)]
@@ -21,8 +21,13 @@ pub(crate) struct Plan {
     pub(crate) voters: usize,
     /// Hosts that are there and belong to no cluster until somebody adds them.
     pub(crate) spares: usize,
+    /// How many times [`TICK`] a tick takes, and everything with it that people and operators do. What a
+    /// wire and a disk take is another matter.
+    pub(crate) slowness: Time,
     /// How long faults go on.
     pub(crate) stormy: Time,
+    /// And how many events there are while they do, at least.
+    pub(crate) events_min: u64,
     pub(crate) clients: usize,
     pub(crate) keys: u64,
     /// The longest pause of a client between two operations.
@@ -201,7 +206,11 @@ impl Plan {
         let changing = faults.contains(&Fault::Change);
         let heartbeat_ticks = random.range(1, 5) as u32;
         let drifting = random.chance(400);
-        let ticks = (0..10).map(|_| if drifting { random.range(7, 15) } else { TICK }).collect();
+        // Heartbeats every 10 ms in a rack, every other second around the world.
+        let slowness = *random.pick(&[1, 1, 2, 5, 10, 20, 50]);
+        let ticks = (0..10).map(|_| if drifting { random.range(7, 15) } else { TICK });
+        let ticks = ticks.map(|tick| tick * slowness).collect();
+        let wires = if random.chance(500) { slowness } else { 1 };
         let leases =
             random.chance(500).then(|| (0..10).map(|_| random.range(950, 1_050)).collect());
         let small = random.chance(500);
@@ -211,11 +220,13 @@ impl Plan {
         Plan {
             voters,
             spares: if changing { random.range(1, 2) as usize } else { 0 },
-            stormy: random.range(3_000, 15_000),
+            slowness,
+            stormy: random.range(3_000, 15_000) * slowness,
+            events_min: 0,
             clients: random.range(1, 6) as usize,
             keys: random.range(1, 4),
-            think: random.range(5, 150),
-            patience: random.range(50, 1_500),
+            think: random.range(5, 150) * slowness,
+            patience: random.range(50, 1_500) * slowness,
             heartbeat_ticks,
             election_ticks: heartbeat_ticks * random.range(4, 10) as u32,
             append_bytes: size(random, 1, 400, 1 << 20),
@@ -226,16 +237,16 @@ impl Plan {
             reads: size(random, 1, 8, 1 << 16),
             overlay_bytes: if random.chance(500) { random.below(2_000) as usize } else { 64 << 20 },
             cache_bytes: if random.chance(300) { 0 } else { 1 << 20 },
-            checkpoint_every: *random.pick(&[50, 500, 3_000, 60_000]),
-            sync: *random.pick(&[1, 5, 30]),
-            delay: *random.pick(&[1, 3, 10]),
-            long_delay: (random.range(20, 1_500), rate(random, 100)),
+            checkpoint_every: *random.pick(&[50, 500, 3_000, 60_000]) * slowness,
+            sync: *random.pick(&[1, 5, 30]) * wires,
+            delay: *random.pick(&[1, 3, 10]) * wires,
+            long_delay: (random.range(20, 1_500) * slowness, rate(random, 100)),
             loss: rate(random, 200),
             duplication: rate(random, 200),
             replay: rate(random, 50),
             fault_every: match script {
-                Some(_) => Some(random.range(40, 400)),
-                None => random.chance(930).then(|| random.range(40, 1_000)),
+                Some(_) => Some(random.range(40, 400) * slowness),
+                None => random.chance(930).then(|| random.range(40, 1_000) * slowness),
             },
             faults,
             ticks,
@@ -268,7 +279,8 @@ impl Plan {
         if self.leases.is_none() {
             return 0;
         }
-        let fastest_ms = self.ticks.iter().fold(TICK, |least, tick| least.min(*tick)) - 1;
+        let fastest = self.ticks.iter().fold(self.tick(), |least, tick| least.min(*tick));
+        let fastest_ms = fastest - self.slowness;
         let ticks = u64::from(self.election_ticks).saturating_sub(self.late_ticks_max() + 2);
         ticks * fastest_ms * 900
     }
@@ -293,8 +305,13 @@ impl Plan {
         }
     }
 
+    /// One tick of a clock that runs well.
+    pub(crate) fn tick(&self) -> Time {
+        TICK * self.slowness
+    }
+
     /// The longest election time-out.
     pub(crate) fn election(&self) -> Time {
-        2 * TICK * Time::from(self.election_ticks)
+        2 * self.tick() * Time::from(self.election_ticks)
     }
 }

@@ -34,7 +34,7 @@ impl World {
                 self.trace(|_| format!("{id} refuses to start: {why}"));
                 self.count("damage found");
                 self.hosts[host].restore(before);
-                let down = self.chance.nemesis.range(1, 500);
+                let down = self.a_while(1, 500);
                 self.after(down, Due::Start { host });
                 Ok(())
             }

@@ -32,7 +32,7 @@ impl World {
         {
             running.frozen = running.state.freeze();
             if running.frozen.is_some() {
-                let delay = self.chance.disk.range(1, 300);
+                let delay = self.chance.disk.range(1, 300) * self.plan.slowness;
                 self.after(delay, Due::EndCheckpoint { host, life });
             }
         }

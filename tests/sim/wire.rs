@@ -10,7 +10,7 @@ use super::world::World;
 
 /// Old messages kept to be sent once more.
 const ATTIC_MAX: usize = 200;
-/// How late such a message comes at most.
+/// How late such a message comes at most; on slow clusters it is minutes.
 const REPLAY_MAX: Time = 10_000;
 
 impl World {
@@ -58,7 +58,7 @@ impl World {
         }
         self.remember_message(&message);
         if self.chance.net.chance(self.plan.replay) {
-            let late = self.chance.net.below(REPLAY_MAX);
+            let late = self.chance.net.below(REPLAY_MAX * self.plan.slowness);
             self.replay(late);
         }
         if self.chance.net.chance(self.plan.loss) {

@@ -69,6 +69,7 @@ impl World {
     pub(crate) fn new(seed: u64, cut: &Cut, tracing: bool) -> World {
         let mut random = Random::new(seed);
         let mut plan = Plan::draw(&mut random);
+        plan.events_min = crate::events_min();
         cut.apply(&mut plan);
         let count = plan.voters + plan.spares;
         let mut world = World {
