@@ -139,12 +139,10 @@ mutants! {
     // Leases.
     /// A lease counts from the newest heartbeat, answered or not.
     LeaseFromNewestRound,
-    /// A lease lasts as long as the longest election time-out.
+    /// A lease lasts for several election time-outs.
     LeaseTooLong,
     /// A lease goes on after leadership was offered to another.
     LeaseOutlivesTransfer,
-    /// A lease goes on when the membership has changed.
-    LeaseOutlivesQuorum,
     /// A voter that was restarted does not guard the leader it may have heard.
     RestartedVoterForgets,
     /// A voter gives its vote away although it hears its leader.

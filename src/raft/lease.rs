@@ -50,9 +50,6 @@ impl Lease {
 
     /// The quorum is another one now: nothing that the old one said counts.
     pub(super) fn restart(&mut self) {
-        if on(Mutant::LeaseOutlivesQuorum) {
-            return;
-        }
         self.left.clear();
         self.since = None;
     }
@@ -64,7 +61,7 @@ impl Lease {
 
     /// Whether nobody else can have been elected before `now`. `lasts_us` is 0 without leases.
     pub(super) fn holds(&self, now: Moment, lasts_us: u64) -> bool {
-        let lasts_us = if on(Mutant::LeaseTooLong) { 2 * lasts_us } else { lasts_us };
+        let lasts_us = if on(Mutant::LeaseTooLong) { 4 * lasts_us } else { lasts_us };
         !self.forfeited && self.since.is_some_and(|since| now.0 < since.0.saturating_add(lasts_us))
     }
 }

@@ -1,12 +1,11 @@
-//! Mistakes that no run of honest nodes can show, since something else keeps them from doing harm,
-//! and those that
-//! only cost memory: one node, driven by hand.
+//! Mistakes that runs of honest nodes hardly ever show, since something else keeps them from doing
+//! harm, and those that only cost memory: one node, driven by hand.
 
 use bytes::Bytes;
 use konsen::mutant::Mutant;
 use konsen::raft::{
-    Body, ClusterId, Config, Entry, HardState, Index, Input, LogId, Membership, Message, Node,
-    NodeId, Output, Payload, ProposalId, Recovered, RoleName, Term,
+    Body, ClusterId, Config, Entry, HardState, Index, Input, LogId, Membership, Message, Moment,
+    Node, NodeId, Output, Payload, ProposalId, ReadId, Recovered, RoleName, Term,
 };
 
 use super::oracle::{Broken, ensure};
@@ -21,9 +20,15 @@ pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
         Mutant::NoWindow => appends_on_their_way_are_bounded,
         Mutant::StrangerHeard => a_stranger_changes_nothing,
         Mutant::PreVoteAgainstLeader => nobody_is_helped_against_a_leader_that_lives,
+        Mutant::VoteAgainstLeader => nobody_is_elected_against_a_leader_that_lives,
+        Mutant::RestartedVoterForgets => a_restarted_voter_may_have_heard_a_leader,
+        Mutant::LeaseOutlivesTransfer => a_lease_ends_with_a_transfer,
         _ => return None,
     })
 }
+
+/// How long leases last here.
+const LEASE_US: u64 = 1_000;
 
 #[test]
 fn all_hold_without_a_mistake() {
@@ -36,6 +41,10 @@ fn all_hold_without_a_mistake() {
 
 /// Node 1 of three, with these terms in its log; the first entry is the membership.
 fn node(terms: &[u64]) -> Node {
+    node_that(terms, false)
+}
+
+fn node_that(terms: &[u64], heard_leader: bool) -> Node {
     let ids = || (1..=3).map(NodeId);
     let membership = Membership {
         cluster: ClusterId(1),
@@ -56,6 +65,7 @@ fn node(terms: &[u64]) -> Node {
     let config = Config {
         inflight_appends_max: 4,
         uncommitted_bytes_max: 4_000,
+        lease_us: LEASE_US,
         ..Config::new(NodeId(1), 7)
     };
     Node::new(
@@ -64,6 +74,7 @@ fn node(terms: &[u64]) -> Node {
             hard_state: HardState { term, vote: None, commit: Index(0) },
             memberships: vec![(Index(1), membership)],
             tail,
+            heard_leader,
             ..Recovered::default()
         },
     )
@@ -166,5 +177,46 @@ fn nobody_is_helped_against_a_leader_that_lives() -> Result<(), Broken> {
     let granted =
         answers.iter().any(|one| matches!(one.body, Body::PreVoteReply { granted: true }));
     ensure!(!granted, "a pre-vote is given while the leader lives");
+    Ok(())
+}
+
+fn asks_for_a_vote(node: &mut Node) -> Vec<Message> {
+    let last = LogId::new(Term(1), Index(2));
+    hear(node, 3, 2, Body::Vote { last, transfer: false })
+}
+
+fn nobody_is_elected_against_a_leader_that_lives() -> Result<(), Broken> {
+    let mut node = node(&[1, 1]);
+    hear(&mut node, 2, 1, Body::Heartbeat { commit: Index(0), round: 1 });
+    let answers = asks_for_a_vote(&mut node);
+    ensure!(answers.is_empty(), "a vote is given while the leader lives: {answers:?}");
+    Ok(())
+}
+
+fn a_restarted_voter_may_have_heard_a_leader() -> Result<(), Broken> {
+    let mut node = node_that(&[1, 1], true);
+    let answers = asks_for_a_vote(&mut node);
+    ensure!(answers.is_empty(), "a vote is given right after a restart: {answers:?}");
+    Ok(())
+}
+
+fn a_lease_ends_with_a_transfer() -> Result<(), Broken> {
+    let mut node = node(&[1]);
+    node.step(Input::Now(Moment(100)));
+    let term = elect(&mut node)?;
+    hear(&mut node, 2, term, Body::AppendReply { matched: Index(2) });
+    node.step(Input::Read { id: ReadId(1), lease: true });
+    let round = settle(&mut node).send.iter().find_map(|message| match message.body {
+        Body::Heartbeat { round, .. } => Some(round),
+        _ => None,
+    });
+    let Some(round) = round else { return Err(Broken("no round begins".to_owned())) };
+    hear(&mut node, 2, term, Body::HeartbeatReply { round });
+    node.step(Input::Read { id: ReadId(2), lease: true });
+    ensure!(node.take_output().reads.len() == 1, "the lease does not hold");
+    node.step(Input::TransferLeadership { to: Some(NodeId(2)) });
+    node.step(Input::Read { id: ReadId(3), lease: true });
+    let reads = node.take_output().reads;
+    ensure!(reads.is_empty(), "a read is released after leadership was offered: {reads:?}");
     Ok(())
 }

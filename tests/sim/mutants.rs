@@ -1,6 +1,5 @@
 //! Plants one mistake after the other and counts the seeds until it is found. A mistake that nobody
-//! finds is a hole
-//! in the checks.
+//! finds is a hole in the checks.
 //!
 //! `cargo test --features mutants --test sim mutants -- --nocapture`; `KONSEN_MUTANT=VoteTwice,JoinRound` for some of them.
 
@@ -16,7 +15,7 @@ use super::oracle::Broken;
 /// Where the search begins, each time.
 const STARTS: [u64; 3] = [0, 100_000, 200_000];
 /// The most seeds from each start.
-const SEEDS_MAX: u64 = 300;
+const SEEDS_MAX: u64 = 1_000;
 
 /// What `KONSEN_MUTANT` names.
 fn named() -> Vec<Mutant> {

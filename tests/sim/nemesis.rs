@@ -6,7 +6,7 @@ use konsen::replica::{Event, RequestId};
 use super::due::Due;
 use super::oracle::Broken;
 use super::plan::{Fault, Time};
-use super::world::{World, member};
+use super::world::{Lag, World, member};
 
 impl World {
     /// One fault, and the appointment for the next.
@@ -113,7 +113,7 @@ impl World {
                         .flat_map(|other| [(leader, other), (other, leader)])
                         .collect();
                     let long = self.plan.election();
-                    let still = self.chance.nemesis.range(long, 3 * long);
+                    let still = self.chance.nemesis.range(long / 2, 3 * long);
                     let cut_off = still + self.chance.nemesis.range(1, long);
                     // What comes before the way is cut waits for the leader to go on.
                     let grace = self.chance.nemesis.below(30) * self.plan.slowness;
@@ -167,15 +167,17 @@ impl World {
             Fault::LateTimeoutNow => {}
             Fault::DiskError => self.break_disk(any),
             Fault::Rot => self.rot(any)?,
+            // One at a time: the next would let the messages of the last overtake each other.
+            Fault::Lag if self.lag.iter().any(|lag| self.now < lag.until) => {}
             Fault::Lag => {
                 self.count("fault: the leader hears late and is not heard");
                 let one = leader.unwrap_or(any);
                 let long = self.plan.election();
-                let late = self.chance.nemesis.range(long / 2, 3 * long);
-                self.lag[one] = (self.now + 2 * late, late);
+                let most = self.chance.nemesis.range(long, 3 * long);
+                let (since, until) = (self.now, self.now + 3 * most);
+                self.lag[one] = Lag { since, until, most };
                 let links = others(count, one).map(|other| (one, other)).collect();
-                let grace = self.chance.nemesis.below(late);
-                self.after(grace, Due::Cut { links, duration: late });
+                self.after(2 * most, Due::Cut { links, duration: 2 * most });
             }
             Fault::Echo => {
                 self.count("fault: old messages once more");

@@ -163,6 +163,7 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::CrashLeader, Fault::CrashVoter, Fault::Hole],
     &[Fault::Isolate, Fault::Hole, Fault::CrashLeader],
     // Reads at those who lag or lead no more.
+    &[Fault::Depose],
     &[Fault::Depose, Fault::Hole],
     &[Fault::Lag],
     &[Fault::Lag, Fault::Hole, Fault::Transfer],

@@ -6,7 +6,7 @@ use konsen::replica::Event;
 use super::due::Due;
 use super::oracle::Broken;
 use super::plan::{Fault, Time};
-use super::world::World;
+use super::world::{Lag, World};
 
 /// Old messages kept to be sent once more.
 const ATTIC_MAX: usize = 200;
@@ -49,9 +49,7 @@ impl World {
                 return;
             }
         }
-        let lag = self.lag[to];
-        let lag = if lag.0 > self.now { lag.1 } else { 0 };
-        let delay = lag + 1 + self.chance.net.below(self.plan.delay);
+        let delay = self.lag[to].at(self.now) + 1 + self.chance.net.below(self.plan.delay);
         if self.calm {
             self.after(delay, Due::Deliver(message));
             return;
@@ -113,7 +111,7 @@ impl World {
         // Whoever is told to stand now would disturb the calm.
         let disturbs = |due: &Due| matches!(due, Due::Deliver(message) if matches!(message.body, Body::TimeoutNow));
         self.due.retain(|_, due| !disturbs(due));
-        self.lag.fill((0, 0));
+        self.lag.fill(Lag::default());
         self.due.retain(|_, due| {
             !matches!(due, Due::Mend { .. } | Due::Cut { .. } | Due::Fill { .. } | Due::Strike)
         });

@@ -47,13 +47,27 @@ pub(crate) struct World {
     /// By each host's own count of ticks: when it last heard each of the others.
     pub(super) heard: Vec<Vec<u64>>,
     pub(super) ticks: Vec<u64>,
-    /// Until when messages to a host are late, and by how much.
-    pub(super) lag: Vec<(Time, Time)>,
+    /// How late messages to a host are.
+    pub(super) lag: Vec<Lag>,
     pub(super) clients: Vec<Client>,
     pub(super) changes: u64,
     /// Hosts that never come back.
     pub(super) dead: BTreeSet<usize>,
     tracing: bool,
+}
+
+/// Messages to a host come later and later, so that it never hears nothing for long.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lag {
+    pub(super) since: Time,
+    pub(super) until: Time,
+    pub(super) most: Time,
+}
+
+impl Lag {
+    pub(super) fn at(&self, now: Time) -> Time {
+        if now < self.until { ((now - self.since) / 2).min(self.most) } else { 0 }
+    }
 }
 
 /// A stream of chance for each part.
@@ -94,7 +108,7 @@ impl World {
             attic: Vec::new(),
             heard: vec![vec![0; count]; count],
             ticks: vec![0; count],
-            lag: vec![(0, 0); count],
+            lag: vec![Lag::default(); count],
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
             changes: 0,
             dead: BTreeSet::new(),
