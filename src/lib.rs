@@ -10,9 +10,11 @@
 //! - [`client`]: the Rust client over HTTP, which the command line uses too.
 //! - [`pki`]: rcgen: authorities, node and client certificates.
 //! - [`config`]: cluster.yml, read and checked.
+//! - [`check`]: judges what clients saw of a store.
 //! - [`cli`]: the command line, one file a subcommand.
 //! - `mutant`: mistakes that tests plant and have to find; in no build for use.
 
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod config;

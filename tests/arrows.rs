@@ -17,9 +17,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("server", &["raft", "kv", "store", "replica", "net", "config", "pki"]),
     ("http", &["raft", "kv", "server", "config"]),
     ("client", &["kv", "server", "http"]),
+    ("check", &["kv"]),
     (
         "cli",
-        &["raft", "kv", "store", "replica", "config", "pki", "net", "server", "http", "client"],
+        &[
+            "raft", "kv", "store", "replica", "config", "pki", "net", "server", "http", "client",
+            "check",
+        ],
     ),
 ];
 

@@ -88,6 +88,8 @@ enum ProblemOutcome {
 pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) may_try_another: bool,
+    /// The store's revision that the answer reflects, if it told.
+    pub(super) revision: Option<Revision>,
 }
 
 /// An error with its causes, in one line.
@@ -143,6 +145,12 @@ fn refuses_a_certificate(error: &rustls::Error) -> bool {
 }
 
 impl Failure {
+    /// Nobody was asked.
+    pub(super) fn of_no_endpoint() -> Failure {
+        let error = Error::Unavailable("there is no endpoint".to_owned());
+        Failure { error, may_try_another: false, revision: None }
+    }
+
     /// No answer came.
     pub(super) fn of_transport(endpoint: &Url, error: &reqwest::Error, writes: bool) -> Failure {
         let endpoint = endpoint.as_str().trim_end_matches('/');
@@ -150,16 +158,20 @@ impl Failure {
             && (error.is_connect() || refuses_a_certificate(tls))
         {
             let error = Error::Tls(format!("{endpoint}: {tls}"));
-            return Failure { error, may_try_another: true };
+            return Failure { error, may_try_another: true, revision: None };
         }
         let text = format!("{endpoint}: {}", chain(error));
         if error.is_connect() || !writes {
-            return Failure { error: Error::Unavailable(text), may_try_another: true };
+            return Failure {
+                error: Error::Unavailable(text),
+                may_try_another: true,
+                revision: None,
+            };
         }
         if error.is_builder() {
-            return Failure { error: Error::Usage(text), may_try_another: false };
+            return Failure { error: Error::Usage(text), may_try_another: false, revision: None };
         }
-        Failure { error: Error::Unknown(text), may_try_another: false }
+        Failure { error: Error::Unknown(text), may_try_another: false, revision: None }
     }
 
     /// An answer came that is not a success.
@@ -175,13 +187,17 @@ impl Failure {
             .is_some_and(|problem| problem.r#type == "urn:konsen:problem:no-such-key");
         let detail = problem.map(|problem| problem.detail).filter(|detail| !detail.is_empty());
         let detail = detail.unwrap_or_else(|| format!("the answer was {status}"));
-        let settled = |error| Failure { error, may_try_another: false };
+        let settled = |error| Failure { error, may_try_another: false, revision: None };
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             // Only konsen's own word makes it certain that a write did not happen.
             let certain = !writes || outcome == Some(ProblemOutcome::NotApplied);
             return match (certain, status) {
                 (true, StatusCode::INSUFFICIENT_STORAGE) => settled(Error::Refused(detail)),
-                (true, _) => Failure { error: Error::Unavailable(detail), may_try_another: true },
+                (true, _) => Failure {
+                    error: Error::Unavailable(detail),
+                    may_try_another: true,
+                    revision: None,
+                },
                 (false, _) => settled(Error::Unknown(detail)),
             };
         }

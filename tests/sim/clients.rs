@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use konsen::check::linear::{self, Action, Expect, Moment, Operation, Outcome, Verdict};
 use konsen::kv::{self, Condition, KeyRange, Matcher, Put, Reply, Revision, Write};
 
-use super::linear::{self, Action, Expect, Moment, Operation, Outcome, Verdict};
 use super::oracle::{Broken, ensure};
 use super::random::Random;
 use super::reference::Reference;

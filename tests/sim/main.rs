@@ -22,8 +22,6 @@ mod finale;
 mod host;
 mod leaders;
 mod life;
-mod linear;
-mod linear_tests;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod nemesis;

@@ -146,12 +146,112 @@ fn bad_histories_are_rejected() {
             "absence is reported while the value stands",
             vec![put(1, 2, 1, false), put_if(3, 4, 2, Value(5), Outcome::FailedAbsent)],
         ),
+        (
+            "resurrection: a deleted value comes back",
+            vec![put(1, 2, 1, false), delete(3, 4, true), get(5, 6, None), get(7, 8, Some(1))],
+        ),
+        (
+            "a reader goes back across a concurrent deletion",
+            vec![put(1, 2, 1, false), delete(3, 20, true), get(4, 5, None), get(6, 7, Some(1))],
+        ),
+        (
+            "an absent key is found present by a condition",
+            vec![put_if(1, 2, 1, Present, Outcome::FailedAbsent), delete(3, 4, true)],
+        ),
+        (
+            "an unknown put is seen, undone and seen again",
+            vec![
+                put(1, 2, 1, false),
+                lost_put(3, 2, Anything),
+                get(4, 5, Some(2)),
+                get(6, 7, Some(1)),
+                get(8, 9, Some(2)),
+            ],
+        ),
+        (
+            "a value that was swapped away is swapped once more",
+            vec![
+                put(1, 2, 1, false),
+                put_if(3, 4, 2, Value(1), done(true)),
+                put_if(5, 6, 3, Value(1), done(true)),
+            ],
+        ),
+        (
+            "a chain of swaps with a broken link",
+            vec![
+                put(1, 2, 1, false),
+                put_if(3, 20, 2, Value(1), done(true)),
+                put_if(4, 21, 3, Value(2), done(true)),
+                put_if(5, 22, 4, Value(2), done(true)),
+            ],
+        ),
+        (
+            "a condition on absence fails on a key that nobody set",
+            vec![put_if(1, 2, 1, Absent, Outcome::FailedPresent(None))],
+        ),
+        (
+            "a failed condition names a value of the future",
+            vec![
+                put(1, 2, 1, false),
+                put_if(3, 4, 2, Absent, Outcome::FailedPresent(Some(3))),
+                put(5, 6, 3, true),
+            ],
+        ),
+        (
+            "a deletion and a put of the same moment, and neither took effect",
+            vec![
+                put(1, 2, 1, false),
+                put(3, 10, 2, true),
+                delete(4, 9, true),
+                get(11, 12, Some(1)),
+            ],
+        ),
+        (
+            "an unknown swap happens after its value was overwritten",
+            vec![
+                put(1, 2, 1, false),
+                lost_put(3, 2, Value(1)),
+                get(4, 5, Some(1)),
+                put(6, 7, 3, true),
+                get(8, 9, Some(3)),
+                get(10, 11, Some(2)),
+            ],
+        ),
+        (
+            "a sweep and a deletion both take the only value",
+            vec![put(1, 2, 1, false), sweep(3, 4), delete(5, 6, true)],
+        ),
+        (
+            "a put finds the key that a sweep removed",
+            vec![put(1, 2, 1, false), sweep(3, 4), put(5, 6, 2, true)],
+        ),
+        (
+            "three clients, three orders",
+            vec![
+                put(1, 30, 1, false),
+                put(2, 31, 2, true),
+                put(3, 32, 3, true),
+                get(4, 5, Some(3)),
+                get(6, 7, Some(2)),
+                get(8, 9, Some(3)),
+            ],
+        ),
+        (
+            "the last acknowledged write is missing at the end",
+            vec![
+                put(1, 2, 1, false),
+                lost_put(3, 2, Anything),
+                put(4, 5, 3, true),
+                get(6, 7, Some(3)),
+                get(100, 101, Some(1)),
+            ],
+        ),
     ];
     for (name, history) in bad {
         assert_eq!(check(history), Verdict::Impossible, "{name}");
         assert!(!brute(history), "{name}: brute force disagrees");
     }
-    assert!(bad.len() >= 15);
+    assert!(bad.len() >= 30);
 }
 
 #[test]

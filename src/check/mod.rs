@@ -1,0 +1,16 @@
+//! Whether a store kept its promise: judges that see nothing but what clients asked and were answered.
+
+pub mod history;
+#[cfg(test)]
+mod history_tests;
+pub mod judge;
+#[cfg(test)]
+mod judge_tests;
+#[cfg(test)]
+mod large_tests;
+pub mod linear;
+#[cfg(test)]
+mod linear_tests;
+mod order;
+mod shrink;
+mod states;
