@@ -387,6 +387,14 @@ impl<'a> Search<'a> {
                 candidates.push((one.place, false, one.returned, at));
             }
         }
+        // An unknown one has its place in the hint's order even if nothing came of it: whoever is next
+        // of those answered, and can be, goes before.
+        let next =
+            self.open(deadline).min_by_key(|&at| (self.known[at].place, self.known[at].returned));
+        let fits = candidates.iter_mut().find(|(.., at)| Some(*at) == next);
+        if let Some((place, ..)) = fits {
+            *place = (0, false);
+        }
         for (at, class) in self.classes.iter().enumerate() {
             if class.called[0] > deadline {
                 break;
