@@ -88,8 +88,6 @@ enum ProblemOutcome {
 pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) may_try_another: bool,
-    /// The store's revision that the answer reflects, if it told.
-    pub(super) revision: Option<Revision>,
 }
 
 /// An error with its causes, in one line.
@@ -145,12 +143,6 @@ fn refuses_a_certificate(error: &rustls::Error) -> bool {
 }
 
 impl Failure {
-    /// Nobody was asked.
-    pub(super) fn of_no_endpoint() -> Failure {
-        let error = Error::Unavailable("there is no endpoint".to_owned());
-        Failure { error, may_try_another: false, revision: None }
-    }
-
     /// No answer came.
     pub(super) fn of_transport(endpoint: &Url, error: &reqwest::Error, writes: bool) -> Failure {
         let endpoint = endpoint.as_str().trim_end_matches('/');
@@ -158,20 +150,16 @@ impl Failure {
             && (error.is_connect() || refuses_a_certificate(tls))
         {
             let error = Error::Tls(format!("{endpoint}: {tls}"));
-            return Failure { error, may_try_another: true, revision: None };
+            return Failure { error, may_try_another: true };
         }
         let text = format!("{endpoint}: {}", chain(error));
         if error.is_connect() || !writes {
-            return Failure {
-                error: Error::Unavailable(text),
-                may_try_another: true,
-                revision: None,
-            };
+            return Failure { error: Error::Unavailable(text), may_try_another: true };
         }
         if error.is_builder() {
-            return Failure { error: Error::Usage(text), may_try_another: false, revision: None };
+            return Failure { error: Error::Usage(text), may_try_another: false };
         }
-        Failure { error: Error::Unknown(text), may_try_another: false, revision: None }
+        Failure { error: Error::Unknown(text), may_try_another: false }
     }
 
     /// An answer came that is not a success.
@@ -187,17 +175,13 @@ impl Failure {
             .is_some_and(|problem| problem.r#type == "urn:konsen:problem:no-such-key");
         let detail = problem.map(|problem| problem.detail).filter(|detail| !detail.is_empty());
         let detail = detail.unwrap_or_else(|| format!("the answer was {status}"));
-        let settled = |error| Failure { error, may_try_another: false, revision: None };
+        let settled = |error| Failure { error, may_try_another: false };
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             // Only konsen's own word makes it certain that a write did not happen.
             let certain = !writes || outcome == Some(ProblemOutcome::NotApplied);
             return match (certain, status) {
                 (true, StatusCode::INSUFFICIENT_STORAGE) => settled(Error::Refused(detail)),
-                (true, _) => Failure {
-                    error: Error::Unavailable(detail),
-                    may_try_another: true,
-                    revision: None,
-                },
+                (true, _) => Failure { error: Error::Unavailable(detail), may_try_another: true },
                 (false, _) => settled(Error::Unknown(detail)),
             };
         }

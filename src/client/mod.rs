@@ -61,15 +61,6 @@ pub struct Value {
     pub revision: Revision,
 }
 
-/// What a read of a key finds, whether the key exists or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lookup {
-    /// The item; none if the key does not exist.
-    pub item: Option<Item>,
-    /// The store's revision that the answer reflects.
-    pub revision: Revision,
-}
-
 /// What a put did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -185,24 +176,25 @@ impl Client {
         Ok(Written { revision: store_revision(&response), created })
     }
 
-    /// Reads a key; an absent one is [`Error::NoSuchKey`].
+    /// Reads a key.
     pub async fn get(&self, key: &[u8]) -> Result<Value, Error> {
         let response = self.send(Call::new(Method::GET, key_path(key)?)).await?;
-        value_of(key, response).await
-    }
-
-    /// Reads a key that need not exist.
-    pub async fn lookup(&self, key: &[u8]) -> Result<Lookup, Error> {
-        match self.settle(Call::new(Method::GET, key_path(key)?)).await {
-            Ok(response) => {
-                let Value { item, revision } = value_of(key, response).await?;
-                Ok(Lookup { item: Some(item), revision })
-            }
-            Err(Failure { error: Error::NoSuchKey, revision: Some(revision), .. }) => {
-                Ok(Lookup { item: None, revision })
-            }
-            Err(failure) => Err(failure.error),
-        }
+        let number = |name: &str| {
+            let text = response.headers().get(name).and_then(|value| value.to_str().ok());
+            text.and_then(|text| text.trim_matches('"').parse().ok()).unwrap_or_default()
+        };
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let mut item = Item {
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::new(),
+            content_type: content_type.and_then(|value| value.to_str().ok()).map(str::to_owned),
+            create_revision: Revision(number("konsen-create-revision")),
+            mod_revision: Revision(number(ETAG.as_str())),
+            version: number("konsen-version"),
+        };
+        let revision = store_revision(&response);
+        item.value = response.bytes().await.map_err(|error| broken_answer(&error))?;
+        Ok(Value { item, revision })
     }
 
     /// Deletes a key; the store's revision then.
@@ -278,20 +270,17 @@ impl Client {
         json_body(self.send(call).await?).await
     }
 
-    async fn send(&self, call: Call<'_>) -> Result<Response, Error> {
-        self.settle(call).await.map_err(|failure| failure.error)
-    }
-
     /// Sends to one endpoint after the other until one of them settles it.
-    async fn settle(&self, call: Call<'_>) -> Result<Response, Failure> {
-        let mut last = Failure::of_no_endpoint();
+    async fn send(&self, call: Call<'_>) -> Result<Response, Error> {
+        let mut last = None;
         for endpoint in &self.endpoints {
             match self.send_to(endpoint, &call).await {
-                Err(failure) if failure.may_try_another => last = failure,
-                settled => return settled,
+                Ok(response) => return Ok(response),
+                Err(failure) if failure.may_try_another => last = Some(failure.error),
+                Err(failure) => return Err(failure.error),
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| Error::Unavailable("there is no endpoint".to_owned())))
     }
 
     async fn send_to(&self, endpoint: &Url, call: &Call<'_>) -> Result<Response, Failure> {
@@ -320,7 +309,6 @@ impl Client {
             return Ok(response);
         }
         let status = response.status();
-        let revision = response.headers().get("konsen-revision").map(|_| store_revision(&response));
         let current = response.headers().get(ETAG).and_then(|value| value.to_str().ok());
         let current = current.and_then(|text| text.trim_matches('"').parse().ok()).map(Revision);
         // A body that does not come, or is no problem, leaves the status alone to judge by.
@@ -328,27 +316,8 @@ impl Client {
             Ok(bytes) => serde_json::from_slice(&bytes).ok(),
             Err(_) => None,
         };
-        Err(Failure { revision, ..Failure::of_answer(status, problem, current, writes) })
+        Err(Failure::of_answer(status, problem, current, writes))
     }
-}
-
-async fn value_of(key: &[u8], response: Response) -> Result<Value, Error> {
-    let number = |name: &str| {
-        let text = response.headers().get(name).and_then(|value| value.to_str().ok());
-        text.and_then(|text| text.trim_matches('"').parse().ok()).unwrap_or_default()
-    };
-    let content_type = response.headers().get(CONTENT_TYPE);
-    let mut item = Item {
-        key: Bytes::copy_from_slice(key),
-        value: Bytes::new(),
-        content_type: content_type.and_then(|value| value.to_str().ok()).map(str::to_owned),
-        create_revision: Revision(number("konsen-create-revision")),
-        mod_revision: Revision(number(ETAG.as_str())),
-        version: number("konsen-version"),
-    };
-    let revision = store_revision(&response);
-    item.value = response.bytes().await.map_err(|error| broken_answer(&error))?;
-    Ok(Value { item, revision })
 }
 
 fn endpoint(text: &str) -> Result<Url, Error> {
