@@ -235,6 +235,9 @@ impl Leader {
 
     /// Releases the reads whose round a quorum has answered, and prolongs the lease.
     fn round_answered(&mut self, core: &mut Core) {
+        if !self.rounds.is_out() && !self.lease.is_waiting() {
+            return;
+        }
         let id = core.id();
         let Some(membership) = core.membership() else { return };
         let answered = membership.quorum_value(|node| {

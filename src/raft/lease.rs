@@ -35,6 +35,11 @@ impl Lease {
         }
     }
 
+    /// Whether an answer could prolong it.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.left.is_empty()
+    }
+
     /// A quorum has answered `round` and with it all before.
     pub(super) fn answered(&mut self, round: u64) {
         while let Some(&(number, moment)) = self.left.front()

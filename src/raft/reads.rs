@@ -41,6 +41,11 @@ impl Rounds {
         self.newest
     }
 
+    /// Whether reads wait for an answer.
+    pub(super) fn is_out(&self) -> bool {
+        self.out.is_some()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.out.as_ref().map_or(0, |round| round.readers.len())
     }

@@ -232,11 +232,12 @@ impl Handle {
         let summary = self.inspect().await?;
         let name = |id: NodeId| self.name_of(id).unwrap_or_else(|| id.to_string());
         let peers = &summary.peers;
+        let cluster_id = self.shared.membership.borrow().as_ref().map(|m| m.cluster.to_string());
         let sizes = self.shared.data.sizes();
         Some(Status {
             name: self.shared.config.name.to_string(),
             id: self.shared.id.to_string(),
-            cluster_id: self.cluster_id(),
+            cluster_id,
             role: role_name(summary.role).to_owned(),
             term: summary.term.0,
             leader: summary.leader.map(name),
@@ -305,15 +306,11 @@ impl Handle {
         });
         Some(ClusterStatus {
             cluster: self.shared.config.cluster.to_string(),
-            cluster_id: self.cluster_id(),
+            cluster_id: in_force.as_ref().map(|m| m.cluster.to_string()),
             leader: summary.leader.and_then(|id| self.name_of(id)),
             term: summary.term.0,
             members: members.collect(),
         })
-    }
-
-    fn cluster_id(&self) -> Option<String> {
-        self.shared.membership.borrow().as_ref().map(|m| m.cluster.to_string())
     }
 
     /// What clients may send.

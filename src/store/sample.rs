@@ -27,9 +27,9 @@ pub(super) fn log_files() -> ([Vec<u8>; 2], LogContent) {
     for index in 1..=60 {
         let payload = match index % 10 {
             0 => Payload::Membership(membership(index)),
-            size => Payload::Command(
-                "x".repeat(40 * usize::try_from(size).expect("a sound disk")).into(),
-            ),
+            size => {
+                Payload::Command("x".repeat(40 * usize::try_from(size).expect("below 10")).into())
+            }
         };
         if index == 50 {
             log.compact_to(LogId::new(Term(3), Index(25))).expect("a sound disk");
@@ -49,7 +49,7 @@ pub(super) fn log_files() -> ([Vec<u8>; 2], LogContent) {
     }
     let open = disk.bytes();
     log.close().expect("a sound disk");
-    ([open, disk.bytes()], before.expect("a sound disk"))
+    ([open, disk.bytes()], before.expect("60 entries were written"))
 }
 
 fn open_log(disk: &Disk) -> Result<(Log, RecoveredLog), StoreError> {
@@ -82,9 +82,7 @@ pub(super) fn state_files() -> [Vec<u8>; 2] {
                     time_unix_ms: 0,
                     write: Write::Put(Put {
                         key: format!("key {}", number * index % 31).into(),
-                        value: "v"
-                            .repeat(30 * usize::try_from(number).expect("a sound disk"))
-                            .into(),
+                        value: "v".repeat(30 * usize::try_from(number).expect("below 15")).into(),
                         content_type: None,
                         condition: Condition::default(),
                     }),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, client, konsen};
+use crate::harness::{PATIENCE, client, konsen, wait};
 
 /// Each takes the first ports that are free when it starts: one after the other.
 static PORTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -77,14 +77,7 @@ impl Dev {
     /// Sends it a signal and waits for its end.
     fn end(&mut self, signal: &str) -> ExitStatus {
         kill(signal, &self.child.id().to_string());
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it does not end at {signal}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait(&mut self.child, "konsen dev")
     }
 }
 
@@ -118,6 +111,7 @@ fn gone(process: &str) -> bool {
         if Instant::now() > deadline {
             return false;
         }
+        // It is nobody's child here: nothing tells of its end.
         std::thread::sleep(Duration::from_millis(10));
     }
     true
@@ -138,6 +132,7 @@ async fn until_it_has(node: &Listed, key: &str, value: &str) {
     let deadline = Instant::now() + PATIENCE;
     while get(node, key).await.as_deref() != Some(value) {
         assert!(Instant::now() < deadline, "{} does not have {key} = {value}", node.name);
+        // A node that is just starting refuses connections: nothing to wait on but asking again.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -19,6 +19,23 @@ pub(crate) fn konsen() -> Command {
     command
 }
 
+/// Waits for a process to end by itself; kills it if it does not.
+pub(crate) fn wait(child: &mut Child, name: &str) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{name} did not end in time");
+        }
+        // The standard library waits for ever or not at all.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A client without proxies, with a deadline a request.
 pub(crate) fn client() -> reqwest::Client {
     // Plain HTTP here; the builder wants a provider all the same. A second install is refused, harmlessly.
@@ -237,19 +254,7 @@ impl Node {
 
     /// Waits for the process to end by itself.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("runs");
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                return status;
-            }
-            if Instant::now() >= deadline {
-                let _ = child.kill();
-                let _ = child.wait();
-                panic!("{} did not end in time", self.name);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait(&mut self.child.take().expect("runs"), &self.name)
     }
 
     pub(crate) fn log(&self) -> String {

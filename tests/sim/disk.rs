@@ -1,6 +1,5 @@
 //! A file that lies as disks do: what is written is there to be read at once, but survives a loss
-//! of
-//! power for certain only after a sync. Of what was not synced any part may survive, torn at
+//! of power for certain only after a sync. Of what was not synced any part may survive, torn at
 //! sectors.
 
 use std::io;
