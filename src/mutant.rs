@@ -214,4 +214,23 @@ mutants! {
     BatchUnlisted,
     /// Damaged values are served.
     ChecksumIgnored,
+    // Compaction and snapshots.
+    /// The log loses entries that no checkpoint covers.
+    CompactBeyondCheckpoint,
+    /// The membership is lost with the part of the log that states it.
+    MembershipCompacted,
+    /// After a snapshot took the state's place, older changes in memory still hide it.
+    OverlayKept,
+    /// A checkpoint that was under way ends after a snapshot took the state's place.
+    CheckpointOverSnapshot,
+    /// The state goes on applying while a snapshot takes its place.
+    ApplyWhileInstalling,
+    /// A start does not begin the log anew after the snapshot that it finds in the state's place.
+    LogStaysAsItWas,
+    /// Memberships of the log that a snapshot replaced stay in force.
+    PhantomMembership,
+    /// A snapshot that is older than the state is put in its place.
+    OlderSnapshot,
+    /// Of a snapshot whose end never came, what came is taken.
+    HalfSnapshot,
 }

@@ -21,6 +21,7 @@ const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const VALUE_SIZES: RangeInclusive<u64> = 1..=16 * MIB;
 const BODIES_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 const CACHE_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
+const LOG_TAIL_SIZES: RangeInclusive<u64> = 0..=1024 * GIB;
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
 /// Checks the keys of one file.
@@ -275,6 +276,7 @@ impl<'a> Check<'a> {
             value,
             connections,
             bodies,
+            log_tail: size("logTail", &limits.log_tail, defaults.log_tail, &LOG_TAIL_SIZES)?,
             log_cache: size("logCache", &limits.log_cache, defaults.log_cache, &CACHE_SIZES)?,
             state_cache: size(
                 "stateCache",

@@ -60,6 +60,7 @@ pub(super) struct Limits {
     pub(super) value: Option<Text>,
     pub(super) connections: Option<Text>,
     pub(super) bodies: Option<Text>,
+    pub(super) log_tail: Option<Text>,
     pub(super) log_cache: Option<Text>,
     pub(super) state_cache: Option<Text>,
     pub(super) overlay: Option<Text>,

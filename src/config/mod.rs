@@ -110,6 +110,8 @@ pub struct Limits {
     pub connections: usize,
     /// Request bodies held at a time, together.
     pub bodies: u64,
+    /// What stays of the log although a checkpoint covers it.
+    pub log_tail: u64,
     /// The log's page cache.
     pub log_cache: u64,
     /// The state's page cache.
@@ -139,6 +141,7 @@ impl Default for Limits {
             value: 1 << 20,
             connections: 4096,
             bodies: 256 << 20,
+            log_tail: 64 << 20,
             log_cache: 16 << 20,
             state_cache: 64 << 20,
             overlay: 64 << 20,

@@ -72,6 +72,7 @@ impl Config {
         writeln!(out, "  value: {}", size(self.limits.value))?;
         writeln!(out, "  connections: {}", self.limits.connections)?;
         writeln!(out, "  bodies: {}", size(self.limits.bodies))?;
+        writeln!(out, "  logTail: {}", size(self.limits.log_tail))?;
         writeln!(out, "  logCache: {}", size(self.limits.log_cache))?;
         writeln!(out, "  stateCache: {}", size(self.limits.state_cache))?;
         writeln!(out, "  overlay: {}", size(self.limits.overlay))

@@ -15,6 +15,7 @@ use super::frame::{self, FrameError};
 use super::hello::{Greeting, HELLO_BYTES_MAX, Hello};
 use super::refusal::{CloseCode, Ending, Refusal};
 use super::stream::{self, FrameReader, StreamError, read_kind};
+use super::transfer::Arriving;
 use crate::raft::NodeId;
 
 /// The most handshakes under way.
@@ -258,9 +259,10 @@ impl AcceptedPeer {
     async fn answer(
         &self,
         shared: &Arc<Shared>,
-        mut send: SendStream,
+        send: SendStream,
         mut receive: RecvStream,
     ) -> Result<(), Trouble> {
+        let limit = shared.own.frame_bytes_max;
         // Whoever gives a request up while sending it leaves a stream that ends too early.
         match arrive(whole(read_kind(&mut receive))).await? {
             stream::REQUEST => {}
@@ -275,23 +277,38 @@ impl AcceptedPeer {
                     Err(_) => Err(late()),
                 };
             }
+            stream::TRANSFER => {
+                let arriving = Arriving(FrameReader::new(receive, limit));
+                let reply = shared.inbound.transfer(self.node_id, arriving);
+                let reply = tokio::select! {
+                    reply = reply => reply,
+                    error = self.connection.closed() => {
+                        return Err(Trouble::Lost(Ending::of(&error)));
+                    }
+                };
+                self.reply(send, &reply, limit).await;
+                return Ok(());
+            }
             kind => return Err(unknown(kind)),
         }
-        let limit = shared.own.frame_bytes_max;
         let body = arrive(whole(FrameReader::new(receive, limit).only())).await?;
         let reply = shared.inbound.request(self.node_id, body).await;
+        self.reply(send, &reply, limit).await;
+        Ok(())
+    }
+
+    async fn reply(&self, mut send: SendStream, reply: &[u8], limit: usize) {
         let mut framed = BytesMut::with_capacity(reply.len() + frame::HEADER_BYTES);
-        if let Err(error) = frame::encode_bytes(&reply, limit, &mut framed) {
+        if let Err(error) = frame::encode_bytes(reply, limit, &mut framed) {
             tracing::error!(peer = self.name, %error, "a reply is dropped");
             // The other end does not learn the outcome, which is what a reset says.
             let _ = send.reset(VarInt::from_u32(CloseCode::Protocol as u32));
-            return Ok(());
+            return;
         }
         // If nobody waits for the reply any more, nothing is lost.
         if send.write_chunk(framed.freeze()).await.is_ok() {
             let _ = send.finish();
         }
-        Ok(())
     }
 }
 

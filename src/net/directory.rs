@@ -21,6 +21,7 @@ use super::link::{Link, LinkError};
 use super::queue::Pushed;
 use super::refusal::{Refusal, RefusalLog};
 use super::tls::{Settings, TlsMaterial};
+use super::transfer::{Outgoing, TransferError};
 use super::{
     Inbound, NetConfig, NetCounters, NetError, Peer, PeerHello, PeerStatus, RequestError, dial,
 };
@@ -368,6 +369,12 @@ impl Shared {
             }
         }
         Err(RequestError::NotSent)
+    }
+
+    pub(super) async fn transfer(&self, to: NodeId) -> Result<Outgoing, TransferError> {
+        let link = self.routes.load().get(&to).cloned();
+        let link = link.ok_or(TransferError::NotConnected)?;
+        Outgoing::open(&link, self.own.frame_bytes_max).await
     }
 
     pub(super) fn peers(&self) -> Vec<PeerStatus> {

@@ -13,6 +13,7 @@
 //! | 1 | both | a hello and its answer; the first stream, and again when a node joined a cluster |
 //! | 2 | both | one request and its reply |
 //! | 3 | one way | messages of the protocol; one stream for appends, one of higher priority for the rest |
+//! | 4 | both | something large in pieces, of lower priority, and one reply |
 //!
 //! Everything is framed, see [`frame`]. Nothing here promises delivery: the protocol repeats what is lost.
 
@@ -31,6 +32,7 @@ mod reset;
 mod socket;
 mod stream;
 mod tls;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,6 +51,7 @@ pub use accept::ARRIVAL_TIMEOUT;
 pub use hello::{WIRE_VERSION_MAX, WIRE_VERSION_MIN};
 pub use refusal::CloseCode;
 pub use tls::{ALPN, IDLE_TIMEOUT, TlsMaterial};
+pub use transfer::{Arriving, Outgoing, TransferError};
 
 /// The largest body of a frame unless configured otherwise: well above the largest append.
 pub const FRAME_BYTES_MAX: usize = 8 << 20;
@@ -70,6 +73,10 @@ pub trait Inbound: fmt::Debug + Send + Sync + 'static {
 
     /// Answers a request of a peer. The future is run to its end even if the peer gives up.
     fn request(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes>;
+
+    /// Takes in something large that a peer sends, and answers it. The future is dropped if the
+    /// connection ends.
+    fn transfer(&self, from: NodeId, arriving: Arriving) -> BoxFuture<'static, Bytes>;
 }
 
 /// What a peer said about itself, checked.
@@ -221,6 +228,11 @@ impl Net {
         deadline: Instant,
     ) -> Result<Bytes, RequestError> {
         self.shared.request(to, body, deadline).await
+    }
+
+    /// Begins to send something large to a peer, on a stream of its own.
+    pub async fn transfer(&self, to: NodeId) -> Result<Outgoing, TransferError> {
+        self.shared.transfer(to).await
     }
 
     /// How things stand with each peer, by name.

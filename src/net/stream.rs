@@ -11,6 +11,8 @@ pub(super) const HELLO: u8 = 1;
 pub(super) const REQUEST: u8 = 2;
 /// Messages of the protocol, until the stream ends.
 pub(super) const MESSAGES: u8 = 3;
+/// A transfer and its reply.
+pub(super) const TRANSFER: u8 = 4;
 
 /// How many chunks (packets' worth of data) are taken at once.
 const CHUNKS: usize = 32;

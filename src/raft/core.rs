@@ -260,15 +260,11 @@ impl Core {
         }
         let seq = self.next_seq;
         self.next_seq = Seq(seq.0 + 1);
-        let (truncate_from, entries) = self.log.take_write(seq);
+        let write = self.log.take_write(seq);
         let changed = self.unwritten || self.written_commit != self.log.commit();
         self.unwritten = false;
         self.written_commit = self.log.commit();
-        self.out.persist.push(LogWrite {
-            seq,
-            hard_state: changed.then(|| self.hard_state()),
-            truncate_from,
-            entries,
-        });
+        let hard_state = changed.then(|| self.hard_state());
+        self.out.persist.push(LogWrite { hard_state, ..write });
     }
 }

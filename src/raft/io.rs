@@ -66,7 +66,8 @@ pub enum Input {
         /// The last entry that is gone.
         last: LogId,
     },
-    /// A snapshot that replaces state and log is in place and durable.
+    /// A snapshot is durably in place of the state. From then on a start begins the log anew after it,
+    /// if the write that does has not ended yet.
     SnapshotInstalled {
         /// The last entry that it covers.
         last: LogId,
@@ -133,6 +134,8 @@ pub struct LogWrite {
     pub seq: Seq,
     /// The hard state from now on, if it changed.
     pub hard_state: Option<HardState>,
+    /// Drop everything: the log begins anew after this snapshot, which states that membership.
+    pub reset: Option<(LogId, Membership)>,
     /// Drop the entries from this index on, before appending.
     pub truncate_from: Option<Index>,
     /// Entries to append; consecutive.

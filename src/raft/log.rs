@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::entry::{Entry, Payload};
 use super::id::{Index, LogId, Seq, Term};
-use super::io::Recovered;
+use super::io::{LogWrite, Recovered};
 use super::membership::Membership;
 use crate::mutant::{Mutant, on};
 
@@ -29,6 +29,8 @@ pub(super) struct Log {
     handed: Index,
     /// Where the next write has to cut the log on disk.
     cut: Option<Index>,
+    /// After which snapshot the next write has to begin the log on disk anew.
+    reset: Option<(LogId, Membership)>,
     /// The writes under way, each with the last entry of which it makes sure. A truncation lowers
     /// these marks, so the end of an old write never vouches for a newer entry at the same index.
     writes: VecDeque<(Seq, Index)>,
@@ -67,6 +69,7 @@ impl Log {
             durable: before.index,
             handed: before.index,
             cut: None,
+            reset: None,
             writes: VecDeque::new(),
             memberships,
         }
@@ -231,15 +234,16 @@ impl Log {
 
     /// Whether anything waits to be handed over.
     pub(super) fn has_unwritten(&self) -> bool {
-        self.cut.is_some() || self.handed < self.last().index
+        self.cut.is_some() || self.reset.is_some() || self.handed < self.last().index
     }
 
-    /// Hands over what the write `seq` is to hold.
-    pub(super) fn take_write(&mut self, seq: Seq) -> (Option<Index>, Vec<Entry>) {
+    /// Hands over what is to be written, as the write `seq`.
+    pub(super) fn take_write(&mut self, seq: Seq) -> LogWrite {
         let entries = self.read(self.handed.next(), usize::MAX);
         self.handed = self.last().index;
         self.writes.push_back((seq, self.handed));
-        (self.cut.take(), entries)
+        let (reset, truncate_from) = (self.reset.take(), self.cut.take());
+        LogWrite { seq, hard_state: None, reset, truncate_from, entries }
     }
 
     /// The write `seq` and all before it are durable.
@@ -287,24 +291,21 @@ impl Log {
         }
     }
 
-    /// A snapshot up to `last` replaced log and state on disk. Entries that follow `last` in a log
-    /// that holds it stay, and are written again; all others go.
+    /// A snapshot up to `last` is durably in place of the state. The log on disk begins anew after it:
+    /// entries that follow `last` in a log that holds it stay and are written again, all others go.
     pub(super) fn install(&mut self, last: LogId, membership: Membership) {
         assert!(last.index > self.commit, "snapshot {last} is older than commit {}", self.commit);
-        if self.term_at(last.index) == Some(last.term) {
-            let gone = self.offset(last.index).map_or(0, |offset| offset + 1);
-            self.bytes -= self.entries.drain(..gone).map(|entry| entry.cost_bytes()).sum::<usize>();
-            self.memberships.retain(|(index, _)| *index > last.index);
-            if !self.entries.is_empty() {
-                self.cut = Some(last.index.next());
-            }
-        } else {
-            self.entries.clear();
-            self.bytes = 0;
-            self.memberships.clear();
-            self.cut = None;
-        }
-        self.memberships.insert(0, (last.index, membership));
+        let held = self.term_at(last.index) == Some(last.term);
+        let gone = match self.offset(last.index) {
+            Some(offset) if held => offset + 1,
+            _ => self.entries.len(),
+        };
+        self.bytes -= self.entries.drain(..gone).map(|entry| entry.cost_bytes()).sum::<usize>();
+        let stays = held || on(Mutant::PhantomMembership);
+        self.memberships.retain(|(index, _)| stays && *index > last.index);
+        self.memberships.insert(0, (last.index, membership.clone()));
+        self.reset = Some((last, membership));
+        self.cut = None;
         self.before = last;
         self.base = last;
         self.commit = last.index;

@@ -40,10 +40,10 @@ fn a_whole_term_is_skipped_in_the_search() {
 #[test]
 fn a_truncation_lowers_what_writes_under_way_vouch_for() {
     let mut log = log(&[1, 1, 1]);
-    assert_eq!(log.take_write(Seq(1)).1.len(), 3);
+    assert_eq!(log.take_write(Seq(1)).entries.len(), 3);
     log.truncate(Index(2));
     log.append(entry(2, 2));
-    let (cut, entries) = log.take_write(Seq(2));
+    let LogWrite { truncate_from: cut, entries, .. } = log.take_write(Seq(2));
     assert_eq!((cut, entries.len()), (Some(Index(2)), 1));
     log.persisted(Seq(1));
     assert_eq!(log.durable(), Index(1));
@@ -59,7 +59,7 @@ fn what_was_never_handed_over_needs_no_cut() {
     log.truncate(Index(2));
     assert!(!log.has_unwritten());
     log.append(entry(2, 2));
-    let (cut, entries) = log.take_write(Seq(2));
+    let LogWrite { truncate_from: cut, entries, .. } = log.take_write(Seq(2));
     assert_eq!((cut, entries), (None, vec![entry(2, 2)]));
 }
 
@@ -71,7 +71,8 @@ fn two_truncations_before_a_write_are_one_cut() {
     log.append(entry(4, 2));
     log.truncate(Index(2));
     log.append(entry(2, 3));
-    assert_eq!(log.take_write(Seq(2)), (Some(Index(2)), vec![entry(2, 3)]));
+    let write = log.take_write(Seq(2));
+    assert_eq!((write.truncate_from, write.entries), (Some(Index(2)), vec![entry(2, 3)]));
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn a_snapshot_over_a_conflicting_log_leaves_no_entry() {
     log.append(entry(3, 2));
     log.persisted(Seq(1));
     assert_eq!(log.durable(), Index(2), "the old write vouches for nothing new");
-    assert_eq!(log.take_write(Seq(2)).1, vec![entry(3, 2)]);
+    assert_eq!(log.take_write(Seq(2)).entries, vec![entry(3, 2)]);
 }
 
 #[test]
@@ -146,7 +147,9 @@ fn a_snapshot_inside_the_log_keeps_and_rewrites_what_follows() {
     let _ = log.take_write(Seq(1));
     log.install(LogId::new(Term(1), Index(2)), membership(1));
     assert_eq!(log.last().index, Index(3));
-    assert_eq!(log.take_write(Seq(2)), (Some(Index(3)), vec![entry(3, 1)]));
+    let write = log.take_write(Seq(2));
+    assert_eq!(write.reset, Some((LogId::new(Term(1), Index(2)), membership(1))));
+    assert_eq!((write.truncate_from, write.entries), (None, vec![entry(3, 1)]));
 }
 
 #[test]

@@ -64,13 +64,15 @@ pub struct Effects {
     pub applied: Option<Index>,
 }
 
-/// Why a write was certainly not applied.
+/// Why a write has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteFailed {
-    /// It was not taken into the log.
+    /// It was not taken into the log, and certainly not applied.
     Refused(Refused),
-    /// Another leader's entry was committed in its place.
+    /// Another leader's entry was committed in its place: it was certainly not applied.
     Overwritten,
+    /// A snapshot replaced the part of the log where its entry was: nobody here knows what became of it.
+    Superseded,
 }
 
 /// Why a read was not released.

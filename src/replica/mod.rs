@@ -16,7 +16,9 @@ use pending::{PendingReads, PendingWrites};
 
 use crate::kv::{Command, Revision};
 use crate::mutant::{Mutant, on};
-use crate::raft::{Index, Input, LogId, Membership, Node, Payload, ProposalId, ReadId};
+use crate::raft::{
+    Index, Input, LogId, Membership, Node, NodeId, Payload, ProposalId, ReadId, Term,
+};
 use crate::store::{LogReader, State, StoreError};
 
 /// The most bytes of entries applied between two looks at the inbox, so that a long replay delays no
@@ -34,6 +36,8 @@ pub struct Replica {
     changes: HashMap<ProposalId, RequestId>,
     applicable: Index,
     applied: LogId,
+    /// A snapshot is taking the state's place: nothing may be applied.
+    installing: bool,
     effects: Effects,
 }
 
@@ -51,6 +55,7 @@ impl Replica {
             reads: PendingReads::default(),
             changes: HashMap::new(),
             applied,
+            installing: false,
             effects: Effects::default(),
         }
     }
@@ -71,6 +76,50 @@ impl Replica {
         }
     }
 
+    /// Whether the snapshot that `from` offers as the leader of `term` would bring this node further.
+    pub fn wants_snapshot(&self, from: NodeId, term: Term, last: LogId) -> bool {
+        self.node.leader() == Some(from) && self.node.term() == term && self.may_install(last)
+    }
+
+    /// Stops applying, so that a snapshot that has come can take the state's place; until
+    /// [`Replica::installed`]. False if it is not needed any more.
+    pub fn begin_install(&mut self, last: LogId) -> bool {
+        self.installing = self.may_install(last);
+        self.installing
+    }
+
+    /// The snapshot will not take the state's place after all.
+    pub fn give_up_install(&mut self) {
+        self.installing = false;
+    }
+
+    fn may_install(&self, last: LogId) -> bool {
+        let newer = last.index > self.applied.index && self.node.wants_snapshot(last);
+        !self.installing && (newer || on(Mutant::OlderSnapshot))
+    }
+
+    /// The snapshot of `from` is in the state's place, durably, or could not be put there.
+    pub fn installed(&mut self, from: NodeId) {
+        self.installing = false;
+        let last = self.state.applied();
+        let Some((_, membership)) = self.state.membership() else { return };
+        if last.index <= self.applied.index {
+            return;
+        }
+        self.applied = last;
+        // What these became is known where they were applied, but not here.
+        for (id, _) in self.writes.take_up_to(last.index) {
+            self.effects.writes.push((id, Err(WriteFailed::Superseded)));
+        }
+        for id in self.reads.take_up_to(last.index) {
+            self.effects.reads.push((id, Ok(())));
+        }
+        self.effects.applied = Some(last.index);
+        self.node.step(Input::SnapshotInstalled { last, membership, from });
+        // The log may have grown past it meanwhile, so that it was no news to the core.
+        self.node.step(Input::Applied { index: last.index });
+    }
+
     /// Carries on as far as possible and hands over what is to be done. An error means that the disk
     /// cannot be trusted any more: the node must stop.
     pub fn take_effects(&mut self) -> Result<Effects, StoreError> {
@@ -83,7 +132,7 @@ impl Replica {
 
     /// Whether there is more to apply than one call to [`Replica::take_effects`] did.
     pub fn has_more(&self) -> bool {
-        self.applied.index < self.applicable && !self.state.overlay_full()
+        self.applied.index < self.applicable && self.may_apply()
     }
 
     /// The membership in force.
@@ -151,8 +200,12 @@ impl Replica {
         }
     }
 
+    fn may_apply(&self) -> bool {
+        (!self.installing || on(Mutant::ApplyWhileInstalling)) && !self.state.overlay_full()
+    }
+
     fn apply(&mut self) -> Result<(), StoreError> {
-        if self.applied.index >= self.applicable || self.state.overlay_full() {
+        if self.applied.index >= self.applicable || !self.may_apply() {
             return Ok(());
         }
         let from = self.applied.index.next();

@@ -25,6 +25,12 @@ impl PendingWrites {
             _ => Vec::new(),
         }
     }
+
+    /// Everybody whose entry was at `last` or before.
+    pub(super) fn take_up_to(&mut self, last: Index) -> Vec<(RequestId, Term)> {
+        let later = self.by_index.split_off(&last.next());
+        std::mem::replace(&mut self.by_index, later).into_values().flatten().collect()
+    }
 }
 
 /// Reads that are released once their index is applied. Bounded by the core's `reads_max`.

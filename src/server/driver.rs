@@ -9,10 +9,13 @@ use tokio::sync::{oneshot, watch};
 use super::answers::{Answer, Answers};
 use super::clock;
 use super::mailbox::{Letter, Mailbox};
+use super::snapshots;
 use super::timing::Timing;
 use crate::kv::{Reply, Revision};
 use crate::net::Net;
-use crate::raft::{Entry, Fetch, Input, LogId, Membership, NodeId, Refused, RoleName, Standing};
+use crate::raft::{
+    Body, Entry, Fetch, Input, LogId, Membership, NodeId, Refused, RoleName, Standing,
+};
 use crate::replica::{Effects, Event, Replica, RequestId, WriteFailed};
 use crate::store::{Checkpointer, LogWriter, StoreError};
 
@@ -31,6 +34,7 @@ pub(super) struct Driver {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) log_writer: LogWriter,
     pub(super) checkpointer: Checkpointer,
+    pub(super) snapshots: snapshots::Sender,
     pub(super) fetcher: std::sync::mpsc::SyncSender<Fetch>,
     pub(super) net: Net,
     pub(super) bulletin: Bulletin,
@@ -107,7 +111,20 @@ impl Driver {
                         // Whoever asked may have gone; nothing is lost.
                         let _ = reply.send(self.replica.summary());
                     }
-                    Letter::Checkpointed => {}
+                    Letter::Checkpointed(checkpoint) => {
+                        self.log_writer.cover(self.snapshots.may_cut(checkpoint));
+                    }
+                    Letter::OfferSnapshot { from, term, last, reply } => {
+                        // Whoever asked may have gone; nothing is lost.
+                        let _ = reply.send(self.replica.wants_snapshot(from, term, last));
+                    }
+                    Letter::InstallSnapshot { last, reply } => {
+                        let begins = self.replica.begin_install(last);
+                        if reply.send(begins).is_err() && begins {
+                            self.replica.give_up_install();
+                        }
+                    }
+                    Letter::SnapshotInstalled { from } => self.replica.installed(from),
                     Letter::Failed(error) => return Err(error),
                     Letter::Stop => return Ok(()),
                 }
@@ -141,6 +158,9 @@ impl Driver {
             self.log_writer.submit(write);
         }
         for message in effects.send {
+            if matches!(message.body, Body::Snapshot { .. }) {
+                self.snapshots.begin(message.to, message.term);
+            }
             self.net.send(message);
         }
         for fetch in effects.fetch {
@@ -200,11 +220,9 @@ pub(super) fn read_for_peers(
     mailbox: &Mailbox,
 ) {
     while let Ok(Fetch { peer, from, to, max_bytes }) = requests.recv() {
-        let found =
-            log.id_at(from.prev()).and_then(|prev| Ok((prev, log.read(from, to, max_bytes)?)));
-        let input = match found {
-            Ok((Some(prev), entries)) => Input::Fetched { peer, prev, entries },
-            Ok((None, _)) => fetched_nothing(peer),
+        let input = match log.fetch(from, to, max_bytes) {
+            Ok(Some((prev, entries))) => Input::Fetched { peer, prev, entries },
+            Ok(None) => fetched_nothing(peer),
             Err(error) => {
                 tracing::error!(%error, "the log could not be read for a peer");
                 fetched_nothing(peer)

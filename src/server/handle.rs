@@ -94,7 +94,9 @@ impl Handle {
             }
             Ok(Ok(Err(WriteFailed::Refused(_)))) => Err(ForwardError::NotLeader),
             Ok(Ok(Err(WriteFailed::Overwritten))) => Err(ForwardError::Failed(Error::NotApplied)),
-            // The replica thread stopped, or the time is up: the entry may yet be committed.
+            // The replica thread stopped, or a snapshot came over it, or the time is up: the entry may be,
+            // or may yet be, committed.
+            Ok(Ok(Err(WriteFailed::Superseded))) => Err(ForwardError::Failed(Error::Unknown)),
             Ok(Err(_)) | Err(_) => Err(ForwardError::Failed(Error::Unknown)),
         }
     }

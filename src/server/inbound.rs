@@ -11,15 +11,17 @@ use super::birth;
 use super::handle::Handle;
 use super::mailbox::{Letter, Mailbox};
 use super::peer_request::{self, Founding, PeerReply, PeerRequest};
-use crate::net::{Inbound, PeerHello};
+use super::snapshots;
+use crate::net::{Arriving, Inbound, PeerHello};
 use crate::raft::{Input, Membership, Message, NodeId};
-use crate::store::DataDir;
+use crate::store::{DataDir, State};
 
 /// Passes what comes over the network on to the replica thread and to the handle.
 #[derive(Debug)]
 pub(super) struct Reception {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) data: DataDir,
+    pub(super) state: Arc<State>,
     pub(super) membership: watch::Receiver<Option<Membership>>,
     pub(super) peers_changed: Arc<Notify>,
     /// The network starts before the handle that needs it; what comes in between is refused.
@@ -63,5 +65,8 @@ impl Inbound for Reception {
             };
             peer_request::encode(&reply)
         })
+    }
+    fn transfer(&self, from: NodeId, arriving: Arriving) -> BoxFuture<'static, Bytes> {
+        Box::pin(snapshots::receive(self.mailbox.clone(), self.state.clone(), from, arriving))
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Sleep;
 
 use crate::kv::{Reply, Write};
-use crate::raft::{Input, LogId, Membership, Message, Refused};
+use crate::raft::{Input, LogId, Membership, Message, NodeId, Refused, Term};
 use crate::replica::{Summary, WriteFailed};
 use crate::store::StoreError;
 
@@ -35,8 +35,15 @@ pub(super) enum Letter {
     ChangeMembers { membership: Membership, reply: oneshot::Sender<Result<LogId, Refused>> },
     /// Somebody wants to know how things stand.
     Inspect { reply: oneshot::Sender<Summary> },
-    /// A checkpoint ended: there may be room to apply again.
-    Checkpointed,
+    /// A checkpoint ended, which covers everything up to there: there may be room to apply again, and the
+    /// log may be cut.
+    Checkpointed(LogId),
+    /// Whether the snapshot that `from` offers as the leader of `term` is wanted.
+    OfferSnapshot { from: NodeId, term: Term, last: LogId, reply: oneshot::Sender<bool> },
+    /// A snapshot has come and is to take the state's place, if it is still wanted.
+    InstallSnapshot { last: LogId, reply: oneshot::Sender<bool> },
+    /// The snapshot of `from` took the state's place, or was found not to be newer.
+    SnapshotInstalled { from: NodeId },
     /// The disk failed: stop.
     Failed(StoreError),
     /// Stop.

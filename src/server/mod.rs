@@ -22,6 +22,7 @@ mod limits;
 mod mailbox;
 mod peer_request;
 mod peers;
+mod snapshots;
 mod start;
 mod status;
 mod thread;

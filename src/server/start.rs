@@ -15,6 +15,7 @@ use super::inbound::Reception;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::peers;
+use super::snapshots;
 use super::thread::ReplicaThread;
 use super::timing::Timing;
 use crate::config::{Config, ConfigError};
@@ -23,7 +24,7 @@ use crate::pki::PkiError;
 use crate::raft::{self, Input, Node, RoleName, Standing};
 use crate::replica::Replica;
 use crate::store::{
-    Checkpointer, DataDir, IdentityCheck, Log, LogEvent, LogOptions, LogWriter, State,
+    self, Checkpointer, DataDir, IdentityCheck, Log, LogEvent, LogOptions, LogWriter, State,
     StateOptions, StoreError,
 };
 
@@ -92,6 +93,7 @@ impl Server {
         let reception = Arc::new(Reception {
             mailbox: mailbox.clone(),
             data: opened.data.clone(),
+            state: opened.state.clone(),
             membership: membership.clone(),
             peers_changed: peers_changed.clone(),
             handle: OnceLock::new(),
@@ -134,6 +136,7 @@ impl Server {
             move |event| {
                 mailbox.tell(match event {
                     LogEvent::Persisted { seq } => Letter::Input(Input::Persisted { seq }),
+                    LogEvent::Compacted { last } => Letter::Input(Input::Compacted { last }),
                     LogEvent::Failed(error) => Letter::Failed(error),
                 });
             }
@@ -142,7 +145,7 @@ impl Server {
             let mailbox = mailbox.clone();
             move |result| {
                 mailbox.tell(match result {
-                    Ok(_) => Letter::Checkpointed,
+                    Ok(checkpoint) => Letter::Checkpointed(checkpoint),
                     Err(error) => Letter::Failed(error),
                 });
             }
@@ -158,6 +161,7 @@ impl Server {
         let (answers, delivery) = answers::channel();
         tokio::spawn(delivery.run());
         let driver = Driver {
+            snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
             replica: Replica::new(node, opened.state, log_reader),
             mailbox: mailbox.clone(),
             log_writer,
@@ -257,10 +261,13 @@ fn open(config: &Config) -> Result<Opened, StoreError> {
         ..StateOptions::default()
     };
     let state = Arc::new(State::open(&data.state_path(), &state_options)?);
-    let log_options = LogOptions { cache_bytes: bytes(config.limits.log_cache) };
-    let (log, found) = Log::open(&data.log_path(), &log_options)?;
+    let log_options = LogOptions {
+        cache_bytes: bytes(config.limits.log_cache),
+        tail_bytes: config.limits.log_tail,
+    };
+    let (mut log, found) = Log::open(&data.log_path(), &log_options)?;
     data.files_made()?;
-    let recovered = found.into_recovered(&log, state.applied())?;
+    let recovered = store::recover(&state, &mut log, found)?;
     tracing::info!(
         id = %data.id(),
         applied = recovered.applied.0,

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use redb::{Database, Durability, TableHandle};
+use redb::{Database, Durability, ReadableTable, TableHandle};
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::meta::{self, META};
 use super::overlay::Overlay;
 use super::sealed;
-use super::tables::{KEYS, REVISIONS, revision_key};
+use super::tables::{
+    INCOMING_KEYS, INCOMING_REVISIONS, KEYS, OLD_KEYS, OLD_REVISIONS, REVISIONS, revision_key,
+};
 use crate::kv::{Counters, Revision};
 use crate::mutant::{Mutant, on};
 use crate::raft::{Index, LogId, Membership};
 
 const POSITION_KEY: &str = "position";
+/// The last entry of the snapshot that took the state's place last; missing if none ever did.
+const INSTALLED_KEY: &str = "installed";
 
 /// Where in the history the state stands. Stored with the rows in one transaction, so that the two can
 /// never disagree.
@@ -30,8 +34,9 @@ pub(super) struct Position {
     pub(super) membership: Option<(Index, Membership)>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredPosition {
+/// As it is written, in the file and at the head of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredPosition {
     applied: LogId,
     revision: Revision,
     hash: u64,
@@ -52,11 +57,20 @@ impl From<Position> for StoredPosition {
     }
 }
 
+impl From<StoredPosition> for Position {
+    fn from(stored: StoredPosition) -> Position {
+        let StoredPosition { applied, revision, hash, compacted, membership } = stored;
+        Position { applied, counters: Counters { revision, hash }, compacted, membership }
+    }
+}
+
 /// An overlay that takes no more changes, on its way to the file.
 #[derive(Debug)]
 pub struct Frozen {
     pub(super) overlay: Arc<Overlay>,
     pub(super) position: Position,
+    /// How often a snapshot had taken the state's place by then.
+    pub(super) installs: u64,
 }
 
 impl Frozen {
@@ -66,13 +80,13 @@ impl Frozen {
     }
 }
 
-/// Makes the tables if the file is new, and reads where the state stands.
-pub(super) fn open(db: &Database, path: &str) -> Result<Position, StoreError> {
+/// Makes the tables if the file is new, and removes what a snapshot that was cut short left.
+pub(super) fn open(db: &Database, path: &str) -> Result<(), StoreError> {
     let mut write = db.begin_write().map_err(failed)?;
     write.set_quick_repair(true);
     // Everything is made in one transaction: a file with any table has all of them.
     let new = write.list_tables().map_err(failed)?.next().is_none();
-    let position = {
+    {
         write.open_table(KEYS).map_err(failed)?;
         write.open_table(REVISIONS).map_err(failed)?;
         let mut meta = write.open_table(META).map_err(failed)?;
@@ -82,16 +96,53 @@ pub(super) fn open(db: &Database, path: &str) -> Result<Position, StoreError> {
             meta::put(&mut meta, "state", POSITION_KEY, &position)?;
         }
         meta::check_format(&meta, "state", path)?;
-        let stored: StoredPosition = meta::get(&meta, "state", POSITION_KEY)?;
-        Position {
-            applied: stored.applied,
-            counters: Counters { revision: stored.revision, hash: stored.hash },
-            compacted: stored.compacted,
-            membership: stored.membership,
-        }
-    };
-    write.commit().map_err(failed)?;
-    Ok(position)
+    }
+    for keys in [INCOMING_KEYS, OLD_KEYS] {
+        write.delete_table(keys).map_err(failed)?;
+    }
+    for revisions in [INCOMING_REVISIONS, OLD_REVISIONS] {
+        write.delete_table(revisions).map_err(failed)?;
+    }
+    write.commit().map_err(failed)
+}
+
+/// Where the state stands.
+pub(super) fn position(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Position, StoreError> {
+    Ok(meta::get::<StoredPosition>(meta, "state", POSITION_KEY)?.into())
+}
+
+/// The last entry of the snapshot that took the state's place last.
+pub(super) fn installed(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<LogId>, StoreError> {
+    meta::find(meta, "state", INSTALLED_KEY)
+}
+
+/// Puts the rows that came in the place of those there are, and says where the state stands now; durable
+/// when it returns.
+pub(super) fn install(db: &Database, position: &Position) -> Result<(), StoreError> {
+    let mut write = db.begin_write().map_err(failed)?;
+    write.set_quick_repair(true);
+    write.rename_table(KEYS, OLD_KEYS).map_err(failed)?;
+    write.rename_table(REVISIONS, OLD_REVISIONS).map_err(failed)?;
+    write.rename_table(INCOMING_KEYS, KEYS).map_err(failed)?;
+    write.rename_table(INCOMING_REVISIONS, REVISIONS).map_err(failed)?;
+    {
+        let mut meta = write.open_table(META).map_err(failed)?;
+        meta::put(&mut meta, "state", POSITION_KEY, &StoredPosition::from(position.clone()))?;
+        meta::put(&mut meta, "state", INSTALLED_KEY, &position.applied)?;
+    }
+    write.commit().map_err(failed)
+}
+
+/// Removes the rows whose place others took.
+pub(super) fn remove_old(db: &Database) -> Result<(), StoreError> {
+    let write = db.begin_write().map_err(failed)?;
+    write.delete_table(OLD_KEYS).map_err(failed)?;
+    write.delete_table(OLD_REVISIONS).map_err(failed)?;
+    write.commit().map_err(failed)
 }
 
 /// Writes an overlay and the position it leads to; durable when it returns.

@@ -64,7 +64,7 @@ fn write(state: &State, done: &impl Fn(Result<LogId, StoreError>)) -> bool {
     let Some(frozen) = state.freeze() else { return true };
     // A panic must stop the node as any failure does: without checkpoints apply would wait for ever.
     let result = catch_unwind(AssertUnwindSafe(|| state.write_checkpoint(frozen)))
-        .unwrap_or_else(|_| Err(StoreError::damaged("state", "a checkpoint panicked")));
+        .unwrap_or_else(|_| Err(StoreError::panicked("state")));
     let well = result.is_ok();
     done(result);
     well

@@ -131,6 +131,11 @@ impl StoreError {
         }
     }
 
+    /// Whoever worked on a file panicked: what it holds now is known only after it is opened anew.
+    pub fn panicked(what: &'static str) -> StoreError {
+        StoreError::damaged(what, "whoever worked on it panicked")
+    }
+
     /// A file that does not hold what it must.
     pub(super) fn damaged(what: &'static str, detail: impl Into<String>) -> StoreError {
         StoreError::Damaged { what, detail: detail.into() }

@@ -11,6 +11,7 @@ use redb::{
 
 use super::error::StoreError;
 use super::meta::{self, META};
+use super::tail::Tail;
 use super::{files, sealed};
 use crate::mutant::{Mutant, on};
 use crate::raft::{Entry, HardState, Index, LogId, LogWrite, Membership, Payload, Recovered, Term};
@@ -24,19 +25,19 @@ const HARD_STATE_KEY: &str = "hard_state";
 /// The entry before the first one that the log holds.
 const BASE_KEY: &str = "base";
 
-/// How many entries a compaction removes in one transaction.
-const COMPACT_CHUNK: u64 = 10_000;
-
 /// How the log uses memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
     /// redb's cache, in bytes. Default 16 MiB.
     pub cache_bytes: usize,
+    /// How many bytes of entries stay although a durable checkpoint covers them, so that a peer that lags
+    /// need not be sent the whole state. Default 64 MiB.
+    pub tail_bytes: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> LogOptions {
-        LogOptions { cache_bytes: 16 << 20 }
+        LogOptions { cache_bytes: 16 << 20, tail_bytes: 64 << 20 }
     }
 }
 
@@ -46,6 +47,7 @@ pub struct Log {
     db: Arc<Db>,
     base: LogId,
     last: Index,
+    tail: Tail,
     buffer: Vec<u8>,
 }
 
@@ -89,7 +91,7 @@ impl Log {
     /// `InUse` if it is open elsewhere, `NewerFormat`, `Damaged`, or what the disk says.
     pub fn open(path: &Path, options: &LogOptions) -> Result<(Log, RecoveredLog), StoreError> {
         let db = files::open(path, options.cache_bytes, "log")?;
-        Log::with_database(db, &path.display().to_string())
+        Log::with_database(db, &path.display().to_string(), options)
     }
 
     /// Opens the file that a backend stands for.
@@ -98,14 +100,19 @@ impl Log {
         options: &LogOptions,
     ) -> Result<(Log, RecoveredLog), StoreError> {
         let db = files::open_backend(backend, options.cache_bytes, "log")?;
-        Log::with_database(db, "log")
+        Log::with_database(db, "log", options)
     }
 
-    fn with_database(db: Database, path: &str) -> Result<(Log, RecoveredLog), StoreError> {
+    fn with_database(
+        db: Database,
+        path: &str,
+        options: &LogOptions,
+    ) -> Result<(Log, RecoveredLog), StoreError> {
         let write = db.begin_write().map_err(failed)?;
         // Everything is made in one transaction: a file with any table has all of them.
         let new = write.list_tables().map_err(failed)?.next().is_none();
-        let (hard_state, base, last) = {
+        let mut tail = Tail::new(options.tail_bytes);
+        {
             write.open_table(MEMBERSHIPS).map_err(failed)?;
             let entries = write.open_table(ENTRIES).map_err(failed)?;
             let mut meta = write.open_table(META).map_err(failed)?;
@@ -115,15 +122,54 @@ impl Log {
                 meta::put(&mut meta, "log", BASE_KEY, &LogId::ZERO)?;
             }
             meta::check_format(&meta, "log", path)?;
-            let hard_state = meta::get(&meta, "log", HARD_STATE_KEY)?;
-            let base: LogId = meta::get(&meta, "log", BASE_KEY)?;
-            let last = entries.last().map_err(failed)?.map(|(index, _)| Index(index.value()));
-            (hard_state, base, last.unwrap_or(base.index))
-        };
+            for row in entries.iter().map_err(failed)? {
+                let (index, value) = row.map_err(failed)?;
+                tail.add(Index(index.value()), value.value().len());
+            }
+        }
         write.commit().map_err(failed)?;
         let db = Arc::new(Db(RwLock::new(Some(db))));
-        let log = Log { db, base, last, buffer: Vec::new() };
-        Ok((log, RecoveredLog { hard_state, base, last }))
+        let mut log = Log { db, base: LogId::ZERO, last: Index(0), tail, buffer: Vec::new() };
+        let found = log.recovered()?;
+        (log.base, log.last) = (found.base, found.last);
+        Ok((log, found))
+    }
+
+    /// What the file holds now.
+    pub(super) fn recovered(&self) -> Result<RecoveredLog, StoreError> {
+        let read = self.db.begin_read()?;
+        let meta = read.open_table(META).map_err(failed)?;
+        let hard_state = meta::get(&meta, "log", HARD_STATE_KEY)?;
+        let base = meta::get(&meta, "log", BASE_KEY)?;
+        Ok(RecoveredLog { hard_state, base, last: self.reader().last()? })
+    }
+
+    /// Whether it has that entry, or had it and removed it.
+    pub(super) fn holds(&self, id: LogId) -> Result<bool, StoreError> {
+        Ok(id.index < self.base.index || self.reader().id_at(id.index)? == Some(id))
+    }
+
+    /// The entry before the first one that the log holds.
+    pub fn base(&self) -> LogId {
+        self.base
+    }
+
+    /// A durable checkpoint of the state covers everything up to `checkpoint`. The next commits remove
+    /// what is not needed any more.
+    pub fn cover(&mut self, checkpoint: LogId) -> Result<(), StoreError> {
+        // An older checkpoint, or one of a state that the log is about to follow.
+        if checkpoint.index <= self.base.index || checkpoint.index > self.last {
+            return Ok(());
+        }
+        let found = self.reader().id_at(checkpoint.index)?;
+        if found != Some(checkpoint) {
+            return Err(StoreError::damaged(
+                "log",
+                format!("the state has applied entry {checkpoint}, the log has {found:?} there"),
+            ));
+        }
+        self.tail.cover(checkpoint.index);
+        Ok(())
     }
 
     /// Makes all of `writes` durable, in their order, with one commit. After an error the log must not be
@@ -138,6 +184,16 @@ impl Log {
             let mut entries = write.open_table(ENTRIES).map_err(failed)?;
             let mut memberships = write.open_table(MEMBERSHIPS).map_err(failed)?;
             for batch in writes {
+                if let Some((last, membership)) = &batch.reset {
+                    entries.retain(|_, _| false).map_err(failed)?;
+                    memberships.retain(|_, _| false).map_err(failed)?;
+                    encode(MEMBERSHIPS.name(), last.index, membership, &mut self.buffer)?;
+                    memberships.insert(last.index.0, &self.buffer[..]).map_err(failed)?;
+                    let mut meta = write.open_table(META).map_err(failed)?;
+                    meta::put(&mut meta, "log", BASE_KEY, last)?;
+                    (self.base, self.last) = (*last, last.index);
+                    self.tail.clear();
+                }
                 if let Some(from) = batch.truncate_from
                     && from <= self.last
                 {
@@ -152,6 +208,7 @@ impl Log {
                     let keep = on(Mutant::MembershipKeptOnDisk);
                     memberships.retain_in(from.0.., |_, _| keep).map_err(failed)?;
                     self.last = from.prev();
+                    self.tail.cut(from);
                 }
                 for entry in &batch.entries {
                     if entry.id.index != self.last.next() {
@@ -162,6 +219,7 @@ impl Log {
                     }
                     encode(ENTRIES.name(), entry.id.index, entry, &mut self.buffer)?;
                     entries.insert(entry.id.index.0, &self.buffer[..]).map_err(failed)?;
+                    self.tail.add(entry.id.index, self.buffer.len());
                     if let Payload::Membership(membership) = &entry.payload {
                         encode(MEMBERSHIPS.name(), entry.id.index, membership, &mut self.buffer)?;
                         memberships.insert(entry.id.index.0, &self.buffer[..]).map_err(failed)?;
@@ -177,43 +235,26 @@ impl Log {
                 let mut meta = write.open_table(META).map_err(failed)?;
                 meta::put(&mut meta, "log", HARD_STATE_KEY, &hard_state)?;
             }
-        }
-        write.commit().map_err(failed)
-    }
-
-    /// Removes everything up to and including `to`, which a durable checkpoint covers. The newest
-    /// membership of that part is kept.
-    pub fn compact_to(&mut self, to: LogId) -> Result<(), StoreError> {
-        if to.index <= self.base.index || to.index > self.last {
-            return Ok(());
-        }
-        let found = self.reader().id_at(to.index)?;
-        if found != Some(to) {
-            return Err(StoreError::damaged(
-                "log",
-                format!("it was to be compacted to {to}, and has {found:?} there"),
-            ));
-        }
-        while self.base.index < to.index {
-            let end = Index(to.index.0.min(self.base.index.0 + COMPACT_CHUNK));
-            let base = self.reader().id_at(end)?.ok_or_else(|| missing(end))?;
-            let write = self.db.begin_write()?;
-            {
-                let mut entries = write.open_table(ENTRIES).map_err(failed)?;
-                entries.retain_in(..=end.0, |_, _| false).map_err(failed)?;
-                let mut memberships = write.open_table(MEMBERSHIPS).map_err(failed)?;
-                let newest = memberships.range(..=end.0).map_err(failed)?.next_back();
+            if let Some(last) = self.tail.spare() {
+                let row = entries.get(last.0).map_err(failed)?.ok_or_else(|| missing(last))?;
+                let base = decode(last, row.value())?.id;
+                drop(row);
+                entries.retain_in(..=last.0, |_, _| false).map_err(failed)?;
+                // The newest membership of what goes is still in force.
+                let newest = memberships.range(..=last.0).map_err(failed)?.next_back();
                 let newest = newest.transpose().map_err(failed)?.map(|(index, _)| index.value());
-                if let Some(newest) = newest {
+                if on(Mutant::MembershipCompacted) {
+                    memberships.retain_in(..=last.0, |_, _| false).map_err(failed)?;
+                } else if let Some(newest) = newest {
                     memberships.retain_in(..newest, |_, _| false).map_err(failed)?;
                 }
                 let mut meta = write.open_table(META).map_err(failed)?;
                 meta::put(&mut meta, "log", BASE_KEY, &base)?;
+                self.base = base;
+                self.tail.gone(last);
             }
-            write.commit().map_err(failed)?;
-            self.base = base;
         }
-        Ok(())
+        write.commit().map_err(failed)
     }
 
     /// For others to read.
@@ -237,6 +278,23 @@ impl Drop for Log {
 }
 
 impl LogReader {
+    /// Entries for a peer that is far behind: the one before `from`, and those from `from` to `to`, until
+    /// `max_bytes` are reached. None if the log does not reach back so far any more.
+    pub fn fetch(
+        &self,
+        from: Index,
+        to: Index,
+        max_bytes: usize,
+    ) -> Result<Option<(LogId, Vec<Entry>)>, StoreError> {
+        let Some(prev) = self.id_at(from.prev())? else { return Ok(None) };
+        match self.read(from, to, max_bytes) {
+            Ok(entries) => Ok(Some((prev, entries))),
+            // They may have gone meanwhile.
+            Err(_) if self.id_at(from.prev())? != Some(prev) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The entries from `from` to `to`, both included; stops after the one with which `max_bytes` are
     /// reached. All of them must be there.
     pub fn read(&self, from: Index, to: Index, max_bytes: usize) -> Result<Vec<Entry>, StoreError> {
@@ -301,6 +359,10 @@ impl LogReader {
 }
 
 impl RecoveredLog {
+    pub(super) fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
     /// What the core starts from, given the last entry that the state's file holds. Reads only what comes
     /// after what is known to be committed, and checks it.
     pub fn into_recovered(self, log: &Log, applied: LogId) -> Result<Recovered, StoreError> {

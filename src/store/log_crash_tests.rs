@@ -7,20 +7,23 @@ use crate::raft::{ClusterId, NodeId, Seq, Term};
 use crate::store::test_disk::{Disk, Fault, Journal, Keeps, Power, subsets_of};
 
 fn open(disk: &Disk) -> Result<(Log, RecoveredLog), StoreError> {
-    Log::open_backend(disk.clone(), &LogOptions { cache_bytes: 1 << 20 })
+    Log::open_backend(disk.clone(), &LogOptions { cache_bytes: 1 << 20, tail_bytes: 0 })
 }
 
 /// Entries of different sizes; some larger than a page.
 fn entry(term: u64, index: u64) -> Entry {
     let size = usize::try_from(index % 4 * 700 + index % 7 * 900).unwrap();
     let payload = if index.is_multiple_of(5) {
-        let voters = [NodeId(index)].into();
-        let cluster = ClusterId(term);
-        Payload::Membership(Membership { cluster, members: [].into(), voters, outgoing: None })
+        Payload::Membership(membership(term * 1000 + index))
     } else {
         Payload::Command(format!("{term}/{index}/{}", "x".repeat(size)).into())
     };
     Entry { id: LogId::new(Term(term), Index(index)), payload }
+}
+
+fn membership(number: u64) -> Membership {
+    let voters = [NodeId(number)].into();
+    Membership { cluster: ClusterId(number), members: [].into(), voters, outgoing: None }
 }
 
 enum Step {
@@ -35,6 +38,7 @@ fn write(term: u64, truncate: bool, indexes: std::ops::RangeInclusive<u64>) -> L
         hard_state: Some(HardState { term: Term(term), vote: Some(NodeId(term)), commit }),
         truncate_from: truncate.then_some(Index(*indexes.start())),
         entries: indexes.map(|index| entry(term, index)).collect(),
+        ..LogWrite::default()
     }
 }
 
@@ -57,7 +61,10 @@ fn script() -> Vec<Step> {
 fn run(log: &mut Log, step: &Step) -> Result<(), StoreError> {
     match step {
         Step::Append(writes) => log.append(writes),
-        Step::Compact(to) => log.compact_to(*to),
+        Step::Compact(to) => {
+            log.cover(*to)?;
+            log.append(&[LogWrite::default()])
+        }
     }
 }
 
@@ -76,6 +83,11 @@ impl Model {
         match step {
             Step::Append(writes) => {
                 for write in writes {
+                    if let Some((last, membership)) = &write.reset {
+                        next.base = *last;
+                        next.entries.clear();
+                        next.memberships = vec![(last.index, membership.clone())];
+                    }
                     if let Some(from) = write.truncate_from {
                         next.entries.retain(|entry| entry.id.index < from);
                         next.memberships.retain(|(index, _)| *index < from);
@@ -214,6 +226,18 @@ impl Life {
                 let term = self.terms[usize::try_from(self.base).unwrap()];
                 Step::Compact(LogId::new(Term(term), Index(self.base)))
             }
+            5 => {
+                // A snapshot that goes beyond the log, or into it.
+                let last = (self.commit + 1 + self.draw(6)).max(self.base + 1);
+                self.term += 1;
+                self.terms = vec![self.term; usize::try_from(last + 1).unwrap()];
+                (self.base, self.commit) = (last, last);
+                let reset = Some((LogId::new(Term(self.term), Index(last)), membership(last)));
+                let hard_state =
+                    Some(HardState { term: Term(self.term), vote: None, commit: Index(last) });
+                let after = self.append(self.next(), count);
+                Step::Append(vec![LogWrite { reset, hard_state, ..LogWrite::default() }, after])
+            }
             _ => Step::Append(vec![self.append(self.next(), count)]),
         }
     }
@@ -305,7 +329,7 @@ fn the_thread_tells_of_a_failed_sync_once_and_of_nothing_after_it() {
 fn a_read_stops_where_it_is_told_and_misses_nothing() {
     let (mut log, _) = open(&Disk::default()).unwrap();
     log.append(&[write(1, false, 1..=12)]).unwrap();
-    log.compact_to(LogId::new(Term(1), Index(3))).unwrap();
+    run(&mut log, &Step::Compact(LogId::new(Term(1), Index(3)))).unwrap();
     let reader = log.reader();
     let read = |from, to, bytes| {
         let entries = reader.read(Index(from), Index(to), bytes);
@@ -326,7 +350,7 @@ fn a_read_stops_where_it_is_told_and_misses_nothing() {
 fn a_write_that_reaches_below_the_log_is_refused() {
     let (mut log, _) = open(&Disk::default()).unwrap();
     log.append(&[write(1, false, 1..=9)]).unwrap();
-    log.compact_to(LogId::new(Term(1), Index(5))).unwrap();
+    run(&mut log, &Step::Compact(LogId::new(Term(1), Index(5)))).unwrap();
     let refused = log.append(&[write(2, true, 5..=6)]).unwrap_err().to_string();
     assert!(refused.contains('5'), "{refused}");
 }
@@ -335,7 +359,7 @@ fn a_write_that_reaches_below_the_log_is_refused() {
 fn a_compaction_to_another_history_is_refused() {
     let (mut log, _) = open(&Disk::default()).unwrap();
     log.append(&[write(1, false, 1..=9)]).unwrap();
-    assert!(log.compact_to(LogId::new(Term(2), Index(5))).is_err());
+    assert!(log.cover(LogId::new(Term(2), Index(5))).is_err());
     assert!(log.reader().read(Index(1), Index(9), usize::MAX).is_ok());
 }
 

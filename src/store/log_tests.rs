@@ -4,8 +4,20 @@ use redb::backends::InMemoryBackend;
 use super::*;
 use crate::raft::{ClusterId, NodeId, Seq, Term};
 
+/// Nothing stays that a checkpoint covers.
+fn options() -> LogOptions {
+    LogOptions { tail_bytes: 0, ..LogOptions::default() }
+}
+
+/// The next commit of a log whose entries up to `to` a checkpoint covers.
+fn compact(log: &mut Log, to: LogId) {
+    log.cover(to).unwrap();
+    log.append(&[LogWrite::default()]).unwrap();
+    assert_eq!(log.base(), to);
+}
+
 fn open() -> (Log, RecoveredLog) {
-    Log::open_backend(InMemoryBackend::new(), &LogOptions::default()).unwrap()
+    Log::open_backend(InMemoryBackend::new(), &options()).unwrap()
 }
 
 fn entry(term: u64, index: u64) -> Entry {
@@ -20,7 +32,7 @@ fn membership(cluster: u64) -> Membership {
 
 fn write(truncate_from: Option<u64>, entries: Vec<Entry>) -> LogWrite {
     let truncate_from = truncate_from.map(Index);
-    LogWrite { seq: Seq(1), hard_state: None, truncate_from, entries }
+    LogWrite { seq: Seq(1), truncate_from, entries, ..LogWrite::default() }
 }
 
 #[test]
@@ -166,7 +178,7 @@ fn compaction_keeps_the_end_and_the_membership_in_force() {
     entries[0].payload = Payload::Membership(membership(1));
     entries[1].payload = Payload::Membership(membership(2));
     log.append(&[write(None, entries)]).unwrap();
-    log.compact_to(LogId::new(Term(1), Index(6))).unwrap();
+    compact(&mut log, LogId::new(Term(1), Index(6)));
     let reader = log.reader();
     assert_eq!(reader.id_at(Index(6)).unwrap(), Some(LogId::new(Term(1), Index(6))));
     assert_eq!(reader.id_at(Index(5)).unwrap(), None);
@@ -210,7 +222,7 @@ fn the_last_index_is_that_of_the_last_entry_or_of_the_one_before_the_first() {
     assert_eq!(reader.last().unwrap(), Index(0));
     log.append(&[write(None, vec![entry(1, 1), entry(1, 2)])]).unwrap();
     assert_eq!(reader.last().unwrap(), Index(2));
-    log.compact_to(LogId::new(Term(1), Index(2))).unwrap();
+    compact(&mut log, LogId::new(Term(1), Index(2)));
     assert_eq!(reader.last().unwrap(), Index(2));
     log.close().unwrap();
     assert!(reader.last().is_err());

@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::error::StoreError;
 use super::log::Log;
-use crate::raft::{LogWrite, Seq};
+use crate::raft::{LogId, LogWrite, Seq};
 
 /// What the thread tells.
 #[derive(Debug)]
@@ -19,6 +19,11 @@ pub enum LogEvent {
     Persisted {
         /// The last write of the commit.
         seq: Seq,
+    },
+    /// The log holds nothing up to and including `last` any more.
+    Compacted {
+        /// The last entry that is gone.
+        last: LogId,
     },
     /// A commit failed. It is not tried again, and nothing is written any more: what the disk holds is
     /// known only after it is opened anew.
@@ -43,6 +48,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<LogWrite>,
+    /// What a durable checkpoint of the state covers, if that is news.
+    covered: Option<LogId>,
     busy_since: Option<Instant>,
     /// Nothing is taken in any more: it was stopped, or a commit failed.
     closed: bool,
@@ -68,6 +75,12 @@ impl LogWriter {
         queue.waiting.push(write);
         drop(queue);
         self.shared.filled.notify_one();
+    }
+
+    /// A durable checkpoint of the state covers everything up to `checkpoint`: with the next writes the log
+    /// loses what is not needed any more.
+    pub fn cover(&self, checkpoint: LogId) {
+        self.shared.queue.lock().covered = Some(checkpoint);
     }
 
     /// How long the commit that is under way has taken so far; zero if there is none.
@@ -98,6 +111,7 @@ impl Drop for LogWriter {
 fn run(mut log: Log, shared: &Shared, tell: &impl Fn(LogEvent)) {
     let mut batch = Vec::new();
     loop {
+        let covered;
         {
             let mut queue = shared.queue.lock();
             queue.busy_since = None;
@@ -108,17 +122,28 @@ fn run(mut log: Log, shared: &Shared, tell: &impl Fn(LogEvent)) {
                 shared.filled.wait(&mut queue);
             }
             std::mem::swap(&mut queue.waiting, &mut batch);
+            covered = queue.covered.take();
             queue.busy_since = Some(Instant::now());
         }
         // A panic must stop the node as any failed commit does, and not leave it waiting for this thread.
-        let result = catch_unwind(AssertUnwindSafe(|| log.append(&batch)))
-            .unwrap_or_else(|_| Err(StoreError::damaged("log", "a commit panicked")));
+        let before = log.base();
+        let commit = || {
+            covered.map_or(Ok(()), |checkpoint| log.cover(checkpoint))?;
+            log.append(&batch)
+        };
+        let result = catch_unwind(AssertUnwindSafe(commit))
+            .unwrap_or_else(|_| Err(StoreError::panicked("log")));
         match result {
             Ok(()) => {
                 if let Some(last) = batch.last() {
                     tell(LogEvent::Persisted { seq: last.seq });
                 }
+                let reset = batch.iter().any(|write| write.reset.is_some());
                 batch.clear();
+                let base = log.base();
+                if base != before && !reset {
+                    tell(LogEvent::Compacted { last: base });
+                }
             }
             Err(error) => {
                 let mut queue = shared.queue.lock();

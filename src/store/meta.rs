@@ -69,6 +69,16 @@ pub(super) fn get<T: DeserializeOwned>(
     get_bytes(meta, what, key, |bytes| postcard::from_bytes(bytes).ok())
 }
 
+/// A record that a file may lack.
+pub(super) fn find<T: DeserializeOwned>(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    what: &'static str,
+    key: &'static str,
+) -> Result<Option<T>, StoreError> {
+    let found = meta.get(key).map_err(|error| StoreError::database(what, error))?;
+    if found.is_none() { Ok(None) } else { get(meta, what, key).map(Some) }
+}
+
 fn put_bytes(
     meta: &mut Table<'_, &str, &[u8]>,
     what: &'static str,

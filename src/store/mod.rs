@@ -12,16 +12,20 @@ mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod identity;
+mod install;
 mod log;
 mod log_writer;
 mod meta;
 mod overlay;
 mod range;
+mod recovery;
 #[cfg(any(test, fuzzing))]
 mod sample;
 mod sealed;
+mod snapshot;
 mod state;
 mod tables;
+mod tail;
 #[cfg(any(test, fuzzing))]
 mod test_disk;
 
@@ -29,6 +33,9 @@ pub use checkpoint::Frozen;
 pub use checkpointer::Checkpointer;
 pub use error::StoreError;
 pub use identity::{DataDir, IdentityCheck, Sizes};
+pub use install::{Incoming, IncomingError};
 pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
+pub use recovery::recover;
+pub use snapshot::SnapshotReader;
 pub use state::{Applied, ReadError, State, StateOptions};

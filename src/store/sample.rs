@@ -32,7 +32,7 @@ pub(super) fn log_files() -> ([Vec<u8>; 2], LogContent) {
             }
         };
         if index == 50 {
-            log.compact_to(LogId::new(Term(3), Index(25))).expect("a sound disk");
+            log.cover(LogId::new(Term(3), Index(25))).expect("a sound disk");
         }
         if index == 60 {
             before = Some(read_log(disk.after_power_loss(Keeps::All)).expect("a sound disk"));
@@ -53,7 +53,7 @@ pub(super) fn log_files() -> ([Vec<u8>; 2], LogContent) {
 }
 
 fn open_log(disk: &Disk) -> Result<(Log, RecoveredLog), StoreError> {
-    Log::open_backend(disk.clone(), &LogOptions { cache_bytes: 1 << 20 })
+    Log::open_backend(disk.clone(), &LogOptions { cache_bytes: 1 << 20, tail_bytes: 0 })
 }
 
 /// All that a log says.

@@ -8,10 +8,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use redb::{Database, StorageBackend};
 
 use super::checkpoint::{self, Frozen, Position};
@@ -81,21 +82,28 @@ pub enum ReadError {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct State {
-    db: Database,
+    pub(super) db: Database,
     options: StateOptions,
-    shared: RwLock<Shared>,
+    pub(super) shared: RwLock<Shared>,
+    /// Held while a checkpoint is written or a snapshot takes the state's place.
+    pub(super) writing: Mutex<()>,
+    /// Whether a snapshot is coming in.
+    pub(super) receiving: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Shared {
-    active: Overlay,
+pub(super) struct Shared {
+    pub(super) active: Overlay,
     /// When the first change of `active` came.
-    active_since: Option<Instant>,
-    frozen: Option<Arc<Overlay>>,
-    generation: Arc<Generation>,
-    position: Position,
+    pub(super) active_since: Option<Instant>,
+    pub(super) frozen: Option<Arc<Overlay>>,
     /// What the file holds.
-    durable: LogId,
+    pub(super) generation: Arc<Generation>,
+    pub(super) position: Position,
+    /// The last entry that the file covers.
+    pub(super) durable: LogId,
+    /// How often a snapshot took the state's place.
+    pub(super) installs: u64,
 }
 
 impl State {
@@ -119,17 +127,24 @@ impl State {
         path: &str,
         options: &StateOptions,
     ) -> Result<State, StoreError> {
-        let position = checkpoint::open(&db, path)?;
+        checkpoint::open(&db, path)?;
         let generation = Arc::new(Generation::open(&db)?);
         let shared = Shared {
             active: Overlay::default(),
             active_since: None,
             frozen: None,
+            durable: generation.position.applied,
+            position: generation.position.clone(),
             generation,
-            durable: position.applied,
-            position,
+            installs: 0,
         };
-        Ok(State { db, options: options.clone(), shared: RwLock::new(shared) })
+        Ok(State {
+            db,
+            options: options.clone(),
+            shared: RwLock::new(shared),
+            writing: Mutex::new(()),
+            receiving: AtomicBool::new(false),
+        })
     }
 
     /// The last entry applied.
@@ -217,11 +232,17 @@ impl State {
         shared.active_since = None;
         let unread = on(Mutant::FrozenUnread);
         shared.frozen = Some(if unread { Arc::default() } else { overlay.clone() });
-        Some(Frozen { overlay, position: shared.position.clone() })
+        Some(Frozen { overlay, position: shared.position.clone(), installs: shared.installs })
     }
 
-    /// Ends a checkpoint: writes what was frozen; durable when it returns. An error is final.
+    /// Ends a checkpoint: writes what was frozen; durable when it returns. An error is final. One that a
+    /// snapshot has overtaken is dropped. What the file holds then.
     pub fn write_checkpoint(&self, mut frozen: Frozen) -> Result<LogId, StoreError> {
+        let _alone = self.writing.lock();
+        let overtaken = self.shared.read().installs != frozen.installs;
+        if overtaken && !on(Mutant::CheckpointOverSnapshot) {
+            return Ok(self.durable());
+        }
         if on(Mutant::PositionTooNew) {
             frozen.position = self.shared.read().position.clone();
         }

@@ -3,14 +3,27 @@
 use bytes::Bytes;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition, TableHandle};
 
+use super::checkpoint::{self, Position};
 use super::error::StoreError;
+use super::meta::META;
 use super::sealed;
 use crate::kv::{KeyRange, KeyRow, RevisionRow, RowId};
+use crate::raft::LogId;
 
 /// Key → `KeyRow`, sealed.
 pub(super) const KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keys");
 /// Revision and sub-number → `RevisionRow`, sealed.
 pub(super) const REVISIONS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("revisions");
+
+/// The rows of a snapshot that is coming in. Sealed as if they were in their place already.
+pub(super) const INCOMING_KEYS: TableDefinition<&[u8], &[u8]> =
+    TableDefinition::new("incoming_keys");
+pub(super) const INCOMING_REVISIONS: TableDefinition<(u64, u32), &[u8]> =
+    TableDefinition::new("incoming_revisions");
+/// The rows whose place those of a snapshot took, until they are removed.
+pub(super) const OLD_KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("old_keys");
+pub(super) const OLD_REVISIONS: TableDefinition<(u64, u32), &[u8]> =
+    TableDefinition::new("old_revisions");
 
 /// The key of a revision's row as its checksum covers it.
 pub(super) fn revision_key(id: RowId) -> [u8; 12] {
@@ -24,6 +37,10 @@ pub(super) fn revision_key(id: RowId) -> [u8; 12] {
 pub(super) struct Generation {
     keys: ReadOnlyTable<&'static [u8], &'static [u8]>,
     revisions: ReadOnlyTable<(u64, u32), &'static [u8]>,
+    /// Where the state stood.
+    pub(super) position: Position,
+    /// The last entry of the snapshot that took the state's place last.
+    pub(super) installed: Option<LogId>,
 }
 
 impl std::fmt::Debug for Generation {
@@ -37,7 +54,10 @@ impl Generation {
     pub(super) fn open(db: &Database) -> Result<Generation, StoreError> {
         let failed = |error: redb::Error| StoreError::database("state", error);
         let read = db.begin_read().map_err(|error| failed(error.into()))?;
+        let meta = read.open_table(META).map_err(|error| failed(error.into()))?;
         Ok(Generation {
+            position: checkpoint::position(&meta)?,
+            installed: checkpoint::installed(&meta)?,
             keys: read.open_table(KEYS).map_err(|error| failed(error.into()))?,
             revisions: read.open_table(REVISIONS).map_err(|error| failed(error.into()))?,
         })
@@ -58,6 +78,20 @@ impl Generation {
             return Err(StoreError::damaged("state", detail));
         };
         Ok(Some(row))
+    }
+
+    /// All rows of the `keys` table as they are stored.
+    pub(super) fn all_keys(
+        &self,
+    ) -> Result<redb::Range<'static, &'static [u8], &'static [u8]>, StoreError> {
+        self.keys.range::<&[u8]>(..).map_err(|error| StoreError::database("state", error))
+    }
+
+    /// All rows of the `revisions` table as they are stored.
+    pub(super) fn all_revisions(
+        &self,
+    ) -> Result<redb::Range<'static, (u64, u32), &'static [u8]>, StoreError> {
+        self.revisions.range::<(u64, u32)>(..).map_err(|error| StoreError::database("state", error))
     }
 
     /// The keys of a range, in order.

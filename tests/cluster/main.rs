@@ -7,3 +7,4 @@ mod harness;
 mod namespaces;
 mod refusals;
 mod shutdown;
+mod snapshots;

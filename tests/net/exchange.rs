@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use konsen::net::{
     ARRIVAL_TIMEOUT, FRAME_BYTES_MAX, IDLE_TIMEOUT, NetError, RequestError, TlsMaterial,
+    TransferError,
 };
 use konsen::raft::{Body, ClusterId, NodeId};
 
-use crate::node::{HANG, TestNode, append, config, eventually, heartbeat, introduce, talk, within};
+use crate::node::{
+    ENOUGH, HANG, TestNode, append, config, eventually, heartbeat, introduce, talk, within,
+};
 use crate::pki::Authority;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,6 +32,44 @@ async fn three_nodes_talk_in_all_directions() {
     for node in &nodes {
         node.net.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_arrives_whole_and_is_answered_and_can_be_ended_by_either_side() {
+    let authority = Authority::new("ca");
+    let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
+    assert_eq!(a.net.transfer(NodeId(2)).await.err(), Some(TransferError::NotConnected));
+    introduce(&[&a, &b]);
+    a.connected_to(&b).await;
+    let mut outgoing = a.net.transfer(NodeId(2)).await.unwrap();
+    let piece = vec![7; 1 << 20];
+    for _ in 0..40 {
+        assert_eq!(outgoing.send(&piece).await, Ok(true));
+    }
+    let too_large = outgoing.send(&vec![0; FRAME_BYTES_MAX + 1]).await;
+    assert_eq!(too_large, Err(TransferError::TooLarge));
+    let reply = outgoing.finish(IDLE_TIMEOUT).await.unwrap();
+    assert_eq!(reply, format!("{}:{}", NodeId(1), 40 << 20));
+
+    // The other end has had enough, and says so while this one still sends.
+    let mut outgoing = a.net.transfer(NodeId(2)).await.unwrap();
+    let _ = outgoing.send(ENOUGH).await;
+    within(async { while outgoing.send(&piece).await == Ok(true) {} }).await;
+    assert_eq!(outgoing.finish(IDLE_TIMEOUT).await.unwrap(), "enough");
+
+    // The other end goes away.
+    let mut outgoing = a.net.transfer(NodeId(2)).await.unwrap();
+    b.net.shutdown().await;
+    let ended = within(async {
+        loop {
+            match outgoing.send(&piece).await {
+                Ok(true) => {}
+                other => return other,
+            }
+        }
+    });
+    assert_ne!(ended.await, Ok(true));
+    a.net.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use konsen::net::{
-    FRAME_BYTES_MAX, Inbound, Net, NetConfig, NetError, Peer, PeerHello, PeerStatus, TlsMaterial,
+    Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, NetError, Peer, PeerHello, PeerStatus,
+    TlsMaterial,
 };
 use konsen::raft::{Body, Entry, Index, LogId, Message, NodeId, Payload, Term};
 use tokio::sync::Mutex;
@@ -21,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request that is never answered.
 pub(crate) const HANG: &[u8] = b"hang";
+
+/// The last piece of a transfer that is taken.
+pub(crate) const ENOUGH: &[u8] = b"enough";
 
 #[derive(Debug)]
 struct Recorder {
@@ -50,6 +54,20 @@ impl Inbound for Recorder {
             let mut reply = format!("{from}:").into_bytes();
             reply.extend_from_slice(&body);
             Bytes::from(reply)
+        })
+    }
+
+    /// Counts the bytes that come; a piece that says so ends it early.
+    fn transfer(&self, from: NodeId, mut arriving: Arriving) -> BoxFuture<'static, Bytes> {
+        Box::pin(async move {
+            let mut bytes = 0;
+            while let Ok(Some(piece)) = arriving.next().await {
+                if piece == ENOUGH {
+                    return Bytes::from_static(b"enough");
+                }
+                bytes += piece.len();
+            }
+            Bytes::from(format!("{from}:{bytes}"))
         })
     }
 }

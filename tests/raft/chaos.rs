@@ -253,13 +253,11 @@ impl World {
                 if wanted {
                     self.figures.snapshots += 1;
                     let host = self.cluster.hosts.get_mut(&to).expect("a host");
-                    host.disk.log.clear();
-                    host.disk.base = last;
-                    host.disk.membership = Some((last.index, membership.clone()));
-                    // The log writer drops what was under way for the log that is gone.
+                    host.disk.install(last, membership.clone());
+                    // What was under way for the log that is gone is dropped with it.
                     for write in &mut host.writes {
                         write.entries.clear();
-                        write.truncate_from = None;
+                        (write.reset, write.truncate_from) = (None, None);
                     }
                     host.applied = last.index;
                     self.step(to, Input::SnapshotInstalled { last, membership, from });

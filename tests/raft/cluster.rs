@@ -37,6 +37,9 @@ impl Disk {
         if let Some(state) = write.hard_state {
             self.hard_state = state;
         }
+        if let Some((last, membership)) = &write.reset {
+            self.install(*last, membership.clone());
+        }
         if let Some(from) = write.truncate_from {
             self.log.retain(|entry| entry.id.index < from);
         }
@@ -44,6 +47,14 @@ impl Disk {
             assert_eq!(entry.id.index, self.last().index.next(), "a hole in the log on disk");
             self.log.push(entry.clone());
         }
+    }
+
+    /// What a start finds once a snapshot is in place of the state, whether or not the log was written
+    /// since.
+    pub(crate) fn install(&mut self, last: LogId, membership: Membership) {
+        self.log.clear();
+        self.base = last;
+        self.membership = Some((last.index, membership));
     }
 
     pub(crate) fn last(&self) -> LogId {

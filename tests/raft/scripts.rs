@@ -515,9 +515,7 @@ impl Runner {
                     return Ok(format!("{id} does not want it\n"));
                 }
                 let host = self.cluster.hosts.get_mut(&id).ok_or("no host")?;
-                host.disk.log.clear();
-                host.disk.base = last;
-                host.disk.membership = Some((last.index, membership.clone()));
+                host.disk.install(last, membership.clone());
                 self.step(id, Input::SnapshotInstalled { last, membership, from })?
             }
             "snapshot-ended" => {

@@ -84,6 +84,9 @@ pub(crate) fn write(write: &LogWrite) -> String {
         let vote = state.vote.map_or("nobody".to_string(), |vote| vote.to_string());
         text += &format!(" {} vote {vote} commit {}", state.term, state.commit);
     }
+    if let Some((last, _)) = &write.reset {
+        text += &format!(" begin after {last}");
+    }
     if let Some(from) = write.truncate_from {
         text += &format!(" cut from {from}");
     }

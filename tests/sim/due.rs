@@ -38,6 +38,16 @@ pub(super) enum Due {
         host: usize,
         life: u64,
     },
+    /// A piece of a snapshot arrives.
+    Piece {
+        transfer: u64,
+    },
+    /// A snapshot takes the state's place.
+    Place {
+        host: usize,
+        life: u64,
+        transfer: u64,
+    },
     /// The replica's thread looks at what has gathered.
     Settle {
         host: usize,
@@ -95,6 +105,7 @@ impl Due {
             | Due::Fetch { host, life, .. }
             | Due::Freeze { host, life }
             | Due::EndCheckpoint { host, life }
+            | Due::Place { host, life, .. }
             | Due::Settle { host, life }
             | Due::Request { host, life, .. }
             | Due::Look { host, life, .. } => Some((*host, Some(*life))),

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use konsen::raft::{
-    self, Fetch, HardState, Index, Input, LogId, LogWrite, Membership, Node, NodeId, Term,
+    self, Fetch, HardState, Input, LogId, LogWrite, Membership, Node, NodeId, Term,
 };
 use konsen::replica::Replica;
-use konsen::store::{Frozen, Log, LogReader, State, StoreError};
+use konsen::store::{self, Frozen, Incoming, Log, LogReader, State, StoreError};
 
 use super::disk::{Ail, Disk, Operation, Survival, damage};
 use super::plan::{Plan, Time};
@@ -31,6 +31,8 @@ pub(crate) struct Host {
     pub(crate) unsure: Vec<LogWrite>,
     /// The checkpoint that was under way then.
     pub(crate) unsure_checkpoint: Option<LogId>,
+    /// The snapshot that was taking the state's place then.
+    pub(crate) unsure_install: Option<LogId>,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,10 @@ pub(crate) struct Running {
     /// What is being written, and since when.
     pub(crate) writing: Option<(Vec<LogWrite>, Time)>,
     pub(crate) frozen: Option<Frozen>,
+    /// A snapshot that is taking the state's place.
+    pub(crate) placing: Option<(Incoming, LogId)>,
+    /// A checkpoint of which the log has not heard.
+    pub(crate) covered: Option<LogId>,
     pub(crate) told_slow: bool,
 }
 
@@ -51,6 +57,8 @@ pub(crate) struct Running {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) hard_state: HardState,
+    /// The entry before the first one.
+    pub(crate) base: LogId,
     pub(crate) entries: Vec<raft::Entry>,
     pub(crate) applied: LogId,
     /// The membership in force.
@@ -69,6 +77,7 @@ impl Host {
             stalled_until: 0,
             unsure: Vec::new(),
             unsure_checkpoint: None,
+            unsure_install: None,
         }
     }
 
@@ -76,14 +85,15 @@ impl Host {
     pub(crate) fn start(&mut self, plan: &Plan, seed: u64) -> Result<Found, StoreError> {
         self.life += 1;
         let state = Arc::new(State::open_backend(self.state_disk.clone(), &plan.state())?);
-        let (log, found) = Log::open_backend(self.log_disk.clone(), &plan.log())?;
+        let (mut log, found) = Log::open_backend(self.log_disk.clone(), &plan.log())?;
         let reader = log.reader();
         let applied = state.applied();
-        let recovered = found.into_recovered(&log, applied)?;
+        let recovered = store::recover(&state, &mut log, found)?;
         let last = recovered.tail.last().map_or(recovered.committed, |entry| entry.id).index;
+        let base = recovered.base;
         let entries = match last {
-            Index(0) => Vec::new(),
-            last => reader.read(Index(1), last, usize::MAX)?,
+            last if last == base.index => Vec::new(),
+            last => reader.read(base.index.next(), last, usize::MAX)?,
         };
         let hard_state = recovered.hard_state;
         let node = Node::new(plan.raft(self.id, seed), recovered);
@@ -96,9 +106,11 @@ impl Host {
             queue: Vec::new(),
             writing: None,
             frozen: None,
+            placing: None,
+            covered: None,
             told_slow: false,
         });
-        Ok(Found { hard_state, entries, applied, membership })
+        Ok(Found { hard_state, base, entries, applied, membership })
     }
 
     /// The power fails. What was being written may get some of the way.
@@ -106,6 +118,7 @@ impl Host {
         let mut survival = Survival::default();
         self.unsure.clear();
         self.unsure_checkpoint = None;
+        self.unsure_install = None;
         let failed = self.disk_failed();
         let Some(mut running) = self.running.take() else { return survival };
         if let Some((batch, _)) = running.writing.take()
@@ -125,6 +138,15 @@ impl Host {
             self.state_disk.fail_after(random.below(14));
             self.unsure_checkpoint = Some(frozen.applied());
             let _ = running.state.write_checkpoint(frozen);
+        }
+        if let Some((incoming, last)) = running.placing.take()
+            && !failed
+            && (in_write || random.chance(500))
+        {
+            self.state_disk.fail_after(random.below(14));
+            self.unsure_install = Some(last);
+            // Whether it got there is for the next start to find out.
+            let _ = running.state.put_in_place(incoming);
         }
         for disk in [&mut self.log_disk, &mut self.state_disk] {
             let (after, survived) = disk.crash(random.next());
@@ -166,6 +188,7 @@ impl Host {
         self.running = None;
         self.unsure.clear();
         self.unsure_checkpoint = None;
+        self.unsure_install = None;
     }
 
     /// What both files hold.
@@ -210,6 +233,9 @@ impl Running {
     /// Carries out the write that is under way.
     pub(crate) fn end_write(&mut self) -> Result<Vec<LogWrite>, StoreError> {
         let Some((batch, _)) = &self.writing else { return Ok(Vec::new()) };
+        if let Some(checkpoint) = self.covered.take() {
+            self.log.cover(checkpoint)?;
+        }
         self.log.append(batch)?;
         Ok(self.writing.take().map(|(batch, _)| batch).unwrap_or_default())
     }
@@ -217,12 +243,13 @@ impl Running {
     /// Reads old entries for a peer.
     pub(crate) fn fetch(&self, fetch: Fetch) -> Result<Input, StoreError> {
         let Fetch { peer, from, to, max_bytes } = fetch;
-        let prev = self.reader.id_at(from.prev())?;
-        let entries = self.reader.read(from, to, max_bytes)?;
-        let prev = prev.unwrap_or_else(|| {
-            panic!("{peer} was to get entries from {from} on, but what comes before is gone")
-        });
+        let (prev, entries) = self.reader.fetch(from, to, max_bytes)?.unwrap_or_default();
         Ok(Input::Fetched { peer, prev, entries })
+    }
+
+    /// The entry before the first one in the log's file.
+    pub(crate) fn base(&self) -> LogId {
+        self.log.base()
     }
 
     pub(crate) fn term(&self) -> Term {

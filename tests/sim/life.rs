@@ -1,7 +1,7 @@
 //! A host from its start to its end: its clock, its steps, and what follows from them.
 
-use konsen::raft::{Input, LogId, NodeId, RoleName};
-use konsen::replica::{Effects, Event, Summary};
+use konsen::raft::{Body, Input, LogId, NodeId, RoleName};
+use konsen::replica::{Effects, Event, Summary, WriteFailed};
 
 use super::clients::Answer;
 use super::due::Due;
@@ -28,7 +28,7 @@ impl World {
     pub(super) fn begin(&mut self, host: usize, found: &Found) -> Result<(), Broken> {
         let one = &self.hosts[host];
         let id = one.id;
-        self.oracle.started(id, found, &one.unsure, one.unsure_checkpoint)?;
+        self.oracle.started(id, found, &one.unsure, one.unsure_checkpoint, one.unsure_install)?;
         let life = one.life;
         let newborn = one.running.as_ref().is_some_and(|up| up.replica.membership().is_none());
         self.trace(|_| {
@@ -194,6 +194,9 @@ impl World {
         }
         for message in effects.send {
             self.oracle.sent(&message)?;
+            if matches!(message.body, Body::Snapshot { .. }) {
+                self.begin_transfer(id, message.to, message.term);
+            }
             self.send(message);
         }
         for fetch in effects.fetch {
@@ -201,6 +204,10 @@ impl World {
             self.after(delay, Due::Fetch { host, life, fetch });
         }
         for (request, result) in effects.writes {
+            if result == Err(WriteFailed::Superseded) {
+                self.count("writes that a snapshot came over");
+                continue;
+            }
             let answer = match result {
                 Ok(reply) => Answer::Written(reply),
                 Err(_) => Answer::Refused,
@@ -236,6 +243,7 @@ impl World {
     pub(super) fn end_write(&mut self, host: usize) -> Result<(), Broken> {
         let id = self.hosts[host].id;
         let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
+        let before = running.base();
         let batch = match running.end_write() {
             Ok(batch) => batch,
             Err(error) => return self.halt(host, format!("{id} cannot write: {error}")),
@@ -243,6 +251,12 @@ impl World {
         let Some(last) = batch.last().map(|write| write.seq) else { return Ok(()) };
         self.oracle.persisted(id, &batch)?;
         self.count("log commits");
+        let base = self.hosts[host].running.as_ref().map_or(before, |up| up.base());
+        if base != before && batch.iter().all(|write| write.reset.is_none()) {
+            self.count("log compactions");
+            self.oracle.compacted(id, base)?;
+            self.step(host, Event::Raft(Input::Compacted { last: base }))?;
+        }
         self.step(host, Event::Raft(Input::Persisted { seq: last }))?;
         let life = self.hosts[host].life;
         if let Some(running) = &mut self.hosts[host].running

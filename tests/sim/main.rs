@@ -30,6 +30,7 @@ mod plan;
 mod random;
 mod reference;
 mod rot;
+mod transfer;
 mod upkeep;
 mod wire;
 mod world;

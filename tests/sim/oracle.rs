@@ -44,11 +44,25 @@ pub(crate) struct Durable {
     /// While it leads: how far it knew each peer to be.
     pub(super) matched: BTreeMap<NodeId, Index>,
     pub(super) led: Term,
+    /// A snapshot took the state's place, and the log's file is still that of before.
+    pub(super) superseded: bool,
+    /// What the log's file holds none of any more.
+    base: LogId,
 }
 
 impl Durable {
     pub(crate) fn last(&self) -> Index {
         Index(self.entries.len() as u64)
+    }
+
+    /// Puts those in the place of all entries.
+    pub(super) fn replace(&mut self, entries: Vec<(Entry, u64)>) {
+        let states = entries.iter().filter_map(|(entry, _)| match &entry.payload {
+            Payload::Membership(membership) => Some((entry.id, membership.clone())),
+            _ => None,
+        });
+        self.memberships = states.collect();
+        self.entries = entries;
     }
 
     /// The newest membership in the log.
@@ -82,7 +96,17 @@ impl Oracle {
     /// The disk acknowledged these writes.
     pub(crate) fn persisted(&mut self, id: NodeId, writes: &[LogWrite]) -> Result<(), Broken> {
         for write in writes {
-            if let Some(from) = write.truncate_from {
+            if let Some((last, _)) = &write.reset {
+                let kept = self.committed[..last.index.0 as usize].to_vec();
+                let host = self.host(id);
+                ensure!(*last == host.checkpoint, "{id} begins its log after {last}");
+                host.replace(kept);
+                host.base = *last;
+                host.superseded = false;
+            }
+            // What was on its way to a log that is not that of the state any more does not count.
+            let dropped = self.host(id).superseded;
+            if let Some(from) = write.truncate_from.filter(|_| !dropped) {
                 let host = self.host(id);
                 ensure!(
                     from > host.applied,
@@ -101,7 +125,7 @@ impl Oracle {
                     );
                 }
             }
-            for entry in &write.entries {
+            for entry in write.entries.iter().filter(|_| !dropped) {
                 let host = self.host(id);
                 ensure!(
                     entry.id.index == host.last().next(),
@@ -146,25 +170,52 @@ impl Oracle {
         found: &Found,
         unsure: &[LogWrite],
         unsure_checkpoint: Option<LogId>,
+        unsure_install: Option<LogId>,
     ) -> Result<(), Broken> {
+        if unsure_install == Some(found.applied) && self.host(id).checkpoint != found.applied {
+            self.installed(id, found.applied)?;
+        }
         let same = |host: &Durable| {
             let HardState { term, vote, .. } = host.hard_state;
-            host.entries.len() == found.entries.len()
-                && host.entries.iter().zip(&found.entries).all(|((known, _), entry)| known == entry)
+            let base = found.base.index;
+            let after = host.entries.get(base.0 as usize..).unwrap_or_default();
+            (base == Index(0) || host.at(base).is_some_and(|(entry, _)| entry.id == found.base))
+                && after.len() == found.entries.len()
+                && after.iter().zip(&found.entries).all(|((known, _), entry)| known == entry)
                 && (term, vote) == (found.hard_state.term, found.hard_state.vote)
         };
         if !same(self.host(id)) {
             self.persisted(id, unsure)?;
         }
         let host = self.host(id);
+        if std::mem::take(&mut host.superseded) {
+            // The start began the log anew, and entered the snapshot's term if it had not heard of it.
+            ensure!(
+                found.base == host.checkpoint,
+                "{id} starts with a log that is not its state's"
+            );
+            host.base = found.base;
+            if found.hard_state.term > host.hard_state.term {
+                host.hard_state = found.hard_state;
+            }
+        }
         ensure!(
             same(host),
-            "{id} finds {:?} and {} entries on its disk, which acknowledged {:?} and {}",
+            "{id} finds {:?} and {} entries after {} on its disk, which acknowledged {:?} and {}",
             found.hard_state,
             found.entries.len(),
+            found.base,
             host.hard_state,
             host.entries.len()
         );
+        ensure!(
+            found.base.index >= host.base.index && found.base.index <= found.applied.index,
+            "{id} finds a log that begins after {}, which had begun after {}; its state is at {}",
+            found.base,
+            host.base,
+            found.applied
+        );
+        host.base = found.base;
         ensure!(
             found.applied == host.checkpoint || Some(found.applied) == unsure_checkpoint,
             "{id} finds its state at {}, the last checkpoint was at {}",
@@ -189,6 +240,19 @@ impl Oracle {
             "{id} finds commit index {commit}, and only {} entries were ever committed",
             self.committed.len()
         );
+        Ok(())
+    }
+
+    /// The log's file lost everything up to `base`, which a checkpoint has to cover.
+    pub(crate) fn compacted(&mut self, id: NodeId, base: LogId) -> Result<(), Broken> {
+        let host = self.host(id);
+        ensure!(
+            base.index <= host.checkpoint.index && base.index > host.base.index,
+            "{id} cuts its log up to {base} after {}, the last checkpoint was at {}",
+            host.base,
+            host.checkpoint
+        );
+        host.base = base;
         Ok(())
     }
 

@@ -56,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) loss: u64,
     pub(crate) duplication: u64,
     pub(crate) replay: u64,
+    /// How many bytes of the log stay although a checkpoint covers them.
+    pub(crate) log_tail: u64,
     /// The mean time between two faults; none: no faults at all.
     pub(crate) fault_every: Option<Time>,
     pub(crate) faults: Vec<Fault>,
@@ -239,6 +241,7 @@ impl Plan {
             overlay_bytes: if random.chance(500) { random.below(2_000) as usize } else { 64 << 20 },
             cache_bytes: if random.chance(300) { 0 } else { 1 << 20 },
             checkpoint_every: *random.pick(&[50, 500, 3_000, 60_000]) * slowness,
+            log_tail: *random.pick(&[0, 500, 5_000, 64 << 20]),
             sync: *random.pick(&[1, 5, 30]) * wires,
             delay: *random.pick(&[1, 3, 10]) * wires,
             long_delay: (random.range(20, 1_500) * slowness, rate(random, 100)),
@@ -294,7 +297,7 @@ impl Plan {
     }
 
     pub(crate) fn log(&self) -> LogOptions {
-        LogOptions { cache_bytes: self.cache_bytes }
+        LogOptions { cache_bytes: self.cache_bytes, tail_bytes: self.log_tail }
     }
 
     pub(crate) fn state(&self) -> StateOptions {

@@ -44,9 +44,16 @@ impl World {
         let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
         let Some(frozen) = running.frozen.take() else { return Ok(()) };
         let covers = frozen.applied();
-        if let Err(error) = running.state.write_checkpoint(frozen) {
-            self.halt(host, format!("{id} cannot write a checkpoint: {error}"))?;
-            self.hosts[host].unsure_checkpoint = Some(covers);
+        match running.state.write_checkpoint(frozen) {
+            Ok(durable) => running.covered = Some(durable),
+            Err(error) => {
+                self.halt(host, format!("{id} cannot write a checkpoint: {error}"))?;
+                self.hosts[host].unsure_checkpoint = Some(covers);
+                return Ok(());
+            }
+        }
+        if running.covered != Some(covers) {
+            self.count("checkpoints that a snapshot overtook");
             return Ok(());
         }
         self.oracle.checkpointed(id, covers)?;

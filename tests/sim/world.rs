@@ -14,6 +14,7 @@ use super::host::Host;
 use super::oracle::{Broken, Oracle};
 use super::plan::{Fault, Plan, Time};
 use super::random::Random;
+use super::transfer::Transfer;
 
 /// What a membership says of a host.
 pub(super) fn member(id: NodeId) -> Member {
@@ -44,6 +45,9 @@ pub(crate) struct World {
     /// How many faults keep large messages from each link.
     pub(super) holes: Vec<Vec<u32>>,
     pub(super) attic: Vec<Message>,
+    /// Snapshots on their way, and how many there have been.
+    pub(super) transfers: BTreeMap<u64, Transfer>,
+    pub(super) transfers_begun: u64,
     /// By each host's own count of ticks: when it last heard each of the others.
     pub(super) heard: Vec<Vec<u64>>,
     pub(super) ticks: Vec<u64>,
@@ -106,6 +110,8 @@ impl World {
             blocked: vec![vec![0; count]; count],
             holes: vec![vec![0; count]; count],
             attic: Vec::new(),
+            transfers: BTreeMap::new(),
+            transfers_begun: 0,
             heard: vec![vec![0; count]; count],
             ticks: vec![0; count],
             lag: vec![Lag::default(); count],
@@ -201,7 +207,7 @@ impl World {
             }
             // Whatever is meant for a host that stands still waits, but for its clock.
             let mut wait = self.hosts[host].paused_until.saturating_sub(self.now);
-            if matches!(due, Due::EndWrite { .. } | Due::EndCheckpoint { .. }) {
+            if matches!(due, Due::EndWrite { .. } | Due::EndCheckpoint { .. } | Due::Place { .. }) {
                 wait = wait.max(self.hosts[host].stalled_until.saturating_sub(self.now));
             }
             if wait > 0 {
@@ -228,6 +234,8 @@ impl World {
             Due::Fetch { host, fetch, .. } => self.fetch(host, fetch),
             Due::Freeze { host, life } => self.freeze(host, life),
             Due::EndCheckpoint { host, .. } => self.end_checkpoint(host),
+            Due::Piece { transfer } => self.piece(transfer),
+            Due::Place { host, transfer, .. } => self.placed(host, transfer),
             Due::Settle { host, .. } => self.settle(host),
             Due::Client { client } => self.ask(client),
             Due::Request { host, request, .. } => self.arrive(host, request),

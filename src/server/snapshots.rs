@@ -1,0 +1,276 @@
+//! Snapshots on their way: a leader sends the state to a peer that its log does not reach any more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use super::mailbox::{Letter, Mailbox};
+use super::peer_request::{decode, encode};
+use crate::net::{Arriving, Net, TransferError};
+use crate::raft::{Input, LogId, NodeId, Term};
+use crate::store::{Incoming, IncomingError, SnapshotReader, State, StoreError};
+
+/// The size of a piece, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
+/// The most pieces that wait between the disk and the network, at either end.
+const PIECES_MAX: usize = 4;
+/// How long a receiver that has everything may take to put it in place.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a long transfer is told of.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How long the log that follows a snapshot is kept after the snapshot was installed, as a multiple of the
+/// time that it took, and at least.
+const HOLD_FACTOR: u32 = 2;
+const HOLD_MIN: Duration = Duration::from_secs(10);
+
+/// The first piece of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Transfer {
+    /// The leader of `term` sends the state up to `last`.
+    Snapshot { term: Term, last: LogId },
+}
+
+/// The reply to a transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Received {
+    /// It is in place, durably.
+    Installed,
+    /// It brings nothing new, or comes from nobody who leads.
+    NotWanted,
+    /// Why it could not be taken in.
+    Failed(String),
+}
+
+/// Sends snapshots, one a peer at a time.
+#[derive(Debug)]
+pub(super) struct Sender {
+    runtime: tokio::runtime::Handle,
+    net: Net,
+    state: Arc<State>,
+    mailbox: Arc<Mailbox>,
+    /// The snapshots whose receivers need the log after them.
+    holds: Arc<Mutex<BTreeMap<NodeId, Hold>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    last: LogId,
+    until: Option<Instant>,
+}
+
+impl Sender {
+    /// To be called within the runtime on which the transfers are to run.
+    pub(super) fn new(net: Net, state: Arc<State>, mailbox: Arc<Mailbox>) -> Sender {
+        let runtime = tokio::runtime::Handle::current();
+        Sender { runtime, net, state, mailbox, holds: Arc::default() }
+    }
+
+    /// Begins to send the newest checkpoint to `to`. How it ends comes as an input.
+    pub(super) fn begin(&self, to: NodeId, term: Term) {
+        let reader = self.state.snapshot();
+        let last = reader.last();
+        self.holds.lock().insert(to, Hold { last, until: None });
+        let (net, mailbox, holds) = (self.net.clone(), self.mailbox.clone(), self.holds.clone());
+        self.runtime.spawn(async move {
+            let began = Instant::now();
+            tracing::info!(%to, %last, "sending a snapshot");
+            let sent = send(&net, to, term, reader).await;
+            let took = began.elapsed();
+            let installed = match sent {
+                Ok((Received::Installed, bytes)) => {
+                    tracing::info!(%to, %last, bytes, ?took, "the snapshot is in place");
+                    true
+                }
+                Ok((Received::NotWanted, _)) => {
+                    tracing::info!(%to, %last, "the snapshot was not wanted");
+                    false
+                }
+                Ok((Received::Failed(why), _)) => {
+                    tracing::warn!(%to, %last, why, "the snapshot was not taken in");
+                    false
+                }
+                Err(error) => {
+                    tracing::warn!(%to, %last, %error, "the snapshot could not be sent");
+                    false
+                }
+            };
+            if installed {
+                let until = Instant::now() + (took * HOLD_FACTOR).max(HOLD_MIN);
+                holds.lock().insert(to, Hold { last, until: Some(until) });
+            } else {
+                holds.lock().remove(&to);
+            }
+            mailbox.tell(Letter::Input(Input::SnapshotEnded { peer: to, installed }));
+        });
+    }
+
+    /// Up to where the log may be cut once a checkpoint covers everything up to `checkpoint`.
+    pub(super) fn may_cut(&self, checkpoint: LogId) -> LogId {
+        let mut holds = self.holds.lock();
+        let now = Instant::now();
+        holds.retain(|_, hold| hold.until.is_none_or(|until| until > now));
+        holds.values().map(|hold| hold.last).fold(checkpoint, Ord::min)
+    }
+}
+
+/// Why a snapshot was not sent.
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the reply is not understood")]
+    Reply,
+}
+
+/// What the receiver said, and how many bytes went.
+async fn send(
+    net: &Net,
+    to: NodeId,
+    term: Term,
+    reader: SnapshotReader,
+) -> Result<(Received, u64), SendError> {
+    let last = reader.last();
+    let mut outgoing = net.transfer(to).await?;
+    let (pieces, mut next) = mpsc::channel(PIECES_MAX);
+    // Reading waits for the disk. The thread ends with the transfer, since nobody takes its pieces then.
+    let read = tokio::task::spawn_blocking(move || read(reader, &pieces));
+    let mut wanted = outgoing.send(&encode(&Transfer::Snapshot { term, last })).await?;
+    let (mut bytes, mut told) = (0, Instant::now());
+    while wanted && let Some(piece) = next.recv().await {
+        let piece: Vec<u8> = piece?;
+        wanted = outgoing.send(&piece).await?;
+        bytes += piece.len() as u64;
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            tracing::info!(%to, bytes, "a snapshot is on its way");
+        }
+    }
+    drop(next);
+    // It panics only if the disk made it; the pieces would have ended early, and the receiver told.
+    let _ = read.await;
+    let reply = outgoing.finish(INSTALL_TIMEOUT).await?;
+    decode(&reply).map(|received| (received, bytes)).ok_or(SendError::Reply)
+}
+
+fn read(mut reader: SnapshotReader, pieces: &mpsc::Sender<Result<Vec<u8>, StoreError>>) {
+    loop {
+        let piece = match reader.next_piece(PIECE_BYTES) {
+            Ok(Some(piece)) => Ok(piece),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        let failed = piece.is_err();
+        if pieces.blocking_send(piece).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Takes a snapshot in that a peer sends; the reply.
+pub(super) async fn receive(
+    mailbox: Arc<Mailbox>,
+    state: Arc<State>,
+    from: NodeId,
+    mut arriving: Arriving,
+) -> Bytes {
+    let received = match arriving.next().await {
+        Ok(Some(first)) => match decode(&first) {
+            Some(Transfer::Snapshot { term, last }) => {
+                take_in(mailbox, state, from, term, last, arriving).await
+            }
+            None => Received::Failed("the transfer is of an unknown kind".to_owned()),
+        },
+        Ok(None) | Err(_) => Received::Failed("nothing came".to_owned()),
+    };
+    encode(&received)
+}
+
+async fn take_in(
+    mailbox: Arc<Mailbox>,
+    state: Arc<State>,
+    from: NodeId,
+    term: Term,
+    last: LogId,
+    mut arriving: Arriving,
+) -> Received {
+    let (reply, wanted) = oneshot::channel();
+    let asked = mailbox.ask(Letter::OfferSnapshot { from, term, last, reply });
+    if asked.is_err() || wanted.await != Ok(true) {
+        return Received::NotWanted;
+    }
+    tracing::info!(%from, %last, "receiving a snapshot");
+    let began = Instant::now();
+    let (pieces, next) = mpsc::channel(PIECES_MAX);
+    let disk = {
+        let mailbox = mailbox.clone();
+        tokio::task::spawn_blocking(move || write(&mailbox, &state, from, last, next))
+    };
+    let (mut bytes, mut told) = (0, Instant::now());
+    // An early end shows at the last piece, which is missing then.
+    while let Ok(Some(piece)) = arriving.next().await {
+        bytes += piece.len() as u64;
+        if pieces.send(piece).await.is_err() {
+            break;
+        }
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            tracing::info!(%from, bytes, "a snapshot is coming in");
+        }
+    }
+    drop(pieces);
+    match disk.await {
+        Ok(Ok(true)) => {
+            tracing::info!(%from, %last, bytes, took = ?began.elapsed(), "the snapshot is in place");
+            Received::Installed
+        }
+        Ok(Ok(false)) => Received::NotWanted,
+        Ok(Err(IncomingError::Store(error))) => {
+            let why = error.to_string();
+            mailbox.tell(Letter::Failed(error));
+            Received::Failed(why)
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%from, %last, %error, "a snapshot is not taken in");
+            Received::Failed(error.to_string())
+        }
+        Err(_) => {
+            mailbox.tell(Letter::Failed(StoreError::panicked("state")));
+            Received::Failed("the receiver's disk has failed".to_owned())
+        }
+    }
+}
+
+/// The part that waits for the disk. Whether the snapshot took the state's place.
+fn write(
+    mailbox: &Mailbox,
+    state: &Arc<State>,
+    from: NodeId,
+    last: LogId,
+    mut pieces: mpsc::Receiver<Bytes>,
+) -> Result<bool, IncomingError> {
+    let mut incoming: Incoming = state.receive()?;
+    while let Some(piece) = pieces.blocking_recv() {
+        incoming.take(&piece)?;
+    }
+    if !incoming.is_whole() {
+        return Err(IncomingError::Damaged("it was cut off"));
+    }
+    if incoming.last() != Some(last) {
+        return Err(IncomingError::Damaged("it is not the one that was offered"));
+    }
+    let (reply, begin) = oneshot::channel();
+    let asked = mailbox.ask(Letter::InstallSnapshot { last, reply });
+    if asked.is_err() || begin.blocking_recv() != Ok(true) {
+        return Ok(false);
+    }
+    let placed = state.put_in_place(incoming)?;
+    mailbox.tell(Letter::SnapshotInstalled { from });
+    Ok(placed)
+}

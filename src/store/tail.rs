@@ -1,0 +1,146 @@
+//! How much of the log is kept: what a durable checkpoint covers goes, but for a tail that spares peers
+//! that lag a snapshot.
+
+use std::collections::VecDeque;
+
+use crate::mutant::{Mutant, on};
+use crate::raft::Index;
+
+/// In how many pieces the tail is removed, one after the other.
+const PIECES: u64 = 64;
+/// The most bytes removed in one commit, so that a log that grew large delays no write for long.
+const BYTES_AT_ONCE: u64 = 4 << 20;
+
+/// The sizes of the log's entries, a piece at a time.
+#[derive(Debug)]
+pub(super) struct Tail {
+    keep_bytes: u64,
+    pieces: VecDeque<Piece>,
+    bytes: u64,
+    covered: Index,
+}
+
+#[derive(Debug)]
+struct Piece {
+    last: Index,
+    bytes: u64,
+}
+
+impl Tail {
+    pub(super) fn new(keep_bytes: u64) -> Tail {
+        Tail { keep_bytes, pieces: VecDeque::new(), bytes: 0, covered: Index(0) }
+    }
+
+    /// The log has one more entry.
+    pub(super) fn add(&mut self, index: Index, bytes: usize) {
+        let bytes = bytes as u64;
+        self.bytes += bytes;
+        match self.pieces.back_mut() {
+            Some(piece) if piece.bytes + bytes <= self.keep_bytes / PIECES => {
+                piece.last = index;
+                piece.bytes += bytes;
+            }
+            _ => self.pieces.push_back(Piece { last: index, bytes }),
+        }
+    }
+
+    /// The log lost its entries from `from` on. A piece of which some stay keeps its size, roughly.
+    pub(super) fn cut(&mut self, from: Index) {
+        while let Some(piece) = self.pieces.pop_back() {
+            if piece.last < from {
+                self.pieces.push_back(piece);
+                return;
+            }
+            if self.pieces.back().map_or(Index(0), |before| before.last) < from.prev() {
+                self.pieces.push_back(Piece { last: from.prev(), ..piece });
+                return;
+            }
+            self.bytes -= piece.bytes;
+        }
+    }
+
+    /// The log is empty.
+    pub(super) fn clear(&mut self) {
+        self.pieces.clear();
+        self.bytes = 0;
+    }
+
+    /// A durable checkpoint holds everything up to `index`.
+    pub(super) fn cover(&mut self, index: Index) {
+        self.covered = self.covered.max(index);
+    }
+
+    /// The last of the entries that can go now, if any can.
+    pub(super) fn spare(&self) -> Option<Index> {
+        let mut gone = 0;
+        let goes = |piece: &&Piece| {
+            let room = gone < BYTES_AT_ONCE;
+            gone += piece.bytes;
+            let covered = piece.last <= self.covered || on(Mutant::CompactBeyondCheckpoint);
+            room && covered && self.bytes.saturating_sub(gone) >= self.keep_bytes
+        };
+        self.pieces.iter().take_while(goes).last().map(|piece| piece.last)
+    }
+
+    /// The entries up to `last` are gone.
+    pub(super) fn gone(&mut self, last: Index) {
+        while let Some(piece) = self.pieces.pop_front_if(|piece| piece.last <= last) {
+            self.bytes -= piece.bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail(keep_bytes: u64, entries: std::ops::RangeInclusive<u64>) -> Tail {
+        let mut tail = Tail::new(keep_bytes);
+        entries.for_each(|index| tail.add(Index(index), 100));
+        tail
+    }
+
+    #[test]
+    fn what_is_covered_goes_but_for_the_tail() {
+        let mut tail = tail(6_400, 1..=100);
+        assert_eq!(tail.spare(), None, "nothing is covered");
+        tail.cover(Index(90));
+        let mut last = Index(0);
+        while let Some(spare) = tail.spare() {
+            assert!(spare > last);
+            last = spare;
+            tail.gone(spare);
+        }
+        assert_eq!(last, Index(36), "of 10,000 bytes 6,400 stay");
+    }
+
+    #[test]
+    fn what_is_not_covered_stays_however_large() {
+        let mut tail = tail(0, 1..=10);
+        tail.cover(Index(3));
+        assert_eq!(tail.spare(), Some(Index(3)));
+        tail.gone(Index(3));
+        assert_eq!(tail.spare(), None);
+    }
+
+    #[test]
+    fn a_log_that_grew_large_is_cut_bit_by_bit() {
+        let mut tail = Tail::new(0);
+        (1..=10).for_each(|index| tail.add(Index(index), 3 << 20));
+        tail.cover(Index(10));
+        assert_eq!(tail.spare(), Some(Index(2)));
+    }
+
+    #[test]
+    fn a_cut_is_not_counted_any_more() {
+        let mut tail = tail(12_800, 1..=10);
+        tail.cut(Index(4));
+        assert_eq!(tail.pieces.back().map(|piece| piece.last), Some(Index(3)));
+        tail.cut(Index(1));
+        assert_eq!((tail.pieces.len(), tail.bytes), (0, 0));
+        tail.add(Index(1), 70);
+        assert_eq!(tail.bytes, 70);
+        tail.clear();
+        assert_eq!(tail.bytes, 0);
+    }
+}
