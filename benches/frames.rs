@@ -9,7 +9,9 @@ use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::BoxFuture;
 use konsen::net::frame::{self, Decoder, HEADER_BYTES};
-use konsen::net::{FRAME_BYTES_MAX, Inbound, Net, NetConfig, Peer, PeerHello, TlsMaterial};
+use konsen::net::{
+    Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, Peer, PeerHello, TlsMaterial,
+};
 use konsen::raft::{Body, Entry, Index, LogId, Message, NodeId, Payload, Term};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls_pki_types::PrivateKeyDer;
@@ -78,6 +80,14 @@ impl Inbound for Echo {
 
     fn request(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
         Box::pin(std::future::ready(body))
+    }
+
+    /// Takes everything in.
+    fn transfer(&self, _from: NodeId, mut arriving: Arriving) -> BoxFuture<'static, Bytes> {
+        Box::pin(async move {
+            while let Ok(Some(_)) = arriving.next().await {}
+            Bytes::new()
+        })
     }
 }
 

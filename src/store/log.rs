@@ -111,8 +111,7 @@ impl Log {
         let write = db.begin_write().map_err(failed)?;
         // Everything is made in one transaction: a file with any table has all of them.
         let new = write.list_tables().map_err(failed)?.next().is_none();
-        let mut tail = Tail::new(options.tail_bytes);
-        {
+        let tail = {
             write.open_table(MEMBERSHIPS).map_err(failed)?;
             let entries = write.open_table(ENTRIES).map_err(failed)?;
             let mut meta = write.open_table(META).map_err(failed)?;
@@ -122,11 +121,14 @@ impl Log {
                 meta::put(&mut meta, "log", BASE_KEY, &LogId::ZERO)?;
             }
             meta::check_format(&meta, "log", path)?;
+            let base: LogId = meta::get(&meta, "log", BASE_KEY)?;
+            let mut tail = Tail::new(options.tail_bytes, base.index);
             for row in entries.iter().map_err(failed)? {
                 let (index, value) = row.map_err(failed)?;
                 tail.add(Index(index.value()), value.value().len());
             }
-        }
+            tail
+        };
         write.commit().map_err(failed)?;
         let db = Arc::new(Db(RwLock::new(Some(db))));
         let mut log = Log { db, base: LogId::ZERO, last: Index(0), tail, buffer: Vec::new() };
@@ -192,7 +194,7 @@ impl Log {
                     let mut meta = write.open_table(META).map_err(failed)?;
                     meta::put(&mut meta, "log", BASE_KEY, last)?;
                     (self.base, self.last) = (*last, last.index);
-                    self.tail.clear();
+                    self.tail.restart(last.index);
                 }
                 if let Some(from) = batch.truncate_from
                     && from <= self.last

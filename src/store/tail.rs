@@ -15,6 +15,8 @@ const BYTES_AT_ONCE: u64 = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Tail {
     keep_bytes: u64,
+    /// The entry before the first one that the log holds.
+    base: Index,
     pieces: VecDeque<Piece>,
     bytes: u64,
     covered: Index,
@@ -27,8 +29,9 @@ struct Piece {
 }
 
 impl Tail {
-    pub(super) fn new(keep_bytes: u64) -> Tail {
-        Tail { keep_bytes, pieces: VecDeque::new(), bytes: 0, covered: Index(0) }
+    /// Of a log that begins after `base` and holds nothing yet.
+    pub(super) fn new(keep_bytes: u64, base: Index) -> Tail {
+        Tail { keep_bytes, base, pieces: VecDeque::new(), bytes: 0, covered: Index(0) }
     }
 
     /// The log has one more entry.
@@ -51,7 +54,7 @@ impl Tail {
                 self.pieces.push_back(piece);
                 return;
             }
-            if self.pieces.back().map_or(Index(0), |before| before.last) < from.prev() {
+            if self.pieces.back().map_or(self.base, |before| before.last) < from.prev() {
                 self.pieces.push_back(Piece { last: from.prev(), ..piece });
                 return;
             }
@@ -59,10 +62,9 @@ impl Tail {
         }
     }
 
-    /// The log is empty.
-    pub(super) fn clear(&mut self) {
-        self.pieces.clear();
-        self.bytes = 0;
+    /// The log begins anew after `base`.
+    pub(super) fn restart(&mut self, base: Index) {
+        *self = Tail::new(self.keep_bytes, base);
     }
 
     /// A durable checkpoint holds everything up to `index`.
@@ -84,9 +86,11 @@ impl Tail {
 
     /// The entries up to `last` are gone.
     pub(super) fn gone(&mut self, last: Index) {
-        while let Some(piece) = self.pieces.pop_front_if(|piece| piece.last <= last) {
+        while let Some(piece) = self.pieces.front().filter(|piece| piece.last <= last) {
             self.bytes -= piece.bytes;
+            self.pieces.pop_front();
         }
+        self.base = last;
     }
 }
 
@@ -95,7 +99,7 @@ mod tests {
     use super::*;
 
     fn tail(keep_bytes: u64, entries: std::ops::RangeInclusive<u64>) -> Tail {
-        let mut tail = Tail::new(keep_bytes);
+        let mut tail = Tail::new(keep_bytes, Index(0));
         entries.for_each(|index| tail.add(Index(index), 100));
         tail
     }
@@ -125,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_log_that_grew_large_is_cut_bit_by_bit() {
-        let mut tail = Tail::new(0);
+        let mut tail = Tail::new(0, Index(0));
         (1..=10).for_each(|index| tail.add(Index(index), 3 << 20));
         tail.cover(Index(10));
         assert_eq!(tail.spare(), Some(Index(2)));
@@ -140,7 +144,16 @@ mod tests {
         assert_eq!((tail.pieces.len(), tail.bytes), (0, 0));
         tail.add(Index(1), 70);
         assert_eq!(tail.bytes, 70);
-        tail.clear();
+        tail.restart(Index(9));
         assert_eq!(tail.bytes, 0);
+    }
+
+    #[test]
+    fn a_cut_right_after_the_beginning_leaves_nothing() {
+        let mut tail = tail(0, 1..=4);
+        tail.cover(Index(2));
+        tail.gone(Index(2));
+        tail.cut(Index(3));
+        assert_eq!(tail.spare(), None, "entry 2 is gone already");
     }
 }
