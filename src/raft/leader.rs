@@ -24,11 +24,11 @@ pub(super) struct Leader {
     pub(super) first: Index,
     pub(super) peers: BTreeMap<NodeId, Progress>,
     pub(super) transfer: Option<Transfer>,
-    rounds: Rounds,
+    pub(super) rounds: Rounds,
     pub(super) lease: Lease,
     heartbeat_ticks: u32,
     quorum_ticks: u32,
-    uncommitted_bytes: usize,
+    pub(super) uncommitted_bytes: usize,
 }
 
 /// Leadership is being handed over (thesis 3.10).

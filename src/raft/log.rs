@@ -278,6 +278,11 @@ impl Log {
         }
     }
 
+    /// The bytes in memory, and how many of them nobody here needs.
+    pub(super) fn memory_bytes(&self) -> (usize, usize) {
+        (self.bytes, self.cost_between(self.before.index, self.applied.min(self.applicable())))
+    }
+
     /// Drops from memory what nobody here needs, down to `max_bytes`.
     pub(super) fn shrink(&mut self, max_bytes: usize) {
         let spare = self.applied.min(self.applicable());

@@ -116,3 +116,4 @@ pub use membership::{ClusterId, Member, Membership};
 pub use message::{Body, Message};
 pub use node::Node;
 pub use progress::PeerProgress;
+pub use view::Load;

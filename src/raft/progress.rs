@@ -109,6 +109,14 @@ impl Progress {
         }
     }
 
+    /// How many appends are not acknowledged, and their bytes.
+    pub(super) fn on_the_way(&self) -> (usize, usize) {
+        match &self.sending {
+            Sending::Replicate(window) => (window.appends.len(), window.bytes),
+            Sending::Probe { .. } | Sending::Snapshot { .. } => (0, 0),
+        }
+    }
+
     /// An append up to `last` is leaving.
     pub(super) fn sent(&mut self, last: Option<Index>, bytes: usize) {
         match &mut self.sending {

@@ -7,6 +7,23 @@ use super::membership::Membership;
 use super::node::{Node, Role};
 use super::progress::PeerProgress;
 
+/// What a node holds in memory: each of these is bounded by its [`Config`](super::Config).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Entries in memory, in bytes.
+    pub tail_bytes: usize,
+    /// Those of them that nobody here needs any more.
+    pub spare_bytes: usize,
+    /// Entries that a leader took in and that are not committed, in bytes.
+    pub uncommitted_bytes: usize,
+    /// Reads that wait at a leader for a round.
+    pub reads: usize,
+    /// The most appends on their way to one peer without an answer.
+    pub window_appends: usize,
+    /// The most bytes of appends on their way to one peer without an answer.
+    pub window_bytes: usize,
+}
+
 impl Node {
     /// This node.
     pub fn id(&self) -> NodeId {
@@ -103,6 +120,21 @@ impl Node {
                 active: progress.active,
             })
             .collect()
+    }
+
+    /// What it holds in memory.
+    pub fn load(&self) -> Load {
+        let (tail_bytes, spare_bytes) = self.core.log.memory_bytes();
+        let mut load = Load { tail_bytes, spare_bytes, ..Load::default() };
+        let Role::Leader(leader) = &self.role else { return load };
+        load.reads = leader.rounds.len();
+        load.uncommitted_bytes = leader.uncommitted_bytes;
+        for progress in leader.peers.values() {
+            let (appends, bytes) = progress.on_the_way();
+            load.window_appends = load.window_appends.max(appends);
+            load.window_bytes = load.window_bytes.max(bytes);
+        }
+        load
     }
 
     /// To whom leadership is being handed over, if it is.

@@ -17,7 +17,7 @@ use pending::{PendingReads, PendingWrites};
 use crate::kv::{Command, Revision};
 use crate::mutant::{Mutant, on};
 use crate::raft::{
-    Index, Input, LogId, Membership, Node, NodeId, Payload, ProposalId, ReadId, Term,
+    Index, Input, Load, LogId, Membership, Node, NodeId, Payload, ProposalId, ReadId, Term,
 };
 use crate::store::{LogReader, State, StoreError};
 
@@ -152,6 +152,11 @@ impl Replica {
             revision: self.state.revision(),
             peers: self.node.peers(),
         }
+    }
+
+    /// What the protocol holds in memory.
+    pub fn load(&self) -> Load {
+        self.node.load()
     }
 
     /// The revision that the state reflects.

@@ -8,7 +8,7 @@ use konsen::replica::{Event, RequestId};
 use super::clients::{Answer, Ask, key_name, value_of};
 use super::due::Due;
 use super::oracle::Broken;
-use super::world::World;
+use super::world::{World, host_of};
 
 #[derive(Debug, Default)]
 pub(super) struct Client {
@@ -105,7 +105,7 @@ impl World {
             one.waits_for = None;
             one.seen.extend(news);
             if let Some(leader) = leader {
-                one.believes = leader.0 as usize - 1;
+                one.believes = host_of(leader);
             }
             let delay = 1 + self.chance.clients.below(self.plan.think);
             self.after(delay, Due::Client { client });

@@ -126,7 +126,9 @@ pub(crate) fn cut_down(seed: u64, mut why: Broken) -> (Cut, Broken) {
             if runs > RUNS_MAX {
                 return (best, why);
             }
-            if let Err(broken) = super::run(seed, &cut, false) {
+            if let Err(broken) = super::run(seed, &cut, false)
+                && broken.kind() == why.kind()
+            {
                 (best, why) = (cut, broken);
                 continue 'smaller;
             }

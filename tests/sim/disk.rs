@@ -38,6 +38,7 @@ pub(crate) struct Ail {
     pub(crate) after: u64,
     /// Later ones go well again. A sync that does so has lost what it should have made durable.
     pub(crate) once: bool,
+    pub(crate) error: io::ErrorKind,
 }
 
 /// What can be asked of a disk.
@@ -109,7 +110,7 @@ impl Disk {
         for (number, change) in content.unsynced.iter().enumerate() {
             let survives = |place: u64| match mood {
                 0 => true,
-                1 => false,
+                1 | 2 => false,
                 _ => mix(chance ^ mix(place.wrapping_add((number as u64) << 40))).is_multiple_of(2),
             };
             match change {
@@ -189,13 +190,14 @@ impl Content {
             return Ok(());
         }
         self.failed = true;
+        let error = ail.error;
         if ail.once {
             self.ail = None;
             if operation == Operation::Sync {
                 self.unsynced.clear();
             }
         }
-        Err(io::Error::other("the disk has failed"))
+        Err(io::Error::new(error, "the disk has failed"))
     }
 
     fn spend(&mut self, operation: Operation) -> io::Result<()> {

@@ -1,13 +1,25 @@
 //! What can be due at some time.
 
-use konsen::raft::{Fetch, Message};
+use konsen::raft::{Fetch, Index, Message, NodeId};
 
 use super::plan::Time;
+use super::world::host_of;
 
 #[derive(Debug)]
 pub(super) enum Due {
     Start {
         host: usize,
+    },
+    /// A host that is away looks whether it is time to come back.
+    Return {
+        host: usize,
+        last: Index,
+        until: Time,
+    },
+    /// Somebody replaces an identity that a host lost.
+    Replace {
+        host: usize,
+        old: NodeId,
     },
     Found {
         host: usize,
@@ -109,7 +121,7 @@ impl Due {
             | Due::Settle { host, life }
             | Due::Request { host, life, .. }
             | Due::Look { host, life, .. } => Some((*host, Some(*life))),
-            Due::Deliver(message) | Due::Take(message) => Some((message.to.0 as usize - 1, None)),
+            Due::Deliver(message) | Due::Take(message) => Some((host_of(message.to), None)),
             _ => None,
         }
     }

@@ -48,13 +48,18 @@ pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken>
 impl World {
     fn heal(&mut self) -> Result<(), Broken> {
         self.trace(|_| "the storm is over".to_owned());
+        if self.plan.fault_every.is_some()
+            && let Some(leader) = self.leader()
+        {
+            self.crash(leader, false);
+        }
         self.calm = true;
         self.mend_all();
         self.plan.sync = self.plan.sync.min(5 * self.plan.slowness);
         let voters = self.plan.voters;
         let mut alive: Vec<usize> = (0..self.hosts.len()).collect();
         // A membership that changed could need any of them.
-        if !self.plan.faults.contains(&Fault::Change) {
+        if self.plan.spares == 0 && !self.plan.faults.contains(&Fault::Wipe) {
             self.chance.nemesis.shuffle(&mut alive);
             // Before everybody has heard of the cluster, its founder is needed.
             let born = (0..voters).all(|host| {

@@ -2,6 +2,7 @@
 //! that
 //! write the log and the checkpoints are steps here.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use konsen::raft::{
@@ -164,12 +165,30 @@ impl Host {
         self.log_disk.has_failed() || self.state_disk.has_failed()
     }
 
-    /// One of the disks will fail.
-    pub(crate) fn ail(&self, random: &mut Random) {
+    /// One of the disks will fail; says how.
+    pub(crate) fn ail(&self, random: &mut Random) -> &'static str {
         let at = *random.pick(&[Operation::Read, Operation::Write, Operation::Sync]);
-        let ail = Ail { at, after: random.below(10), once: random.chance(500) };
+        let once = random.chance(500);
+        let ail = Ail { at, after: random.below(10), once, error: ErrorKind::Other };
         let disks = [&self.log_disk, &self.state_disk];
         random.pick(&disks).ail(ail);
+        match (at, once) {
+            (Operation::Read, true) => "fault: a read will fail once",
+            (Operation::Read, false) => "fault: reads will fail",
+            (Operation::Write, true) => "fault: a write will fail once",
+            (Operation::Write, false) => "fault: writes will fail",
+            (Operation::Sync, true) => "fault: a sync will fail once, its data gone",
+            (Operation::Sync, false) => "fault: syncs will fail",
+        }
+    }
+
+    /// Both files are on a disk that soon takes no more.
+    pub(crate) fn fill(&self, random: &mut Random) {
+        let after = random.below(10);
+        let error = ErrorKind::StorageFull;
+        for disk in [&self.log_disk, &self.state_disk] {
+            disk.ail(Ail { at: Operation::Write, after, once: false, error });
+        }
     }
 
     /// Another try to open failed half-way: whatever it left is what a crash leaves.
@@ -189,6 +208,12 @@ impl Host {
         self.unsure.clear();
         self.unsure_checkpoint = None;
         self.unsure_install = None;
+    }
+
+    /// Both files are gone, and with them the identity.
+    pub(crate) fn wipe(&mut self, id: NodeId) {
+        let life = self.life;
+        *self = Host { life, ..Host::new(id) };
     }
 
     /// What both files hold.

@@ -8,7 +8,7 @@ use super::due::Due;
 use super::host::Found;
 use super::oracle::{Broken, ensure, is_quorum};
 use super::plan::Time;
-use super::world::World;
+use super::world::{World, host_of};
 
 impl World {
     pub(super) fn start(&mut self, host: usize) -> Result<(), Broken> {
@@ -41,7 +41,7 @@ impl World {
         });
         self.count("starts");
         self.inspect(host)?;
-        if host == 0 && newborn {
+        if id == NodeId(1) && newborn {
             self.after(20, Due::Found { host, life });
         }
         self.after(self.plan.tick(), Due::Tick { host, life, late: 0 });
@@ -91,7 +91,7 @@ impl World {
         };
         let patience = 2 * u64::from(self.plan.election_ticks) + 1;
         let hears = |node: NodeId| {
-            let other = node.0 as usize - 1;
+            let other = host_of(node);
             other == host || self.heard[host][other] + patience >= self.ticks[host]
         };
         ensure!(
@@ -136,6 +136,9 @@ impl World {
             };
             let summary = running.replica.summary();
             let state = running.state.hash();
+            self.plan
+                .bounds(&running.replica.load())
+                .map_err(|what| Broken(format!("{id}: {what}")))?;
             let more = running.replica.has_more();
             running.queue.append(&mut effects.persist);
             let idle = running.writing.is_none() && running.queue.is_empty();

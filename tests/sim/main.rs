@@ -16,6 +16,7 @@ mod clients;
 mod cut;
 #[cfg(feature = "mutants")]
 mod direct;
+mod directory;
 mod disk;
 mod due;
 mod finale;

@@ -1,12 +1,12 @@
 //! Makes things go wrong.
 
-use konsen::raft::{Input, Membership, NodeId, RoleName};
-use konsen::replica::{Event, RequestId};
+use konsen::raft::Input;
+use konsen::replica::Event;
 
 use super::due::Due;
 use super::oracle::Broken;
 use super::plan::{Fault, Time};
-use super::world::{Lag, World, member};
+use super::world::{Lag, World};
 
 impl World {
     /// One fault, and the appointment for the next.
@@ -17,7 +17,9 @@ impl World {
         if self.faults().is_empty() {
             return Ok(());
         }
-        let fault = *self.chance.nemesis.pick(&self.plan.faults);
+        let weighted: Vec<Fault> =
+            self.faults().iter().flat_map(|&fault| vec![fault; fault.weight()]).collect();
+        let fault = *self.chance.nemesis.pick(&weighted);
         self.trace(|_| format!("fault: {fault:?}"));
         let count = self.hosts.len();
         let any = self.chance.nemesis.below(count as u64) as usize;
@@ -91,11 +93,11 @@ impl World {
                 self.count("fault: disk stalls");
                 self.hosts[any].stalled_until = self.now + self.a_while(10, 4_000);
             }
-            Fault::Transfer => {
+            Fault::Transfer | Fault::LateTimeoutNow => {
                 if let Some(leader) = leader {
                     self.count("fault: transfer");
                     let to = self.chance.nemesis.below(count as u64 + 1);
-                    let to = (to > 0).then_some(NodeId(to));
+                    let to = to.checked_sub(1).map(|to| self.hosts[to as usize].id);
                     self.step(leader, Event::Raft(Input::TransferLeadership { to }))?;
                 }
             }
@@ -163,9 +165,15 @@ impl World {
                     self.step(any, Event::Raft(Input::Tick))?;
                 }
             }
-            // Happens when somebody is told.
-            Fault::LateTimeoutNow => {}
             Fault::DiskError => self.break_disk(any),
+            Fault::Full => {
+                if self.hosts[any].running.is_some() {
+                    self.count("fault: a full disk");
+                    self.hosts[any].fill(&mut self.chance.nemesis);
+                }
+            }
+            Fault::Away => self.send_away(any),
+            Fault::Wipe => self.wipe(any),
             Fault::Rot => self.rot(any)?,
             // One at a time: the next would let the messages of the last overtake each other.
             Fault::Lag if self.lag.iter().any(|lag| self.now < lag.until) => {}
@@ -197,8 +205,8 @@ impl World {
 
     fn break_disk(&mut self, host: usize) {
         if self.hosts[host].running.is_some() {
-            self.count("fault: a disk that will fail");
-            self.hosts[host].ail(&mut self.chance.nemesis);
+            let what = self.hosts[host].ail(&mut self.chance.nemesis);
+            self.count(what);
         }
     }
 
@@ -211,47 +219,6 @@ impl World {
         self.crash(host, in_write);
         let down: Time = self.a_while(1, 3_000);
         self.after(down, Due::Start { host });
-    }
-
-    /// Adds, promotes or removes one host.
-    fn change_members(&mut self, leader: Option<usize>, host: usize) -> Result<(), Broken> {
-        let Some(leader) = leader else { return Ok(()) };
-        let now = self.hosts[leader].running.as_ref().and_then(|up| up.replica.membership());
-        let Some(mut wanted) = now.cloned() else { return Ok(()) };
-        wanted.outgoing = None;
-        let id = self.hosts[host].id;
-        let is_member = wanted.members.contains_key(&id);
-        if !is_member {
-            wanted.members.insert(id, member(id));
-            if self.chance.nemesis.chance(300) {
-                wanted.voters.insert(id);
-            }
-        } else if wanted.voters.contains(&id) {
-            wanted.voters.remove(&id);
-            wanted.members.remove(&id);
-            // Often another takes its place in the same step.
-            if self.chance.nemesis.chance(400) {
-                wanted.voters.extend(wanted.members.keys().copied());
-            }
-        } else if self.chance.nemesis.chance(700) {
-            wanted.voters.insert(id);
-        } else {
-            wanted.members.remove(&id);
-        }
-        self.count("fault: change of the membership");
-        // What was committed before was so by the membership before.
-        self.settle(leader)?;
-        self.changes += 1;
-        let id = RequestId((1 << 40) + self.changes);
-        self.step(leader, Event::ChangeMembers { id, membership: wanted })
-    }
-
-    /// Whose acknowledgements count, as the newest leader sees it.
-    pub(super) fn membership_in_force(&self) -> Option<Membership> {
-        let leader = self.leader()?;
-        let replica = &self.hosts[leader].running.as_ref()?.replica;
-        let leads = replica.summary().role == RoleName::Leader;
-        replica.membership().filter(|_| leads).cloned()
     }
 }
 

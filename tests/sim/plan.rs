@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use konsen::raft::{self, Moment};
+use konsen::raft::{self, Load, Moment};
 use konsen::store::{LogOptions, StateOptions};
 
 use super::random::Random;
@@ -120,6 +120,12 @@ pub(crate) enum Fault {
     DiskError,
     /// Bytes that change while a host is down.
     Rot,
+    /// A disk that takes no more.
+    Full,
+    /// A host that stays down until it needs a snapshot.
+    Away,
+    /// A host that loses its data directory, and comes back as another.
+    Wipe,
     /// Many old messages come once more.
     Echo,
     /// What the one that leads says is lost, and what is said to it comes very late.
@@ -152,9 +158,24 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::LateTimeoutNow,
     Fault::DiskError,
     Fault::Rot,
+    Fault::Full,
+    Fault::Away,
+    Fault::Wipe,
     Fault::Echo,
     Fault::Lag,
 ];
+
+impl Fault {
+    /// How often it is chosen, compared with others: those of many kinds, or which often find nothing to do,
+    /// more often.
+    pub(crate) fn weight(self) -> usize {
+        match self {
+            Fault::DiskError | Fault::Wipe => 6,
+            Fault::Change | Fault::Unreachable | Fault::LateTimeoutNow => 4,
+            _ => 1,
+        }
+    }
+}
 
 /// Few faults that together do what each alone hardly does, and often.
 const SCRIPTS: &[&[Fault]] = &[
@@ -183,6 +204,13 @@ const SCRIPTS: &[&[Fault]] = &[
     // Disks.
     &[Fault::DiskError, Fault::Stall, Fault::CrashAll],
     &[Fault::Rot, Fault::Crash],
+    &[Fault::Full, Fault::Crash],
+    // Logs that do not reach back far enough, and what comes in between.
+    &[Fault::Away, Fault::CrashLeader],
+    &[Fault::Away, Fault::CrashInWrite, Fault::Transfer],
+    &[Fault::Away, Fault::Change, Fault::Isolate],
+    &[Fault::Wipe, Fault::CrashLeader],
+    &[Fault::Wipe, Fault::Change, Fault::Split],
 ];
 
 impl Plan {
@@ -197,15 +225,21 @@ impl Plan {
             1 => random.below(most / 5 + 1),
             _ => random.below(most + 1),
         };
-        let voters = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 7]);
+        let voters = *random.pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 7]);
         let script = random.chance(350).then(|| *random.pick(SCRIPTS));
-        let faults = script.map_or_else(
+        let mut faults: Vec<Fault> = script.map_or_else(
             || {
                 let share = *random.pick(&[200, 500, 1000]);
                 FAULTS.iter().copied().filter(|_| random.chance(share)).collect()
             },
             <[Fault]>::to_vec,
         );
+        // So that most seeds have a snapshot.
+        if !faults.contains(&Fault::Away) && random.chance(if script.is_some() { 300 } else { 900 })
+        {
+            faults.push(Fault::Away);
+        }
+        let away = faults.contains(&Fault::Away);
         let changing = faults.contains(&Fault::Change);
         let heartbeat_ticks = random.range(1, 5) as u32;
         let drifting = random.chance(400);
@@ -236,12 +270,23 @@ impl Plan {
             inflight_bytes: size(random, 1, 2_000, 8 << 20),
             inflight_appends: size(random, 1, 4, 256),
             uncommitted_bytes: size(random, 100, 5_000, 64 << 20),
-            tail_bytes: size(random, 0, 2_000, 16 << 20),
+            // Who finds little of the log in memory looks at the disk, and there it may be gone.
+            tail_bytes: if random.chance(if away { 970 } else { 800 }) {
+                random.below(2_000) as usize
+            } else {
+                16 << 20
+            },
             reads: size(random, 1, 8, 1 << 16),
             overlay_bytes: if random.chance(500) { random.below(2_000) as usize } else { 64 << 20 },
             cache_bytes: if random.chance(300) { 0 } else { 1 << 20 },
-            checkpoint_every: *random.pick(&[50, 500, 3_000, 60_000]) * slowness,
-            log_tail: *random.pick(&[0, 500, 5_000, 64 << 20]),
+            checkpoint_every: match away {
+                true => *random.pick(&[50, 200, 500, 1_000]) * slowness,
+                false => *random.pick(&[50, 500, 3_000, 60_000]) * slowness,
+            },
+            log_tail: match away {
+                true => *random.pick(&[0, 200, 500, 2_000]),
+                false => *random.pick(&[0, 500, 5_000, 64 << 20]),
+            },
             sync: *random.pick(&[1, 5, 30]) * wires,
             delay: *random.pick(&[1, 3, 10]) * wires,
             long_delay: (random.range(20, 1_500) * slowness, rate(random, 100)),
@@ -250,7 +295,7 @@ impl Plan {
             replay: rate(random, 50),
             fault_every: match script {
                 Some(_) => Some(random.range(40, 400) * slowness),
-                None => random.chance(930).then(|| random.range(40, 1_000) * slowness),
+                None => random.chance(995).then(|| random.range(40, 1_000) * slowness),
             },
             faults,
             ticks,
@@ -270,6 +315,27 @@ impl Plan {
             reads_max: self.reads,
             lease_us: self.lease_us(),
             ..raft::Config::new(id, seed)
+        }
+    }
+
+    /// Whether everything that is held in memory is within its bound.
+    pub(crate) fn bounds(&self, load: &Load) -> Result<(), String> {
+        // Each bound gives way to one entry that is larger, and a leader's own entries are taken in beyond it.
+        let entry = 4_096;
+        let bounds = [
+            ("entries that nobody needs", load.spare_bytes, self.tail_bytes + entry),
+            ("uncommitted entries", load.uncommitted_bytes, self.uncommitted_bytes + 4 * entry),
+            ("reads", load.reads, self.reads),
+            ("appends on their way", load.window_appends, self.inflight_appends),
+            (
+                "bytes on their way",
+                load.window_bytes,
+                self.inflight_bytes + self.append_bytes.max(entry),
+            ),
+        ];
+        match bounds.iter().find(|(_, held, most)| held > most) {
+            Some((what, held, most)) => Err(format!("{what}: {held} are held, {most} may be")),
+            None => Ok(()),
         }
     }
 

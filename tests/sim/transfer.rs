@@ -7,7 +7,7 @@ use konsen::store::{Incoming, IncomingError, SnapshotReader};
 use super::due::Due;
 use super::oracle::Broken;
 use super::plan::Fault;
-use super::world::World;
+use super::world::{World, host_of};
 
 /// A snapshot on its way.
 #[derive(Debug)]
@@ -22,18 +22,14 @@ pub(super) struct Transfer {
     piece_bytes: usize,
 }
 
-fn place(id: NodeId) -> usize {
-    id.0 as usize - 1
-}
-
 impl World {
     /// A leader begins to send its newest checkpoint.
     pub(super) fn begin_transfer(&mut self, from: NodeId, to: NodeId, term: Term) {
-        let Some(running) = &self.hosts[place(from)].running else { return };
+        let Some(running) = &self.hosts[host_of(from)].running else { return };
         let reader = running.state.snapshot();
         self.trace(|_| format!("{from} sends {to} a snapshot up to {}", reader.last()));
         self.count("snapshots begun");
-        let lives = [self.hosts[place(from)].life, self.hosts[place(to)].life];
+        let lives = [self.hosts[host_of(from)].life, self.hosts[host_of(to)].life];
         let piece_bytes = *self.chance.net.pick(&[1, 200, 2_000]);
         let transfer = Transfer { from, to, lives, term, reader, incoming: None, piece_bytes };
         self.transfers_begun += 1;
@@ -45,7 +41,7 @@ impl World {
     /// The next piece reaches the receiver, or the stream breaks.
     pub(super) fn piece(&mut self, number: u64) -> Result<(), Broken> {
         let Some(mut transfer) = self.transfers.remove(&number) else { return Ok(()) };
-        let ends = [place(transfer.from), place(transfer.to)];
+        let ends = [host_of(transfer.from), host_of(transfer.to)];
         let ups = [0, 1].map(|end| self.is_up(ends[end], transfer.lives[end]));
         let cut = self.blocked[ends[0]][ends[1]] > 0 || self.blocked[ends[1]][ends[0]] > 0;
         let torn =
@@ -101,7 +97,7 @@ impl World {
 
     /// The stream broke: what came is of no use.
     fn broken_off(&mut self, transfer: Transfer) -> Result<(), Broken> {
-        let receiver = place(transfer.to);
+        let receiver = host_of(transfer.to);
         let whole = transfer.incoming.as_ref().is_some_and(Incoming::is_whole);
         if whole && self.is_up(receiver, transfer.lives[1]) {
             return self.place(transfer);
@@ -111,7 +107,7 @@ impl World {
 
     /// Everything has come: it waits for the disk to take the state's place.
     fn place(&mut self, mut transfer: Transfer) -> Result<(), Broken> {
-        let host = place(transfer.to);
+        let host = host_of(transfer.to);
         let last = transfer.reader.last();
         let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
         let Some(incoming) = transfer.incoming.take().filter(Incoming::is_whole) else {
@@ -159,7 +155,7 @@ impl World {
 
     /// The sender hears of the end.
     fn transfer_ended(&mut self, transfer: &Transfer, installed: bool) -> Result<(), Broken> {
-        let host = place(transfer.from);
+        let host = host_of(transfer.from);
         if !self.is_up(host, transfer.lives[0]) {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use konsen::replica::Event;
 use super::due::Due;
 use super::oracle::Broken;
 use super::plan::{Fault, Time};
-use super::world::{Lag, World};
+use super::world::{Lag, World, host_of};
 
 /// Old messages kept to be sent once more.
 const ATTIC_MAX: usize = 200;
@@ -15,7 +15,7 @@ const REPLAY_MAX: Time = 10_000;
 
 impl World {
     pub(super) fn send(&mut self, message: Message) {
-        let (from, to) = (message.from.0 as usize - 1, message.to.0 as usize - 1);
+        let (from, to) = (host_of(message.from), host_of(message.to));
         if self.blocked[from][to] > 0 {
             self.count("messages blocked");
             return;
@@ -113,7 +113,15 @@ impl World {
         self.due.retain(|_, due| !disturbs(due));
         self.lag.fill(Lag::default());
         self.due.retain(|_, due| {
-            !matches!(due, Due::Mend { .. } | Due::Cut { .. } | Due::Fill { .. } | Due::Strike)
+            !matches!(
+                due,
+                Due::Mend { .. }
+                    | Due::Cut { .. }
+                    | Due::Fill { .. }
+                    | Due::Strike
+                    | Due::Return { .. }
+                    | Due::Replace { .. }
+            )
         });
         for host in &mut self.hosts {
             host.paused_until = host.paused_until.min(self.now);
@@ -146,12 +154,17 @@ impl World {
     }
 
     pub(super) fn is_blocked(&self, message: &Message) -> bool {
-        self.blocked[message.from.0 as usize - 1][message.to.0 as usize - 1] > 0
+        self.blocked[host_of(message.from)][host_of(message.to)] > 0
     }
 
     pub(super) fn deliver(&mut self, message: Message) -> Result<(), Broken> {
-        let (from, to) = (message.from.0 as usize - 1, message.to.0 as usize - 1);
+        let (from, to) = (host_of(message.from), host_of(message.to));
         self.trace(|_| format!("{:?} <- {:?}", message.to, message));
+        if self.hosts[to].id != message.to {
+            // Who dials an identity is not let in by another.
+            self.count("messages to a lost identity");
+            return Ok(());
+        }
         self.count("messages delivered");
         self.heard[to][from] = self.ticks[to];
         self.step(to, Event::Raft(Input::Receive(message)))

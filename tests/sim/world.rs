@@ -16,6 +16,11 @@ use super::plan::{Fault, Plan, Time};
 use super::random::Random;
 use super::transfer::Transfer;
 
+/// Which host has, or had, that identity.
+pub(super) fn host_of(id: NodeId) -> usize {
+    (id.0 as usize - 1) % 100
+}
+
 /// What a membership says of a host.
 pub(super) fn member(id: NodeId) -> Member {
     Member {
@@ -223,6 +228,8 @@ impl World {
         }
         match due {
             Due::Start { host } => self.start(host),
+            Due::Return { host, last, until } => self.come_back(host, last, until),
+            Due::Replace { host, old } => self.replace(host, old),
             Due::Found { host, .. } => {
                 let membership = self.membership();
                 self.step(host, Event::Raft(Input::Found { membership }))

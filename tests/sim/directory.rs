@@ -1,0 +1,161 @@
+//! Data directories that are lost, and hosts that stay away until others have to help them with a snapshot.
+
+use konsen::raft::{Membership, NodeId, RoleName};
+use konsen::replica::{Event, RequestId};
+
+use super::due::Due;
+use super::oracle::Broken;
+use super::plan::{Fault, Time};
+use super::world::{World, host_of, member};
+
+/// The longest that a host stays away on a fast cluster.
+const AWAY_MAX: Time = 30_000;
+
+impl World {
+    /// A host stays down until the log of another does not reach back to it any more.
+    pub(super) fn send_away(&mut self, host: usize) {
+        let id = self.hosts[host].id;
+        let Some(last) = self.oracle.hosts.get(&id).map(|durable| durable.last()) else { return };
+        self.count("fault: a host stays away for long");
+        self.crash(host, false);
+        let until = self.now + AWAY_MAX * self.plan.slowness;
+        self.after(1, Due::Return { host, last, until });
+    }
+
+    pub(super) fn come_back(
+        &mut self,
+        host: usize,
+        last: konsen::raft::Index,
+        until: Time,
+    ) -> Result<(), Broken> {
+        let mut up = self.hosts.iter().filter_map(|host| host.running.as_ref());
+        if up.any(|up| up.base().index > last) || self.now >= until {
+            return self.start(host);
+        }
+        self.after(50 * self.plan.slowness, Due::Return { host, last, until });
+        Ok(())
+    }
+
+    /// A host loses its data directory and comes back with an empty one, which has an identity of its own.
+    /// Not if that could leave the cluster without a quorum for ever.
+    pub(super) fn wipe(&mut self, host: usize) {
+        let old = self.hosts[host].id;
+        if self.oracle.committed.is_empty() || !self.memberships().all(|one| self.survives(one, 1))
+        {
+            return;
+        }
+        self.count("fault: a data directory lost");
+        self.crash(host, false);
+        self.hosts[host].wipe(NodeId(old.0 + 100));
+        self.trace(|world| format!("{old} lost its disk, and is {}", world.hosts[host].id));
+        let down = self.a_while(1, 1_000);
+        self.after(down, Due::Start { host });
+        self.replace_later(host, old);
+    }
+
+    fn replace_later(&mut self, host: usize, old: NodeId) {
+        let patience = self.a_while(100, 2_000);
+        self.after(patience, Due::Replace { host, old });
+    }
+
+    /// An operator puts a host's new identity in the place of the one that it lost, until that is done.
+    pub(super) fn replace(&mut self, host: usize, old: NodeId) -> Result<(), Broken> {
+        let new = self.hosts[host].id;
+        let Some(leader) = self.leader() else {
+            self.replace_later(host, old);
+            return Ok(());
+        };
+        let now = self.hosts[leader].running.as_ref().and_then(|up| up.replica.membership());
+        let Some(mut wanted) = now.filter(|now| now.outgoing.is_none()).cloned() else {
+            self.replace_later(host, old);
+            return Ok(());
+        };
+        let voted = wanted.voters.contains(&old);
+        if wanted.members.remove(&old).is_none() {
+            return Ok(());
+        }
+        wanted.members.insert(new, member(new));
+        if voted {
+            wanted.voters.remove(&old);
+            // Some take it in without a vote first, and give it one later.
+            if wanted.voters.is_empty() || self.chance.nemesis.chance(500) {
+                wanted.voters.insert(new);
+            }
+        }
+        if self.survives(&wanted, 1) {
+            self.count("lost members replaced");
+            self.propose(leader, wanted)?;
+        }
+        self.replace_later(host, old);
+        Ok(())
+    }
+
+    /// Adds, promotes or removes one host.
+    pub(super) fn change_members(
+        &mut self,
+        leader: Option<usize>,
+        host: usize,
+    ) -> Result<(), Broken> {
+        let Some(leader) = leader else { return Ok(()) };
+        let now = self.hosts[leader].running.as_ref().and_then(|up| up.replica.membership());
+        let Some(mut wanted) = now.cloned() else { return Ok(()) };
+        wanted.outgoing = None;
+        let id = self.hosts[host].id;
+        let is_member = wanted.members.contains_key(&id);
+        if !is_member {
+            wanted.members.insert(id, member(id));
+            if self.chance.nemesis.chance(300) {
+                wanted.voters.insert(id);
+            }
+        } else if wanted.voters.contains(&id) {
+            wanted.voters.remove(&id);
+            wanted.members.remove(&id);
+            // Often another takes its place in the same step.
+            if self.chance.nemesis.chance(400) {
+                wanted.voters.extend(wanted.members.keys().copied());
+            }
+        } else if self.chance.nemesis.chance(700) {
+            wanted.voters.insert(id);
+        } else {
+            wanted.members.remove(&id);
+        }
+        if self.plan.faults.contains(&Fault::Wipe) && !self.survives(&wanted, 1) {
+            return Ok(());
+        }
+        self.count("fault: change of the membership");
+        self.propose(leader, wanted)
+    }
+
+    fn propose(&mut self, leader: usize, membership: Membership) -> Result<(), Broken> {
+        // What was committed before was so by the membership before.
+        self.settle(leader)?;
+        self.changes += 1;
+        let id = RequestId((1 << 40) + self.changes);
+        self.step(leader, Event::ChangeMembers { id, membership })
+    }
+
+    /// Whether a quorum of voters who still have their disks is left when `more` of them lose theirs.
+    fn survives(&self, membership: &Membership, more: usize) -> bool {
+        let has_disk = |id: &&NodeId| self.hosts[host_of(**id)].id == **id;
+        std::iter::once(&membership.voters).chain(&membership.outgoing).all(|voters| {
+            let left = voters.iter().filter(has_disk).count();
+            left > voters.len() / 2 + more
+        })
+    }
+
+    /// Every membership that anybody may go by.
+    fn memberships(&self) -> impl Iterator<Item = &Membership> {
+        let running = self.hosts.iter().filter_map(|host| host.running.as_ref());
+        let in_force = running.filter_map(|up| up.replica.membership());
+        let stated = self.hosts.iter().filter_map(|host| self.oracle.hosts.get(&host.id)?.stated());
+        in_force.chain(stated.map(|(_, membership)| membership))
+    }
+
+    /// Whose acknowledgements count, as the newest leader sees it.
+    pub(super) fn membership_in_force(&self) -> Option<Membership> {
+        let leader = self.leader()?;
+        let replica = &self.hosts[leader].running.as_ref()?.replica;
+        let leads = replica.summary().role == RoleName::Leader;
+        replica.membership().filter(|_| leads).cloned()
+    }
+}
