@@ -64,7 +64,7 @@ impl From<Error> for CliError {
         let message = error.to_string();
         match error {
             Error::Usage(_) => CliError::new(Exit::Usage, message),
-            Error::NoSuchKey => CliError::new(Exit::NoSuchKey, message),
+            Error::NoSuchKey { .. } => CliError::new(Exit::NoSuchKey, message),
             Error::ConditionFailed { .. } => CliError::new(Exit::ConditionFailed, message),
             Error::Refused(_) | Error::Failed(_) => CliError::new(Exit::Failed, message),
             Error::NotAllowed(_) => CliError::new(Exit::NotAllowed, message),
@@ -167,7 +167,7 @@ mod tests {
     fn every_error_has_its_exit_code() {
         let code = |error: Error| CliError::from(error).exit();
         assert_eq!(code(Error::Usage(String::new())) as u8, 2);
-        assert_eq!(code(Error::NoSuchKey) as u8, 3);
+        assert_eq!(code(Error::NoSuchKey { revision: None }) as u8, 3);
         assert_eq!(code(Error::ConditionFailed { current: None }) as u8, 4);
         assert_eq!(code(Error::Unavailable(String::new())) as u8, 5);
         assert_eq!(code(Error::Unknown(String::new())) as u8, 6);

@@ -22,7 +22,10 @@ pub enum Error {
     Usage(String),
     /// The key does not exist.
     #[error("the key does not exist")]
-    NoSuchKey,
+    NoSuchKey {
+        /// The store's revision that the answer reflects, if it told.
+        revision: Option<Revision>,
+    },
     /// A condition did not hold.
     #[error("{}", condition_failed(*.current))]
     ConditionFailed {
@@ -81,6 +84,15 @@ pub(super) struct Problem {
 enum ProblemOutcome {
     NotApplied,
     Unknown,
+}
+
+/// The revisions in the headers of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// The store's.
+    pub(super) revision: Option<Revision>,
+    /// The key's.
+    pub(super) current: Option<Revision>,
 }
 
 /// An error, and whether the same request may be sent to another endpoint.
@@ -162,11 +174,11 @@ impl Failure {
         Failure { error: Error::Unknown(text), may_try_another: false }
     }
 
-    /// An answer came that is not a success.
+    /// An answer came that is not a success. `told` are the revisions in its headers.
     pub(super) fn of_answer(
         status: StatusCode,
         problem: Option<Problem>,
-        current: Option<Revision>,
+        told: Told,
         writes: bool,
     ) -> Failure {
         let outcome = problem.as_ref().and_then(|problem| problem.outcome);
@@ -186,8 +198,12 @@ impl Failure {
             };
         }
         match status {
-            StatusCode::NOT_FOUND if no_such_key => settled(Error::NoSuchKey),
-            StatusCode::PRECONDITION_FAILED => settled(Error::ConditionFailed { current }),
+            StatusCode::NOT_FOUND if no_such_key => {
+                settled(Error::NoSuchKey { revision: told.revision })
+            }
+            StatusCode::PRECONDITION_FAILED => {
+                settled(Error::ConditionFailed { current: told.current })
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => settled(Error::NotAllowed(detail)),
             _ => settled(Error::Refused(detail)),
         }
@@ -207,7 +223,7 @@ mod tests {
         Failure::of_answer(
             StatusCode::from_u16(status).unwrap(),
             problem,
-            Some(Revision(7)),
+            Told { revision: Some(Revision(9)), current: Some(Revision(7)) },
             writes,
         )
     }
@@ -229,7 +245,10 @@ mod tests {
 
     #[test]
     fn refusals_have_their_own_errors() {
-        assert_eq!(failure(404, Some("not_applied"), true).error, Error::NoSuchKey);
+        assert_eq!(
+            failure(404, Some("not_applied"), true).error,
+            Error::NoSuchKey { revision: Some(Revision(9)) }
+        );
         assert_eq!(
             failure(412, Some("not_applied"), true).error,
             Error::ConditionFailed { current: Some(Revision(7)) }

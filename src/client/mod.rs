@@ -20,7 +20,7 @@ use crate::http::TIMEOUT_MAX;
 use crate::http::json::{DeletedJson, PageJson};
 use crate::kv::{Item, Revision};
 use crate::server::{ClusterStatus, Status};
-use error::{Failure, Problem};
+use error::{Failure, Problem, Told};
 
 /// All but the unreserved characters of RFC 3986.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -210,9 +210,21 @@ impl Client {
 
     /// Deletes every key that begins so.
     pub async fn delete_prefix(&self, prefix: &[u8]) -> Result<DeletedJson, Error> {
-        let mut call = Call::new(Method::DELETE, "v1/kv");
-        call.query.push(("prefix", encode(prefix)));
-        self.json(call).await
+        self.delete_where(vec![("prefix", encode(prefix))]).await
+    }
+
+    /// Deletes every key from one on and before another.
+    pub async fn delete_range(&self, start: &[u8], end: &[u8]) -> Result<DeletedJson, Error> {
+        self.delete_where(vec![("start", encode(start)), ("end", encode(end))]).await
+    }
+
+    async fn delete_where(&self, query: Vec<(&'static str, String)>) -> Result<DeletedJson, Error> {
+        let call = Call { query, ..Call::new(Method::DELETE, "v1/kv") };
+        self.json(call).await.map_err(|error| match error {
+            // It was carried out, or by somebody who does not speak as konsen does.
+            Error::Failed(text) => Error::Unknown(text),
+            error => error,
+        })
     }
 
     /// Lists a page of items.
@@ -309,14 +321,16 @@ impl Client {
             return Ok(response);
         }
         let status = response.status();
-        let current = response.headers().get(ETAG).and_then(|value| value.to_str().ok());
-        let current = current.and_then(|text| text.trim_matches('"').parse().ok()).map(Revision);
+        let told = Told {
+            revision: revision_in(&response, "konsen-revision"),
+            current: revision_in(&response, ETAG.as_str()),
+        };
         // A body that does not come, or is no problem, leaves the status alone to judge by.
         let problem: Option<Problem> = match response.bytes().await {
             Ok(bytes) => serde_json::from_slice(&bytes).ok(),
             Err(_) => None,
         };
-        Err(Failure::of_answer(status, problem, current, writes))
+        Err(Failure::of_answer(status, problem, told, writes))
     }
 }
 
@@ -365,8 +379,12 @@ fn conditional(headers: &mut HeaderMap, preconditions: Preconditions) -> Result<
 }
 
 fn store_revision(response: &Response) -> Revision {
-    let text = response.headers().get("konsen-revision").and_then(|value| value.to_str().ok());
-    Revision(text.and_then(|text| text.parse().ok()).unwrap_or_default())
+    revision_in(response, "konsen-revision").unwrap_or_default()
+}
+
+fn revision_in(response: &Response, header: &str) -> Option<Revision> {
+    let text = response.headers().get(header)?.to_str().ok()?;
+    text.trim_matches('"').parse().ok().map(Revision)
 }
 
 fn broken_answer(error: &reqwest::Error) -> Error {
