@@ -8,7 +8,7 @@ use super::linear::{self, Action, Expect, Operation, Outcome, Place, Verdict};
 use super::{order, shrink};
 use crate::kv::Revision;
 
-/// What a history without a fault consists of.
+/// What a history consists of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// All calls.
@@ -70,10 +70,8 @@ pub fn judge(history: &History) -> Result<Summary, Fault> {
     // First what tells in the fewest calls what is wrong.
     order::check(history).map_err(Fault::Violated)?;
     let values = values(calls);
-    let mut keys = 0;
     for key in 0..history.head.keys {
         let Part { at, places, operations } = part(calls, key, &values);
-        keys += usize::from(!operations.is_empty());
         match linear::check_in_order(&operations, |one| places[one]) {
             Verdict::Linearizable => {}
             Verdict::Undecided => return Err(Fault::Undecided(key)),
@@ -85,8 +83,17 @@ pub fn judge(history: &History) -> Result<Summary, Fault> {
             }
         }
     }
+    Ok(summary(history))
+}
+
+/// What a history consists of, good or bad.
+pub fn summary(history: &History) -> Summary {
+    let calls = &history.calls;
+    let asked = |key: &u32| {
+        calls.iter().any(|call| call.ask.touches(*key) && call.answer != Answer::Refused)
+    };
     let count = |which: fn(&Call) -> bool| calls.iter().filter(|call| which(call)).count();
-    Ok(Summary {
+    Summary {
         operations: calls.len(),
         reads: count(|call| call.ask.reads()),
         writes: count(|call| {
@@ -94,8 +101,8 @@ pub fn judge(history: &History) -> Result<Summary, Fault> {
         }),
         unknown: count(|call| call.answer == Answer::Unknown),
         refused: count(|call| call.answer == Answer::Refused),
-        keys,
-    })
+        keys: (0..history.head.keys).filter(asked).count(),
+    }
 }
 
 /// Which value a key's mod revision stands for, as far as answers tell.
