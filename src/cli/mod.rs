@@ -1,6 +1,7 @@
 //! The command line, one file a subcommand.
 
 pub mod cert;
+pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod delete;
@@ -48,6 +49,7 @@ enum Command {
     Delete(delete::Args),
     List(list::Args),
     Status(status::Args),
+    Check(check::Args),
     Cluster(cluster::Args),
     Cert(cert::Args),
     Config(config::Args),
@@ -66,6 +68,7 @@ impl Command {
             Command::Delete(args) => delete::run(args).await,
             Command::List(args) => list::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Check(args) => check::run(args).await,
             Command::Cluster(args) => cluster::run(args),
             Command::Cert(args) => cert::run(args),
             Command::Config(args) => config::run(args),
