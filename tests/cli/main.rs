@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod cert;
+mod check;
 mod cluster;
 mod config;
 

@@ -1,0 +1,215 @@
+//! A server that speaks as konsen does, keeps everything in memory, and now and then lies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method, Response};
+use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+
+/// How it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Not at all.
+    None,
+    /// Reads find the state of some changes ago, and say so.
+    Old,
+    /// Reads find the value before the newest one, at the revision of now.
+    Stale,
+    /// Puts are acknowledged and thrown away.
+    Lost,
+    /// Refused puts are carried out all the same.
+    Refused,
+    /// A condition is not looked at.
+    Condition,
+}
+
+/// One request in so many is lied to.
+const EVERY: u64 = 40;
+/// How many changes ago an old state is.
+const CHANGES_AGO: usize = 20;
+
+#[derive(Clone, Debug)]
+struct Cell {
+    value: Bytes,
+    revision: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    revision: u64,
+    cells: BTreeMap<String, Cell>,
+}
+
+#[derive(Debug)]
+struct Store {
+    lie: Lie,
+    requests: AtomicU64,
+    /// The states after the last changes, the newest last.
+    states: Mutex<Vec<State>>,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Liar {
+    pub(crate) url: String,
+    store: Arc<Store>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Liar {
+    pub(crate) async fn start(lie: Lie) -> Liar {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let states = Mutex::new(vec![State::default()]);
+        let store = Arc::new(Store { lie, requests: AtomicU64::new(1), states });
+        let served = Arc::clone(&store);
+        let app = axum::Router::new().fallback(move |request: Request| {
+            let store = Arc::clone(&served);
+            async move {
+                let (head, body) = request.into_parts();
+                let body = to_bytes(body, 1 << 20).await.unwrap();
+                let query = head.uri.query().unwrap_or_default();
+                match head.uri.path().strip_prefix("/v1/kv/") {
+                    Some(key) => store.key(&head.method, &decoded(key), &head.headers, body),
+                    None => store.range(&head.method, query),
+                }
+            }
+        });
+        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Liar { url, store, task }
+    }
+
+    /// How many keys there are.
+    pub(crate) fn keys(&self) -> usize {
+        self.store.now().cells.len()
+    }
+}
+
+impl Drop for Liar {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Store {
+    fn now(&self) -> State {
+        self.states.lock().last().unwrap().clone()
+    }
+
+    /// Whether this request is lied to in that way.
+    fn lies(&self, lie: Lie) -> bool {
+        self.lie == lie && self.requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(EVERY)
+    }
+
+    fn key(&self, method: &Method, key: &str, headers: &HeaderMap, body: Bytes) -> Response<Body> {
+        if method == Method::GET {
+            return self.get(key);
+        }
+        let mut states = self.states.lock();
+        let mut state = states.last().unwrap().clone();
+        let current = state.cells.get(key).map(|cell| cell.revision);
+        let wanted = headers.get("if-match").map(|tag| tag.to_str().unwrap().trim_matches('"'));
+        let matches = wanted.is_none_or(|tag| current.is_some_and(|at| at.to_string() == tag));
+        let none = !headers.contains_key("if-none-match") || current.is_none();
+        if method == Method::DELETE && current.is_none() {
+            return missing(state.revision);
+        }
+        if !(matches && none) && !self.lies(Lie::Condition) {
+            let answer = Response::builder().status(412).header("konsen-revision", state.revision);
+            let answer = match current {
+                Some(current) => answer.header("etag", format!("\"{current}\"")),
+                None => answer,
+            };
+            return answer.body(problem("condition-failed")).unwrap();
+        }
+        let revision = state.revision + 1;
+        state.revision = revision;
+        let lost = method == Method::PUT && self.lies(Lie::Lost);
+        if method == Method::DELETE {
+            state.cells.remove(key);
+        } else if !lost {
+            state.cells.insert(key.to_owned(), Cell { value: body, revision });
+        }
+        states.push(state);
+        if method == Method::PUT && self.lies(Lie::Refused) {
+            return Response::builder().status(503).body(problem("leadership-changed")).unwrap();
+        }
+        let status = if method == Method::PUT && current.is_none() { 201 } else { 204 };
+        let answer = Response::builder().status(status).header("konsen-revision", revision);
+        answer.header("etag", format!("\"{revision}\"")).body(Body::empty()).unwrap()
+    }
+
+    fn get(&self, key: &str) -> Response<Body> {
+        let states = self.states.lock();
+        let newest = states.last().unwrap();
+        let mut state = newest;
+        let mut revision = newest.revision;
+        if states.len() > CHANGES_AGO && self.lies(Lie::Old) {
+            state = &states[states.len() - CHANGES_AGO];
+            revision = state.revision;
+        }
+        let at = |state: &State| state.cells.get(key).map(|cell| cell.revision);
+        if let Some(before) = states.iter().rev().find(|state| at(state) != at(newest))
+            && self.lies(Lie::Stale)
+        {
+            state = before;
+        }
+        let Some(cell) = state.cells.get(key) else { return missing(revision) };
+        let answer = Response::builder().header("konsen-revision", revision);
+        let answer = answer.header("etag", format!("\"{}\"", cell.revision));
+        answer.body(cell.value.clone().into()).unwrap()
+    }
+
+    /// A listing or the deletion of a range.
+    fn range(&self, method: &Method, query: &str) -> Response<Body> {
+        let mut states = self.states.lock();
+        let mut state = states.last().unwrap().clone();
+        let parameter = |name: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(found, _)| *found == name).map(|(_, value)| decoded(value))
+        };
+        let (prefix, start, end) = (parameter("prefix"), parameter("start"), parameter("end"));
+        let asked = |key: &String| {
+            prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix))
+                && start.as_ref().is_none_or(|start| key >= start)
+                && end.as_ref().is_none_or(|end| key < end)
+        };
+        let json = if method == Method::GET {
+            let items = state.cells.iter().filter(|(key, _)| asked(key)).map(|(key, cell)| {
+                json!({
+                    "key": key, "value": String::from_utf8_lossy(&cell.value),
+                    "create_revision": 1, "mod_revision": cell.revision, "version": 1,
+                })
+            });
+            json!({"revision": state.revision, "items": items.collect::<Vec<_>>()})
+        } else {
+            let before = state.cells.len();
+            state.cells.retain(|key, _| !asked(key));
+            let deleted = before - state.cells.len();
+            state.revision += u64::from(deleted > 0);
+            let revision = state.revision;
+            states.push(state);
+            json!({"deleted": deleted, "revision": revision})
+        };
+        Response::new(json.to_string().into())
+    }
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8().unwrap().into_owned()
+}
+
+fn problem(kind: &str) -> Body {
+    let kind = format!("urn:konsen:problem:{kind}");
+    json!({"type": kind, "detail": "d", "outcome": "not_applied"}).to_string().into()
+}
+
+fn missing(revision: u64) -> Response<Body> {
+    let answer = Response::builder().status(404).header("konsen-revision", revision);
+    answer.body(problem("no-such-key")).unwrap()
+}
