@@ -195,6 +195,18 @@ fn ten_thousand_operations_with_many_unknown_outcomes_are_decided_in_seconds() {
 }
 
 #[test]
+fn what_half_an_hour_under_faults_leaves_is_decided_in_seconds() {
+    for (operations, lost) in [(150_000, 5), (110_000, 20)] {
+        let history = run(11, operations, 8, 16, lost);
+        let began = Instant::now();
+        let summary = judge(&history).unwrap();
+        println!("{operations} operations accepted in {:?}: {summary:?}", began.elapsed());
+        assert!(summary.unknown > operations / 50, "{summary:?}");
+        assert!(began.elapsed().as_secs() < 30);
+    }
+}
+
+#[test]
 fn histories_of_a_sound_store_are_accepted() {
     for seed in 0..300 {
         let history =

@@ -18,6 +18,7 @@ fn what_cannot_be_meant_is_refused() {
     run(&["--endpoints", "ftp://x"]).failed(2, "ftp://x");
     run(&["--show", "-o", "json"]).failed(2, "--show");
     run(&["--judge", "h", "--keep"]).failed(2, "--keep");
+    assert!(run(&["--help"]).ok().contains("[default: 1s]"));
     run(&["--history", "no/such/folder/h"]).failed(1, "no/such/folder/h");
 }
 

@@ -119,7 +119,8 @@ impl Store {
         if method == Method::DELETE && current.is_none() {
             return missing(state.revision);
         }
-        if !(matches && none) && !self.lies(Lie::Condition) {
+        let holds = (matches && none) || self.lies(Lie::Condition);
+        if !holds {
             let answer = Response::builder().status(412).header("konsen-revision", state.revision);
             let answer = match current {
                 Some(current) => answer.header("etag", format!("\"{current}\"")),

@@ -14,6 +14,7 @@ use crate::kv::{Item, Revision};
 const GRACE: Duration = Duration::from_millis(500);
 
 /// An endpoint. Nothing that is asked here is asked again, or elsewhere.
+/// (The HTTP library takes another connection if one was closed before it wrote the first byte of a request.)
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     client: Client,

@@ -161,7 +161,7 @@ async fn live(args: Args) -> Result<(), CliError> {
         let prefix = recorder.names.prefix();
         eprintln!("warning: keys that begin with {prefix} may be left: {error}");
     }
-    let history = recorder.history();
+    let history = recorder.take_history();
     if !history.calls.iter().any(|call| !matches!(call.answer, Answer::Unknown | Answer::Refused)) {
         let error = recorder.complaint().map(|error| error.to_string()).unwrap_or_default();
         let error = CliError::new(Exit::Unavailable, format!("no call was answered: {error}"));

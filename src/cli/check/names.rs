@@ -37,7 +37,9 @@ impl Names {
 
     /// The number of a name; none if it is no key's.
     pub(super) fn number(&self, name: &[u8]) -> Option<u32> {
-        (0..self.count).find(|number| self.key(*number).as_bytes() == name)
+        let digits = name.strip_prefix(self.prefix.as_bytes())?;
+        let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        (number < self.count && self.key(number).as_bytes() == name).then_some(number)
     }
 }
 
@@ -70,7 +72,9 @@ mod tests {
             assert_eq!(names.number(names.key(key).as_bytes()), Some(key));
             assert!(names.key(key) < names.key(key + 1));
         }
-        assert_eq!(names.number(b"p/x"), None);
+        for name in [&b"p/x"[..], b"p/1", b"p/+001", b"q/0001", b"p/00001", b"p/"] {
+            assert_eq!(names.number(name), None, "{}", name.escape_ascii());
+        }
         assert_eq!(names.number(names.key(names.count()).as_bytes()), None);
         for number in (1..200).chain([u64::MAX]) {
             assert_eq!(number_of(&value(number)), number);

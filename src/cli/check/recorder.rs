@@ -114,9 +114,9 @@ impl Recorder {
         self.complaint.lock().clone()
     }
 
-    /// What was seen until now, in the order of the calls.
-    pub(super) fn history(&self) -> History {
-        let mut calls = self.calls.lock().clone();
+    /// What was seen until now, in the order of the calls. It is not kept here any longer.
+    pub(super) fn take_history(&self) -> History {
+        let mut calls = std::mem::take(&mut *self.calls.lock());
         calls.sort_unstable_by_key(|call| call.called);
         History { head: self.head.clone(), calls }
     }

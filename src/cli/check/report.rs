@@ -59,8 +59,12 @@ impl Report<'_> {
             Format::Table => print(self.table().as_bytes())?,
             Format::Raw => print(format!("{}\n", self.word()).as_bytes())?,
         };
+        self.error().map_or(Ok(()), Err)
+    }
+
+    fn error(&self) -> Option<CliError> {
         let error = match &self.verdict {
-            Ok(_) => return Ok(()),
+            Ok(_) => return None,
             Err(Fault::Violated(violation)) => {
                 let place = violation.key.map(|key| format!("{}: ", self.key(key)));
                 let place = place.unwrap_or_default();
@@ -73,7 +77,7 @@ impl Report<'_> {
             ),
         };
         let error = CliError::new(Exit::Failed, error);
-        Err(match (&self.file, &self.verdict) {
+        Some(match (&self.file, &self.verdict) {
             (Some(file), Err(Fault::Violated(_))) => {
                 error.hint(format!("all calls: konsen check --show --judge {file}"))
             }
@@ -181,6 +185,26 @@ fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_history_that_is_too_hard_is_neither_good_nor_bad() {
+        let history = History::default();
+        let report = Report {
+            history: &history,
+            verdict: Err(Fault::Undecided(0)),
+            seconds: 1.0,
+            fruitless: None,
+            file: Some("f".to_owned()),
+        };
+        let json = report.json();
+        assert!(!json.linearizable && !json.decided && json.violation.is_none());
+        assert!(report.table().ends_with("linearizable: undecided\n"), "{}", report.table());
+        let error = report.error().unwrap();
+        assert_eq!(error.exit(), Exit::Failed);
+        assert!(error.to_string().contains("0000 has too many calls"), "{error}");
+        assert!(error.to_string().contains("hint: "), "{error}");
+        assert_eq!(Report { verdict: Ok(Summary::default()), ..report }.error(), None);
+    }
 
     #[test]
     fn percentiles_are_nearest_ranks() {
