@@ -97,6 +97,7 @@ async fn a_healthy_cluster_is_linearizable_and_left_as_it_was() {
     let live = json(&output);
     assert_eq!(live["linearizable"], true, "{live}");
     assert_eq!((&live["keys"], &live["seed"]), (&8.into(), &7.into()));
+    assert_eq!(live["read_back"], true, "{live}");
     assert!(live["violation"].is_null() && live["seconds"].as_f64().unwrap() >= 3.0, "{live}");
     let number = |name: &str| live[name].as_u64().unwrap();
     assert!(number("reads") > 50 && number("writes") > 50, "{live}");

@@ -105,7 +105,8 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             let seconds = seconds as f64 / 1e6;
             let file = Some(path.display().to_string());
             let (history, verdict) = judged(history).await?;
-            let report = Report { history: &history, verdict, seconds, fruitless: None, file };
+            let (fruitless, read_back) = (None, None);
+            let report = Report { history: &history, verdict, seconds, fruitless, read_back, file };
             tell(&report, args.show, args.output)
         }
         None => live(args).await,
@@ -182,7 +183,9 @@ async fn live(args: Args) -> Result<(), CliError> {
     }
     let file = kept.map(|path| path.display().to_string());
     let fruitless = Some(recorder.fruitless());
-    tell(&Report { history: &history, verdict, seconds, fruitless, file }, args.show, args.output)
+    let read_back = Some(read);
+    let report = Report { history: &history, verdict, seconds, fruitless, read_back, file };
+    tell(&report, args.show, args.output)
 }
 
 /// Waits until the cluster answers; the prefix must be free, for the judge takes all keys to be absent at first.

@@ -17,6 +17,8 @@ pub(super) struct Report<'a> {
     pub(super) seconds: f64,
     /// Reads, deletions and sweeps that certainly did nothing; they are in no history.
     pub(super) fruitless: Option<u64>,
+    /// Whether an endpoint answered all the reads at the end, if there was one.
+    pub(super) read_back: Option<bool>,
     /// Where the history is kept.
     pub(super) file: Option<String>,
 }
@@ -34,6 +36,8 @@ struct Json<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     fruitless: Option<u64>,
     keys: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_back: Option<bool>,
     seconds: f64,
     latency_p50_us: Option<u64>,
     latency_p99_us: Option<u64>,
@@ -121,6 +125,7 @@ impl Report<'_> {
             refused: summary.refused,
             fruitless: self.fruitless,
             keys: summary.keys,
+            read_back: self.read_back,
             seconds: self.seconds,
             latency_p50_us: percentile(&latencies, 50),
             latency_p99_us: percentile(&latencies, 99),
@@ -194,6 +199,7 @@ mod tests {
             verdict: Err(Fault::Undecided(0)),
             seconds: 1.0,
             fruitless: None,
+            read_back: None,
             file: Some("f".to_owned()),
         };
         let json = report.json();
