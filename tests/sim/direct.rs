@@ -1,13 +1,20 @@
 //! Mistakes that runs of honest nodes hardly ever show, since something else keeps them from doing
 //! harm, and those that only cost memory: one node, driven by hand.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use konsen::mutant::Mutant;
 use konsen::raft::{
-    Body, ClusterId, Config, Entry, HardState, Index, Input, LogId, Membership, Message, Moment,
-    Node, NodeId, Output, Payload, ProposalId, ReadId, Recovered, RoleName, Term,
+    Body, ClusterId, Config, Entry, HardState, Index, Input, LogId, LogWrite, Membership, Message,
+    Moment, Node, NodeId, Output, Payload, ProposalId, ReadId, Recovered, RoleName, Term,
 };
 
+use konsen::replica::{Event, Replica};
+use konsen::store::{Log, LogOptions, State, StateOptions};
+use redb::{ReadableTable, TableDefinition};
+
+use super::disk::Disk;
 use super::oracle::{Broken, ensure};
 use super::world::member;
 
@@ -23,6 +30,8 @@ pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
         Mutant::VoteAgainstLeader => nobody_is_elected_against_a_leader_that_lives,
         Mutant::RestartedVoterForgets => a_restarted_voter_may_have_heard_a_leader,
         Mutant::LeaseOutlivesTransfer => a_lease_ends_with_a_transfer,
+        Mutant::ApplyWhileInstalling => nothing_is_applied_while_a_snapshot_takes_its_place,
+        Mutant::ChecksumIgnored => a_changed_value_is_no_entry,
         _ => return None,
     })
 }
@@ -218,5 +227,68 @@ fn a_lease_ends_with_a_transfer() -> Result<(), Broken> {
     node.step(Input::Read { id: ReadId(3), lease: true });
     let reads = node.take_output().reads;
     ensure!(reads.is_empty(), "a read is released after leadership was offered: {reads:?}");
+    Ok(())
+}
+
+/// A value that changed below redb's own checksums, as one does in memory on its way to the disk.
+fn a_changed_value_is_no_entry() -> Result<(), Broken> {
+    let disk = Disk::default();
+    let failed = |error: &dyn std::fmt::Display| Broken(format!("an honest disk failed: {error}"));
+    {
+        let (mut log, _) = Log::open_backend(disk.clone(), &LogOptions::default())
+            .map_err(|error| failed(&error))?;
+        let payload = Payload::Command(Bytes::from_static(b"written"));
+        let entries = vec![Entry { id: LogId::new(Term(1), Index(1)), payload }];
+        let write = LogWrite { entries, ..LogWrite::default() };
+        log.append(&[write]).map_err(|error| failed(&error))?;
+    }
+    {
+        let table: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+        let db = redb::Database::builder()
+            .create_with_backend(disk.clone())
+            .map_err(|error| failed(&error))?;
+        let write = db.begin_write().map_err(|error| failed(&error))?;
+        {
+            let mut rows = write.open_table(table).map_err(|error| failed(&error))?;
+            let row = rows.get(1).map_err(|error| failed(&error))?;
+            let mut row = row.map(|row| row.value().to_vec()).unwrap_or_default();
+            let at = row.windows(7).position(|part| part == b"written");
+            row[at.ok_or_else(|| failed(&"the entry is not on it"))?] = b'W';
+            rows.insert(1, &row[..]).map_err(|error| failed(&error))?;
+        }
+        write.commit().map_err(|error| failed(&error))?;
+    }
+    let (log, _) =
+        Log::open_backend(disk, &LogOptions::default()).map_err(|error| failed(&error))?;
+    let read = log.reader().read(Index(1), Index(1), usize::MAX);
+    ensure!(read.is_err(), "an entry that was never written is read: {read:?}");
+    Ok(())
+}
+
+fn nothing_is_applied_while_a_snapshot_takes_its_place() -> Result<(), Broken> {
+    let failed = |error: &dyn std::fmt::Display| Broken(format!("an honest disk failed: {error}"));
+    let state = State::open_backend(Disk::default(), &StateOptions::default())
+        .map_err(|error| failed(&error))?;
+    let (log, _) = Log::open_backend(Disk::default(), &LogOptions::default())
+        .map_err(|error| failed(&error))?;
+    let state = Arc::new(state);
+    let mut replica = Replica::new(node(&[1, 1, 1]), state.clone(), log.reader());
+    let begun = replica.begin_install(LogId::new(Term(1), Index(9)));
+    ensure!(begun, "a snapshot that is newer is not wanted");
+    let body =
+        Body::Append { prev: LogId::new(Term(1), Index(3)), entries: Vec::new(), commit: Index(3) };
+    let message = Message { from: NodeId(2), to: NodeId(1), term: Term(1), body };
+    replica.step(Event::Raft(Input::Receive(message)));
+    for going_on in [false, true] {
+        if going_on {
+            replica.give_up_install();
+        }
+        let effects = replica.take_effects().map_err(|error| failed(&error))?;
+        let applied = state.applied().index;
+        ensure!(
+            effects.applied.is_some() == going_on && (applied == Index(3)) == going_on,
+            "the state is at {applied} while a snapshot takes its place"
+        );
+    }
     Ok(())
 }

@@ -4,11 +4,12 @@
 //! - `cargo test --test sim`: a fixed set of seeds.
 //! - `KONSEN_SIM_SEED=7 cargo test --test sim one_seed -- --nocapture`: one seed with a full trace.
 //! - `KONSEN_SIM_CUT='…'`, as a failing seed prints it, with that: a smaller run that still fails.
-//! - `KONSEN_SIM_SEEDS=1000..2000 cargo test --release --test sim seeds`: other seeds;
-//!   with `KONSEN_SIM_EVENTS=20000` each goes on until it had so many events.
-//! - `cargo test --release --features mutants --test sim mutants -- --nocapture`: plants mistakes.
+//! - `KONSEN_SIM_SEEDS=1000..2000 cargo test --profile sim --test sim seeds -- --nocapture`: other seeds;
+//!   with `KONSEN_SIM_EVENTS=20000` each goes on until it had so many events, and with
+//!   `KONSEN_SIM_SECONDS=60` no seed begins after that time.
+//! - `cargo test --profile sim --features mutants --test sim mutants -- --nocapture`: plants mistakes.
 //!
-//! `CARGO_PROFILE_DEV_OPT_LEVEL=1` in place of `--release` is built sooner and still four times as
+//! `CARGO_PROFILE_DEV_OPT_LEVEL=1` in place of `--profile sim` is built sooner and still four times as
 //! fast as a build without.
 
 mod asking;
@@ -23,6 +24,7 @@ mod finale;
 mod host;
 mod leaders;
 mod life;
+mod many;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod nemesis;
@@ -36,11 +38,10 @@ mod upkeep;
 mod wire;
 mod world;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::Duration;
 
-use cut::{Cut, cut_down};
+use cut::Cut;
 use finale::Report;
 use oracle::Broken;
 
@@ -50,48 +51,13 @@ const SEEDS: std::ops::Range<u64> = 0..120;
 
 #[test]
 fn seeds_keep_every_promise() {
-    plant();
     let seeds = match std::env::var("KONSEN_SIM_SEEDS") {
         Ok(named) => parse(&named).expect("KONSEN_SIM_SEEDS is like 100..200"),
         Err(_) => SEEDS,
     };
-    let began = Instant::now();
-    let mut tally = BTreeMap::new();
-    let mut failed = Vec::new();
-    let (mut lasted, mut slowest, mut count) = (0, 0, 0_u64);
-    for seed in seeds {
-        count += 1;
-        match run(seed, &Cut::default(), false) {
-            Ok(report) => {
-                for (what, times) in report.tally {
-                    let (seeds, sum) = tally.entry(what).or_insert((0_u64, 0_u64));
-                    *seeds += 1;
-                    *sum += times;
-                }
-                lasted += report.lasted;
-                slowest = slowest.max(report.recovered);
-            }
-            Err(Broken(what)) => {
-                eprintln!("seed {seed}: {what}\n  {}", replay(seed, &Cut::default()));
-                if failed.is_empty() {
-                    let (cut, Broken(what)) = cut_down(seed, Broken(what));
-                    eprintln!("  cut down: {what}\n  {}", replay(seed, &cut));
-                }
-                failed.push(seed);
-            }
-        }
-    }
-    let took = began.elapsed().as_secs_f64();
-    println!("{:<45}{:>10}{:>14}", "", "seeds", "times");
-    for (what, (seeds, times)) in &tally {
-        println!("{what:<45}{seeds:>10}{times:>14}");
-    }
-    println!(
-        "{count} seeds, {:.0} simulated seconds in {took:.1} s ({:.0} a second), slowest recovery {slowest} ms",
-        lasted as f64 / 1000.0,
-        lasted as f64 / 1000.0 / took
-    );
-    assert!(failed.is_empty(), "seeds that fail: {failed:?}; what they broke is above");
+    let time = std::env::var("KONSEN_SIM_SECONDS").ok();
+    let time = time.map(|time| time.parse().expect("KONSEN_SIM_SECONDS is a number"));
+    many::run(seeds, time.map(Duration::from_secs));
 }
 
 #[test]

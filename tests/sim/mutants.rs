@@ -1,7 +1,9 @@
 //! Plants one mistake after the other and counts the seeds until it is found. A mistake that nobody
 //! finds is a hole in the checks.
 //!
-//! `cargo test --features mutants --test sim mutants -- --nocapture`; `KONSEN_MUTANT=VoteTwice,JoinRound` for some of them.
+//! `cargo test --profile sim --features mutants --test sim mutants -- --nocapture`;
+//! `KONSEN_MUTANT=VoteTwice,JoinRound` for some of them, `KONSEN_MUTANT_STARTS=1` for one search each in place
+//! of three.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +18,13 @@ use super::oracle::Broken;
 const STARTS: [u64; 3] = [0, 100_000, 200_000];
 /// The most seeds from each start.
 const SEEDS_MAX: u64 = 1_000;
+
+/// The searches that `KONSEN_MUTANT_STARTS` asks for.
+fn starts() -> &'static [u64] {
+    let count = std::env::var("KONSEN_MUTANT_STARTS").ok();
+    let count = count.map_or(STARTS.len(), |count| count.parse().expect("KONSEN_MUTANT_STARTS"));
+    &STARTS[..count.clamp(1, STARTS.len())]
+}
 
 /// What `KONSEN_MUTANT` names.
 fn named() -> Vec<Mutant> {
@@ -90,7 +99,7 @@ fn search(mutant: Mutant) -> Found {
         });
         one.seeds.push(seeds);
     } else {
-        for start in STARTS {
+        for start in starts() {
             let seeds = (1..=SEEDS_MAX).find(|seed| {
                 match super::run(start + seed, &Cut::default(), false) {
                     Ok(_) => false,
