@@ -8,6 +8,7 @@ pub mod delete;
 pub mod dev;
 pub mod error;
 pub mod get;
+pub mod leader;
 pub mod list;
 pub mod logging;
 pub mod put;
@@ -49,6 +50,7 @@ enum Command {
     Delete(delete::Args),
     List(list::Args),
     Status(status::Args),
+    Leader(leader::Args),
     Check(check::Args),
     Cluster(cluster::Args),
     Cert(cert::Args),
@@ -68,6 +70,7 @@ impl Command {
             Command::Delete(args) => delete::run(args).await,
             Command::List(args) => list::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Leader(args) => leader::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::Cluster(args) => cluster::run(args),
             Command::Cert(args) => cert::run(args),

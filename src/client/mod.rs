@@ -18,8 +18,9 @@ pub use tls::TlsFiles;
 
 use crate::http::TIMEOUT_MAX;
 use crate::http::json::{DeletedJson, PageJson};
+use crate::http::leader::TransferJson;
 use crate::kv::{Item, Revision};
-use crate::server::{ClusterStatus, Status};
+use crate::server::{ClusterStatus, Leadership, Status};
 use error::{Failure, Problem, Told};
 
 /// All but the unreserved characters of RFC 3986.
@@ -262,6 +263,16 @@ impl Client {
     /// Everybody, as the first endpoint that answers sees them.
     pub async fn cluster(&self) -> Result<ClusterStatus, Error> {
         self.json(Call::new(Method::GET, "v1/cluster")).await
+    }
+
+    /// Hands leadership over to the member of that name, or to the voter that is furthest; who leads then.
+    pub async fn transfer_leadership(&self, to: Option<&str>) -> Result<Leadership, Error> {
+        let wanted = TransferJson { to: to.map(str::to_owned) };
+        let body = serde_json::to_vec(&wanted).map_err(|error| Error::Usage(error.to_string()))?;
+        let body = Bytes::from(body);
+        let mut call = Call::new(Method::POST, "v1/cluster/leader");
+        call.body = Some(&body);
+        self.json(call).await
     }
 
     /// What each endpoint says of itself, in order, beside its URL.

@@ -78,12 +78,16 @@ kinds! {
     Refused = "refused", BAD_REQUEST, NotApplied, "The write was refused";
     /// The key does not exist.
     NoSuchKey = "no-such-key", NOT_FOUND, NotApplied, "The key does not exist";
+    /// The membership has nobody of that name.
+    NoSuchMember = "no-such-member", NOT_FOUND, NotApplied, "There is no such member";
     /// The path is not one of konsen's.
     NoSuchRoute = "no-such-route", NOT_FOUND, NotApplied, "There is nothing at this path";
     /// The path exists, the method does not.
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, NotApplied, "The path does not have this method";
     /// The body did not arrive in time.
     BodyTimeout = "body-timeout", REQUEST_TIMEOUT, NotApplied, "The body did not arrive in time";
+    /// The member that was named, or any other, has no vote.
+    CannotLead = "cannot-lead", CONFLICT, NotApplied, "The member cannot lead";
     /// The revision can no longer be read.
     Compacted = "compacted", GONE, NotApplied, "The revision is compacted";
     /// `If-Match` or `If-None-Match` did not hold.
@@ -195,6 +199,21 @@ impl From<server::Error> for Problem {
             Error::Storage => Kind::Internal,
         };
         Problem::new(kind, error.to_string())
+    }
+}
+
+impl From<server::TransferError> for Problem {
+    fn from(error: server::TransferError) -> Problem {
+        use server::TransferError;
+        match error {
+            TransferError::NoSuchMember { .. } => {
+                Problem::new(Kind::NoSuchMember, error.to_string())
+            }
+            TransferError::Learner(_) | TransferError::Alone => {
+                Problem::new(Kind::CannotLead, error.to_string())
+            }
+            TransferError::Failed(error) => error.into(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod fuzz;
 mod headers;
 pub mod json;
 mod key;
+pub mod leader;
 mod list;
 mod node;
 mod original;
@@ -29,7 +30,7 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,7 @@ pub fn router(handle: Handle) -> App {
         .route("/v1/kv", get(list::list).delete(list::delete))
         .route("/v1/status", get(node::status))
         .route("/v1/cluster", get(node::cluster))
+        .route("/v1/cluster/leader", post(leader::transfer))
         .route("/healthz", get(node::health))
         .route("/readyz", get(node::ready))
         .route("/konsen", get(original::text_get).post(original::form_put))

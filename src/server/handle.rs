@@ -320,6 +320,28 @@ impl Handle {
         &self.shared.limits
     }
 
+    pub(super) fn id(&self) -> NodeId {
+        self.shared.id
+    }
+
+    pub(super) fn net(&self) -> &Net {
+        &self.shared.net
+    }
+
+    pub(super) fn tell(&self, letter: Letter) {
+        self.shared.mailbox.tell(letter);
+    }
+
+    /// The shortest election time-out.
+    pub(super) fn election_timeout(&self) -> Duration {
+        self.shared.config.raft.election_timeout
+    }
+
+    /// The membership in force; none before there is one.
+    pub(super) fn membership(&self) -> Option<Membership> {
+        self.shared.membership.borrow().clone()
+    }
+
     /// How many nodes have a vote; 0 before there is a membership.
     pub(super) fn voters(&self) -> usize {
         self.shared.membership.borrow().as_ref().map_or(0, |membership| membership.voters.len())
@@ -365,7 +387,7 @@ impl Handle {
 }
 
 /// Waits until the leader is another than `tried`, or for a moment if that may have been right.
-async fn wait_for_leader(
+pub(super) async fn wait_for_leader(
     standing: &mut watch::Receiver<Standing>,
     tried: Option<NodeId>,
     deadline: Instant,

@@ -61,11 +61,16 @@ impl Inbound for Reception {
                 (Some(PeerRequest::Progress), Some(handle)) => {
                     PeerReply::Progress(handle.progress().await)
                 }
+                (Some(PeerRequest::TransferLeadership { to }), Some(handle)) => {
+                    handle.hand_over(to);
+                    PeerReply::TransferBegun
+                }
                 (None, _) | (_, None) => PeerReply::NotUnderstood,
             };
             peer_request::encode(&reply)
         })
     }
+
     fn transfer(&self, from: NodeId, arriving: Arriving) -> BoxFuture<'static, Bytes> {
         Box::pin(snapshots::receive(self.mailbox.clone(), self.state.clone(), from, arriving))
     }

@@ -18,6 +18,7 @@ mod error;
 pub mod fuzz;
 mod handle;
 mod inbound;
+mod leadership;
 mod limits;
 mod mailbox;
 mod peer_request;
@@ -30,6 +31,7 @@ mod timing;
 
 pub use error::{Consistency, Error};
 pub use handle::Handle;
+pub use leadership::TransferError;
 pub use limits::Limits;
 pub use start::{Server, StartError};
-pub use status::{ClusterStatus, MemberStatus, Status};
+pub use status::{ClusterStatus, Leadership, MemberStatus, Status};

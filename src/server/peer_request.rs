@@ -19,6 +19,8 @@ pub(super) enum PeerRequest {
     GrantFounding { founder: NodeId },
     /// How far is everybody? For the leader.
     Progress,
+    /// Hand leadership over, to that voter or to the one that is furthest, if you lead.
+    TransferLeadership { to: Option<NodeId> },
 }
 
 /// An answer.
@@ -33,6 +35,8 @@ pub(super) enum PeerReply {
     Progress(Option<LeaderProgress>),
     /// The question could not be read.
     NotUnderstood,
+    /// It is begun, if it can be; who leads then shows whether it went well.
+    TransferBegun,
 }
 
 /// Why a forwarded write has no reply.

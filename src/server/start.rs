@@ -234,7 +234,7 @@ impl Server {
             return;
         }
         let mut standing = self.handle.watch_standing();
-        self.mailbox.tell(Letter::Input(Input::TransferLeadership { to: None }));
+        self.handle.hand_over(None);
         let moved = standing.wait_for(|now| now.role != RoleName::Leader && now.leader.is_some());
         match tokio::time::timeout(HAND_OVER_TIMEOUT, moved).await {
             Ok(Ok(_)) => tracing::info!("leadership handed over"),

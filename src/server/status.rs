@@ -41,6 +41,15 @@ pub struct Status {
     pub match_index: BTreeMap<String, u64>,
 }
 
+/// Who leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leadership {
+    /// The leader's name.
+    pub leader: String,
+    /// Its term.
+    pub term: u64,
+}
+
 /// A member as the node asked sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberStatus {

@@ -6,6 +6,7 @@ mod crashes;
 mod dev;
 mod failover;
 mod harness;
+mod leadership;
 mod liar;
 mod namespaces;
 mod netns;

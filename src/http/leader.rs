@@ -1,0 +1,47 @@
+//! `POST /v1/cluster/leader`: hands leadership over.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::error::{Kind, Problem};
+use super::list::json_response;
+use super::query::Query;
+use super::{Api, body, headers};
+
+/// The largest body, in bytes.
+const BODY_BYTES_MAX: usize = 1024;
+
+/// The body.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferJson {
+    /// Who is to lead; none: the voter that is furthest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// `POST /v1/cluster/leader`. Without a body it is as `{}`.
+pub(super) async fn transfer(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    Query::parse(request.uri().query(), &[])?;
+    let (parts, body) = request.into_parts();
+    let deadline = headers::deadline(&parts.headers)?;
+    headers::refuse_idempotency_key(&parts.headers)?;
+    let held = body::read(&parts.headers, body, BODY_BYTES_MAX, &api.bodies).await?;
+    let wanted: TransferJson = match &held.bytes[..] {
+        b"" => TransferJson::default(),
+        bytes => serde_json::from_slice(bytes).map_err(|error| {
+            let detail = format!("the body is not like {{\"to\":\"node2\"}}: {error}");
+            Problem::new(Kind::Malformed, detail)
+        })?,
+    };
+    let done = api.handle.transfer_leadership(wanted.to.as_deref(), deadline).await?;
+    // Serializing plain data into memory cannot fail.
+    let body = serde_json::to_vec(&done).unwrap_or_default();
+    Ok(json_response(api.handle.revision(), body))
+}

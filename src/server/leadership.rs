@@ -1,0 +1,105 @@
+//! Handing leadership over because somebody asks for it.
+
+use std::time::Instant;
+
+use tokio::time::timeout_at;
+
+use super::error::Error;
+use super::handle::{Handle, wait_for_leader};
+use super::mailbox::Letter;
+use super::peer_request::{self, PeerRequest};
+use super::status::Leadership;
+use crate::raft::{Input, NodeId};
+
+/// Why leadership was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// The membership has nobody of that name.
+    #[error("{name:?} is no member; the members are {members}")]
+    NoSuchMember {
+        /// Who was to lead.
+        name: String,
+        /// Everybody's names.
+        members: String,
+    },
+    /// The member has no vote, so it cannot lead.
+    #[error("{0} is a learner, which cannot lead; promote it first")]
+    Learner(String),
+    /// There is no other voter.
+    #[error("there is no other voter that could lead")]
+    Alone,
+    /// As with any request. If the deadline passed, leadership may still move.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl Handle {
+    /// Hands leadership over to the member of that name, or to the voter that is furthest, and waits until it
+    /// leads. A transfer that fails is begun again until the deadline. Nothing is done if it leads already.
+    pub async fn transfer_leadership(
+        &self,
+        to: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Leadership, TransferError> {
+        let to = to.map(|name| self.voter(name)).transpose()?;
+        if to.is_none() && self.voters() <= 1 {
+            return Err(TransferError::Alone);
+        }
+        let mut standing = self.watch_standing();
+        let mut first = None;
+        loop {
+            if self.is_stopping() {
+                return Err(Error::ShuttingDown.into());
+            }
+            let now = *standing.borrow_and_update();
+            let Some(leader) = now.leader else {
+                wait_for_leader(&mut standing, None, deadline).await?;
+                continue;
+            };
+            let first = *first.get_or_insert(leader);
+            if to.map_or(leader != first, |to| leader == to) {
+                let leader = self.name_of(leader).unwrap_or_else(|| leader.to_string());
+                return Ok(Leadership { leader, term: now.term.0 });
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Unknown.into());
+            }
+            self.ask_to_hand_over(leader, to, deadline).await;
+            // The leader gives a transfer up after an election time-out.
+            let until = deadline.min(Instant::now() + self.election_timeout());
+            let moved = standing.wait_for(|now| now.leader.is_some_and(|now| now != leader));
+            if let Ok(Err(_)) = timeout_at(until.into(), moved).await {
+                return Err(Error::ShuttingDown.into());
+            }
+        }
+    }
+
+    /// Begins a transfer if this node leads.
+    pub(super) fn hand_over(&self, to: Option<NodeId>) {
+        self.tell(Letter::Input(Input::TransferLeadership { to }));
+    }
+
+    async fn ask_to_hand_over(&self, leader: NodeId, to: Option<NodeId>, deadline: Instant) {
+        if leader == self.id() {
+            return self.hand_over(to);
+        }
+        let request = peer_request::encode(&PeerRequest::TransferLeadership { to });
+        // Whether it helped shows in who leads.
+        if let Err(error) = self.net().request(leader, request, deadline).await {
+            tracing::debug!(?error, "the leader could not be asked to hand over");
+        }
+    }
+
+    fn voter(&self, name: &str) -> Result<NodeId, TransferError> {
+        let Some(membership) = self.membership() else { return Err(Error::NoLeader.into()) };
+        match membership.by_name(name) {
+            Some((id, _)) if membership.voters.contains(&id) => Ok(id),
+            Some(_) => Err(TransferError::Learner(name.to_owned())),
+            None => {
+                let names = membership.members.values().map(|member| member.name.as_str());
+                let members = names.collect::<Vec<_>>().join(", ");
+                Err(TransferError::NoSuchMember { name: name.to_owned(), members })
+            }
+        }
+    }
+}
