@@ -1,5 +1,6 @@
 //! A cluster of real processes: the built binary, real certificates, real disks, loopback.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -45,8 +46,7 @@ pub(crate) fn client() -> reqwest::Client {
 
 /// Nodes `node1`, `node2`, … each with its folder as `cluster build` made it.
 pub(crate) struct Cluster {
-    /// Goes with the cluster. Only the tests of http look into it.
-    #[allow(dead_code)]
+    /// Goes with the cluster.
     pub(crate) dir: TempDir,
     pub(crate) nodes: Vec<Node>,
     pub(crate) http: reqwest::Client,
@@ -55,23 +55,42 @@ pub(crate) struct Cluster {
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) home: PathBuf,
+    pub(crate) host: String,
     pub(crate) raft_port: u16,
     pub(crate) http_port: u16,
+    /// A command that the node is started by: `strace`, `ip netns exec`. It has to become the node, or to
+    /// end with it.
+    pub(crate) wrapper: Vec<String>,
+    /// What the node finds in its environment.
+    pub(crate) env: Vec<(String, String)>,
     child: Option<Child>,
+}
+
+/// Where a node listens.
+pub(crate) struct Place {
+    pub(crate) host: String,
+    pub(crate) raft_port: u16,
+    pub(crate) http_port: u16,
 }
 
 impl Cluster {
     /// Builds the folders, starts nothing. `extra` is appended to cluster.yml.
     pub(crate) fn build(size: usize, extra: &str) -> Cluster {
+        let place =
+            |(raft_port, http_port)| Place { host: "127.0.0.1".into(), raft_port, http_port };
+        Cluster::build_at(free_ports(size).into_iter().map(place).collect(), extra)
+    }
+
+    /// As `build`, a node a place.
+    pub(crate) fn build_at(places: Vec<Place>, extra: &str) -> Cluster {
         let dir = TempDir::new().unwrap();
-        let ports: Vec<(u16, u16)> = free_ports(size);
         let mut yml = String::from("servers:\n");
-        for (at, (raft, _)) in ports.iter().enumerate() {
-            yml += &format!("  node{}: 127.0.0.1:{raft}\n", at + 1);
+        for (at, place) in places.iter().enumerate() {
+            yml += &format!("  node{}: {}:{}\n", at + 1, place.host, place.raft_port);
         }
         yml += "httpServers:\n";
-        for (at, (_, http)) in ports.iter().enumerate() {
-            yml += &format!("  node{}: 127.0.0.1:{http}\n", at + 1);
+        for (at, place) in places.iter().enumerate() {
+            yml += &format!("  node{}: {}:{}\n", at + 1, place.host, place.http_port);
         }
         yml += "localServerName: node1\n";
         yml += extra;
@@ -82,11 +101,14 @@ impl Cluster {
             .output()
             .unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let nodes = ports.iter().enumerate().map(|(at, &(raft_port, http_port))| Node {
+        let nodes = places.into_iter().enumerate().map(|(at, place)| Node {
             name: format!("node{}", at + 1),
             home: dir.path().join("output").join(format!("node{}", at + 1)),
-            raft_port,
-            http_port,
+            host: place.host,
+            raft_port: place.raft_port,
+            http_port: place.http_port,
+            wrapper: Vec::new(),
+            env: Vec::new(),
             child: None,
         });
         Cluster { nodes: nodes.collect(), dir, http: client() }
@@ -108,7 +130,7 @@ impl Cluster {
     }
 
     pub(crate) fn url(&self, node: usize, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.nodes[node].http_port)
+        self.nodes[node].url(path)
     }
 
     pub(crate) async fn put(&self, node: usize, key: &str, value: &str) -> reqwest::Result<u16> {
@@ -212,7 +234,14 @@ impl Node {
             .append(true)
             .open(self.home.join("log.txt"))
             .unwrap();
-        let child = konsen()
+        let serve = konsen();
+        let words = self.wrapper.iter().map(OsStr::new).chain([serve.get_program()]);
+        let words: Vec<&OsStr> = words.collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
+            .env_clear()
+            .envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.home)
             .args(["serve", "--config", "cluster.yml"])
             .args(extra)
@@ -224,8 +253,20 @@ impl Node {
         self.child = Some(child);
     }
 
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}:{}{path}", self.host, self.http_port)
+    }
+
     pub(crate) fn runs(&self) -> bool {
         self.child.is_some()
+    }
+
+    /// How the process ended, if it has by itself; it can be started again then. Only chaos asks.
+    #[allow(dead_code)]
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -4,9 +4,13 @@
 mod check;
 mod crashes;
 mod dev;
+mod failover;
 mod harness;
 mod liar;
 mod namespaces;
+mod netns;
 mod refusals;
 mod shutdown;
 mod snapshots;
+mod strace;
+mod syscalls;

@@ -11,53 +11,31 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::harness::{PATIENCE, konsen};
+use crate::netns::{Net, address};
 
 const HOSTS: usize = 5;
 
-/// The namespaces; gone when dropped, with all that runs in them.
+/// The hosts; gone when dropped, with all that runs in them.
 struct Hosts {
-    tag: String,
+    net: Net,
     dir: TempDir,
     running: Vec<Option<Child>>,
 }
 
-fn ip(arguments: &str) -> bool {
-    let arguments: Vec<&str> = arguments.split_whitespace().collect();
-    let output = Command::new("ip").args(&arguments).output();
-    output.is_ok_and(|output| output.status.success())
-}
-
 impl Hosts {
     fn new() -> Option<Hosts> {
-        let tag = format!("k{:x}", std::process::id() & 0xffff);
-        // The bridge lives in a namespace too, so that nothing of the machine's own network changes.
-        if !ip(&format!("netns add {tag}sw")) {
-            return None;
-        }
-        let hosts = Hosts {
-            tag: tag.clone(),
+        let net = Net::new(HOSTS)?;
+        Some(Hosts {
+            net,
             dir: TempDir::new().unwrap(),
             running: (0..HOSTS).map(|_| None).collect(),
-        };
-        let must = |arguments: String| assert!(ip(&arguments), "ip {arguments}");
-        must(format!("-n {tag}sw link add br0 type bridge"));
-        must(format!("-n {tag}sw link set br0 up"));
-        for host in 1..=HOSTS {
-            must(format!("netns add {tag}h{host}"));
-            must(format!(
-                "-n {tag}sw link add p{host} type veth peer name eth0 netns {tag}h{host}"
-            ));
-            must(format!("-n {tag}sw link set p{host} master br0 up"));
-            must(format!("-n {tag}h{host} addr add {}/24 dev eth0", address(host)));
-            must(format!("-n {tag}h{host} link set eth0 up"));
-            must(format!("-n {tag}h{host} link set lo up"));
-        }
-        Some(hosts)
+        })
     }
 
     fn inside(&self, host: usize, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &format!("{}h{host}", self.tag), program]);
+        let words = self.net.inside(host);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg(program);
         command
     }
 
@@ -81,15 +59,7 @@ impl Hosts {
     /// Kills everything on the host at once.
     fn kill(&mut self, host: usize) {
         let Some(mut child) = self.running[host - 1].take() else { return };
-        let listed = Command::new("ip")
-            .args(["netns", "pids", &format!("{}h{host}", self.tag)])
-            .output()
-            .unwrap();
-        let pids = String::from_utf8_lossy(&listed.stdout).into_owned();
-        let pids: Vec<&str> = pids.split_whitespace().collect();
-        if !pids.is_empty() {
-            let _ = Command::new("kill").arg("-9").args(&pids).status();
-        }
+        self.net.kill(host);
         let _ = child.wait();
     }
 
@@ -129,14 +99,8 @@ impl Drop for Hosts {
     fn drop(&mut self) {
         for host in 1..=HOSTS {
             self.kill(host);
-            ip(&format!("netns del {}h{host}", self.tag));
         }
-        ip(&format!("netns del {}sw", self.tag));
     }
-}
-
-fn address(host: usize) -> String {
-    format!("10.86.25.{host}")
 }
 
 #[test]
