@@ -118,7 +118,11 @@ fn many_keys_are_set_in_one_revision_and_the_first_value_counts() {
 fn what_is_no_command_changes_nothing() {
     let mut store = Memory::default();
     let long: &'static str = Box::leak("k".repeat(KEY_BYTES_MAX + 1).into_boxed_str());
+    let kind = Some("k".repeat(CONTENT_TYPE_BYTES_MAX + 1));
+    let condition = Condition::default();
+    let typed = Put { key: "a".into(), value: "x".into(), content_type: kind, condition };
     for outcome in [
+        store.write(Write::Put(typed)).1,
         store.put("", "x").1,
         store.put(long, "x").1,
         store.apply(b"").1,

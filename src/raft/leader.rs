@@ -70,6 +70,13 @@ impl Leader {
         }
     }
 
+    /// A snapshot that was on its way since before the election is in place. The log held `last`, which
+    /// is committed now.
+    pub(super) fn installed(&mut self, core: &Core, last: LogId) {
+        self.uncommitted_bytes = core.log.cost_after(core.log.commit());
+        self.follow_membership(core, last.index.next());
+    }
+
     pub(super) fn append(&mut self, core: &mut Core, payload: Payload) -> LogId {
         let id = core.append_own(payload);
         self.uncommitted_bytes += core.log.cost_between(id.index.prev(), id.index);

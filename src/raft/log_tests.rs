@@ -158,3 +158,10 @@ fn a_hole_in_the_recovered_log_is_refused() {
     let tail = vec![entry(1, 1), entry(3, 1)];
     let _ = Log::new(Recovered { tail, hard_state: HardState::default(), ..Recovered::default() });
 }
+
+#[test]
+#[should_panic(expected = "disagree")]
+fn a_commit_index_outside_the_recovered_log_is_refused() {
+    let hard_state = HardState { commit: Index(2), ..HardState::default() };
+    let _ = Log::new(Recovered { tail: vec![entry(1, 1)], hard_state, ..Recovered::default() });
+}

@@ -210,7 +210,7 @@ impl Node {
         self.core.log.install(last, membership);
         match &mut self.role {
             Role::Follower(follower) => follower.installed(&self.core, last),
-            Role::Leader(leader) => leader.follow_membership(&self.core, last.index.next()),
+            Role::Leader(leader) => leader.installed(&self.core, last),
             Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
     }

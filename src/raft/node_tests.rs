@@ -67,3 +67,59 @@ fn a_node_without_a_membership_never_stands() {
     assert!(output.send.is_empty() && output.persist.is_empty());
     assert_eq!(node.role(), RoleName::Follower);
 }
+
+/// A node whose log states `voters`, all of it committed, in `term`.
+fn member(voters: &[u64], term: Term) -> Node {
+    let first = LogId::new(Term(1), Index(1));
+    let recovered = Recovered {
+        hard_state: crate::raft::HardState { term, vote: None, commit: first.index },
+        committed: first,
+        memberships: vec![(first.index, membership(voters))],
+        ..Recovered::default()
+    };
+    Node::new(Config::new(NodeId(1), 1), recovered)
+}
+
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded() {
+    let mut node = member(&[1, 2, 3], Term(1));
+    let vote = Body::Vote { last: LogId::new(Term(1), Index(1)), transfer: false };
+    for from in [2, 3].into_iter().cycle().take(5000) {
+        let (from, to) = (NodeId(from), NodeId(1));
+        node.step(Input::Receive(Message { from, to, term: Term(2), body: vote.clone() }));
+    }
+    let output = node.take_output();
+    assert_eq!((output.persist.len(), output.send.len()), (1, 0));
+    node.step(Input::Persisted { seq: Seq(1) });
+    assert_eq!(node.take_output().send.len(), 1024, "the rest is as if it had been lost");
+}
+
+#[test]
+fn a_node_in_the_last_term_stands_no_more() {
+    let mut node = member(&[1, 2, 3], TERM_MAX);
+    for _ in 0..1000 {
+        node.step(Input::Tick);
+    }
+    assert!(node.take_output().send.is_empty());
+    assert_eq!((node.role(), node.term()), (RoleName::Follower, TERM_MAX));
+}
+
+#[test]
+fn a_membership_that_cannot_follow_the_one_in_force_is_refused() {
+    let mut node = Node::new(Config::new(NodeId(1), 1), Recovered::default());
+    node.step(Input::Found { membership: membership(&[1]) });
+    let _ = node.take_output();
+    node.step(Input::Persisted { seq: Seq(1) });
+    let (fit, mut stranger, mut elsewhere, mut joint) =
+        (membership(&[1, 2]), membership(&[1, 2]), membership(&[1, 2]), membership(&[1, 2]));
+    stranger.members.remove(&NodeId(2));
+    elsewhere.cluster = ClusterId(2);
+    joint.outgoing = Some([NodeId(1)].into());
+    for unfit in [stranger, elsewhere, joint, membership(&[])] {
+        node.step(Input::ChangeMembers { id: ProposalId(1), membership: unfit });
+        let refused = vec![(ProposalId(1), Err(Refused::UnfitMembership))];
+        assert_eq!(node.take_output().accepted, refused);
+    }
+    node.step(Input::ChangeMembers { id: ProposalId(2), membership: fit });
+    assert!(node.take_output().accepted[0].1.is_ok());
+}

@@ -79,11 +79,6 @@ impl Node {
         self.core.log.before().index.next()
     }
 
-    /// The entry before the first one that the log on disk holds.
-    pub fn base(&self) -> LogId {
-        self.core.log.base()
-    }
-
     /// The term of the entry at `index`, if it is in memory.
     pub fn term_at(&self, index: Index) -> Option<Term> {
         self.core.log.term_at(index)
@@ -135,14 +130,6 @@ impl Node {
             load.window_bytes = load.window_bytes.max(bytes);
         }
         load
-    }
-
-    /// To whom leadership is being handed over, if it is.
-    pub fn transferring(&self) -> Option<NodeId> {
-        match &self.role {
-            Role::Leader(leader) => leader.transfer.as_ref().map(|transfer| transfer.to),
-            _ => None,
-        }
     }
 
     /// Whether a snapshot up to `last` would bring this node further. To be asked when one is

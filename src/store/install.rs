@@ -131,11 +131,6 @@ impl Incoming {
         self.position.as_ref().map(|position| position.applied)
     }
 
-    /// The membership as of the last entry.
-    pub fn membership(&self) -> Option<&Membership> {
-        self.position.as_ref()?.membership.as_ref().map(|(_, membership)| membership)
-    }
-
     /// Whether the last piece is here, and everything is durable.
     pub fn is_whole(&self) -> bool {
         self.whole || (on(Mutant::HalfSnapshot) && self.position.is_some())

@@ -121,3 +121,23 @@ fn a_panic_in_a_commit_is_told_as_a_failure() {
     writer.stop();
     assert!(events.recv().is_err());
 }
+
+#[test]
+fn what_a_checkpoint_covers_goes_with_the_next_write_and_is_told() {
+    let disk = Disk::default();
+    let options = LogOptions { tail_bytes: 0, ..LogOptions::default() };
+    let (writer, events) = spawn(Log::open_backend(disk.clone(), &options).unwrap().0);
+    for seq in 1..=10 {
+        writer.submit(write(seq));
+    }
+    while persisted(events.recv().unwrap()) < 10 {}
+    writer.cover(LogId::new(Term(1), Index(8)));
+    writer.submit(write(11));
+    assert_eq!(persisted(events.recv().unwrap()), 11);
+    let LogEvent::Compacted { last } = events.recv().unwrap() else { panic!("not told") };
+    assert_eq!(last, LogId::new(Term(1), Index(8)));
+    writer.stop();
+    let log = open(&disk);
+    assert_eq!(log.base(), last);
+    assert_eq!(log.reader().read(Index(9), Index(11), usize::MAX).unwrap().len(), 3);
+}

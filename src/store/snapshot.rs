@@ -16,7 +16,7 @@ use super::sealed;
 use super::state::State;
 use super::tables::{Generation, KEYS, REVISIONS, revision_key};
 use crate::kv::{Revision, RowId};
-use crate::raft::{LogId, Membership};
+use crate::raft::LogId;
 
 /// The version of the format that this release writes and reads.
 pub(super) const FORMAT: u32 = 1;
@@ -71,11 +71,6 @@ impl SnapshotReader {
     /// The last entry that it covers.
     pub fn last(&self) -> LogId {
         self.generation.position.applied
-    }
-
-    /// The membership as of the last entry; none if nothing was applied yet.
-    pub fn membership(&self) -> Option<&Membership> {
-        self.generation.position.membership.as_ref().map(|(_, membership)| membership)
     }
 
     /// The next piece; none after the last. It ends after the row with which it reaches `bytes_max`, and

@@ -2,7 +2,9 @@ use redb::ReadableTable;
 
 use super::*;
 use crate::kv::{Command, Condition, KeyRange, Put, RangeQuery, Write};
-use crate::raft::{ClusterId, Entry, HardState, Index, LogWrite, NodeId, Payload, Recovered, Term};
+use crate::raft::{
+    ClusterId, Entry, HardState, Index, LogWrite, Membership, NodeId, Payload, Recovered, Term,
+};
 use crate::store::test_disk::{Disk, Journal, subsets_of};
 use crate::store::{Incoming, IncomingError, Log, LogOptions, StateOptions, recover};
 
@@ -175,25 +177,32 @@ fn whatever_is_missing_doubled_moved_or_changed_is_found() {
 
 #[test]
 fn what_is_damaged_on_the_disk_is_not_sent() {
-    let state = source();
-    let write = state.db.begin_write().unwrap();
-    {
-        let mut rows = write.open_table(REVISIONS).unwrap();
-        let mut row = rows.get((7, 0)).unwrap().unwrap().value().to_vec();
-        row[40] ^= 1;
-        rows.insert((7, 0), &row[..]).unwrap();
-    }
-    write.commit().unwrap();
-    apply(&state, 2, 46);
-    checkpoint(&state);
-    let mut reader = state.snapshot();
-    let refused = loop {
-        match reader.next_piece(1_000) {
-            Ok(piece) => assert!(piece.is_some(), "it was sent"),
-            Err(error) => break error.to_string(),
+    for (in_keys, named) in [(false, "revision 7"), (true, "key \"key 4\"")] {
+        let state = source();
+        let write = state.db.begin_write().unwrap();
+        if in_keys {
+            let mut rows = write.open_table(KEYS).unwrap();
+            let mut row = rows.get(&b"key 4"[..]).unwrap().unwrap().value().to_vec();
+            row[4] ^= 1;
+            rows.insert(&b"key 4"[..], &row[..]).unwrap();
+        } else {
+            let mut rows = write.open_table(REVISIONS).unwrap();
+            let mut row = rows.get((7, 0)).unwrap().unwrap().value().to_vec();
+            row[40] ^= 1;
+            rows.insert((7, 0), &row[..]).unwrap();
         }
-    };
-    assert!(refused.contains("revision 7"), "{refused}");
+        write.commit().unwrap();
+        apply(&state, 2, 46);
+        checkpoint(&state);
+        let mut reader = state.snapshot();
+        let refused = loop {
+            match reader.next_piece(1_000) {
+                Ok(piece) => assert!(piece.is_some(), "it was sent"),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(refused.contains(named), "{refused}");
+    }
 }
 
 /// What a node does that gets a snapshot over its log; what it may find when the power fails anywhere.
@@ -281,4 +290,27 @@ fn every_crash_point_of_an_installation_leaves_the_old_node_or_the_new_one() {
     );
     eprintln!("{} ends before, {} after", found[0], found[1]);
     assert!(found.iter().all(|count| *count > 20), "{found:?}");
+}
+
+#[test]
+fn a_snapshot_of_another_format_or_without_members_is_refused() {
+    let mut newer = pieces(&source(), 1_000);
+    newer[0][1] = 9;
+    let state = open(&Disk::default());
+    assert!(matches!(take_all(&state, &newer), Err(IncomingError::Format(9))));
+    let nothing = pieces(&open(&Disk::default()), 1_000);
+    let Err(IncomingError::Damaged(what)) = take_all(&state, &nothing) else { panic!("taken") };
+    assert!(what.contains("members"), "{what}");
+}
+
+#[test]
+fn a_state_that_went_on_after_a_snapshot_does_not_start_without_its_log() {
+    let state = open(&Disk::default());
+    let incoming = take_all(&state, &pieces(&source(), 1_000)).unwrap();
+    assert!(state.put_in_place(incoming).unwrap());
+    apply(&state, 2, 50);
+    checkpoint(&state);
+    let (mut log, found) = Log::open_backend(Disk::default(), &OPTIONS).unwrap();
+    let refused = recover(&state, &mut log, found).unwrap_err().to_string();
+    assert!(refused.contains("the log does not follow it"), "{refused}");
 }

@@ -191,6 +191,29 @@ fn a_position_that_is_damaged_or_missing_is_refused() {
 }
 
 #[test]
+fn a_listing_of_keys_is_the_listing_without_values() {
+    let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
+    for (key, value) in [("a", "1"), ("b", "1"), ("c", "1")] {
+        write(&state, put(key, value));
+    }
+    checkpoint(&state);
+    let then = state.revision();
+    write(&state, put("a", "2"));
+    write(&state, delete("b"));
+    for (at, keys) in [(Some(then), 3), (None, 2)] {
+        let full = RangeQuery { at, ..query(KeyRange::all()) };
+        let mut expected = state.range(&full).unwrap().items;
+        assert_eq!(expected.len(), keys);
+        for item in &mut expected {
+            item.value = bytes::Bytes::new();
+            item.content_type = None;
+        }
+        let keys_only = RangeQuery { keys_only: true, ..full };
+        assert_eq!(state.range(&keys_only).unwrap().items, expected);
+    }
+}
+
+#[test]
 fn a_listing_goes_on_at_its_revision_over_many_pieces() {
     let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
     for number in 0..1500 {

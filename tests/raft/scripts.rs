@@ -16,7 +16,10 @@
 //! - `crash NODE`, `restart NODE`, `cut from=n1 to=n2`, `isolate NODE`, `heal`.
 //! - `settle`: delivers and persists until nothing moves; `live COUNT [NODE..]` does so after every
 //!   tick of all nodes, or of these.
-//! - `apply NODE`, `compact NODE INDEX`, `fetched NODE`, `install NODE from=n1`, `snapshot-ended NODE PEER ok|failed`.
+//! - `apply NODE`, `compact NODE INDEX`, `fetched NODE`; `snapshot NAME from=n1` keeps the state up to where
+//!   the log of n1 begins now, `install NODE NAME` puts that in place at another node, `install NODE from=n1`
+//!   does both; `installed NODE NAME` does so without asking whether it is wanted any more, as when the log
+//!   grew meanwhile; `snapshot-ended NODE PEER ok|failed`.
 //! - `status [NODE..]`, `peers NODE`, `log NODE`, `network`.
 
 use std::collections::BTreeMap;
@@ -56,6 +59,14 @@ fn scripts() -> std::io::Result<()> {
     Ok(())
 }
 
+/// A state that was sent: whose it is, where it stands, and the membership there.
+#[derive(Clone)]
+struct Snapshot {
+    from: NodeId,
+    last: LogId,
+    membership: Membership,
+}
+
 #[derive(Default)]
 struct Runner {
     cluster: Cluster,
@@ -63,6 +74,7 @@ struct Runner {
     manual: bool,
     saved: BTreeMap<String, Vec<Message>>,
     fetches: Vec<(NodeId, Fetch)>,
+    snapshots: BTreeMap<String, Snapshot>,
     proposals: BTreeMap<ProposalId, String>,
 }
 
@@ -223,6 +235,14 @@ impl Runner {
             _ => return Err(format!("'{kind}' is no message").into()),
         };
         Ok(Message { from, to, term, body })
+    }
+
+    /// The state of a host as of its last checkpoint, which is where its log begins.
+    fn snapshot(&self, args: &mut Args) -> Outcome<Snapshot> {
+        let from = node(&args.named("from").ok_or("from whom?")?)?;
+        let disk = &self.cluster.hosts.get(&from).ok_or("no host")?.disk;
+        let (_, membership) = disk.membership.clone().ok_or("nothing compacted")?;
+        Ok(Snapshot { from, last: disk.base, membership })
     }
 
     fn settings(&mut self, args: &mut Args) -> Outcome<()> {
@@ -495,27 +515,45 @@ impl Runner {
                 let mut text = String::new();
                 for (_, fetch) in asked {
                     let disk = &self.cluster.hosts[&id].disk;
-                    let prev = disk.id_at(fetch.from.prev()).ok_or("compacted")?;
-                    let entries: Vec<Entry> = (fetch.from.0..=fetch.to.0)
-                        .filter_map(|index| disk.get(Index(index)).cloned())
-                        .collect();
+                    // What is gone meanwhile cannot be read.
+                    let (prev, entries): (LogId, Vec<Entry>) = match disk.id_at(fetch.from.prev()) {
+                        Some(prev) => {
+                            let wanted = fetch.from.0..=fetch.to.0;
+                            (prev, wanted.filter_map(|at| disk.get(Index(at)).cloned()).collect())
+                        }
+                        None => {
+                            writeln!(text, "{id} finds {}..{} gone", fetch.from, fetch.to)?;
+                            (LogId::ZERO, Vec::new())
+                        }
+                    };
                     text.push_str(
                         &self.step(id, Input::Fetched { peer: fetch.peer, prev, entries })?,
                     );
                 }
                 text
             }
-            "install" => {
+            "snapshot" => {
+                let name = args.next()?;
+                let snapshot = self.snapshot(args)?;
+                let text = format!("{} keeps its state at {}\n", snapshot.from, snapshot.last);
+                self.snapshots.insert(name, snapshot);
+                text
+            }
+            "install" | "installed" => {
                 let id = args.node()?;
-                let from = node(&args.named("from").ok_or("from whom?")?)?;
-                let source = &self.cluster.hosts.get(&from).ok_or("no host")?.disk;
-                let last = source.base;
-                let (_, membership) = source.membership.clone().ok_or("nothing compacted")?;
-                if !self.cluster.node(id).ok_or("down")?.wants_snapshot(last) {
+                let snapshot = match args.plain.pop_front() {
+                    Some(name) => self.snapshots.get(&name).ok_or("no such snapshot")?.clone(),
+                    None => self.snapshot(args)?,
+                };
+                let Snapshot { from, last, membership } = snapshot;
+                let wanted = self.cluster.node(id).ok_or("down")?.wants_snapshot(last);
+                if name == "install" && !wanted {
                     return Ok(format!("{id} does not want it\n"));
                 }
-                let host = self.cluster.hosts.get_mut(&id).ok_or("no host")?;
-                host.disk.install(last, membership.clone());
+                let disk = &mut self.cluster.hosts.get_mut(&id).ok_or("no host")?.disk;
+                if disk.id_at(last.index) != Some(last) {
+                    disk.install(last, membership.clone());
+                }
                 self.step(id, Input::SnapshotInstalled { last, membership, from })?
             }
             "snapshot-ended" => {
