@@ -30,6 +30,8 @@ pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
         Mutant::VoteAgainstLeader => nobody_is_elected_against_a_leader_that_lives,
         Mutant::RestartedVoterForgets => a_restarted_voter_may_have_heard_a_leader,
         Mutant::LeaseOutlivesTransfer => a_lease_ends_with_a_transfer,
+        Mutant::LeaseTooLong => a_lease_ends_in_time,
+        Mutant::PhantomMembership => a_snapshot_ends_memberships_of_another_log,
         Mutant::ApplyWhileInstalling => nothing_is_applied_while_a_snapshot_takes_its_place,
         Mutant::ChecksumIgnored => a_changed_value_is_no_entry,
         _ => return None,
@@ -209,7 +211,8 @@ fn a_restarted_voter_may_have_heard_a_leader() -> Result<(), Broken> {
     Ok(())
 }
 
-fn a_lease_ends_with_a_transfer() -> Result<(), Broken> {
+/// A leader with a lease since time 100, and its term.
+fn leader_with_a_lease() -> Result<Node, Broken> {
     let mut node = node(&[1]);
     node.step(Input::Now(Moment(100)));
     let term = elect(&mut node)?;
@@ -223,10 +226,66 @@ fn a_lease_ends_with_a_transfer() -> Result<(), Broken> {
     hear(&mut node, 2, term, Body::HeartbeatReply { round });
     node.step(Input::Read { id: ReadId(2), lease: true });
     ensure!(node.take_output().reads.len() == 1, "the lease does not hold");
+    Ok(node)
+}
+
+fn a_lease_ends_with_a_transfer() -> Result<(), Broken> {
+    let mut node = leader_with_a_lease()?;
     node.step(Input::TransferLeadership { to: Some(NodeId(2)) });
     node.step(Input::Read { id: ReadId(3), lease: true });
     let reads = node.take_output().reads;
     ensure!(reads.is_empty(), "a read is released after leadership was offered: {reads:?}");
+    Ok(())
+}
+
+fn a_lease_ends_in_time() -> Result<(), Broken> {
+    let mut node = leader_with_a_lease()?;
+    for (now, released) in [(99, 1), (100, 0)] {
+        node.step(Input::Now(Moment(now + LEASE_US)));
+        node.step(Input::Read { id: ReadId(now), lease: true });
+        let reads = node.take_output().reads;
+        ensure!(
+            reads.len() == released,
+            "{} µs after a lease of {LEASE_US} began {reads:?} is released",
+            now + LEASE_US - 100
+        );
+    }
+    Ok(())
+}
+
+fn a_snapshot_ends_memberships_of_another_log() -> Result<(), Broken> {
+    let alone = Membership {
+        cluster: ClusterId(1),
+        members: [(NodeId(1), member(NodeId(1)))].into(),
+        voters: [NodeId(1)].into(),
+        outgoing: None,
+    };
+    // Node 1 of three, with a change in its log that nobody else has.
+    let mut node = node(&[1]);
+    let id = LogId::new(Term(1), Index(3));
+    let entry = |index, payload| Entry { id: LogId::new(Term(1), Index(index)), payload };
+    let membership = Payload::Membership(alone.clone());
+    let entries = vec![entry(2, Payload::Noop), entry(3, membership)];
+    let prev = LogId::new(Term(1), Index(1));
+    hear(&mut node, 2, 1, Body::Append { prev, entries, commit: Index(1) });
+    // What it wants done is of no interest here.
+    let _ = settle(&mut node);
+    ensure!(node.last() == id && node.membership() == Some(&alone), "the change is not taken in");
+    let three = Membership {
+        members: (1..=3).map(NodeId).map(|id| (id, member(id))).collect(),
+        voters: (1..=3).map(NodeId).collect(),
+        ..alone
+    };
+    node.step(Input::SnapshotInstalled {
+        last: LogId::new(Term(2), Index(2)),
+        membership: three.clone(),
+        from: NodeId(2),
+    });
+    ensure!(
+        node.membership() == Some(&three),
+        "after a snapshot of another log {:?} is in force",
+        node.membership()
+    );
     Ok(())
 }
 

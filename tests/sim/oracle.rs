@@ -51,8 +51,8 @@ pub(crate) struct Durable {
     /// While it leads: how far it knew each peer to be.
     pub(super) matched: BTreeMap<NodeId, Index>,
     pub(super) led: Term,
-    /// A snapshot took the state's place, and the log's file is still that of before.
-    pub(super) superseded: bool,
+    /// What the log's file holds as long as that does not reach up to a snapshot that took the state's place.
+    pub(super) behind: Option<Vec<(Entry, u64)>>,
     /// What the log's file holds none of any more.
     base: LogId,
 }
@@ -103,21 +103,23 @@ impl Oracle {
     /// The disk acknowledged these writes.
     pub(crate) fn persisted(&mut self, id: NodeId, writes: &[LogWrite]) -> Result<(), Broken> {
         for write in writes {
-            // A log that begins anew after a snapshot that a newer one has overtaken is still not its state's.
-            let newest = |host: &Durable, last: &LogId| last.index >= host.checkpoint.index;
-            if let Some((last, _)) =
-                write.reset.as_ref().filter(|(last, _)| newest(self.host(id), last))
+            let host = self.host(id);
+            let overtaken = |last: &LogId| last.index < host.checkpoint.index;
+            if host.behind.is_some()
+                || write.reset.as_ref().is_some_and(|(last, _)| overtaken(last))
             {
+                self.persisted_behind(id, write)?;
+                self.persisted_hard_state(id, write)?;
+                continue;
+            }
+            if let Some((last, _)) = &write.reset {
                 let kept = self.committed[..last.index.0 as usize].to_vec();
                 let host = self.host(id);
                 ensure!(*last == host.checkpoint, "{id} begins its log after {last}");
                 host.replace(kept);
                 host.base = *last;
-                host.superseded = false;
             }
-            // What was on its way to a log that is not that of the state any more does not count.
-            let dropped = self.host(id).superseded;
-            if let Some(from) = write.truncate_from.filter(|_| !dropped) {
+            if let Some(from) = write.truncate_from {
                 let host = self.host(id);
                 ensure!(
                     from > host.applied,
@@ -136,7 +138,7 @@ impl Oracle {
                     );
                 }
             }
-            for entry in write.entries.iter().filter(|_| !dropped) {
+            for entry in &write.entries {
                 let host = self.host(id);
                 ensure!(
                     entry.id.index == host.last().next(),
@@ -158,17 +160,54 @@ impl Oracle {
                     entry.id
                 );
             }
-            if let Some(hard_state) = write.hard_state {
-                let host = self.host(id);
-                let before = host.hard_state;
-                ensure!(
-                    hard_state.term > before.term
-                        || (hard_state.term == before.term
-                            && (before.vote.is_none() || hard_state.vote == before.vote)),
-                    "{id} goes from {before:?} to {hard_state:?}"
-                );
-                host.hard_state = hard_state;
+            self.persisted_hard_state(id, write)?;
+        }
+        Ok(())
+    }
+
+    fn persisted_hard_state(&mut self, id: NodeId, write: &LogWrite) -> Result<(), Broken> {
+        if let Some(hard_state) = write.hard_state {
+            let host = self.host(id);
+            let before = host.hard_state;
+            ensure!(
+                hard_state.term > before.term
+                    || (hard_state.term == before.term
+                        && (before.vote.is_none() || hard_state.vote == before.vote)),
+                "{id} goes from {before:?} to {hard_state:?}"
+            );
+            host.hard_state = hard_state;
+        }
+        Ok(())
+    }
+
+    /// What is written to a log that the state is ahead of counts once it reaches up to the state.
+    fn persisted_behind(&mut self, id: NodeId, write: &LogWrite) -> Result<(), Broken> {
+        let mut file = self.host(id).behind.take().unwrap_or_default();
+        if let Some((last, _)) = &write.reset {
+            file = self.committed[..last.index.0 as usize].to_vec();
+        }
+        if let Some(from) = write.truncate_from {
+            file.truncate(from.prev().0 as usize);
+        }
+        for entry in &write.entries {
+            ensure!(
+                entry.id.index.0 == file.len() as u64 + 1,
+                "{id} writes {} after {}",
+                entry.id,
+                file.len()
+            );
+            let chained = chain(file.last().map_or(0, |(_, hash)| *hash), entry);
+            file.push((entry.clone(), chained));
+        }
+        let host = self.host(id);
+        let reached = file.get(host.checkpoint.index.0 as usize - 1);
+        if reached.is_some_and(|(entry, _)| entry.id == host.checkpoint) {
+            host.replace(file);
+            if let Some((last, _)) = &write.reset {
+                host.base = *last;
             }
+        } else {
+            host.behind = Some(file);
         }
         Ok(())
     }
@@ -199,7 +238,7 @@ impl Oracle {
             self.persisted(id, unsure)?;
         }
         let host = self.host(id);
-        if std::mem::take(&mut host.superseded) {
+        if host.behind.take().is_some() {
             // The start began the log anew, and entered the snapshot's term if it had not heard of it.
             ensure!(
                 found.base == host.checkpoint,

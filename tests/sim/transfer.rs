@@ -185,8 +185,10 @@ impl super::oracle::Oracle {
         }
         host.checkpoint = last;
         if host.at(last.index).is_none_or(|(held, _)| held.id != last) {
+            // A second snapshot finds the file as the first did.
+            let file = std::mem::take(&mut host.entries);
+            host.behind.get_or_insert(file);
             host.replace(decided);
-            host.superseded = true;
         }
         Ok(())
     }
