@@ -109,7 +109,12 @@ impl Handle {
     ) -> Result<Reply, ForwardError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let request = peer_request::encode(&PeerRequest::Write { write, deadline: left });
-        match self.shared.net.request(leader, request, deadline).await {
+        let replied = tokio::select! {
+            replied = self.shared.net.request(leader, request, deadline) => replied,
+            // If it lives, it has learnt by now what became of the write.
+            () = self.deposed(leader) => Err(RequestError::Unknown),
+        };
+        match replied {
             Ok(bytes) => match peer_request::decode(&bytes) {
                 Some(PeerReply::Write(result)) => result,
                 _ => Err(ForwardError::Failed(Error::Unknown)),
@@ -117,6 +122,17 @@ impl Handle {
             Err(RequestError::NotSent) => Err(ForwardError::NotLeader),
             Err(RequestError::Unknown) => Err(ForwardError::Failed(Error::Unknown)),
         }
+    }
+
+    /// Waits until another has led for an election time-out.
+    async fn deposed(&self, leader: NodeId) {
+        let mut standing = self.shared.standing.clone();
+        let another = standing.wait_for(|now| now.leader.is_some_and(|now| now != leader));
+        if another.await.is_err() {
+            // The node stops; whoever asked hears of that otherwise.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(self.election_timeout()).await;
     }
 
     /// Waits until a local read is as fresh as asked for, and has seen `min_revision`.

@@ -133,6 +133,21 @@ async fn all_nodes_killed_at_once_lose_no_acknowledged_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_at_a_leader_that_is_gone_does_not_wait_for_its_deadline() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.wait_leader().await;
+    let other = (leader + 1) % 3;
+    cluster.nodes[leader].signal("STOP");
+    // Longer than the test's patience: what answers is that another leads.
+    let put = cluster.http.put(cluster.url(other, "/v1/kv/waits")).body("x");
+    let put = put.header("konsen-timeout", "5m").timeout(PATIENCE);
+    let status = put.send().await.map(|answer| answer.status().as_u16());
+    cluster.nodes[leader].signal("CONT");
+    // It may have met the new leader at once.
+    assert!(matches!(status, Ok(504 | 201)), "{status:?}\n{}", cluster.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_leader_is_replaced_and_answers_nothing_stale_when_it_wakes() {
     pause_the_leader(Cluster::start(3).await, "linearizable").await;
 }
