@@ -30,6 +30,7 @@ pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
         Mutant::VoteAgainstLeader => nobody_is_elected_against_a_leader_that_lives,
         Mutant::RestartedVoterForgets => a_restarted_voter_may_have_heard_a_leader,
         Mutant::LeaseOutlivesTransfer => a_lease_ends_with_a_transfer,
+        Mutant::LeaseFromNewestRound => a_lease_counts_from_what_was_answered,
         Mutant::LeaseTooLong => a_lease_ends_in_time,
         Mutant::PhantomMembership => a_snapshot_ends_memberships_of_another_log,
         Mutant::ApplyWhileInstalling => nothing_is_applied_while_a_snapshot_takes_its_place,
@@ -253,6 +254,38 @@ fn a_lease_ends_in_time() -> Result<(), Broken> {
     Ok(())
 }
 
+fn a_lease_counts_from_what_was_answered() -> Result<(), Broken> {
+    let mut node = node(&[1]);
+    node.step(Input::Now(Moment(100)));
+    let term = elect(&mut node)?;
+    hear(&mut node, 2, term, Body::AppendReply { matched: Index(2) });
+    let mut rounds = Vec::new();
+    for now in [200, 1_000] {
+        node.step(Input::Now(Moment(now)));
+        let ticks = Config::new(NodeId(1), 7).heartbeat_ticks;
+        (0..ticks).for_each(|_| node.step(Input::Tick));
+        rounds.extend(settle(&mut node).send.iter().filter_map(|message| match message.body {
+            Body::Heartbeat { round, .. } => Some(round),
+            _ => None,
+        }));
+    }
+    let first = rounds.first().copied();
+    ensure!(first < rounds.last().copied(), "two rounds do not leave: {rounds:?}");
+    // Only the first is ever answered.
+    hear(&mut node, 2, term, Body::HeartbeatReply { round: first.unwrap_or_default() });
+    for (now, released) in [(199, 1), (200, 0)] {
+        node.step(Input::Now(Moment(now + LEASE_US)));
+        node.step(Input::Read { id: ReadId(now), lease: true });
+        let reads = node.take_output().reads;
+        ensure!(
+            reads.len() == released,
+            "{} µs after the round that was answered {reads:?} is released",
+            now + LEASE_US - 200
+        );
+    }
+    Ok(())
+}
+
 fn a_snapshot_ends_memberships_of_another_log() -> Result<(), Broken> {
     let alone = Membership {
         cluster: ClusterId(1),
@@ -267,7 +300,7 @@ fn a_snapshot_ends_memberships_of_another_log() -> Result<(), Broken> {
     let membership = Payload::Membership(alone.clone());
     let entries = vec![entry(2, Payload::Noop), entry(3, membership)];
     let prev = LogId::new(Term(1), Index(1));
-    hear(&mut node, 2, 1, Body::Append { prev, entries, commit: Index(1) });
+    hear(&mut node, 2, 3, Body::Append { prev, entries, commit: Index(1) });
     // What it wants done is of no interest here.
     let _ = settle(&mut node);
     ensure!(node.last() == id && node.membership() == Some(&alone), "the change is not taken in");
