@@ -3,13 +3,14 @@
 //! Each target panics if a promise of its decoder does not hold. `tests/fuzz` runs them under libFuzzer;
 //! the test here runs them over the corpora that came of it, and over what is near them.
 
-use crate::{config, http, kv, net, pki, raft, server, store};
+use crate::{check, client, config, http, kv, net, pki, raft, server, store};
 
 /// One target.
 pub type Target = fn(&[u8]);
 
 /// All targets by name, which is the name of the corpus too.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("answers", client::fuzz::answers),
     ("certificate", pki::fuzz::certificate),
     ("cluster_yml", config::fuzz::cluster_yml),
     ("commands", kv::fuzz::commands),
@@ -17,12 +18,15 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cursor", http::fuzz::cursor),
     ("form", http::fuzz::form),
     ("frames", net::fuzz::frames),
+    ("history", check::fuzz::history),
+    ("identity", store::fuzz::identity),
     ("item_json", http::fuzz::item_json),
     ("messages", net::fuzz::messages),
     ("node", raft::fuzz::node),
     ("peer_requests", server::fuzz::peer_requests),
     ("query", http::fuzz::query),
     ("rows", kv::fuzz::rows),
+    ("snapshot", store::fuzz::snapshot),
     ("store_files", store::fuzz::files),
 ];
 

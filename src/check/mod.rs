@@ -1,5 +1,7 @@
 //! Whether a store kept its promise: judges that see nothing but what clients asked and were answered.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod history;
 #[cfg(test)]
 mod history_tests;

@@ -76,12 +76,12 @@ pub(super) struct Problem {
     r#type: String,
     #[serde(default)]
     detail: String,
-    outcome: Option<ProblemOutcome>,
+    pub(super) outcome: Option<ProblemOutcome>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ProblemOutcome {
+pub(super) enum ProblemOutcome {
     NotApplied,
     Unknown,
 }
@@ -197,6 +197,10 @@ impl Failure {
                 (false, _) => settled(Error::Unknown(detail)),
             };
         }
+        // Whatever the status says otherwise.
+        if writes && outcome == Some(ProblemOutcome::Unknown) {
+            return settled(Error::Unknown(detail));
+        }
         match status {
             StatusCode::NOT_FOUND if no_such_key => {
                 settled(Error::NoSuchKey { revision: told.revision })
@@ -234,9 +238,14 @@ mod tests {
         assert!(failure(429, Some("not_applied"), true).may_try_another);
         assert!(failure(503, None, false).may_try_another);
         assert!(failure(504, Some("unknown"), false).may_try_another);
-        for (status, outcome) in
-            [(504, Some("unknown")), (500, Some("unknown")), (502, None), (503, None)]
-        {
+        for (status, outcome) in [
+            (504, Some("unknown")),
+            (500, Some("unknown")),
+            (502, None),
+            (503, None),
+            (404, Some("unknown")),
+            (409, Some("unknown")),
+        ] {
             let failure = failure(status, outcome, true);
             assert!(!failure.may_try_another, "{status}");
             assert_eq!(failure.error.outcome(), Outcome::Unknown, "{status}");

@@ -4,6 +4,8 @@
 //! did not happen there. A write whose outcome is unknown is never sent again.
 
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod tls;
 
 use std::time::Duration;
@@ -333,8 +335,8 @@ impl Client {
         }
         let status = response.status();
         let told = Told {
-            revision: revision_in(&response, "konsen-revision"),
-            current: revision_in(&response, ETAG.as_str()),
+            revision: revision_in(response.headers(), "konsen-revision"),
+            current: revision_in(response.headers(), ETAG.as_str()),
         };
         // A body that does not come, or is no problem, leaves the status alone to judge by.
         let problem: Option<Problem> = match response.bytes().await {
@@ -390,11 +392,11 @@ fn conditional(headers: &mut HeaderMap, preconditions: Preconditions) -> Result<
 }
 
 fn store_revision(response: &Response) -> Revision {
-    revision_in(response, "konsen-revision").unwrap_or_default()
+    revision_in(response.headers(), "konsen-revision").unwrap_or_default()
 }
 
-fn revision_in(response: &Response, header: &str) -> Option<Revision> {
-    let text = response.headers().get(header)?.to_str().ok()?;
+fn revision_in(headers: &HeaderMap, header: &str) -> Option<Revision> {
+    let text = headers.get(header)?.to_str().ok()?;
     text.trim_matches('"').parse().ok().map(Revision)
 }
 

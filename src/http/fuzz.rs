@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::cursor::Cursor;
 use super::json::ItemJson;
 use super::query::{self, Query};
-use super::{condition, form, headers};
+use super::{condition, form, headers, original};
 use crate::kv::KEY_BYTES_MAX;
 
 const NAMES: &[&str] =
@@ -29,6 +29,14 @@ pub fn query(data: &[u8]) {
         }
         let _ = (query.descending(), query.consistency());
     }
+    // As the original reads it: leniently, but never more than is there.
+    for name in ["key", "prefix"] {
+        if let Some(value) = original::lenient(Some(parameters), name) {
+            assert!(value.len() <= parameters.len());
+        }
+    }
+    let limit = original::keys_limit(original::lenient(Some(parameters), "limit"));
+    assert!((1..=original::KEYS_MAX).contains(&limit));
     if let Some(duration) = headers::duration(text) {
         assert!(duration <= headers::TIMEOUT_MAX);
     }

@@ -22,12 +22,12 @@ use crate::kv::{Condition, Item, KeyRange, Outcome, Put, RangeQuery, Revision, W
 /// How many bytes a form may be larger than a value.
 pub const FORM_EXTRA_BYTES_MAX: usize = 64 * 1024;
 const KEYS_DEFAULT: usize = 100;
-const KEYS_MAX: usize = 1000;
+pub(super) const KEYS_MAX: usize = 1000;
 const MISSING_KEY: &str = "missing required query parameter: key";
 
 /// A query parameter, read as leniently as the original does: pairs that are broken are left out,
 /// the first of a name counts.
-fn lenient(raw: Option<&str>, wanted: &str) -> Option<Bytes> {
+pub(super) fn lenient(raw: Option<&str>, wanted: &str) -> Option<Bytes> {
     raw?.split('&').filter(|pair| !pair.contains(';')).find_map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = query::decode(name.as_bytes(), true).ok()?;
@@ -222,7 +222,7 @@ async fn list_keys(api: &Api, head: &Parts) -> Result<Response, Problem> {
     Ok(json(page.revision, &Keys { keys: page.items.iter().map(name).collect() }))
 }
 
-fn keys_limit(given: Option<Bytes>) -> usize {
+pub(super) fn keys_limit(given: Option<Bytes>) -> usize {
     given
         .and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse::<usize>().ok())
         .filter(|&limit| limit > 0)

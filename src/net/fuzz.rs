@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::frame::{Decoder, FrameError, decode_message, encode, encode_bytes};
-use super::hello::Hello;
+use super::hello::{Greeting, Hello};
 
 const LIMIT: usize = 1 << 12;
 
@@ -37,7 +37,7 @@ fn read(stream: &[u8], size: usize) -> (Vec<Bytes>, Option<FrameError>) {
     (bodies, None)
 }
 
-/// The body of a frame: a message encodes to what decodes to it; a hello is read or refused.
+/// The body of a frame: a message encodes to what decodes to it, and so does a hello.
 pub fn messages(data: &[u8]) {
     if let Ok(message) = decode_message(data) {
         let mut frame = BytesMut::new();
@@ -47,6 +47,9 @@ pub fn messages(data: &[u8]) {
         let body = decoder.next_body().expect("a frame").expect("a whole one");
         assert_eq!(decode_message(&body), Ok(message));
     }
-    // Refused or understood: all that matters is that it ends.
-    let _ = Hello::decode(data);
+    if let Ok(Greeting::Understood(hello)) = Hello::decode(data) {
+        let again = postcard::to_stdvec(&hello).expect("plain data");
+        let again = Hello::decode(&again).expect("what was just written");
+        assert!(matches!(again, Greeting::Understood(again) if again == hello));
+    }
 }

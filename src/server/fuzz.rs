@@ -5,11 +5,14 @@ use std::fmt::Debug;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::peer_request::{PeerReply, PeerRequest, decode, encode};
+use super::snapshots::{Received, Transfer};
 
-/// A request or a reply encodes to what decodes to it.
+/// A request or a reply, of a transfer too, encodes to what decodes to it.
 pub fn peer_requests(data: &[u8]) {
     round_trip::<PeerRequest>(data);
     round_trip::<PeerReply>(data);
+    round_trip::<Transfer>(data);
+    round_trip::<Received>(data);
 }
 
 fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) {

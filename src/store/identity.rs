@@ -46,10 +46,10 @@ struct Shared {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
+pub(super) struct Identity {
     format: u32,
     /// 16 hex digits.
-    id: String,
+    pub(super) id: String,
     cluster: String,
     node: String,
     /// To whom this node granted the founding of the cluster: 16 hex digits.
@@ -212,7 +212,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn read(bytes: &[u8], file: &Path) -> Result<Identity, StoreError> {
+pub(super) fn read(bytes: &[u8], file: &Path) -> Result<Identity, StoreError> {
     let damaged = |why: String| StoreError::damaged(WHAT, format!("{}: {why}", file.display()));
     let value: serde_json::Value =
         serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
@@ -226,11 +226,18 @@ fn read(bytes: &[u8], file: &Path) -> Result<Identity, StoreError> {
     let identity: Identity =
         serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
     for id in [Some(&identity.id), identity.founding_grant.as_ref()].into_iter().flatten() {
-        if u64::from_str_radix(id, 16).is_err() {
-            return Err(damaged(format!("{id:?} is no identity")));
+        // As it was written: a number that lost a digit would be another node's.
+        if !u64::from_str_radix(id, 16).is_ok_and(|number| hex(NodeId(number)) == *id) {
+            return Err(damaged(format!("{id:?} is no identity, which has 16 hex digits")));
         }
     }
     Ok(identity)
+}
+
+/// What [`read`] reads.
+pub(super) fn bytes(identity: &Identity) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec_pretty(identity)
+        .map_err(|error| StoreError::damaged(WHAT, error.to_string()))
 }
 
 fn belongs(identity: &Identity, path: &Path, check: &IdentityCheck) -> Result<(), StoreError> {
@@ -257,8 +264,7 @@ fn has_files(path: &Path) -> Result<(), StoreError> {
 /// Replaces the file in one step: a crash leaves the old one or the new one.
 fn write(dir: &Path, identity: &Identity) -> Result<(), StoreError> {
     let temporary = dir.join(format!("{IDENTITY_FILE}.new"));
-    let bytes = serde_json::to_vec_pretty(identity)
-        .map_err(|error| StoreError::damaged(WHAT, error.to_string()))?;
+    let bytes = bytes(identity)?;
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(true)
@@ -421,6 +427,12 @@ mod tests {
         assert!(refused.contains("format 9") && refused.contains("format 1"), "{refused}");
         fs::write(&file, "garbage").unwrap();
         assert!(DataDir::open(dir.path(), &check("n1")).is_err());
+        for id in ["3e8", "+0000000000003e8", "00000000000003E8", "00000000000003e80"] {
+            let text = format!(r#"{{"format": 1, "id": "{id}", "cluster": "c", "node": "n1"}}"#);
+            fs::write(&file, text).unwrap();
+            let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err().to_string();
+            assert!(refused.contains("16 hex digits"), "{refused}");
+        }
         fs::remove_file(&file).unwrap();
         fs::write(dir.path().join(LOG_FILE), "").unwrap();
         let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err().to_string();

@@ -73,15 +73,23 @@ pub(super) fn read_log(disk: Disk) -> Result<LogContent, StoreError> {
 /// A state of a few pages: its bytes while it is open, and after it was closed.
 pub(super) fn state_files() -> [Vec<u8>; 2] {
     let disk = Disk::default();
-    let state = open_state(&disk).expect("a sound disk");
-    for index in 1..=60_u64 {
+    let state = fill_state(&disk, "key", 60);
+    let open = disk.bytes();
+    drop(state);
+    [open, disk.bytes()]
+}
+
+/// A state after so many entries, with a checkpoint after every tenth, whose keys' names begin so.
+pub(super) fn fill_state(disk: &Disk, name: &str, entries: u64) -> State {
+    let state = open_state(disk).expect("a sound disk");
+    for index in 1..=entries {
         let payload = match index % 15 {
             0 => Payload::Membership(membership(index)),
             number => Payload::Command(
                 Command {
                     time_unix_ms: 0,
                     write: Write::Put(Put {
-                        key: format!("key {}", number * index % 31).into(),
+                        key: format!("{name} {}", number * index % 31).into(),
                         value: "v".repeat(30 * usize::try_from(number).expect("below 15")).into(),
                         content_type: None,
                         condition: Condition::default(),
@@ -96,12 +104,10 @@ pub(super) fn state_files() -> [Vec<u8>; 2] {
             state.write_checkpoint(frozen).expect("a sound disk");
         }
     }
-    let open = disk.bytes();
-    drop(state);
-    [open, disk.bytes()]
+    state
 }
 
-fn open_state(disk: &Disk) -> Result<State, StoreError> {
+pub(super) fn open_state(disk: &Disk) -> Result<State, StoreError> {
     let options = StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() };
     State::open_backend(disk.clone(), &options)
 }
@@ -110,11 +116,13 @@ fn open_state(disk: &Disk) -> Result<State, StoreError> {
 pub(super) type StateContent = ((LogId, u64), Option<(Index, Membership)>, Revision, Vec<Item>);
 
 pub(super) fn read_state(disk: Disk) -> Result<StateContent, StoreError> {
-    let state = open_state(&disk)?;
-    let stored = |error| match error {
+    content(&open_state(&disk)?).map_err(|error| match error {
         ReadError::Store(error) => error,
         other => panic!("{other}"),
-    };
+    })
+}
+
+pub(super) fn content(state: &State) -> Result<StateContent, ReadError> {
     let mut found = Vec::new();
     let newest = state.revision();
     for at in [newest, Revision(newest.0 / 2)] {
@@ -127,11 +135,11 @@ pub(super) fn read_state(disk: Disk) -> Result<StateContent, StoreError> {
                 items_max: usize::MAX,
                 bytes_max: usize::MAX,
             };
-            found.extend(state.range(&query).map_err(stored)?.items);
+            found.extend(state.range(&query)?.items);
         }
         for key in 0..31 {
             let key = format!("key {key}");
-            found.extend(state.get(key.as_bytes(), Some(at)).map_err(stored)?.1);
+            found.extend(state.get(key.as_bytes(), Some(at))?.1);
         }
     }
     Ok((state.hash(), state.membership(), newest, found))

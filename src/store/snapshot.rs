@@ -148,13 +148,13 @@ impl std::fmt::Debug for SnapshotReader {
     }
 }
 
-fn encode(kind: u8, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encode(kind: u8, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(value, vec![kind])
         .map_err(|error| StoreError::damaged("snapshot", error.to_string()))
 }
 
 /// One row: two lengths and their bytes.
-fn push(piece: &mut Vec<u8>, key: &[u8], row: &[u8]) {
+pub(super) fn push(piece: &mut Vec<u8>, key: &[u8], row: &[u8]) {
     for bytes in [key, row] {
         // Both are bounded far below 4 GiB where they come in.
         piece.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());

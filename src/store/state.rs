@@ -308,6 +308,13 @@ impl State {
                 return Ok(item(id, row));
             }
             from = row.previous;
+            // Else it might never end.
+            if from.is_some_and(|previous| previous >= id) {
+                let RowId { revision, sub } = id;
+                let detail =
+                    format!("the row of revision {revision}, change {sub}, does not lead back");
+                return Err(StoreError::damaged("state", detail).into());
+            }
         }
         Ok(None)
     }
