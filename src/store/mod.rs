@@ -27,6 +27,8 @@ mod state;
 mod tables;
 mod tail;
 #[cfg(any(test, fuzzing))]
+// Fuzzing needs a part of it only.
+#[cfg_attr(not(test), allow(dead_code))]
 mod test_disk;
 
 pub use checkpoint::Frozen;
