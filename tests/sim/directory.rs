@@ -131,7 +131,10 @@ impl World {
         self.settle(leader)?;
         self.changes += 1;
         let id = RequestId((1 << 40) + self.changes);
-        self.step(leader, Event::ChangeMembers { id, membership })
+        self.step(leader, Event::ChangeMembers { id, membership })?;
+        // Newcomers have some time to answer, from when the change is taken in.
+        self.heard[leader].fill(self.ticks[leader]);
+        Ok(())
     }
 
     /// Whether a quorum of voters who still have their disks is left when `more` of them lose theirs.

@@ -3,6 +3,7 @@
 //! sectors.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -145,6 +146,12 @@ impl Disk {
         }
         (Disk::with(image), survival)
     }
+}
+
+/// Drops what a process held that has no power any more. redb closes its file then, and may panic over what
+/// a disk that fails gave it; but the process that this would stop is gone.
+pub(crate) fn power_off<T>(held: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(held)));
 }
 
 /// Does what happens to files at rest; says what.

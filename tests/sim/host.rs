@@ -11,7 +11,7 @@ use konsen::raft::{
 use konsen::replica::Replica;
 use konsen::store::{self, Frozen, Incoming, Log, LogReader, State, StoreError};
 
-use super::disk::{Ail, Disk, Operation, Survival, damage};
+use super::disk::{Ail, Disk, Operation, Survival, damage, power_off};
 use super::plan::{Plan, Time};
 use super::random::Random;
 
@@ -156,7 +156,7 @@ impl Host {
             // The old file refuses everything from here on: dropping the database changes nothing.
             *disk = after;
         }
-        drop(running);
+        power_off(running);
         survival
     }
 
@@ -198,7 +198,7 @@ impl Host {
         let seed = random.next();
         // The failure is what is wanted; the next start shows whether it did harm.
         let _ = self.start(plan, seed);
-        self.running = None;
+        power_off(self.running.take());
         self.replace_disks(random);
     }
 

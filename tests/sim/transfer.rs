@@ -4,6 +4,7 @@ use konsen::raft::{Input, LogId, NodeId, Term};
 use konsen::replica::Event;
 use konsen::store::{Incoming, IncomingError, SnapshotReader};
 
+use super::disk::power_off;
 use super::due::Due;
 use super::oracle::Broken;
 use super::plan::Fault;
@@ -75,7 +76,7 @@ impl World {
             Ok(piece) => piece,
             Err(error) => {
                 let from = transfer.from;
-                drop(transfer);
+                power_off(transfer);
                 return self.halt(ends[0], format!("{from} cannot read a snapshot: {error}"));
             }
         };
@@ -83,6 +84,7 @@ impl World {
         match piece {
             Some(piece) => {
                 if let Err(error) = incoming.take(&piece) {
+                    power_off(transfer.incoming.take());
                     self.transfer_ended(&transfer, false)?;
                     return self.halt(ends[1], format!("{id} cannot take a snapshot in: {error}"));
                 }
@@ -96,11 +98,14 @@ impl World {
     }
 
     /// The stream broke: what came is of no use.
-    fn broken_off(&mut self, transfer: Transfer) -> Result<(), Broken> {
+    fn broken_off(&mut self, mut transfer: Transfer) -> Result<(), Broken> {
         let receiver = host_of(transfer.to);
         let whole = transfer.incoming.as_ref().is_some_and(Incoming::is_whole);
         if whole && self.is_up(receiver, transfer.lives[1]) {
             return self.place(transfer);
+        }
+        if !self.is_up(receiver, transfer.lives[1]) {
+            power_off(transfer.incoming.take());
         }
         self.transfer_ended(&transfer, false)
     }
