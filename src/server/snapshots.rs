@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -46,7 +47,7 @@ pub(super) enum Received {
     Failed(String),
 }
 
-/// Sends snapshots, one a peer at a time.
+/// Sends snapshots; the newest to each peer is the one that counts.
 #[derive(Debug)]
 pub(super) struct Sender {
     runtime: tokio::runtime::Handle,
@@ -55,10 +56,15 @@ pub(super) struct Sender {
     mailbox: Arc<Mailbox>,
     /// The snapshots whose receivers need the log after them.
     holds: Arc<Mutex<BTreeMap<NodeId, Hold>>>,
+    /// How many were begun.
+    transfers: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Hold {
+    /// The transfer that it is for. A leader that was deposed and leads again may begin another to the same
+    /// peer before the old one has ended.
+    transfer: u64,
     last: LogId,
     until: Option<Instant>,
 }
@@ -67,14 +73,15 @@ impl Sender {
     /// To be called within the runtime on which the transfers are to run.
     pub(super) fn new(net: Net, state: Arc<State>, mailbox: Arc<Mailbox>) -> Sender {
         let runtime = tokio::runtime::Handle::current();
-        Sender { runtime, net, state, mailbox, holds: Arc::default() }
+        Sender { runtime, net, state, mailbox, holds: Arc::default(), transfers: AtomicU64::new(0) }
     }
 
     /// Begins to send the newest checkpoint to `to`. How it ends comes as an input.
     pub(super) fn begin(&self, to: NodeId, term: Term) {
         let reader = self.state.snapshot();
         let last = reader.last();
-        self.holds.lock().insert(to, Hold { last, until: None });
+        let transfer = self.transfers.fetch_add(1, Ordering::Relaxed);
+        self.holds.lock().insert(to, Hold { transfer, last, until: None });
         let (net, mailbox, holds) = (self.net.clone(), self.mailbox.clone(), self.holds.clone());
         self.runtime.spawn(async move {
             let began = Instant::now();
@@ -99,11 +106,18 @@ impl Sender {
                     false
                 }
             };
-            if installed {
-                let until = Instant::now() + (took * HOLD_FACTOR).max(HOLD_MIN);
-                holds.lock().insert(to, Hold { last, until: Some(until) });
-            } else {
-                holds.lock().remove(&to);
+            {
+                let mut holds = holds.lock();
+                if holds.get(&to).is_none_or(|hold| hold.transfer != transfer) {
+                    // A newer one is on its way; how that ends is what counts.
+                    return;
+                }
+                if installed {
+                    let until = Instant::now() + (took * HOLD_FACTOR).max(HOLD_MIN);
+                    holds.insert(to, Hold { transfer, last, until: Some(until) });
+                } else {
+                    holds.remove(&to);
+                }
             }
             mailbox.tell(Letter::Input(Input::SnapshotEnded { peer: to, installed }));
         });
