@@ -42,8 +42,12 @@ pub(crate) fn jump(chaos: &mut Chaos) -> Result<(), Skipped> {
     chaos.say(&format!("the wall clock of node1 jumps by {by} s"));
     fs::write(&file, format!("{by}\n")).unwrap();
     chaos.hold(1500, 4000);
-    let (here, there) = (chaos.hour_at(0), chaos.hour_at(1));
-    assert_ne!(here, there, "the clock of node1 has not jumped");
+    // What tells the time is the header `Date`, which the HTTP library makes anew once a second has passed: after a
+    // jump back, not before the old time has come again.
+    if by.starts_with('+') {
+        let (here, there) = (chaos.hour_at(0), chaos.hour_at(1));
+        assert_ne!(here, there, "the clock of node1 has not jumped");
+    }
     fs::write(&file, "+0\n").unwrap();
     Ok(())
 }
