@@ -223,11 +223,7 @@ impl Client {
 
     async fn delete_where(&self, query: Vec<(&'static str, String)>) -> Result<DeletedJson, Error> {
         let call = Call { query, ..Call::new(Method::DELETE, "v1/kv") };
-        self.json(call).await.map_err(|error| match error {
-            // It was carried out, or by somebody who does not speak as konsen does.
-            Error::Failed(text) => Error::Unknown(text),
-            error => error,
-        })
+        self.json(call).await
     }
 
     /// Lists a page of items.
@@ -292,7 +288,12 @@ impl Client {
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Error> {
-        json_body(self.send(call).await?).await
+        let writes = call.changes_something();
+        json_body(self.send(call).await?).await.map_err(|error| match error {
+            // It was carried out, or by somebody who does not speak as konsen does.
+            Error::Failed(text) if writes => Error::Unknown(text),
+            error => error,
+        })
     }
 
     /// Sends to one endpoint after the other until one of them settles it.

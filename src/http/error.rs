@@ -111,7 +111,7 @@ kinds! {
     /// `/healthz`: the process cannot do its work.
     Unhealthy = "unhealthy", SERVICE_UNAVAILABLE, NotApplied, "The node is not healthy";
     /// The deadline of a write passed.
-    OutcomeUnknown = "outcome-unknown", GATEWAY_TIMEOUT, Unknown, "The deadline passed before the outcome was known";
+    OutcomeUnknown = "outcome-unknown", GATEWAY_TIMEOUT, Unknown, "The outcome of the write is not known";
     /// The deadline of a read passed.
     ReadTimedOut = "read-timed-out", GATEWAY_TIMEOUT, NotApplied, "The deadline passed before the read could be answered";
     /// The disk or a quota is full.

@@ -31,8 +31,10 @@ pub enum Error {
     /// The write was given up before any leader had it, or another entry took its place. Not applied.
     #[error("the write was not applied: leadership changed")]
     NotApplied,
-    /// The deadline passed while the write may be on its way. Unknown.
-    #[error("the deadline passed before the outcome was known")]
+    /// The deadline passed while the write may be on its way, or the leader that had it is gone. Unknown.
+    #[error(
+        "nobody tells what became of it: the deadline passed, or the leader that had it is gone"
+    )]
     Unknown,
     /// The deadline of a read passed. A read has no effect.
     #[error("the deadline passed before the read could be answered")]

@@ -64,9 +64,9 @@ impl Handle {
             if Instant::now() >= deadline {
                 return Err(Error::Unknown.into());
             }
-            self.ask_to_hand_over(leader, to, deadline).await;
-            // The leader gives a transfer up after an election time-out.
+            // The leader gives a transfer up after an election time-out, and one that is gone never answers.
             let until = deadline.min(Instant::now() + self.election_timeout());
+            self.ask_to_hand_over(leader, to, until).await;
             let moved = standing.wait_for(|now| now.leader.is_some_and(|now| now != leader));
             if let Ok(Err(_)) = timeout_at(until.into(), moved).await {
                 return Err(Error::ShuttingDown.into());

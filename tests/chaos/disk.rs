@@ -32,6 +32,7 @@ pub(crate) fn full(chaos: &mut Chaos) -> Result<(), Skipped> {
         if ended.is_some() || Instant::now() >= until {
             break ended;
         }
+        // The standard library waits for a process for ever or not at all.
         std::thread::sleep(Duration::from_millis(20));
     };
     if let Some(status) = ended {

@@ -58,6 +58,7 @@ impl Load {
                 break status;
             }
             assert!(Instant::now() < self.deadline, "the judge does not end");
+            // The standard library waits for a process for ever or not at all.
             std::thread::sleep(Duration::from_millis(50));
         };
         let said = fs::read_to_string(&self.said).unwrap_or_default();
