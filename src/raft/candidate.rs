@@ -33,7 +33,7 @@ impl PreCandidate {
             core.send_in(core.term().next(), voter, Body::PreVote { last });
         }
         let answers = BTreeMap::from([(core.id(), true)]);
-        PreCandidate(Ballot { timer: core.timer(), answers })
+        PreCandidate(Ballot { timer: core.ballot_timer(), answers })
     }
 
     pub(super) fn tick(&mut self, core: &Core) -> Option<Transition> {
@@ -65,7 +65,7 @@ impl Candidate {
         for voter in core.voters() {
             core.send(voter, Body::Vote { last, transfer });
         }
-        Candidate(Ballot { timer: core.timer(), answers: BTreeMap::new() })
+        Candidate(Ballot { timer: core.ballot_timer(), answers: BTreeMap::new() })
     }
 
     pub(super) fn tick(&mut self, core: &Core) -> Option<Transition> {

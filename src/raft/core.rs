@@ -86,8 +86,15 @@ impl Core {
         HardState { term: self.term, vote, commit: self.log.commit() }
     }
 
-    pub(super) fn timer(&mut self) -> ElectionTimer {
+    /// How long a follower waits for a leader.
+    pub(super) fn election_timer(&mut self) -> ElectionTimer {
         ElectionTimer::start(&mut self.random, self.config.election_ticks)
+    }
+
+    /// How long answers to a candidate are waited for: whoever answers at all does so in less than half
+    /// of an election time-out, and a vote that was split should not cost a whole one more.
+    pub(super) fn ballot_timer(&mut self) -> ElectionTimer {
+        ElectionTimer::start(&mut self.random, self.config.election_ticks / 2)
     }
 
     pub(super) fn tick(&mut self) {

@@ -29,7 +29,7 @@ impl Follower {
     pub(super) fn new(core: &mut Core, leader: Option<NodeId>) -> Follower {
         Follower {
             leader,
-            timer: core.timer(),
+            timer: core.election_timer(),
             verified: core.log.commit(),
             told: core.log.commit(),
             answer_due: false,
@@ -80,6 +80,12 @@ impl Follower {
         self.leader = Some(from);
         self.timer.reset();
         true
+    }
+
+    /// Waits for the candidacy that this node has promised to help. Who cannot win asks again only after
+    /// twice as long, so it holds up nobody for good.
+    pub(super) fn give_way(&mut self, core: &Core) {
+        self.timer.hold(core.config.election_ticks / 4);
     }
 
     /// Decides on a vote in the current term.

@@ -226,7 +226,8 @@ pub struct Config {
     pub id: NodeId,
     /// Ticks between heartbeats. Default 5 (of 10 ms).
     pub heartbeat_ticks: u32,
-    /// The shortest election time-out; each is drawn from this to twice this. Default 50.
+    /// The shortest election time-out; each is drawn from this to half as much again.
+    /// Default 50.
     pub election_ticks: u32,
     /// The most payload in one append. Default 1 MiB. A single larger entry goes alone.
     pub append_bytes_max: usize,

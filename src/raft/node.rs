@@ -365,6 +365,7 @@ impl Node {
         }
         if term > self.core.term() && self.core.is_fresh(last) {
             self.core.send_in(term, from, Body::PreVoteReply { granted: true });
+            self.give_way(from);
         } else {
             self.core.send(from, Body::PreVoteReply { granted: false });
         }
@@ -387,6 +388,19 @@ impl Node {
         self.turn(Some(Transition::Follower { term, leader: Some(from) }));
         self.core.heard_leader();
         true
+    }
+
+    /// Lets `from`, who was promised a vote, stand first: whoever stands in the same term takes the votes
+    /// that the other needs. Of two who ask each other at once, the one with the lower name gives way.
+    fn give_way(&mut self, from: NodeId) {
+        match &mut self.role {
+            Role::Follower(follower) => follower.give_way(&self.core),
+            Role::PreCandidate(_) if self.core.id() < from => {
+                let term = self.core.term();
+                self.turn(Some(Transition::Follower { term, leader: None }));
+            }
+            _ => {}
+        }
     }
 
     fn hears_leader(&self) -> bool {

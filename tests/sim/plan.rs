@@ -382,6 +382,6 @@ impl Plan {
 
     /// The longest election time-out.
     pub(crate) fn election(&self) -> Time {
-        2 * self.tick() * Time::from(self.election_ticks)
+        self.tick() * Time::from(self.election_ticks.max(1) * 3 / 2)
     }
 }
