@@ -90,6 +90,7 @@ fn membership(number: u64) -> Membership {
         raft_address: String::new(),
         http_address: String::new(),
         seen: true,
+        promote: false,
     };
     Membership {
         cluster: ClusterId(1),

@@ -39,6 +39,8 @@ pub struct Member {
     /// Whether the host has shown its identity. Until then its id is drawn from thin air: it counts
     /// for the size of a quorum and can be no part of one.
     pub seen: bool,
+    /// Of a learner: whether it is given a vote once it has caught up.
+    pub promote: bool,
 }
 
 impl Membership {

@@ -11,6 +11,7 @@ fn membership(voters: &[u64]) -> Membership {
         raft_address: String::new(),
         http_address: String::new(),
         seen: true,
+        promote: false,
     };
     Membership {
         cluster: ClusterId(1),

@@ -7,6 +7,7 @@
 
 mod effects;
 mod pending;
+pub mod roster;
 
 use std::collections::HashMap;
 use std::sync::Arc;

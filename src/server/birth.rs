@@ -19,6 +19,7 @@ use super::peer_request::{self, Founding, PeerReply, PeerRequest};
 use crate::config::Config;
 use crate::net::{Net, PeerStatus};
 use crate::raft::{ClusterId, Input, Member, Membership, NodeId};
+use crate::replica::roster::stand_in;
 use crate::store::DataDir;
 
 /// How long the founder waits for hosts that are not there yet, once a majority is.
@@ -150,6 +151,7 @@ impl Birth {
                 raft_address: raft_address.to_string(),
                 http_address: http.map(ToString::to_string).unwrap_or_default(),
                 seen: id.is_some(),
+                promote: false,
             };
             members.insert(id.unwrap_or_else(|| stand_in(&name)), member);
         }
@@ -160,11 +162,6 @@ impl Birth {
             outgoing: None,
         }
     }
-}
-
-/// The id that stands for a host until it shows its own. Real ones have the top bit clear.
-pub(super) fn stand_in(name: &str) -> NodeId {
-    NodeId(xxhash_rust::xxh3::xxh3_64(name.as_bytes()) | 1 << 63)
 }
 
 /// Grants the founding to `founder` unless another has it; durable when it returns.

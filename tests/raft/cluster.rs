@@ -13,6 +13,7 @@ pub(crate) fn membership(voters: &[u64], learners: &[u64]) -> Membership {
         raft_address: format!("n{id}:1"),
         http_address: format!("n{id}:2"),
         seen: true,
+        promote: false,
     };
     Membership {
         cluster: ClusterId(1),

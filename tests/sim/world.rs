@@ -28,6 +28,7 @@ pub(super) fn member(id: NodeId) -> Member {
         raft_address: format!("n{}:1", id.0),
         http_address: format!("n{}:2", id.0),
         seen: true,
+        promote: false,
     }
 }
 

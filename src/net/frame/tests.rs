@@ -23,6 +23,7 @@ fn membership() -> Membership {
         raft_address: "h:1".to_owned(),
         http_address: "h:2".to_owned(),
         seen: true,
+        promote: false,
     };
     Membership {
         cluster: ClusterId(5),
