@@ -314,3 +314,61 @@ fn a_state_that_went_on_after_a_snapshot_does_not_start_without_its_log() {
     let refused = recover(&state, &mut log, found).unwrap_err().to_string();
     assert!(refused.contains("the log does not follow it"), "{refused}");
 }
+
+/// Snapshots that break off, checkpoints and restarts in any order leave the file whole.
+#[test]
+fn interrupted_snapshots_leave_the_file_whole() {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    let rounds = std::env::var("KONSEN_ROUNDS").map_or(20, |text| text.parse().unwrap());
+    for seed in 0..rounds {
+        let mut random = StdRng::seed_from_u64(seed);
+        let source = open(&Disk::default());
+        let disk = Disk::default();
+        let mut state = open(&disk);
+        let mut last = 5;
+        apply(&source, 2, last);
+        checkpoint(&source);
+        let mut story = Vec::new();
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..60 {
+                match random.random_range(0..6) {
+                    0 => {
+                        last += random.random_range(1..10);
+                        apply(&source, 2, last);
+                        checkpoint(&source);
+                        story.push(format!("source at {last}"));
+                    }
+                    1 => {
+                        let to = state.applied().index.0 + random.random_range(1..5);
+                        if to <= last {
+                            apply(&state, 2, to);
+                            checkpoint(&state);
+                            story.push(format!("checkpoint at {to}"));
+                        }
+                    }
+                    2 | 3 => {
+                        let pieces = pieces(&source, random.random_range(1..2_000));
+                        let some = random.random_range(0..=pieces.len());
+                        let mut incoming = state.receive().unwrap();
+                        pieces[..some].iter().for_each(|piece| incoming.take(piece).unwrap());
+                        story.push(format!("{some} of {} pieces", pieces.len()));
+                    }
+                    4 => {
+                        let pieces = pieces(&source, random.random_range(1..2_000));
+                        let incoming = take_all(&state, &pieces).unwrap();
+                        let new = state.put_in_place(incoming).unwrap();
+                        story.push(format!("{} pieces, new: {new}", pieces.len()));
+                    }
+                    _ => {
+                        drop(std::mem::replace(&mut state, open(&Disk::default())));
+                        state = open(&disk);
+                        story.push("restart".to_owned());
+                    }
+                }
+            }
+        }));
+        assert!(done.is_ok(), "seed {seed}: {story:?}");
+    }
+}

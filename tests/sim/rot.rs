@@ -15,6 +15,7 @@ impl World {
             return Ok(());
         }
         self.count("fault: damage at rest");
+        self.end_transfers_of(host)?;
         self.hosts[host].stop();
         let before = self.hosts[host].images();
         let what = self.hosts[host].damage(&mut self.chance.nemesis);

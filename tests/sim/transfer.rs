@@ -110,6 +110,23 @@ impl World {
         self.transfer_ended(&transfer, false)
     }
 
+    /// A host is about to stop in order: its ends of all streams go first, since each holds its files open.
+    pub(super) fn end_transfers_of(&mut self, host: usize) -> Result<(), Broken> {
+        let id = self.hosts[host].id;
+        let ending: Vec<u64> = self
+            .transfers
+            .iter()
+            .filter(|(_, transfer)| transfer.from == id || transfer.to == id)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in ending {
+            let Some(transfer) = self.transfers.remove(&number) else { continue };
+            self.count("snapshots broken off");
+            self.transfer_ended(&transfer, false)?;
+        }
+        Ok(())
+    }
+
     /// Everything has come: it waits for the disk to take the state's place.
     fn place(&mut self, mut transfer: Transfer) -> Result<(), Broken> {
         let host = host_of(transfer.to);
