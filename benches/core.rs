@@ -28,6 +28,7 @@ impl Cluster {
             raft_address: String::new(),
             http_address: String::new(),
             seen: true,
+            promote: false,
         };
         let membership = Membership {
             cluster: ClusterId(1),

@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use futures_util::future::BoxFuture;
 use konsen::net::frame::{self, Decoder, HEADER_BYTES};
 use konsen::net::{
-    Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, Peer, PeerHello, TlsMaterial,
+    Addresses, Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, Peer, PeerHello, TlsMaterial,
 };
 use konsen::raft::{Body, Entry, Index, LogId, Message, NodeId, Payload, Term};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -78,6 +78,8 @@ impl Inbound for Echo {
 
     fn peer_up(&self, _peer: PeerHello) {}
 
+    fn disowned(&self) {}
+
     fn request(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
         Box::pin(std::future::ready(body))
     }
@@ -108,6 +110,7 @@ fn start(
         name: name.to_owned(),
         node_id,
         version: "0".to_owned(),
+        addresses: Addresses::default(),
         tls: TlsMaterial {
             ca: vec![ca.der().clone()],
             chain: vec![certificate.der().clone()],
@@ -133,7 +136,8 @@ fn round_trips(criterion: &mut Criterion) {
     let (a, mut at_a, b, at_b) = runtime.block_on(async {
         let (a, at_a) = start(&ca, &issuer, "a", A);
         let (b, at_b) = start(&ca, &issuer, "b", B);
-        let peer = |net: &Net| Peer { address: net.local_addr().to_string(), expected: None };
+        let peer =
+            |net: &Net| Peer { addresses: vec![net.local_addr().to_string()], expected: None };
         a.set_peers([("b".to_owned(), peer(&b))].into());
         b.set_peers([("a".to_owned(), peer(&a))].into());
         while !(a.peers()[0].connected && b.peers()[0].connected) {

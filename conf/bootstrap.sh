@@ -53,6 +53,10 @@ while :; do
         say "stopped, status $status"
         exit "$status"
     fi
+    if [ "$status" -eq 0 ]; then
+        say "the node stopped in order, as one does that was removed from its cluster; not starting it again"
+        exit 0
+    fi
     if [ $(($(date +%s) - started)) -ge "$LIVED" ]; then
         backoff=1
         failures=0

@@ -101,29 +101,40 @@ pub fn run(args: Args) -> Result<(), CliError> {
 pub fn build_nodes(options: &BuildOptions) -> Result<Vec<PathBuf>, CliError> {
     let config = load(&options.config)?;
     let authority = authority(&config, &options.certs)?;
-    let mut homes = Vec::new();
-    for name in config.servers.keys() {
-        let home = options.out.join(name.as_str());
-        fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
-        certificates(&config, name, &authority, &home, options)?;
-        let yml = format!(
-            "# {name}, from {}, with every default spelled out.\n{}",
-            options.config.display(),
-            config.to_yaml_for(name)
-        );
-        write(&home.join("cluster.yml"), yml.as_bytes(), 0o644)?;
-        if options.with_binary {
-            copy_program(&home.join("konsen"))?;
-            write(&home.join("bootstrap.sh"), BOOTSTRAP.as_bytes(), 0o755)?;
-            write(&home.join("konsen.service"), SERVICE.as_bytes(), 0o644)?;
-        }
-        homes.push(home);
+    let origin = format!("from {}", options.config.display());
+    config
+        .servers
+        .keys()
+        .map(|name| build_node(&config, name, &authority, &origin, options))
+        .collect()
+}
+
+/// Makes the folder of one node; its path. `origin` says where its configuration comes from.
+pub(super) fn build_node(
+    config: &Config,
+    name: &NodeName,
+    authority: &Authority,
+    origin: &str,
+    options: &BuildOptions,
+) -> Result<PathBuf, CliError> {
+    let home = options.out.join(name.as_str());
+    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
+    certificates(config, name, authority, &home, options)?;
+    let yml = format!(
+        "# {name}, {origin}, with every default spelled out.\n{}",
+        config.to_yaml_for(name)
+    );
+    write(&home.join("cluster.yml"), yml.as_bytes(), 0o644)?;
+    if options.with_binary {
+        copy_program(&home.join("konsen"))?;
+        write(&home.join("bootstrap.sh"), BOOTSTRAP.as_bytes(), 0o755)?;
+        write(&home.join("konsen.service"), SERVICE.as_bytes(), 0o644)?;
     }
-    Ok(homes)
+    Ok(home)
 }
 
 /// The file as any of its nodes would have it: it need not say which.
-fn load(file: &Path) -> Result<Config, CliError> {
+pub(super) fn load(file: &Path) -> Result<Config, CliError> {
     match Config::load(file, None) {
         Err(crate::config::ConfigError::Name { names, .. }) => {
             Ok(Config::load(file, names.first().map(String::as_str))?)

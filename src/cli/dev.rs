@@ -319,6 +319,12 @@ impl Supervisor {
                 _ = self.stopping.wait_for(|stop| *stop) => None,
             };
             let Some(status) = status else { return self.stop(child, stdin).await };
+            if status.success() {
+                self.say("stopped in order, as one does that was removed; not starting it again");
+                // The sender lives as long as the command.
+                let _ = self.stopping.wait_for(|stop| *stop).await;
+                return Ok(());
+            }
             if started.elapsed() >= LIVED {
                 backoff = BACKOFF_MIN;
                 failures = 0;

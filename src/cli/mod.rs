@@ -11,6 +11,7 @@ pub mod get;
 pub mod leader;
 pub mod list;
 pub mod logging;
+pub mod member;
 pub mod put;
 pub mod remote;
 pub mod serve;
@@ -50,6 +51,7 @@ enum Command {
     Delete(delete::Args),
     List(list::Args),
     Status(status::Args),
+    Member(member::Args),
     Leader(leader::Args),
     Check(check::Args),
     Cluster(cluster::Args),
@@ -70,6 +72,7 @@ impl Command {
             Command::Delete(args) => delete::run(args).await,
             Command::List(args) => list::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Member(args) => member::run(args).await,
             Command::Leader(args) => leader::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::Cluster(args) => cluster::run(args),

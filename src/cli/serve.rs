@@ -13,7 +13,7 @@ use super::error::CliError;
 use super::logging::{LogArgs, interrupted};
 use crate::config::{Config, HostPort};
 use crate::http;
-use crate::server::Server;
+use crate::server::{Ending, Server};
 
 /// Runs one node of a cluster.
 #[derive(Debug, ClapArgs)]
@@ -84,23 +84,25 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     });
     let end = tokio::select! {
         () = asked_to_stop(args.stop_with_stdin) => None,
-        ended = server.ended() => Some(ended),
+        ending = server.ended() => Some(ending),
     };
     stop.cancel();
     match end {
-        Some(ended) => {
-            ended?;
-            Err(CliError::failed("the replica thread ended"))
-        }
-        None => {
-            tracing::info!("stopping");
-            // What is in flight ends while this node can still carry it out.
-            http.await.context("the HTTP server panicked")?.context("the HTTP server failed")?;
-            server.stop().await?;
-            tracing::info!("stopped");
-            Ok(())
-        }
+        Some(Ending::Failed(Some(error))) => return Err(error.into()),
+        Some(Ending::Failed(None)) => return Err(CliError::failed("the replica thread ended")),
+        Some(Ending::Removed) => tracing::warn!(
+            "{} was removed from the cluster, and stops; to take it in again, use `konsen member add` and \
+             start it with an empty data directory (this one is {})",
+            config.name,
+            config.data.display()
+        ),
+        None => tracing::info!("stopping"),
     }
+    // What is in flight ends while this node can still carry it out.
+    http.await.context("the HTTP server panicked")?.context("the HTTP server failed")?;
+    server.stop().await?;
+    tracing::info!("stopped");
+    Ok(())
 }
 
 async fn asked_to_stop(with_stdin: bool) {

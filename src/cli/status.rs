@@ -102,7 +102,7 @@ fn endpoint_table(endpoints: &[Answer]) -> String {
     columns(&rows)
 }
 
-fn member_table(cluster: &ClusterStatus) -> String {
+pub(super) fn member_table(cluster: &ClusterStatus) -> String {
     let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
     let mut rows = vec![row([
         "MEMBER",

@@ -61,8 +61,9 @@ impl<'a> Check<'a> {
             (Some(raft), Some(http)) => Own { raft: raft.clone(), http: http.clone() },
             _ => return Err(self.no_such_name(&name.to_string(), servers.keys())),
         };
+        let join = self.flag("join", file.join.as_ref())?;
         let mut warnings = Vec::new();
-        if servers.len() % 2 == 0 {
+        if servers.len() % 2 == 0 && !join {
             warnings.push(format!(
                 "servers: {} nodes survive no more losses than {} do; use an odd number",
                 servers.len(),
@@ -78,6 +79,7 @@ impl<'a> Check<'a> {
                 Some(text) => self.parsed("cluster", text)?,
                 None => self.parsed_default("cluster", "konsen")?,
             },
+            join,
             servers,
             http_servers,
             listen: None,

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) http_servers: Option<BTreeMap<String, Text>>,
     pub(super) local_server_name: Option<Text>,
     pub(super) cluster: Option<Text>,
+    pub(super) join: Option<Text>,
     pub(super) data: Option<Text>,
     pub(super) tls: Option<Tls>,
     pub(super) http: Option<Http>,

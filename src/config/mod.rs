@@ -35,6 +35,8 @@ pub struct Config {
     pub name: NodeName,
     /// The cluster's name in the certificates.
     pub cluster: ClusterName,
+    /// Whether the cluster exists: this node waits until it is let in, and never founds one.
+    pub join: bool,
     /// Where each node's Raft listens (QUIC over UDP).
     pub servers: BTreeMap<NodeName, HostPort>,
     /// Where each node's HTTP listens (TCP). The same names as in `servers`.
@@ -163,6 +165,12 @@ impl Config {
     /// Checks `text` as the content of `file`, whose folder relative paths start from.
     pub fn parse(file: &Path, text: &str, name: Option<&str>) -> Result<Config, ConfigError> {
         check::Check::new(file).config(file::parse(file, text)?, name)
+    }
+
+    /// The same node among the same servers, with the other keys of `base`.
+    pub fn with_keys_of(self, base: Config) -> Config {
+        let Config { name, join, servers, http_servers, own, .. } = self;
+        Config { name, join, servers, http_servers, own, ..base }
     }
 
     /// Where this node's Raft is reached.

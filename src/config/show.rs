@@ -55,6 +55,7 @@ impl Config {
         addresses(out, "httpServers", &self.http_servers)?;
         writeln!(out, "localServerName: {}", quoted(name))?;
         writeln!(out, "cluster: {}", quoted(&self.cluster))?;
+        writeln!(out, "join: {}", self.join)?;
         writeln!(out, "data: {}", quoted(data.display()))?;
         writeln!(out, "tls:")?;
         writeln!(out, "  ca: {}", quoted(tls.ca.display()))?;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::headers;
 use crate::kv::Revision;
+use crate::replica::roster::Obstacle;
 use crate::server;
 
 /// What is certain about a request that failed.
@@ -88,6 +89,8 @@ kinds! {
     BodyTimeout = "body-timeout", REQUEST_TIMEOUT, NotApplied, "The body did not arrive in time";
     /// The member that was named, or any other, has no vote.
     CannotLead = "cannot-lead", CONFLICT, NotApplied, "The member cannot lead";
+    /// The change would leave the membership as it must not be, or another change is under way.
+    MembershipConflict = "membership-conflict", CONFLICT, NotApplied, "The membership cannot be changed so";
     /// The revision can no longer be read.
     Compacted = "compacted", GONE, NotApplied, "The revision is compacted";
     /// `If-Match` or `If-None-Match` did not hold.
@@ -213,6 +216,19 @@ impl From<server::TransferError> for Problem {
                 Problem::new(Kind::CannotLead, error.to_string())
             }
             TransferError::Failed(error) => error.into(),
+        }
+    }
+}
+
+impl From<server::ChangeError> for Problem {
+    fn from(error: server::ChangeError) -> Problem {
+        use server::ChangeError;
+        match error {
+            ChangeError::Refused(Obstacle::NoSuchMember { .. }) => {
+                Problem::new(Kind::NoSuchMember, error.to_string())
+            }
+            ChangeError::Refused(_) => Problem::new(Kind::MembershipConflict, error.to_string()),
+            ChangeError::Failed(error) => error.into(),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod json;
 mod key;
 pub mod leader;
 mod list;
+pub mod members;
 mod node;
 mod original;
 mod query;
@@ -30,7 +31,7 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +80,10 @@ pub fn router(handle: Handle) -> App {
         .route("/v1/status", get(node::status))
         .route("/v1/cluster", get(node::cluster))
         .route("/v1/cluster/leader", post(leader::transfer))
+        .route("/v1/cluster/members", get(members::list).post(members::add))
+        .route("/v1/cluster/members/{name}", delete(members::remove))
+        .route("/v1/cluster/members/{name}/promote", post(members::promote))
+        .route("/v1/cluster/members/{name}/replace", post(members::replace))
         .route("/healthz", get(node::health))
         .route("/readyz", get(node::ready))
         .route("/konsen", get(original::text_get).post(original::form_put))

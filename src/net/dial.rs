@@ -52,7 +52,7 @@ pub(super) async fn keep_connected(
                         return;
                     }
                     shared.inbound.unreachable(link.node_id);
-                    shared.set_problem(&name, ending.sentence.clone());
+                    shared.set_problem(&name, &ending);
                     tracing::info!(peer = name, "connection lost: {}", ending.sentence);
                     if ending.refused {
                         let address = link.connection.remote_address().to_string();
@@ -63,7 +63,7 @@ pub(super) async fn keep_connected(
                     }
                 }
                 Err(Attempt { address, ending }) => {
-                    shared.set_problem(&name, ending.sentence.clone());
+                    shared.set_problem(&name, &ending);
                     shared.refusals.peer(&name, &address, &ending);
                 }
             }
@@ -207,7 +207,13 @@ async fn connect(
     attempt: u32,
     stop: &CancellationToken,
 ) -> Result<Arc<Link>, Attempt> {
-    let address = shared.address_of(name).unwrap_or_default();
+    // All addresses are tried, and of each every one that its name stands for.
+    let addresses = shared.addresses_of(name);
+    let (turn, attempt) = match u32::try_from(addresses.len()) {
+        Ok(count @ 1..) => (attempt % count, attempt / count),
+        _ => (0, 0),
+    };
+    let address = addresses.get(turn as usize).cloned().unwrap_or_default();
     let fail = |ending| Attempt { address: address.clone(), ending };
     let dialled = timeout(CONNECT_TIMEOUT, dial(shared, name, &address, attempt)).await;
     let (connection, shown) = match dialled {

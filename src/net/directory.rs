@@ -15,11 +15,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::hello::{Hello, Versions};
+use super::hello::{Addresses, Hello, Versions};
 use super::identity::{self, CertifiedNode};
 use super::link::{Link, LinkError};
 use super::queue::Pushed;
-use super::refusal::{Refusal, RefusalLog};
+use super::refusal::{Ending, Refusal, RefusalLog};
 use super::tls::{Settings, TlsMaterial};
 use super::transfer::{Outgoing, TransferError};
 use super::{
@@ -40,6 +40,7 @@ pub(super) struct Own {
     pub(super) name: String,
     pub(super) node_id: NodeId,
     pub(super) version: String,
+    pub(super) addresses: Addresses,
     pub(super) frame_bytes_max: usize,
 }
 
@@ -75,6 +76,10 @@ struct Entry {
     wake: Arc<Notify>,
     stop: CancellationToken,
     problem: Option<String>,
+    /// Said last that this node is no member.
+    disowns: bool,
+    /// Where it was heard from last.
+    heard_from: Option<SocketAddr>,
 }
 
 /// What a peer showed last.
@@ -93,9 +98,9 @@ pub(super) struct Shown {
 
 impl Shown {
     fn known(&self) -> Known {
-        let Hello { name, node_id, born, version, .. } = self.hello.clone();
+        let Hello { name, node_id, born, version, addresses, .. } = self.hello.clone();
         Known {
-            hello: PeerHello { name, node_id, born, version },
+            hello: PeerHello { name, node_id, born, version, addresses },
             certificate_expires: self.certified.expires.clone(),
         }
     }
@@ -134,6 +139,7 @@ impl Shared {
                 name: config.name,
                 node_id: config.node_id,
                 version: config.version,
+                addresses: config.addresses,
                 frame_bytes_max: config.frame_bytes_max,
             },
             local,
@@ -160,6 +166,7 @@ impl Shared {
             node_id: self.own.node_id,
             born: *self.born.borrow(),
             version: self.own.version.clone(),
+            addresses: self.own.addresses.clone(),
         }
     }
 
@@ -236,7 +243,7 @@ impl Shared {
             );
             entry.known = Some(shown.known());
             entry.link = Some(link.clone());
-            entry.problem = None;
+            (entry.problem, entry.disowns) = (None, false);
             self.reroute(&directory);
         }
         self.inbound.peer_up(shown.known().hello);
@@ -264,6 +271,7 @@ impl Shared {
             let Some(entry) = directory.get_mut(name) else {
                 return Err(Refusal::not_a_member(name));
             };
+            entry.heard_from = Some(connection.remote_address());
             let first = !entry.accepted.iter().any(|c| c.stable_id() == connection.stable_id());
             if first {
                 entry.accepted.push(connection.clone());
@@ -319,15 +327,29 @@ impl Shared {
         Ok(())
     }
 
-    /// Where to dial a peer; none once it is no peer any more.
-    pub(super) fn address_of(&self, name: &str) -> Option<String> {
-        self.directory.lock().get(name).map(|entry| entry.peer.address.clone())
+    /// Where a peer can be dialled, the likeliest address first; none once it is no peer any more.
+    pub(super) fn addresses_of(&self, name: &str) -> Vec<String> {
+        let directory = self.directory.lock();
+        let Some(entry) = directory.get(name) else { return Vec::new() };
+        let mut addresses = entry.peer.addresses.clone();
+        let said = entry.known.iter().map(|known| known.hello.addresses.raft.clone());
+        let heard = entry.heard_from.iter().map(ToString::to_string);
+        for address in said.chain(heard).filter(|address| !address.is_empty()) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
     }
 
     /// Why there is no connection with a peer.
-    pub(super) fn set_problem(&self, name: &str, problem: String) {
+    pub(super) fn set_problem(&self, name: &str, ending: &Ending) {
         if let Some(entry) = self.directory.lock().get_mut(name) {
-            entry.problem = Some(problem);
+            entry.problem = Some(ending.sentence.clone());
+            entry.disowns = ending.disowns();
+        }
+        if ending.disowns() {
+            self.inbound.disowned();
         }
     }
 
@@ -387,12 +409,14 @@ impl Shared {
                 connected: entry.link.is_some(),
                 born: hello.and_then(|hello| hello.born),
                 version: hello.map(|hello| hello.version.clone()),
+                addresses: hello.map(|hello| hello.addresses.clone()),
                 certificate_expires: entry
                     .known
                     .as_ref()
                     .map(|known| known.certificate_expires.clone()),
                 rtt: entry.link.as_ref().map(|link| link.connection.rtt()),
                 problem: entry.problem.clone(),
+                disowns: entry.disowns,
             }
         };
         directory.iter().map(status).collect()
@@ -421,7 +445,7 @@ impl Shared {
                     entry.close(&Refusal::identity(&name, expected, known));
                     entry.known = None;
                 }
-                let moved = entry.peer.address != peer.address;
+                let moved = entry.peer.addresses != peer.addresses;
                 entry.peer = peer;
                 if moved && entry.link.is_none() {
                     entry.wake.notify_one();
@@ -446,6 +470,8 @@ impl Shared {
                     wake,
                     stop,
                     problem: None,
+                    disowns: false,
+                    heard_from: None,
                 },
             );
         }

@@ -28,6 +28,28 @@ pub(super) struct Hello {
     pub(super) born: Option<ClusterId>,
     /// The release of the software.
     pub(super) version: String,
+    /// Where it says that it listens. Appended later: empty where a peer does not say.
+    pub(super) addresses: Addresses,
+}
+
+/// Where a node is reached, as it says itself. Empty where it does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// By its peers, `host:port` (UDP).
+    pub raft: String,
+    /// By clients, `host:port` (TCP).
+    pub http: String,
+}
+
+/// The fields that every hello has had since version 1.
+#[derive(Deserialize)]
+struct First {
+    versions: Versions,
+    cluster: String,
+    name: String,
+    node_id: NodeId,
+    born: Option<ClusterId>,
+    version: String,
 }
 
 /// The range of protocol versions that a node speaks.
@@ -64,8 +86,22 @@ impl Hello {
         if Versions::OWN.agree(versions).is_none() {
             return Ok(Greeting::OtherVersions(versions));
         }
-        let (hello, _) = postcard::take_from_bytes(body).map_err(|_| FrameError::Malformed)?;
-        Ok(Greeting::Understood(hello))
+        let (first, rest) =
+            postcard::take_from_bytes::<First>(body).map_err(|_| FrameError::Malformed)?;
+        let addresses = match rest {
+            b"" => Addresses::default(),
+            rest => postcard::take_from_bytes(rest).map_err(|_| FrameError::Malformed)?.0,
+        };
+        let First { versions, cluster, name, node_id, born, version } = first;
+        Ok(Greeting::Understood(Hello {
+            versions,
+            cluster,
+            name,
+            node_id,
+            born,
+            version,
+            addresses,
+        }))
     }
 }
 
@@ -82,13 +118,22 @@ mod tests {
             node_id: NodeId(7),
             born: Some(ClusterId(9)),
             version: "0.1.0".to_owned(),
+            addresses: Addresses { raft: "h:1".to_owned(), http: "h:2".to_owned() },
         }
     }
 
     #[test]
     fn bytes_are_settled() {
         let bytes = postcard::to_stdvec(&hello()).unwrap();
-        assert_eq!(bytes, b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0");
+        assert_eq!(bytes, b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0\x03h:1\x03h:2");
+    }
+
+    #[test]
+    fn the_first_hellos_named_no_addresses() {
+        let recorded = b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0";
+        let Ok(Greeting::Understood(read)) = Hello::decode(recorded) else { panic!() };
+        assert_eq!(read, Hello { addresses: Addresses::default(), ..hello() });
+        assert!(Hello::decode(&recorded[..recorded.len() - 1]).is_err());
     }
 
     #[test]

@@ -48,7 +48,7 @@ use crate::raft::{ClusterId, Message, NodeId};
 use directory::Shared;
 
 pub use accept::ARRIVAL_TIMEOUT;
-pub use hello::{WIRE_VERSION_MAX, WIRE_VERSION_MIN};
+pub use hello::{Addresses, WIRE_VERSION_MAX, WIRE_VERSION_MIN};
 pub use refusal::CloseCode;
 pub use tls::{ALPN, IDLE_TIMEOUT, TlsMaterial};
 pub use transfer::{Arriving, Outgoing, TransferError};
@@ -71,6 +71,9 @@ pub trait Inbound: fmt::Debug + Send + Sync + 'static {
     /// A peer can be sent to from now on, or has become part of a cluster since.
     fn peer_up(&self, peer: PeerHello);
 
+    /// A peer says that this node is no member.
+    fn disowned(&self);
+
     /// Answers a request of a peer. The future is run to its end even if the peer gives up.
     fn request(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes>;
 
@@ -90,6 +93,8 @@ pub struct PeerHello {
     pub born: Option<ClusterId>,
     /// The release of its software.
     pub version: String,
+    /// Where it says that it is reached.
+    pub addresses: Addresses,
 }
 
 /// What a network is started with.
@@ -105,6 +110,8 @@ pub struct NetConfig {
     pub node_id: NodeId,
     /// The release of the software, shown to peers.
     pub version: String,
+    /// Where this node is reached, shown to peers.
+    pub addresses: Addresses,
     /// Certificate, key and authorities.
     pub tls: TlsMaterial,
     /// The largest body of a frame in bytes; all nodes need the same. See [`FRAME_BYTES_MAX`].
@@ -114,8 +121,9 @@ pub struct NetConfig {
 /// A peer to be connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// `host:port` (UDP), looked up at every attempt to connect.
-    pub address: String,
+    /// Each `host:port` (UDP), tried in turn and looked up at every attempt to connect. After them come
+    /// the address that the peer says it has, and the one that it was last heard from.
+    pub addresses: Vec<String>,
     /// The identity of its data directory, once known. Another one is refused.
     pub expected: Option<NodeId>,
 }
@@ -133,12 +141,16 @@ pub struct PeerStatus {
     pub born: Option<ClusterId>,
     /// The release of its software, as it said last.
     pub version: Option<String>,
+    /// Where it is reached, as it said last.
+    pub addresses: Option<Addresses>,
     /// When the certificate that it showed last expires, RFC 3339.
     pub certificate_expires: Option<String>,
     /// The round trip time as QUIC estimates it, while connected.
     pub rtt: Option<Duration>,
     /// Why it is not connected, as a sentence for the operator.
     pub problem: Option<String>,
+    /// Whether it said last that this node is no member.
+    pub disowns: bool,
 }
 
 /// What happened since the start.

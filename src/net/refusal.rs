@@ -178,6 +178,11 @@ impl Ending {
         Ending { kind: KIND_ADDRESS, refused: false, sentence }
     }
 
+    /// Whether the other end said that this node is no member.
+    pub(super) fn disowns(&self) -> bool {
+        self.kind == KIND_PEER_REFUSAL + CloseCode::NotAMember as u64
+    }
+
     /// This end decided.
     pub(super) fn own(refusal: &Refusal) -> Ending {
         Ending {

@@ -42,6 +42,16 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether the node that has this name now is a member no more afterwards.
+    pub fn puts_out(&self, name: &str) -> bool {
+        match self {
+            Change::Remove { name: gone } | Change::Replace { name: gone, .. } => gone == name,
+            Change::Add { .. } | Change::Promote { .. } => false,
+        }
+    }
+}
+
 /// Where a member listens, each `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Addresses {
@@ -176,20 +186,6 @@ pub fn change(
     Ok(next)
 }
 
-/// Whether the change is what the membership says.
-pub fn is_done(now: &Membership, change: &Change) -> bool {
-    let member = |name| now.by_name(name);
-    now.outgoing.is_none()
-        && match change {
-            Change::Add { name, .. } => member(name).is_some(),
-            Change::Remove { name } => member(name).is_none(),
-            Change::Promote { name } => {
-                member(name).is_some_and(|(id, _)| now.voters.contains(&id))
-            }
-            Change::Replace { name, .. } => member(name).is_some_and(|(_, member)| !member.seen),
-        }
-}
-
 /// A host shows its identity: it takes the place that was kept for its name. None if there is nothing to
 /// do; one that is known under another identity has to be replaced by an operator.
 pub fn admit(now: &Membership, name: &str, id: NodeId) -> Option<Membership> {
@@ -256,7 +252,9 @@ pub fn stand_in(name: &str) -> NodeId {
 fn find<'a>(now: &'a Membership, name: &str) -> Result<(NodeId, &'a Member), Obstacle> {
     now.by_name(name).ok_or_else(|| {
         let names = now.members.values().map(|member| member.name.as_str());
-        let members = names.collect::<Vec<_>>().join(", ");
+        let mut names: Vec<&str> = names.collect();
+        names.sort_unstable();
+        let members = names.join(", ");
         Obstacle::NoSuchMember { name: name.to_owned(), members }
     })
 }

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use super::mailbox::{Letter, Mailbox};
 use super::peer_request::{self, Founding, PeerReply, PeerRequest};
+use super::peers;
 use crate::config::Config;
 use crate::net::{Net, PeerStatus};
 use crate::raft::{ClusterId, Input, Member, Membership, NodeId};
@@ -78,7 +79,11 @@ impl Birth {
             .map(|peer| (peer.name.clone(), peer))
             .collect();
         if let Some(peer) = peers.values().find(|peer| peer.born.is_some()) {
+            self.meet_members(peer).await;
             return Some(format!("{} belongs to one and has not let this node in yet", peer.name));
+        }
+        if self.config.join {
+            return Some("no member of the cluster to join can be reached".to_owned());
         }
         let mut present: BTreeSet<&String> = peers.keys().collect();
         present.insert(&own);
@@ -106,6 +111,19 @@ impl Birth {
                 Some(format!("only {grants} of {size} nodes agree that this one founds it"))
             }
             Err(obstacle) => Some(obstacle),
+        }
+    }
+
+    /// Learns from a member who the others are, so that whichever of them leads can be answered.
+    async fn meet_members(&self, peer: &PeerStatus) {
+        let Some(id) = peer.node_id else { return };
+        let request = peer_request::encode(&PeerRequest::Members);
+        let deadline = Instant::now() + ASK_TIMEOUT;
+        let Ok(bytes) = self.net.request(id, request, deadline).await else { return };
+        if let Some(PeerReply::Members(Some(membership))) = peer_request::decode(&bytes)
+            && self.membership.borrow().is_none()
+        {
+            self.net.set_peers(peers::of(&self.config, Some(&membership)));
         }
     }
 

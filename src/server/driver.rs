@@ -14,7 +14,7 @@ use super::timing::Timing;
 use crate::kv::{Reply, Revision};
 use crate::net::Net;
 use crate::raft::{
-    Body, Entry, Fetch, Input, LogId, Membership, NodeId, Refused, RoleName, Standing,
+    Body, Entry, Fetch, Index, Input, LogId, Membership, NodeId, Refused, RoleName, Standing,
 };
 use crate::replica::{Effects, Event, Replica, RequestId, WriteFailed};
 use crate::store::{Checkpointer, LogWriter, StoreError};
@@ -24,6 +24,7 @@ use crate::store::{Checkpointer, LogWriter, StoreError};
 pub(super) struct Bulletin {
     pub(super) standing: watch::Sender<Standing>,
     pub(super) membership: watch::Sender<Option<Membership>>,
+    pub(super) applied: watch::Sender<Index>,
     pub(super) revision: watch::Sender<Revision>,
 }
 
@@ -179,7 +180,8 @@ impl Driver {
         if let Some(membership) = effects.membership {
             self.bulletin.membership.send_replace(Some(membership));
         }
-        if effects.applied.is_some() {
+        if let Some(applied) = effects.applied {
+            self.bulletin.applied.send_replace(applied);
             self.bulletin.revision.send_replace(self.replica.revision());
         }
         for (id, result) in effects.writes {

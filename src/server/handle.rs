@@ -14,7 +14,8 @@ use super::status::{ClusterStatus, MemberStatus, Status};
 use crate::config::Config;
 use crate::kv::{Item, Page, RangeQuery, Reply, Revision, Write};
 use crate::net::{Net, RequestError};
-use crate::raft::{LogId, Membership, NodeId, Refused, RoleName, Standing};
+use crate::raft::{Index, LogId, Membership, NodeId, Refused, RoleName, Standing};
+use crate::replica::roster::Addresses;
 use crate::replica::{Summary, WriteFailed};
 use crate::store::{DataDir, ReadError, State};
 
@@ -40,9 +41,11 @@ pub(super) struct Shared {
     pub(super) data: DataDir,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) membership: watch::Receiver<Option<Membership>>,
+    pub(super) applied: watch::Receiver<Index>,
     pub(super) revision: watch::Receiver<Revision>,
     pub(super) started: Instant,
     pub(super) stopping: watch::Receiver<bool>,
+    pub(super) removed: watch::Receiver<bool>,
 }
 
 impl Handle {
@@ -125,7 +128,7 @@ impl Handle {
     }
 
     /// Waits until another has led for an election time-out.
-    async fn deposed(&self, leader: NodeId) {
+    pub(super) async fn deposed(&self, leader: NodeId) {
         let mut standing = self.shared.standing.clone();
         let another = standing.wait_for(|now| now.leader.is_some_and(|now| now != leader));
         if another.await.is_err() {
@@ -336,6 +339,10 @@ impl Handle {
         &self.shared.limits
     }
 
+    pub(super) fn name(&self) -> String {
+        self.shared.config.name.to_string()
+    }
+
     pub(super) fn id(&self) -> NodeId {
         self.shared.id
     }
@@ -363,6 +370,31 @@ impl Handle {
         self.shared.membership.borrow().as_ref().map_or(0, |membership| membership.voters.len())
     }
 
+    /// Where this node is reached, beside its identity.
+    pub(super) fn own_addresses(&self) -> (NodeId, Addresses) {
+        let config = &self.shared.config;
+        let (raft, http) = (config.raft_address().to_string(), config.http_address().to_string());
+        (self.shared.id, Addresses { raft, http })
+    }
+
+    /// Follows the membership in force.
+    pub(super) fn watch_membership(&self) -> watch::Receiver<Option<Membership>> {
+        self.shared.membership.clone()
+    }
+
+    /// Waits until the cluster has put this node out.
+    pub(super) async fn put_out(&self) {
+        if self.shared.removed.clone().wait_for(|removed| *removed).await.is_err() {
+            // The node stops, which says nothing.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Follows what is applied.
+    pub(super) fn watch_applied(&self) -> watch::Receiver<Index> {
+        self.shared.applied.clone()
+    }
+
     /// Follows this node's standing.
     pub(super) fn watch_standing(&self) -> watch::Receiver<Standing> {
         self.shared.standing.clone()
@@ -376,7 +408,10 @@ impl Handle {
     }
 
     /// Proposes another membership, if this node leads.
-    pub(super) async fn change_members(&self, membership: Membership) -> Result<LogId, Refused> {
+    pub(super) async fn propose_membership(
+        &self,
+        membership: Membership,
+    ) -> Result<LogId, Refused> {
         let (reply, answer) = oneshot::channel();
         self.shared
             .mailbox
@@ -426,7 +461,8 @@ pub(super) async fn wait_for_leader(
 fn progress_of(own: NodeId, summary: &Summary) -> LeaderProgress {
     let mut matched: Vec<_> = summary.peers.iter().map(|peer| (peer.id, peer.matched.0)).collect();
     matched.push((own, summary.last.0));
-    LeaderProgress { last: summary.last.0, matched }
+    let active = summary.peers.iter().filter(|peer| peer.active).map(|peer| peer.id).collect();
+    LeaderProgress { last: summary.last.0, matched, active }
 }
 
 fn role_name(role: RoleName) -> &'static str {

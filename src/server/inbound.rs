@@ -24,6 +24,7 @@ pub(super) struct Reception {
     pub(super) state: Arc<State>,
     pub(super) membership: watch::Receiver<Option<Membership>>,
     pub(super) peers_changed: Arc<Notify>,
+    pub(super) disowned: Arc<Notify>,
     /// The network starts before the handle that needs it; what comes in between is refused.
     pub(super) handle: OnceLock<Handle>,
 }
@@ -40,6 +41,10 @@ impl Inbound for Reception {
     fn peer_up(&self, _peer: PeerHello) {
         self.peers_changed.notify_waiters();
         self.peers_changed.notify_one();
+    }
+
+    fn disowned(&self) {
+        self.disowned.notify_one();
     }
 
     fn request(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
@@ -64,6 +69,13 @@ impl Inbound for Reception {
                 (Some(PeerRequest::TransferLeadership { to }), Some(handle)) => {
                     handle.hand_over(to);
                     PeerReply::TransferBegun
+                }
+                (Some(PeerRequest::Change { change, force, deadline }), Some(handle)) => {
+                    let deadline = Instant::now() + deadline;
+                    PeerReply::Change(handle.change_here(&change, force, deadline).await)
+                }
+                (Some(PeerRequest::Members), Some(handle)) => {
+                    PeerReply::Members(handle.membership())
                 }
                 (None, _) | (_, None) => PeerReply::NotUnderstood,
             };

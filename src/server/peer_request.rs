@@ -7,8 +7,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::error::Error;
+use super::members::Tried;
 use crate::kv::{Reply, Write};
-use crate::raft::NodeId;
+use crate::raft::{Membership, NodeId};
+use crate::replica::roster::Change;
 
 /// A question. The order of the variants is part of the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,10 @@ pub(super) enum PeerRequest {
     Progress,
     /// Hand leadership over, to that voter or to the one that is furthest, if you lead.
     TransferLeadership { to: Option<NodeId> },
+    /// Change the membership if you lead; do not pass it on.
+    Change { change: Change, force: bool, deadline: Duration },
+    /// Who belongs to your cluster? From a node that belongs to none yet.
+    Members,
 }
 
 /// An answer.
@@ -37,6 +43,10 @@ pub(super) enum PeerReply {
     NotUnderstood,
     /// It is begun, if it can be; who leads then shows whether it went well.
     TransferBegun,
+    /// What became of the change.
+    Change(Tried),
+    /// The membership; none if there is none.
+    Members(Option<Membership>),
 }
 
 /// Why a forwarded write has no reply.
@@ -64,6 +74,8 @@ pub(super) enum Founding {
 pub(super) struct LeaderProgress {
     pub(super) last: u64,
     pub(super) matched: Vec<(NodeId, u64)>,
+    /// Who has answered since the leader last counted.
+    pub(super) active: Vec<NodeId>,
 }
 
 /// Bytes of a request or a reply.

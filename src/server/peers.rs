@@ -1,45 +1,43 @@
-//! Keeps the network's list of peers in step with the membership, and the membership in step with hosts
-//! that show their identity for the first time.
+//! Keeps the network's list of peers in step with the membership.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use super::handle::Handle;
 use crate::config::Config;
 use crate::net::{Net, Peer};
-use crate::raft::{Membership, RoleName, Standing};
+use crate::raft::Membership;
 
-/// How often a leader looks for hosts that are new to the membership when nothing was heard of any.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Tells the network who its peers are, from the configuration until there is a membership.
-pub(super) fn tell_net(net: &Net, config: &Config, membership: Option<&Membership>) {
+/// Who the peers are: those of the configuration until there is a membership, which rules from then on.
+pub(super) fn of(config: &Config, membership: Option<&Membership>) -> BTreeMap<String, Peer> {
+    let configured = |name: &str| config.servers.get(name).map(ToString::to_string);
     let mut peers = BTreeMap::new();
     match membership {
         None => {
             for (name, address) in &config.servers {
-                peers.insert(
-                    name.to_string(),
-                    Peer { address: address.to_string(), expected: None },
-                );
+                let addresses = vec![address.to_string()];
+                peers.insert(name.to_string(), Peer { addresses, expected: None });
             }
         }
         Some(membership) => {
             for (&id, member) in &membership.members {
-                // An operator who moves a host edits its address in the file.
-                let configured = config.servers.get(member.name.as_str());
-                let address =
-                    configured.map_or_else(|| member.raft_address.clone(), ToString::to_string);
+                let mut addresses = vec![member.raft_address.clone()];
+                // The way to the others if the whole cluster has moved.
+                addresses
+                    .extend(configured(&member.name).filter(|one| *one != member.raft_address));
                 let expected = member.seen.then_some(id);
-                peers.insert(member.name.clone(), Peer { address, expected });
+                peers.insert(member.name.clone(), Peer { addresses, expected });
             }
         }
     }
     peers.remove(config.name.as_str());
-    net.set_peers(peers);
+    peers
+}
+
+/// Tells the network who its peers are.
+pub(super) fn tell_net(net: &Net, config: &Config, membership: Option<&Membership>) {
+    net.set_peers(of(config, membership));
     net.set_born(membership.map(|membership| membership.cluster));
 }
 
@@ -49,64 +47,47 @@ pub(super) async fn follow_membership(
     config: Arc<Config>,
     mut membership: watch::Receiver<Option<Membership>>,
 ) {
+    let mut said = Vec::new();
     loop {
-        tell_net(&net, &config, membership.borrow_and_update().as_ref());
+        let now = membership.borrow_and_update().clone();
+        tell_net(&net, &config, now.as_ref());
+        let differences = now.as_ref().map(|now| differences(&config, now)).unwrap_or_default();
+        for difference in differences.iter().filter(|one| !said.contains(*one)) {
+            tracing::warn!("{}: {difference}", config.file.display());
+        }
+        said = differences;
         if membership.changed().await.is_err() {
             return;
         }
     }
 }
 
-/// While this node leads: when a member that was absent at the cluster's birth shows its identity for
-/// the first time, puts it in the place that was kept for it.
-pub(super) async fn admit_late_members(
-    handle: Handle,
-    net: Net,
-    membership: watch::Receiver<Option<Membership>>,
-    mut standing: watch::Receiver<Standing>,
-    peers_changed: Arc<Notify>,
-) {
-    loop {
-        tokio::select! {
-            changed = standing.changed() => if changed.is_err() { return },
-            () = peers_changed.notified() => {}
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
-        }
-        if standing.borrow_and_update().role != RoleName::Leader {
-            continue;
-        }
-        let current = membership.borrow().clone();
-        let Some(changed) = current.as_ref().and_then(|current| with_late_member(current, &net))
-        else {
-            continue;
-        };
-        match handle.change_members(changed).await {
-            Ok(at) => tracing::info!(index = at.index.0, "a member that was absent joins"),
-            Err(refused) => tracing::debug!(?refused, "a late member has to wait"),
-        }
-    }
-}
-
-fn with_late_member(current: &Membership, net: &Net) -> Option<Membership> {
-    if current.outgoing.is_some() {
-        return None;
-    }
-    for peer in net.peers() {
-        let Some(id) = peer.node_id.filter(|_| peer.connected) else { continue };
-        match current.by_name(&peer.name) {
-            Some((stand_in, member)) if !member.seen && !current.members.contains_key(&id) => {
-                let mut changed = current.clone();
-                let mut member = member.clone();
-                member.seen = true;
-                changed.members.remove(&stand_in);
-                changed.members.insert(id, member);
-                if changed.voters.remove(&stand_in) {
-                    changed.voters.insert(id);
-                }
-                return Some(changed);
+/// Where the file says otherwise than the membership, which rules.
+fn differences(config: &Config, membership: &Membership) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (name, address) in &config.servers {
+        match membership.by_name(name.as_str()) {
+            None => differences.push(format!(
+                "servers lists {name}, which is no member; the cluster's own list of members rules: \
+                 remove it here, or add it with `konsen member add`"
+            )),
+            Some((_, member)) if member.raft_address != address.to_string() => {
+                differences.push(format!(
+                    "servers gives {address} for {name}, the cluster knows it at {}; what {name} itself \
+                     says rules",
+                    member.raft_address
+                ));
             }
-            _ => {}
+            Some(_) => {}
         }
     }
-    None
+    for member in membership.members.values() {
+        if !config.servers.contains_key(member.name.as_str()) {
+            differences.push(format!(
+                "servers does not list the member {} at {}; it takes part all the same",
+                member.name, member.raft_address
+            ));
+        }
+    }
+    differences
 }

@@ -15,11 +15,13 @@ use super::inbound::Reception;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::peers;
+use super::removal;
 use super::snapshots;
 use super::thread::ReplicaThread;
 use super::timing::Timing;
+use super::upkeep;
 use crate::config::{Config, ConfigError};
-use crate::net::{FRAME_BYTES_MAX, Net, NetConfig, NetError};
+use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::PkiError;
 use crate::raft::{self, Input, Node, RoleName, Standing};
 use crate::replica::Replica;
@@ -53,6 +55,15 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+/// How a node ends that nobody stopped.
+#[derive(Debug)]
+pub enum Ending {
+    /// The cluster has put it out.
+    Removed,
+    /// Its disk failed; none if its thread ended for no known reason.
+    Failed(Option<StoreError>),
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Server {
@@ -61,6 +72,7 @@ pub struct Server {
     mailbox: Arc<Mailbox>,
     stopping: watch::Sender<bool>,
     ended: oneshot::Receiver<Result<(), StoreError>>,
+    removed: watch::Receiver<bool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -85,9 +97,12 @@ impl Server {
         let standing = Standing { role: RoleName::Follower, term: node.term(), leader: None };
         let (standing_sender, standing) = watch::channel(standing);
         let (membership_sender, membership) = watch::channel(node.membership().cloned());
+        let (applied_sender, applied) = watch::channel(opened.state.applied().index);
         let (revision_sender, revision) = watch::channel(opened.state.revision());
         let (stopping_sender, stopping) = watch::channel(false);
         let peers_changed = Arc::new(Notify::new());
+        let disowned = Arc::new(Notify::new());
+        let (removed_sender, removed) = watch::channel(false);
         let log_reader = opened.log.reader();
 
         let reception = Arc::new(Reception {
@@ -96,6 +111,7 @@ impl Server {
             state: opened.state.clone(),
             membership: membership.clone(),
             peers_changed: peers_changed.clone(),
+            disowned: disowned.clone(),
             handle: OnceLock::new(),
         });
         let net_config = NetConfig {
@@ -104,6 +120,10 @@ impl Server {
             name: config.name.to_string(),
             node_id: id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: Addresses {
+                raft: config.raft_address().to_string(),
+                http: config.http_address().to_string(),
+            },
             tls: tls_material(material),
             frame_bytes_max: FRAME_BYTES_MAX.max(2 * bytes(config.limits.value)),
         };
@@ -122,11 +142,13 @@ impl Server {
             state: opened.state.clone(),
             net: net.clone(),
             data: opened.data.clone(),
-            standing: standing.clone(),
+            standing,
             membership: membership.clone(),
+            applied,
             revision,
             started,
             stopping,
+            removed: removed.clone(),
         }));
         // Set once, right here.
         let _ = reception.handle.set(handle.clone());
@@ -171,6 +193,7 @@ impl Server {
             bulletin: Bulletin {
                 standing: standing_sender,
                 membership: membership_sender,
+                applied: applied_sender,
                 revision: revision_sender,
             },
             answers,
@@ -190,16 +213,12 @@ impl Server {
         let tasks = vec![
             tokio::spawn(birth.run()),
             tokio::spawn(certificates.follow(net.clone(), https_sender, config.clone())),
-            tokio::spawn(peers::follow_membership(net.clone(), config, membership.clone())),
-            tokio::spawn(peers::admit_late_members(
-                handle.clone(),
-                net.clone(),
-                membership,
-                standing,
-                peers_changed,
-            )),
+            tokio::spawn(peers::follow_membership(net, config, membership)),
+            tokio::spawn(upkeep::run(handle.clone(), peers_changed)),
+            tokio::spawn(removal::run(handle.clone(), disowned, removed_sender)),
         ];
-        Ok(Server { handle, https, mailbox, stopping: stopping_sender, ended, tasks })
+        let stopping = stopping_sender;
+        Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks })
     }
 
     /// The way in.
@@ -212,9 +231,13 @@ impl Server {
         self.https.clone()
     }
 
-    /// Waits until the node ends by itself, which it does only when its disk fails.
-    pub async fn ended(&mut self) -> Result<(), StoreError> {
-        (&mut self.ended).await.unwrap_or(Ok(()))
+    /// Waits until the node ends by itself, or has nothing left to do but to be stopped.
+    pub async fn ended(&mut self) -> Ending {
+        tokio::select! {
+            result = &mut self.ended => Ending::Failed(result.unwrap_or(Ok(())).err()),
+            // The sender goes with the task that learns of it, which says nothing.
+            Ok(_) = self.removed.wait_for(|removed| *removed) => Ending::Removed,
+        }
     }
 
     /// Hands leadership over, closes the connections, stops the threads, writes what they hold.
@@ -225,7 +248,7 @@ impl Server {
             task.abort();
         }
         self.mailbox.tell(Letter::Stop);
-        self.ended().await
+        (&mut self.ended).await.unwrap_or(Ok(()))
     }
 
     async fn hand_over(&mut self) {

@@ -50,6 +50,32 @@ pub struct Leadership {
     pub term: u64,
 }
 
+/// The members after a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// Everybody, by name.
+    pub members: Vec<MemberInfo>,
+    /// What works and is probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// A member as the membership states it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberInfo {
+    /// Its name.
+    pub name: String,
+    /// Its identity, 16 hex digits; none while its host was never seen.
+    pub id: Option<String>,
+    /// Where it listens for peers.
+    pub raft_address: String,
+    /// Where it serves clients.
+    pub http_address: String,
+    /// Whether it votes; a learner does not.
+    pub voter: bool,
+    /// Of a learner: whether it is given a vote once it has caught up.
+    pub promote: bool,
+}
+
 /// A member as the node asked sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberStatus {

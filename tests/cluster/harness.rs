@@ -101,15 +101,10 @@ impl Cluster {
             .output()
             .unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let nodes = places.into_iter().enumerate().map(|(at, place)| Node {
-            name: format!("node{}", at + 1),
-            home: dir.path().join("output").join(format!("node{}", at + 1)),
-            host: place.host,
-            raft_port: place.raft_port,
-            http_port: place.http_port,
-            wrapper: Vec::new(),
-            env: Vec::new(),
-            child: None,
+        let nodes = places.into_iter().enumerate().map(|(at, place)| {
+            let name = format!("node{}", at + 1);
+            let home = dir.path().join("output").join(&name);
+            Node { host: place.host, ..Node::at(&name, home, place.raft_port, place.http_port) }
         });
         Cluster { nodes: nodes.collect(), dir, http: client() }
     }
@@ -222,6 +217,20 @@ impl Drop for Cluster {
 }
 
 impl Node {
+    /// A node on loopback, in its folder; it does not run.
+    pub(crate) fn at(name: &str, home: PathBuf, raft_port: u16, http_port: u16) -> Node {
+        Node {
+            name: name.to_owned(),
+            home,
+            host: "127.0.0.1".to_owned(),
+            raft_port,
+            http_port,
+            wrapper: Vec::new(),
+            env: Vec::new(),
+            child: None,
+        }
+    }
+
     /// Starts the process; its log goes to `log.txt` in its folder.
     pub(crate) fn start(&mut self) {
         self.start_with(&[]);

@@ -8,6 +8,7 @@ mod failover;
 mod harness;
 mod leadership;
 mod liar;
+mod members;
 mod namespaces;
 mod netns;
 mod refusals;

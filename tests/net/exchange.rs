@@ -236,7 +236,7 @@ async fn an_address_that_is_none_is_named() {
     let authority = Authority::new("ca");
     let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
     let (name, mut peer) = b.as_peer();
-    peer.address = "no-such-host.invalid:1".to_owned();
+    peer.addresses = vec!["no-such-host.invalid:1".to_owned()];
     a.net.set_peers([(name, peer)].into());
     a.troubled_by("b", &["no-such-host.invalid:1", "cannot be looked up"]).await;
     // A corrected address is used at once.

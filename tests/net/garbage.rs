@@ -38,7 +38,7 @@ impl RawClient {
     }
 
     pub(crate) fn as_peer(&self) -> Peer {
-        Peer { address: self.endpoint.local_addr().unwrap().to_string(), expected: None }
+        Peer { addresses: vec![self.endpoint.local_addr().unwrap().to_string()], expected: None }
     }
 
     async fn connect(&self, node: &TestNode) -> Result<Connection, ConnectionError> {

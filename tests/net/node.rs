@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use konsen::net::{
-    Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, NetError, Peer, PeerHello, PeerStatus,
-    TlsMaterial,
+    Addresses, Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, NetError, Peer, PeerHello,
+    PeerStatus, TlsMaterial,
 };
 use konsen::raft::{Body, Entry, Index, LogId, Message, NodeId, Payload, Term};
 use tokio::sync::Mutex;
@@ -45,6 +45,8 @@ impl Inbound for Recorder {
     fn peer_up(&self, peer: PeerHello) {
         let _ = self.up.send(peer);
     }
+
+    fn disowned(&self) {}
 
     fn request(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
         Box::pin(async move {
@@ -89,6 +91,7 @@ pub(crate) fn config(name: &str, id: u64, tls: TlsMaterial) -> NetConfig {
         name: name.to_owned(),
         node_id: NodeId(id),
         version: "1.2.3".to_owned(),
+        addresses: Addresses::default(),
         tls,
         frame_bytes_max: FRAME_BYTES_MAX,
     }
@@ -118,8 +121,8 @@ impl TestNode {
     }
 
     pub(crate) fn as_peer(&self) -> (String, Peer) {
-        let address = self.net.local_addr().to_string();
-        (self.name.clone(), Peer { address, expected: None })
+        let addresses = vec![self.net.local_addr().to_string()];
+        (self.name.clone(), Peer { addresses, expected: None })
     }
 
     pub(crate) fn status_of(&self, peer: &str) -> PeerStatus {

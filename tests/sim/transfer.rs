@@ -18,7 +18,8 @@ pub(super) struct Transfer {
     /// The lives of both ends when it began.
     lives: [u64; 2],
     term: Term,
-    reader: SnapshotReader,
+    /// None once everything is sent.
+    reader: Option<SnapshotReader>,
     incoming: Option<Incoming>,
     piece_bytes: usize,
 }
@@ -32,6 +33,7 @@ impl World {
         self.count("snapshots begun");
         let lives = [self.hosts[host_of(from)].life, self.hosts[host_of(to)].life];
         let piece_bytes = *self.chance.net.pick(&[1, 200, 2_000]);
+        let reader = Some(reader);
         let transfer = Transfer { from, to, lives, term, reader, incoming: None, piece_bytes };
         self.transfers_begun += 1;
         self.transfers.insert(self.transfers_begun, transfer);
@@ -57,7 +59,8 @@ impl World {
             self.after(paused - self.now, Due::Piece { transfer: number });
             return Ok(());
         }
-        let (id, last) = (transfer.to, transfer.reader.last());
+        let Some(reader) = &mut transfer.reader else { return Ok(()) };
+        let (id, last) = (transfer.to, reader.last());
         let Some(receiver) = &self.hosts[ends[1]].running else { return Ok(()) };
         if transfer.incoming.is_none() {
             if !receiver.replica.wants_snapshot(transfer.from, transfer.term, last) {
@@ -72,7 +75,7 @@ impl World {
                 }
             }
         }
-        let piece = match transfer.reader.next_piece(transfer.piece_bytes) {
+        let piece = match reader.next_piece(transfer.piece_bytes) {
             Ok(piece) => piece,
             Err(error) => {
                 let from = transfer.from;
@@ -116,7 +119,9 @@ impl World {
         let ending: Vec<u64> = self
             .transfers
             .iter()
-            .filter(|(_, transfer)| transfer.from == id || transfer.to == id)
+            .filter(|(_, transfer)| {
+                transfer.to == id || (transfer.from == id && transfer.reader.is_some())
+            })
             .map(|(number, _)| *number)
             .collect();
         for number in ending {
@@ -130,7 +135,7 @@ impl World {
     /// Everything has come: it waits for the disk to take the state's place.
     fn place(&mut self, mut transfer: Transfer) -> Result<(), Broken> {
         let host = host_of(transfer.to);
-        let last = transfer.reader.last();
+        let Some(last) = transfer.reader.take().map(|reader| reader.last()) else { return Ok(()) };
         let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
         let Some(incoming) = transfer.incoming.take().filter(Incoming::is_whole) else {
             return Err(Broken(format!(
