@@ -6,6 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Version};
+use futures_util::FutureExt;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -24,6 +28,9 @@ use crate::server::Limits;
 pub const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take for the TLS handshake.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a shutdown leaves an idle connection open. Its next request is answered, and with the news that the
+/// connection ends: a close could cross with a request, whose outcome nobody could tell.
+pub const LINGER_TIME: Duration = Duration::from_millis(300);
 /// How long a shutdown waits for the requests in flight.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// The largest head of a request, in bytes: two keys of a listing, percent-encoded, and as much again.
@@ -43,9 +50,9 @@ struct Shared {
     shutdown: CancellationToken,
 }
 
-/// Serves until `shutdown` is cancelled, then closes idle connections and waits for the requests in
-/// flight, at most [`DRAIN_TIME_MAX`]. New connections use what `tls` holds then. Beyond `limits.connections_max` connections new ones wait in
-/// the system's queue.
+/// Serves until `shutdown` is cancelled, then takes no new connections, ends those that are there with their next answer or
+/// after [`LINGER_TIME`], and waits for the requests in flight, at most [`DRAIN_TIME_MAX`]. New connections use what `tls`
+/// holds then. Beyond `limits.connections_max` connections new ones wait in the system's queue.
 pub async fn serve(
     listener: TcpListener,
     app: App,
@@ -71,6 +78,14 @@ pub async fn serve(
             // Reaps what has ended, so that the set holds open connections only.
             Some(_) = connections.join_next() => {}
         }
+    }
+    // Who waits in the queue has been told that it is connected.
+    while let Some(Ok((stream, place))) = accept(&listener, &places).now_or_never() {
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            connection(stream, &shared).await;
+            drop(place);
+        });
     }
     drop(listener);
     shared.app.end_waits();
@@ -137,7 +152,7 @@ async fn connection(stream: TcpStream, shared: &Shared) {
     let handshake = TlsAcceptor::from(tls).accept(stream);
     let handshake = tokio::time::timeout(HANDSHAKE_TIME_MAX, handshake);
     let handshake = tokio::select! {
-        () = shared.shutdown.cancelled() => return,
+        () = lingered(&shared.shutdown) => return,
         handshake = handshake => handshake,
     };
     match handshake {
@@ -147,18 +162,35 @@ async fn connection(stream: TcpStream, shared: &Shared) {
     }
 }
 
+/// Waits for a shutdown, and for what it grants idle connections.
+async fn lingered(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(LINGER_TIME).await;
+}
+
 /// Answers the requests of one connection.
 async fn speak<S>(stream: S, shared: &Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let began = Arc::new(AtomicBool::new(false));
+    // HTTP/2 ends a connection without losing a request.
+    let lingers = Arc::new(AtomicBool::new(true));
     let service = service_fn({
-        let (app, began) = (shared.app.clone(), Arc::clone(&began));
-        move |request| {
+        let (app, shutdown) = (shared.app.clone(), shared.shutdown.clone());
+        let (began, lingers) = (Arc::clone(&began), Arc::clone(&lingers));
+        move |request: Request<Incoming>| {
             began.store(true, Ordering::Relaxed);
-            let app = app.clone();
-            async move { Ok::<_, Infallible>(app.respond(request).await) }
+            let is_http1 = request.version() < Version::HTTP_2;
+            lingers.store(is_http1, Ordering::Relaxed);
+            let (app, shutdown) = (app.clone(), shutdown.clone());
+            async move {
+                let mut response = app.respond(request).await;
+                if is_http1 && shutdown.is_cancelled() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
         }
     });
     let mut connection =
@@ -166,7 +198,7 @@ where
     // Telling HTTP/1 from HTTP/2 happens before hyper's time-out for a head begins to run.
     let first_request = tokio::time::sleep(HEADER_TIME_MAX);
     let mut first_request = std::pin::pin!(first_request);
-    let (mut waits_for_first, mut serving) = (true, true);
+    let (mut waits_for_first, mut serving, mut lingering) = (true, true, true);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -184,6 +216,13 @@ where
             }
             () = shared.shutdown.cancelled(), if serving => {
                 serving = false;
+                if !lingers.load(Ordering::Relaxed) {
+                    lingering = false;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            () = lingered(&shared.shutdown), if lingering => {
+                lingering = false;
                 connection.as_mut().graceful_shutdown();
             }
         }

@@ -199,7 +199,7 @@ impl AcceptedPeer {
                 streams = peer.connection.accept_bi() => match streams {
                     Ok((send, receive)) => {
                         let (shared, peer) = (shared.clone(), peer.clone());
-                        tokio::spawn(async move {
+                        shared.answering.clone().spawn(async move {
                             if let Err(trouble) = peer.answer(&shared, send, receive).await {
                                 peer.note(&shared, trouble);
                             }
@@ -286,18 +286,19 @@ impl AcceptedPeer {
                         return Err(Trouble::Lost(Ending::of(&error)));
                     }
                 };
-                self.reply(send, &reply, limit).await;
+                self.reply(shared, send, &reply).await;
                 return Ok(());
             }
             kind => return Err(unknown(kind)),
         }
         let body = arrive(whole(FrameReader::new(receive, limit).only())).await?;
         let reply = shared.inbound.request(self.node_id, body).await;
-        self.reply(send, &reply, limit).await;
+        self.reply(shared, send, &reply).await;
         Ok(())
     }
 
-    async fn reply(&self, mut send: SendStream, reply: &[u8], limit: usize) {
+    async fn reply(&self, shared: &Shared, mut send: SendStream, reply: &[u8]) {
+        let limit = shared.own.frame_bytes_max;
         let mut framed = BytesMut::with_capacity(reply.len() + frame::HEADER_BYTES);
         if let Err(error) = frame::encode_bytes(reply, limit, &mut framed) {
             tracing::error!(peer = self.name, %error, "a reply is dropped");
@@ -308,6 +309,10 @@ impl AcceptedPeer {
         // If nobody waits for the reply any more, nothing is lost.
         if send.write_chunk(framed.freeze()).await.is_ok() {
             let _ = send.finish();
+            if shared.leaving.load(Ordering::Relaxed) {
+                // The close of the connection would overtake it.
+                let _ = send.stopped().await;
+            }
         }
     }
 }

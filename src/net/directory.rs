@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -14,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::hello::{Addresses, Hello, Versions};
 use super::identity::{self, CertifiedNode};
@@ -54,6 +55,10 @@ pub(super) struct Shared {
     pub(super) inbound: Arc<dyn Inbound>,
     pub(super) runtime: Handle,
     pub(super) stop: CancellationToken,
+    /// The network will be shut down.
+    pub(super) leaving: AtomicBool,
+    /// The requests of peers that are being answered.
+    pub(super) answering: TaskTracker,
     pub(super) refusals: RefusalLog,
     /// What to dial with; a change means that the certificates were exchanged.
     pub(super) client: watch::Sender<quinn::ClientConfig>,
@@ -147,6 +152,8 @@ impl Shared {
             inbound,
             runtime: Handle::current(),
             stop: CancellationToken::new(),
+            leaving: AtomicBool::new(false),
+            answering: TaskTracker::new(),
             refusals: RefusalLog::default(),
             client: watch::Sender::new(settings.client),
             born: watch::Sender::new(None),

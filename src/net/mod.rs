@@ -39,6 +39,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -57,6 +58,8 @@ pub use transfer::{Arriving, Outgoing, TransferError};
 pub const FRAME_BYTES_MAX: usize = 8 << 20;
 /// The most requests to one peer that are under way; more wait, within their deadlines.
 pub const REQUESTS_MAX: usize = 1024;
+/// How long [`Net::shutdown`] waits for answers on their way to peers.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long [`Net::shutdown`] waits for peers to hear of it.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -279,8 +282,18 @@ impl Net {
         self.shared.counters()
     }
 
-    /// Tells the peers, closes all connections and the socket.
+    /// Says that [`Net::shutdown`] will come: from now on answers to peers are seen off to the last byte.
+    pub fn leave(&self) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits a moment for answers that peers are owed, tells the peers, closes all connections and the socket.
     pub async fn shutdown(&self) {
+        self.leave();
+        self.shared.answering.close();
+        if tokio::time::timeout(ANSWER_TIMEOUT, self.shared.answering.wait()).await.is_err() {
+            tracing::debug!("not every request of a peer has been answered");
+        }
         self.shared.stop.cancel();
         self.shared.close_links();
         let Some(endpoint) = self.shared.endpoint.lock().take() else { return };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{oneshot, watch};
 
@@ -18,6 +18,9 @@ use crate::raft::{
 };
 use crate::replica::{Effects, Event, Replica, RequestId, WriteFailed};
 use crate::store::{Checkpointer, LogWriter, StoreError};
+
+/// How long a node that stops waits for the decisions on what it has taken in.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the thread lets everybody know.
 #[derive(Debug)]
@@ -52,6 +55,10 @@ struct Waiting {
 }
 
 impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.reads.is_empty() && self.changes.is_empty()
+    }
+
     fn id(&mut self) -> RequestId {
         self.next += 1;
         RequestId(self.next)
@@ -76,7 +83,12 @@ impl Driver {
         let mut next_tick = Instant::now() + self.timing.tick;
         let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
         let mut told_slow = false;
+        let mut stop_by = None;
         loop {
+            // Who waits for what this node has taken in should learn what became of it.
+            if stop_by.is_some_and(|by| waiting.is_empty() || Instant::now() >= by) {
+                return Ok(());
+            }
             if self.replica.has_more() {
                 tokio::task::yield_now().await;
             } else {
@@ -127,7 +139,7 @@ impl Driver {
                     }
                     Letter::SnapshotInstalled { from } => self.replica.installed(from),
                     Letter::Failed(error) => return Err(error),
-                    Letter::Stop => return Ok(()),
+                    Letter::Stop => stop_by = Some(Instant::now() + STOP_TIMEOUT),
                 }
             }
             let mut late = 0;

@@ -242,6 +242,7 @@ impl Server {
 
     /// Hands leadership over, closes the connections, stops the threads, writes what they hold.
     pub async fn stop(mut self) -> Result<(), StoreError> {
+        self.handle.net().leave();
         self.hand_over().await;
         self.stopping.send_replace(true);
         for task in &self.tasks {

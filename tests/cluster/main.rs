@@ -12,6 +12,7 @@ mod members;
 mod namespaces;
 mod netns;
 mod refusals;
+mod rolling;
 mod shutdown;
 mod snapshots;
 mod strace;

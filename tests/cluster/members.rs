@@ -229,14 +229,16 @@ async fn a_host_that_moves_is_learnt() {
     let node = &mut cluster.nodes[moved];
     let file = node.home.join("cluster.yml");
     let text = fs::read_to_string(&file).unwrap();
+    let (raft, http) = (format!("127.0.0.2:{raft_port}"), format!("127.0.0.2:{http_port}"));
     let text = text
-        .replace(&format!(":{}", node.raft_port), &format!(":{raft_port}"))
-        .replace(&format!(":{}", node.http_port), &format!(":{http_port}"));
+        .replace(&format!("127.0.0.1:{}", node.raft_port), &raft)
+        .replace(&format!("127.0.0.1:{}", node.http_port), &http);
     fs::write(&file, text).unwrap();
+    node.host = "127.0.0.2".to_owned();
     (node.raft_port, node.http_port) = (raft_port, http_port);
     node.start();
     cluster.wait_ready(moved).await;
-    let (name, address) = (cluster.nodes[moved].name.clone(), format!("127.0.0.1:{raft_port}"));
+    let (name, address) = (cluster.nodes[moved].name.clone(), raft);
     let asked = (moved + 1) % 3;
     let knows = move |members: &Value| named(members, &name)["raft_address"] == json!(address);
     wait_members(&cluster, asked, "the new address is known", knows).await;
