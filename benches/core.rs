@@ -29,6 +29,7 @@ impl Cluster {
             http_address: String::new(),
             seen: true,
             promote: false,
+            replaces: None,
         };
         let membership = Membership {
             cluster: ClusterId(1),

@@ -136,8 +136,11 @@ fn round_trips(criterion: &mut Criterion) {
     let (a, mut at_a, b, at_b) = runtime.block_on(async {
         let (a, at_a) = start(&ca, &issuer, "a", A);
         let (b, at_b) = start(&ca, &issuer, "b", B);
-        let peer =
-            |net: &Net| Peer { addresses: vec![net.local_addr().to_string()], expected: None };
+        let peer = |net: &Net| Peer {
+            addresses: vec![net.local_addr().to_string()],
+            expected: None,
+            replaces: None,
+        };
         a.set_peers([("b".to_owned(), peer(&b))].into());
         b.set_peers([("a".to_owned(), peer(&a))].into());
         while !(a.peers()[0].connected && b.peers()[0].connected) {

@@ -205,6 +205,9 @@ impl Shared {
         {
             return Err(Refusal::identity(name, expected, hello.node_id));
         }
+        if entry.peer.replaces == Some(hello.node_id) {
+            return Err(Refusal::replaced(name));
+        }
         if hello.node_id == self.own.node_id {
             return Err(Refusal::identity_taken(name, &self.own.name, hello.node_id));
         }
@@ -450,6 +453,10 @@ impl Shared {
                     && expected != known
                 {
                     entry.close(&Refusal::identity(&name, expected, known));
+                    entry.known = None;
+                }
+                if peer.replaces.is_some() && peer.replaces == known {
+                    entry.close(&Refusal::replaced(&name));
                     entry.known = None;
                 }
                 let moved = entry.peer.addresses != peer.addresses;

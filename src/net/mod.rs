@@ -129,6 +129,8 @@ pub struct Peer {
     pub addresses: Vec<String>,
     /// The identity of its data directory, once known. Another one is refused.
     pub expected: Option<NodeId>,
+    /// The identity that was put out for it, and is refused.
+    pub replaces: Option<NodeId>,
 }
 
 /// How things stand with a peer.

@@ -75,8 +75,8 @@ impl Refusal {
             CloseCode::Identity,
             format!(
                 "{name} shows the identity {shown}, but the cluster knows it by {expected}: its data \
-                 directory was lost or exchanged; restore the data directory, or remove the member \
-                 {name} and add it again so that it is replaced"
+                 directory was lost or exchanged; restore the data directory, or use \
+                 `konsen member replace {name}`"
             ),
         )
     }
@@ -86,7 +86,8 @@ impl Refusal {
             CloseCode::Identity,
             format!(
                 "{name} shows the identity {shown}, which is that of {other}: its data directory is a \
-                 copy; give {name} a data directory of its own, or remove the member and replace it"
+                 copy; give {name} a data directory of its own: an empty one, after `konsen member replace \
+                 {name}`"
             ),
         )
     }
@@ -133,6 +134,11 @@ impl Refusal {
 
     pub(super) fn removed(name: &str) -> Refusal {
         Refusal::new(CloseCode::NotAMember, format!("{name} was removed from the cluster"))
+    }
+
+    pub(super) fn replaced(name: &str) -> Refusal {
+        let sentence = format!("{name} was put out of the cluster, and a new {name} is to come");
+        Refusal::new(CloseCode::NotAMember, sentence)
     }
 
     pub(super) fn protocol(what: impl std::fmt::Display) -> Refusal {

@@ -91,6 +91,7 @@ fn membership(number: u64) -> Membership {
         http_address: String::new(),
         seen: true,
         promote: false,
+        replaces: None,
     };
     Membership {
         cluster: ClusterId(1),

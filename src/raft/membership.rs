@@ -41,6 +41,8 @@ pub struct Member {
     pub seen: bool,
     /// Of a learner: whether it is given a vote once it has caught up.
     pub promote: bool,
+    /// Of a host that was not seen: the identity that was put out for it, which is not let in again.
+    pub replaces: Option<NodeId>,
 }
 
 impl Membership {

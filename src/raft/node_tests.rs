@@ -12,6 +12,7 @@ fn membership(voters: &[u64]) -> Membership {
         http_address: String::new(),
         seen: true,
         promote: false,
+        replaces: None,
     };
     Membership {
         cluster: ClusterId(1),

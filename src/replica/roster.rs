@@ -149,7 +149,7 @@ pub fn change(
             if now.members.len() >= MEMBERS_MAX {
                 return Err(Obstacle::Full);
             }
-            take_in(&mut next, name, addresses.clone(), *promote)?;
+            take_in(&mut next, name, addresses.clone(), *promote, None)?;
         }
         Change::Remove { name } => {
             let (id, _) = find(now, name)?;
@@ -175,9 +175,11 @@ pub fn change(
                 return Err(Obstacle::LastVoter(name.clone()));
             }
             let promote = voted || old.promote;
+            let (seen, replaces) = (old.seen, old.replaces);
             let old = Addresses { raft: old.raft_address.clone(), http: old.http_address.clone() };
             next.members.remove(&id);
-            take_in(&mut next, name, addresses.clone().unwrap_or(old), promote)?;
+            let replaces = if seen { Some(id) } else { replaces };
+            take_in(&mut next, name, addresses.clone().unwrap_or(old), promote, replaces)?;
         }
     }
     if next.voters != now.voters && !force {
@@ -190,12 +192,13 @@ pub fn change(
 /// do; one that is known under another identity has to be replaced by an operator.
 pub fn admit(now: &Membership, name: &str, id: NodeId) -> Option<Membership> {
     let (stand_in, member) = now.by_name(name)?;
-    if member.seen || now.members.contains_key(&id) || now.outgoing.is_some() {
+    let known = now.members.contains_key(&id) || member.replaces == Some(id);
+    if member.seen || known || now.outgoing.is_some() {
         return None;
     }
     let mut next = now.clone();
     next.members.remove(&stand_in);
-    next.members.insert(id, Member { seen: true, ..member.clone() });
+    next.members.insert(id, Member { seen: true, replaces: None, ..member.clone() });
     if next.voters.remove(&stand_in) {
         next.voters.insert(id);
     }
@@ -278,12 +281,14 @@ fn take_in(
     name: &str,
     addresses: Addresses,
     promote: bool,
+    replaces: Option<NodeId>,
 ) -> Result<(), Obstacle> {
     let id = stand_in(name);
     taken(next, id, &addresses)?;
     let Addresses { raft, http } = addresses;
     let name = name.to_owned();
-    let member = Member { name, raft_address: raft, http_address: http, seen: false, promote };
+    let member =
+        Member { name, raft_address: raft, http_address: http, seen: false, promote, replaces };
     next.members.insert(id, member);
     Ok(())
 }

@@ -12,7 +12,14 @@ fn addresses(host: &str) -> Addresses {
 fn member(name: &str) -> Member {
     let Addresses { raft, http } = addresses(name);
     let name = name.to_owned();
-    Member { name, raft_address: raft, http_address: http, seen: true, promote: false }
+    Member {
+        name,
+        raft_address: raft,
+        http_address: http,
+        seen: true,
+        promote: false,
+        replaces: None,
+    }
 }
 
 /// Voters n1 to n3 under the identities 1 to 3.
@@ -84,9 +91,11 @@ fn a_lost_host_is_replaced_under_its_name() {
     assert_eq!(now.voters, [NodeId(1), NodeId(2)].into());
     let stand_in = &now.members[&stand_in("n3")];
     assert!(stand_in.promote && !stand_in.seen && stand_in.raft_address == "n3:1");
+    assert!(admit(&now, "n3", NodeId(3)).is_none(), "it is the one that was put out");
     // A host that was never seen can be replaced as well, by another address.
     let moved = Change::Replace { name: "n3".to_owned(), addresses: Some(addresses("n9")) };
     let now = change(&now, &moved, gone, false).unwrap();
+    assert!(admit(&now, "n3", NodeId(3)).is_none(), "nor after a second time");
     let now = admit(&now, "n3", NodeId(7)).unwrap();
     assert_eq!(now.members[&NodeId(7)].raft_address, "n9:1");
     assert_eq!(promote(&now, HERE).unwrap().voters, [NodeId(1), NodeId(2), NodeId(7)].into());

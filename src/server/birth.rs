@@ -170,6 +170,7 @@ impl Birth {
                 http_address: http.map(ToString::to_string).unwrap_or_default(),
                 seen: id.is_some(),
                 promote: false,
+                replaces: None,
             };
             members.insert(id.unwrap_or_else(|| stand_in(&name)), member);
         }

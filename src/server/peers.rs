@@ -17,7 +17,8 @@ pub(super) fn of(config: &Config, membership: Option<&Membership>) -> BTreeMap<S
         None => {
             for (name, address) in &config.servers {
                 let addresses = vec![address.to_string()];
-                peers.insert(name.to_string(), Peer { addresses, expected: None });
+                let peer = Peer { addresses, expected: None, replaces: None };
+                peers.insert(name.to_string(), peer);
             }
         }
         Some(membership) => {
@@ -27,7 +28,8 @@ pub(super) fn of(config: &Config, membership: Option<&Membership>) -> BTreeMap<S
                 addresses
                     .extend(configured(&member.name).filter(|one| *one != member.raft_address));
                 let expected = member.seen.then_some(id);
-                peers.insert(member.name.clone(), Peer { addresses, expected });
+                let peer = Peer { addresses, expected, replaces: member.replaces };
+                peers.insert(member.name.clone(), peer);
             }
         }
     }

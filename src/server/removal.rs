@@ -45,6 +45,7 @@ mod tests {
             http_address: String::new(),
             seen: true,
             promote: false,
+            replaces: None,
         };
         let now = |voters: u64| Membership {
             cluster: ClusterId(1),

@@ -38,7 +38,11 @@ impl RawClient {
     }
 
     pub(crate) fn as_peer(&self) -> Peer {
-        Peer { addresses: vec![self.endpoint.local_addr().unwrap().to_string()], expected: None }
+        Peer {
+            addresses: vec![self.endpoint.local_addr().unwrap().to_string()],
+            expected: None,
+            replaces: None,
+        }
     }
 
     async fn connect(&self, node: &TestNode) -> Result<Connection, ConnectionError> {

@@ -122,7 +122,7 @@ impl TestNode {
 
     pub(crate) fn as_peer(&self) -> (String, Peer) {
         let addresses = vec![self.net.local_addr().to_string()];
-        (self.name.clone(), Peer { addresses, expected: None })
+        (self.name.clone(), Peer { addresses, expected: None, replaces: None })
     }
 
     pub(crate) fn status_of(&self, peer: &str) -> PeerStatus {

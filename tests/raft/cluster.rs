@@ -14,6 +14,7 @@ pub(crate) fn membership(voters: &[u64], learners: &[u64]) -> Membership {
         http_address: format!("n{id}:2"),
         seen: true,
         promote: false,
+        replaces: None,
     };
     Membership {
         cluster: ClusterId(1),

@@ -1,12 +1,13 @@
 //! Data directories that are lost, and hosts that stay away until others have to help them with a snapshot.
 
 use konsen::raft::{Membership, NodeId, RoleName};
+use konsen::replica::roster::{self, Change, Sight};
 use konsen::replica::{Event, RequestId};
 
 use super::due::Due;
 use super::oracle::Broken;
 use super::plan::{Fault, Time};
-use super::world::{World, host_of, member};
+use super::world::{World, addresses_of, host_of, member, name_of};
 
 /// The longest that a host stays away on a fast cluster.
 const AWAY_MAX: Time = 30_000;
@@ -70,6 +71,12 @@ impl World {
             self.replace_later(host, old);
             return Ok(());
         };
+        if wanted.members.contains_key(&old) && self.chance.nemesis.chance(500) {
+            let change = Change::Replace { name: name_of(host), addresses: None };
+            self.operate(leader, &change, false)?;
+            self.replace_later(host, old);
+            return Ok(());
+        }
         let voted = wanted.voters.contains(&old);
         if wanted.members.remove(&old).is_none() {
             return Ok(());
@@ -102,6 +109,12 @@ impl World {
         wanted.outgoing = None;
         let id = self.hosts[host].id;
         let is_member = wanted.members.contains_key(&id);
+        let is_awaited = !is_member && wanted.by_name(&name_of(host)).is_some();
+        if is_awaited || self.chance.nemesis.chance(500) {
+            let change = self.draw_change(&wanted, host);
+            let force = self.chance.nemesis.chance(200);
+            return self.operate(leader, &change, force);
+        }
         if !is_member {
             wanted.members.insert(id, member(id));
             if self.chance.nemesis.chance(300) {
@@ -112,7 +125,8 @@ impl World {
             wanted.members.remove(&id);
             // Often another takes its place in the same step.
             if self.chance.nemesis.chance(400) {
-                wanted.voters.extend(wanted.members.keys().copied());
+                let seen = wanted.members.iter().filter(|(_, member)| member.seen);
+                wanted.voters.extend(seen.map(|(id, _)| *id));
             }
         } else if self.chance.nemesis.chance(700) {
             wanted.voters.insert(id);
@@ -124,6 +138,85 @@ impl World {
         }
         self.count("fault: change of the membership");
         self.propose(leader, wanted)
+    }
+
+    /// What an operator could ask for with that host.
+    fn draw_change(&mut self, now: &Membership, host: usize) -> Change {
+        let name = name_of(host);
+        let random = &mut self.chance.nemesis;
+        match now.by_name(&name) {
+            None => {
+                let promote = random.chance(800);
+                Change::Add { name, addresses: addresses_of(host), promote }
+            }
+            Some((id, _)) if now.voters.contains(&id) => Change::Remove { name },
+            Some(_) if random.chance(600) => Change::Promote { name },
+            Some(_) => Change::Remove { name },
+        }
+    }
+
+    /// Makes the change that an operator asks for, as the leader's server would.
+    fn operate(&mut self, leader: usize, change: &Change, force: bool) -> Result<(), Broken> {
+        let Some(wanted) =
+            self.sees(leader, |now, sight| roster::change(now, change, sight, force))
+        else {
+            return Ok(());
+        };
+        match wanted {
+            Ok(wanted) if self.survives(&wanted, 0) => {
+                self.count("fault: change of the membership");
+                self.propose(leader, wanted)
+            }
+            Ok(_) => Ok(()),
+            Err(_) => {
+                self.count("changes of the membership refused");
+                Ok(())
+            }
+        }
+    }
+
+    /// What a leader does by itself: lets hosts in that show themselves, and gives votes.
+    pub(super) fn upkeep(&mut self) -> Result<(), Broken> {
+        self.upkeep_later();
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let shown: Vec<(String, NodeId)> = (0..self.hosts.len())
+            .filter(|&host| {
+                let linked = self.blocked[host][leader] == 0 && self.blocked[leader][host] == 0;
+                linked && self.hosts[host].running.is_some()
+            })
+            .map(|host| (name_of(host), self.hosts[host].id))
+            .collect();
+        let next = self.sees(leader, |now, sight| {
+            let admitted = shown.iter().find_map(|(name, id)| roster::admit(now, name, *id));
+            admitted.or_else(|| roster::promote(now, sight))
+        });
+        match next.flatten() {
+            Some(next) if self.survives(&next, 0) => {
+                self.count("steps of the membership's upkeep");
+                self.propose(leader, next)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn upkeep_later(&mut self) {
+        if self.plan.spares > 0 || self.plan.faults.contains(&Fault::Wipe) {
+            self.after(150 * self.plan.slowness, Due::Upkeep);
+        }
+    }
+
+    /// The membership and the hosts as a leader sees them; none if it does not lead.
+    fn sees<T>(&self, leader: usize, look: impl FnOnce(&Membership, Sight<'_>) -> T) -> Option<T> {
+        let replica = &self.hosts[leader].running.as_ref()?.replica;
+        let summary = replica.summary();
+        let now = replica.membership().filter(|_| summary.role == RoleName::Leader)?;
+        let own = self.hosts[leader].id;
+        let peer = |id| summary.peers.iter().find(|peer| peer.id == id);
+        let sight = Sight {
+            reachable: &|id| id == own || peer(id).is_some_and(|peer| peer.active),
+            lag: &|id| Some(summary.last.0.saturating_sub(peer(id)?.matched.0)),
+        };
+        Some(look(now, sight))
     }
 
     fn propose(&mut self, leader: usize, membership: Membership) -> Result<(), Broken> {

@@ -87,6 +87,8 @@ pub(super) enum Due {
         request: u64,
     },
     Strike,
+    /// A leader looks after the membership.
+    Upkeep,
     /// The power fails for a moment.
     Blink {
         host: usize,

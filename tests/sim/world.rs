@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use konsen::raft::{ClusterId, Input, Member, Membership, Message, NodeId, RoleName};
 use konsen::replica::Event;
+use konsen::replica::roster::{self, Addresses};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::asking::Client;
@@ -16,19 +17,39 @@ use super::plan::{Fault, Plan, Time};
 use super::random::Random;
 use super::transfer::Transfer;
 
-/// Which host has, or had, that identity.
+/// The most hosts of a world, spares and all.
+const HOSTS_MAX: usize = 16;
+
+/// Which host has, or had, that identity, or is waited for under it.
 pub(super) fn host_of(id: NodeId) -> usize {
-    (id.0 as usize - 1) % 100
+    if id.0 >> 63 == 0 {
+        return (id.0 as usize - 1) % 100;
+    }
+    let waits = |host: &usize| roster::stand_in(&name_of(*host)) == id;
+    (0..HOSTS_MAX).find(waits).expect("somebody is waited for")
+}
+
+/// A host's name, whatever its identity.
+pub(super) fn name_of(host: usize) -> String {
+    format!("h{host}")
+}
+
+/// Where a host is reached.
+pub(super) fn addresses_of(host: usize) -> Addresses {
+    Addresses { raft: format!("h{host}:1"), http: format!("h{host}:2") }
 }
 
 /// What a membership says of a host.
 pub(super) fn member(id: NodeId) -> Member {
+    let host = host_of(id);
+    let Addresses { raft, http } = addresses_of(host);
     Member {
-        name: format!("n{}", id.0),
-        raft_address: format!("n{}:1", id.0),
-        http_address: format!("n{}:2", id.0),
+        name: name_of(host),
+        raft_address: raft,
+        http_address: http,
         seen: true,
         promote: false,
+        replaces: None,
     }
 }
 
@@ -137,6 +158,7 @@ impl World {
         if let Some(every) = world.plan.fault_every {
             world.after(every, Due::Strike);
         }
+        world.upkeep_later();
         world
     }
 
@@ -250,6 +272,7 @@ impl World {
             Due::Look { host, request, .. } => self.look(host, request),
             Due::GiveUp { client, request } => self.give_up(client, request),
             Due::Strike => self.strike(),
+            Due::Upkeep => self.upkeep(),
             Due::Blink { host, life, what } => self.blink(host, life, what),
             Due::Cut { links, duration } => {
                 self.block(links, duration);

@@ -24,6 +24,7 @@ fn membership() -> Membership {
         http_address: "h:2".to_owned(),
         seen: true,
         promote: false,
+        replaces: None,
     };
     Membership {
         cluster: ClusterId(5),
