@@ -12,6 +12,7 @@ pub mod leader;
 pub mod list;
 pub mod logging;
 pub mod member;
+mod notify;
 pub mod put;
 pub mod remote;
 pub mod serve;

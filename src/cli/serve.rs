@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::CliError;
 use super::logging::{LogArgs, interrupted};
+use super::notify;
 use crate::config::{Config, HostPort};
 use crate::http;
 use crate::server::{Ending, Server};
@@ -82,10 +83,14 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             http::serve(listener, http::router(handle), tls, &limits, stop).await
         }
     });
+    notify::ready();
+    let alive = tokio::spawn(notify::keep_alive(server.handle()));
     let end = tokio::select! {
         () = asked_to_stop(args.stop_with_stdin) => None,
         ending = server.ended() => Some(ending),
     };
+    alive.abort();
+    notify::stopping();
     stop.cancel();
     match end {
         Some(Ending::Failed(Some(error))) => return Err(error.into()),

@@ -11,6 +11,7 @@ mod liar;
 mod members;
 mod namespaces;
 mod netns;
+mod notify;
 mod refusals;
 mod rolling;
 mod shutdown;
