@@ -214,6 +214,19 @@ mutants! {
     BatchUnlisted,
     /// Damaged values are served.
     ChecksumIgnored,
+    // The past.
+    /// What a deletion left behind depends on whether its row is gone yet.
+    SweptDeletionCounts,
+    /// What the revision after the compacted one superseded goes, too.
+    SweepTooFar,
+    /// A change goes as soon as it is compacted, superseded or not.
+    SweepNewest,
+    /// A checkpoint removes what was compacted while it was written.
+    SweepAhead,
+    /// The past before the compacted revision is read, as far as it is still there.
+    CompactedReadable,
+    /// A snapshot does not say how far its past can be read.
+    SnapshotUncompacted,
     // Compaction and snapshots.
     /// The log loses entries that no checkpoint covers.
     CompactBeyondCheckpoint,

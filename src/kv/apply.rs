@@ -38,6 +38,10 @@ pub struct Counters {
     pub revision: Revision,
     /// A hash chained over every change: equal on all replicas at the same index.
     pub hash: u64,
+    /// The oldest revision that can be read. Of what happened up to it, what each key was then is still
+    /// there, and nothing else counts: neither what was superseded by then, nor a key that was deleted,
+    /// whether or not the rows that say so are gone already.
+    pub compacted: Revision,
 }
 
 /// Applies the command that an entry carries.
@@ -59,7 +63,7 @@ fn valid(write: Write) -> Result<Write, &'static str> {
     let keys: Vec<&Bytes> = match &write {
         Write::Put(put) => vec![&put.key],
         Write::Delete { key, .. } => vec![key],
-        Write::DeleteRange { .. } => vec![],
+        Write::DeleteRange { .. } | Write::Compact { .. } => vec![],
         Write::PutMany { pairs } => pairs.iter().map(|(key, _)| key).collect(),
     };
     if keys.iter().any(|key| key.is_empty()) {
@@ -83,7 +87,7 @@ fn write_out<R: Rows>(
 ) -> Result<Outcome, R::Error> {
     match write {
         Write::Put(Put { key, value, content_type, condition }) => {
-            let before = rows.key(&key)?;
+            let before = newest(rows, counters, &key)?;
             if let Some(failed) = check(&condition, before) {
                 return Ok(failed);
             }
@@ -95,7 +99,7 @@ fn write_out<R: Rows>(
             Ok(Outcome::Put { created })
         }
         Write::Delete { key, condition } => {
-            let before = rows.key(&key)?;
+            let before = newest(rows, counters, &key)?;
             if let Some(failed) = check(&condition, before) {
                 return Ok(failed);
             }
@@ -119,14 +123,39 @@ fn write_out<R: Rows>(
             let mut named = BTreeSet::new();
             for (key, value) in pairs {
                 if named.insert(key.clone()) {
-                    let before = rows.key(&key)?;
+                    let before = newest(rows, change.counters, &key)?;
                     change.put(rows, key, value, None, before);
                 }
             }
             change.end();
             Ok(Outcome::PutMany)
         }
+        Write::Compact { revision } => Ok(compact(counters, revision)),
     }
+}
+
+/// A key's newest change, but for deletions that compaction has reached: where their rows are gone is not
+/// the same on all replicas.
+fn newest<R: Rows>(
+    rows: &R,
+    counters: &Counters,
+    key: &[u8],
+) -> Result<Option<KeyRow>, R::Error> {
+    let counts = |row: &KeyRow| row.is_live() || row.newest.revision > counters.compacted;
+    Ok(rows.key(key)?.filter(|row| counts(row) || on(Mutant::SweptDeletionCounts)))
+}
+
+/// The rows that this hides are removed where they are kept, in time.
+fn compact(counters: &mut Counters, revision: Revision) -> Outcome {
+    if revision <= counters.compacted {
+        return Outcome::CompactedAlready { oldest: counters.compacted };
+    }
+    if revision > counters.revision {
+        return Outcome::NotReached;
+    }
+    counters.compacted = revision;
+    counters.hash = xxh3_64_with_seed(&revision.0.to_le_bytes(), counters.hash);
+    Outcome::Compacted
 }
 
 /// The conditions in the order of RFC 9110, section 13.2.2; none if they hold.
@@ -225,11 +254,14 @@ impl<'a> Change<'a> {
 }
 
 fn chain(hash: u64, id: RowId, row: &RevisionRow) -> u64 {
-    let mut head = [0; 28];
+    let mut head = [0; 40];
     head[..8].copy_from_slice(&id.revision.0.to_le_bytes());
     head[8..12].copy_from_slice(&id.sub.to_le_bytes());
     head[12..20].copy_from_slice(&row.create_revision.0.to_le_bytes());
-    head[20..].copy_from_slice(&row.version.to_le_bytes());
+    head[20..28].copy_from_slice(&row.version.to_le_bytes());
+    let previous = row.previous.unwrap_or_default();
+    head[28..36].copy_from_slice(&previous.revision.0.to_le_bytes());
+    head[36..].copy_from_slice(&previous.sub.to_le_bytes());
     let hash = xxh3_64_with_seed(&head, hash);
     let hash = xxh3_64_with_seed(&row.key, hash);
     let hash = xxh3_64_with_seed(row.content_type.as_deref().unwrap_or_default().as_bytes(), hash);

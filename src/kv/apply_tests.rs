@@ -115,6 +115,52 @@ fn many_keys_are_set_in_one_revision_and_the_first_value_counts() {
 }
 
 #[test]
+fn the_past_is_given_up_once_and_never_the_future() {
+    let mut store = Memory::default();
+    let compact = |store: &mut Memory, revision| {
+        store.write(Write::Compact { revision: Revision(revision) })
+    };
+    let already = |oldest| Outcome::CompactedAlready { oldest: Revision(oldest) };
+    assert_eq!(compact(&mut store, 0), (0, already(0)), "there is nothing before the first revision");
+    assert_eq!(compact(&mut store, 1), (0, Outcome::NotReached));
+    for value in ["1", "2", "3"] {
+        store.put("a", value);
+    }
+    let hash = store.counters.hash;
+    assert_eq!(compact(&mut store, 4), (3, Outcome::NotReached));
+    assert_eq!(store.counters.hash, hash);
+    assert_eq!(compact(&mut store, 2), (3, Outcome::Compacted), "it is no revision of its own");
+    assert_ne!(store.counters.hash, hash);
+    assert_eq!(compact(&mut store, 2), (3, already(2)));
+    assert_eq!(compact(&mut store, 1), (3, already(2)));
+    assert_eq!(compact(&mut store, 3), (3, Outcome::Compacted), "the newest may be the oldest");
+    assert_eq!(store.put("a", "4"), (4, REPLACED));
+    assert_eq!((store.row("a").create_revision.0, store.row("a").version), (1, 4));
+}
+
+/// The rows of deletions go at their own pace on each replica, and nothing may show it.
+#[test]
+fn a_compacted_deletion_is_as_if_it_had_never_been() {
+    let [mut keeps, mut drops] = [(); 2].map(|()| {
+        let mut store = Memory::default();
+        store.put("a", "1");
+        store.delete("a");
+        store.put("b", "1");
+        store.write(Write::Compact { revision: Revision(3) });
+        store
+    });
+    drops.keys.remove(&b"a"[..]);
+    drops.rows.retain(|id, _| id.revision.0 > 2);
+    for store in [&mut keeps, &mut drops] {
+        assert_eq!(store.delete("a"), (3, Outcome::Deleted { count: 0 }));
+        assert_eq!(store.put("a", "2"), (4, CREATED));
+        assert_eq!(store.rows[&store.row("a").newest].previous, None);
+    }
+    assert_eq!(keeps.counters, drops.counters);
+    assert_eq!(keeps.keys, drops.keys);
+}
+
+#[test]
 fn what_is_no_command_changes_nothing() {
     let mut store = Memory::default();
     let long: &'static str = Box::leak("k".repeat(KEY_BYTES_MAX + 1).into_boxed_str());

@@ -49,6 +49,11 @@ pub enum Write {
         /// Keys and values.
         pairs: Vec<(Bytes, Bytes)>,
     },
+    /// Gives up the past before a revision: see [`Counters::compacted`](super::Counters::compacted).
+    Compact {
+        /// The oldest revision that can still be read afterwards.
+        revision: Revision,
+    },
 }
 
 /// Sets one key.
@@ -120,6 +125,15 @@ pub enum Outcome {
         /// Why, for the client.
         reason: String,
     },
+    /// The past before the revision that was named cannot be read any more.
+    Compacted,
+    /// It could not be read before either; nothing changed.
+    CompactedAlready {
+        /// The oldest revision that can be read.
+        oldest: Revision,
+    },
+    /// The reply's revision is the newest, and the one that was named comes after it; nothing changed.
+    NotReached,
 }
 
 /// The first byte of every command: the version of its layout.
@@ -157,6 +171,7 @@ impl Write {
                 range.start.len() + range.end.as_ref().map_or(0, Bytes::len)
             }
             Write::PutMany { pairs } => pairs.iter().map(|(k, v)| k.len() + v.len()).sum(),
+            Write::Compact { .. } => 0,
         }
     }
 }

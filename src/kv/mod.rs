@@ -2,7 +2,8 @@
 //!
 //! Every committed write that changes something gets a [`Revision`], one counter for the store. The
 //! state keeps every change as a row ([`RevisionRow`]) and for every key its newest ([`KeyRow`]), so the
-//! past stays readable. [`apply()`] carries a command out on rows, wherever they are kept.
+//! past stays readable, back to the compacted revision. [`apply()`] carries a command out on rows, wherever
+//! they are kept.
 
 mod apply;
 mod command;

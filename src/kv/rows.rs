@@ -91,6 +91,11 @@ impl RevisionRow {
         self.version > 0
     }
 
+    /// Whether the key did not exist before this change.
+    pub fn creates(&self) -> bool {
+        self.version == 1
+    }
+
     /// The memory that the row takes, roughly.
     pub fn cost_bytes(&self) -> usize {
         const OVERHEAD_BYTES: usize = 192;

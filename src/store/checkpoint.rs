@@ -9,6 +9,7 @@ use super::error::StoreError;
 use super::meta::{self, META};
 use super::overlay::Overlay;
 use super::sealed;
+use super::sweep::{self, Budget, Swept};
 use super::tables::{
     INCOMING_KEYS, INCOMING_REVISIONS, KEYS, OLD_KEYS, OLD_REVISIONS, REVISIONS, revision_key,
 };
@@ -26,10 +27,8 @@ const INSTALLED_KEY: &str = "installed";
 pub(super) struct Position {
     /// The last entry applied.
     pub(super) applied: LogId,
-    /// Revision and hash.
+    /// Revision, hash and compacted revision.
     pub(super) counters: Counters,
-    /// The oldest revision that can be read.
-    pub(super) compacted: Revision,
     /// The newest membership that was applied.
     pub(super) membership: Option<(Index, Membership)>,
 }
@@ -46,21 +45,16 @@ pub(super) struct StoredPosition {
 
 impl From<Position> for StoredPosition {
     fn from(position: Position) -> StoredPosition {
-        let Position { applied, counters, compacted, membership } = position;
-        StoredPosition {
-            applied,
-            revision: counters.revision,
-            hash: counters.hash,
-            compacted,
-            membership,
-        }
+        let Position { applied, counters, membership } = position;
+        let Counters { revision, hash, compacted } = counters;
+        StoredPosition { applied, revision, hash, compacted, membership }
     }
 }
 
 impl From<StoredPosition> for Position {
     fn from(stored: StoredPosition) -> Position {
         let StoredPosition { applied, revision, hash, compacted, membership } = stored;
-        Position { applied, counters: Counters { revision, hash }, compacted, membership }
+        Position { applied, counters: Counters { revision, hash, compacted }, membership }
     }
 }
 
@@ -133,6 +127,7 @@ pub(super) fn install(db: &Database, position: &Position) -> Result<(), StoreErr
         let mut meta = write.open_table(META).map_err(failed)?;
         meta::put(&mut meta, "state", POSITION_KEY, &StoredPosition::from(position.clone()))?;
         meta::put(&mut meta, "state", INSTALLED_KEY, &position.applied)?;
+        Swept::forget(&mut meta)?;
     }
     write.commit().map_err(failed)
 }
@@ -145,8 +140,14 @@ pub(super) fn remove_old(db: &Database) -> Result<(), StoreError> {
     write.commit().map_err(failed)
 }
 
-/// Writes an overlay and the position it leads to; durable when it returns.
-pub(super) fn write(db: &Database, frozen: &Frozen) -> Result<(), StoreError> {
+/// Writes an overlay and the position it leads to, and removes some of the rows that compaction up to
+/// `compacted` hides; durable when it returns.
+pub(super) fn write(
+    db: &Database,
+    frozen: &Frozen,
+    compacted: Revision,
+    sweep_rows: usize,
+) -> Result<(), StoreError> {
     if on(Mutant::PositionApart) {
         write_position(db, frozen)?;
     }
@@ -175,6 +176,8 @@ pub(super) fn write(db: &Database, frozen: &Frozen) -> Result<(), StoreError> {
             sealed::seal(REVISIONS.name(), &revision_key(*id), &mut bytes);
             revisions.insert((id.revision.0, id.sub), &bytes[..]).map_err(failed)?;
         }
+        let budget = Budget::beside(&frozen.overlay, sweep_rows);
+        sweep::sweep(&mut keys, &mut revisions, &mut meta, compacted, budget)?;
         let position = StoredPosition::from(frozen.position.clone());
         meta::put(&mut meta, "state", POSITION_KEY, &position)?;
     }
@@ -189,6 +192,6 @@ fn write_position(db: &Database, frozen: &Frozen) -> Result<(), StoreError> {
     write.commit().map_err(failed)
 }
 
-fn failed(error: impl Into<redb::Error>) -> StoreError {
+pub(super) fn failed(error: impl Into<redb::Error>) -> StoreError {
     StoreError::database("state", error)
 }

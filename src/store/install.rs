@@ -166,7 +166,10 @@ impl Incoming {
         }
         let head: Head = postcard::from_bytes(body)
             .map_err(|_| IncomingError::Damaged("its head cannot be read"))?;
-        let position = Position::from(head.position);
+        let mut position = Position::from(head.position);
+        if on(Mutant::SnapshotUncompacted) {
+            position.counters.compacted = Revision(0);
+        }
         if position.membership.is_none() {
             return Err(IncomingError::Damaged("it names no members"));
         }

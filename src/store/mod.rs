@@ -24,6 +24,7 @@ mod sample;
 mod sealed;
 mod snapshot;
 mod state;
+mod sweep;
 mod tables;
 mod tail;
 #[cfg(any(test, fuzzing))]

@@ -11,11 +11,24 @@ use crate::kv::{Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
 
 /// How many keys of the overlays are taken under the lock at once.
 const PIECE_KEYS: usize = 512;
+/// How often a listing of the newest revision begins anew because that was compacted while it was read.
+const TRIES: u32 = 4;
 
 impl State {
     /// A part of a listing: at one revision, in order. Tombstones and newer changes are stepped over.
     pub fn range(&self, query: &RangeQuery) -> Result<Page, ReadError> {
-        let revision = self.readable(query.at)?;
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            match self.range_at(query, self.readable(query.at)?) {
+                // What was the newest revision a moment ago.
+                Err(ReadError::Compacted { .. }) if query.at.is_none() && tries > 0 => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn range_at(&self, query: &RangeQuery, revision: Revision) -> Result<Page, ReadError> {
         let mut page = Page { revision, items: Vec::new(), more: false };
         let mut bytes = 0;
         let mut scan = Scan::new(self, query.range.clone(), query.descending);
@@ -54,7 +67,7 @@ impl State {
                 }));
             }
         }
-        let mut found = self.walk_back(Some(row.newest), at)?;
+        let mut found = self.walk_back(Some(row.newest), false, at)?;
         if keys_only && let Some(item) = &mut found {
             item.value = Bytes::new();
             item.content_type = None;

@@ -20,9 +20,12 @@ use super::error::StoreError;
 use super::files;
 use super::overlay::Overlay;
 use super::tables::Generation;
-use crate::kv::{self, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
+use crate::kv::{self, Counters, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
 use crate::mutant::{Mutant, on};
 use crate::raft::{Entry, Index, LogId, Membership, Payload};
+
+/// How long the disk is left alone between two checkpoints that only remove what compaction hides.
+const SWEEP_PAUSE: Duration = Duration::from_millis(500);
 
 /// How the state uses memory, and when it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,9 @@ pub struct StateOptions {
     pub overlay_bytes: usize,
     /// A checkpoint is due when the oldest change is this old. Default 5 s.
     pub checkpoint_age: Duration,
+    /// How many changes up to the compacted revision a checkpoint looks at, to remove what is hidden, beyond
+    /// twice as many as it writes. Default 65,536.
+    pub sweep_rows: usize,
 }
 
 impl Default for StateOptions {
@@ -42,6 +48,7 @@ impl Default for StateOptions {
             cache_bytes: 64 << 20,
             overlay_bytes: 64 << 20,
             checkpoint_age: Duration::from_secs(5),
+            sweep_rows: 65_536,
         }
     }
 }
@@ -102,6 +109,8 @@ pub(super) struct Shared {
     pub(super) position: Position,
     /// The last entry that the file covers.
     pub(super) durable: LogId,
+    /// When it came to hold that.
+    since: Instant,
     /// How often a snapshot took the state's place.
     pub(super) installs: u64,
 }
@@ -136,6 +145,7 @@ impl State {
             durable: generation.position.applied,
             position: generation.position.clone(),
             generation,
+            since: Instant::now(),
             installs: 0,
         };
         Ok(State {
@@ -160,6 +170,11 @@ impl State {
     /// The store's revision.
     pub fn revision(&self) -> Revision {
         self.shared.read().position.counters.revision
+    }
+
+    /// The oldest revision that can be read.
+    pub fn compacted(&self) -> Revision {
+        self.shared.read().position.counters.compacted
     }
 
     /// The last entry applied and the hash chained over every change up to it: equal on all replicas
@@ -214,18 +229,19 @@ impl State {
     /// Whether it is time for a checkpoint.
     pub fn checkpoint_due(&self) -> bool {
         let shared = self.shared.read();
+        let aged = |since: Instant| since.elapsed() >= self.options.checkpoint_age;
         shared.frozen.is_none()
             && (shared.active.bytes >= self.options.overlay_bytes
-                || shared
-                    .active_since
-                    .is_some_and(|at| at.elapsed() >= self.options.checkpoint_age))
+                || shared.active_since.is_some_and(aged)
+                || (shared.generation.is_unswept() && shared.since.elapsed() >= SWEEP_PAUSE))
     }
 
     /// Begins a checkpoint: what is applied from here on goes elsewhere. None if one is under way, or if
-    /// the file holds everything.
+    /// the file holds everything and nothing that compaction hides.
     pub fn freeze(&self) -> Option<Frozen> {
         let mut shared = self.shared.write();
-        if shared.frozen.is_some() || shared.durable == shared.position.applied {
+        let complete = shared.durable == shared.position.applied;
+        if shared.frozen.is_some() || (complete && !shared.generation.is_unswept()) {
             return None;
         }
         let overlay = Arc::new(std::mem::take(&mut shared.active));
@@ -246,7 +262,13 @@ impl State {
         if on(Mutant::PositionTooNew) {
             frozen.position = self.shared.read().position.clone();
         }
-        checkpoint::write(&self.db, &frozen)?;
+        let mut compacted = frozen.position.counters.compacted;
+        if on(Mutant::SweepAhead) {
+            compacted = self.compacted();
+        } else if on(Mutant::SweepTooFar) && compacted > Revision(0) {
+            compacted = Revision(compacted.0 + 1).min(frozen.position.counters.revision);
+        }
+        checkpoint::write(&self.db, &frozen, compacted, self.options.sweep_rows)?;
         let generation = Arc::new(Generation::open(&self.db)?);
         let applied = frozen.applied();
         let mut shared = self.shared.write();
@@ -254,6 +276,7 @@ impl State {
             if on(Mutant::OldGeneration) { shared.generation.clone() } else { generation };
         let old = (shared.frozen.take(), std::mem::replace(&mut shared.generation, generation));
         shared.durable = applied;
+        shared.since = Instant::now();
         drop(shared);
         // Freeing a large overlay takes a while, and nobody need wait for it.
         drop((old, frozen));
@@ -277,36 +300,46 @@ impl State {
             if key_row.newest.revision <= at {
                 return Ok((at.min(newest), item(key_row.newest, row.clone())));
             }
-            let previous = row.previous;
+            let (previous, created) = (row.previous, row.creates());
             drop(shared);
-            return Ok((at, self.walk_back(previous, at)?));
+            return Ok((at, self.walk_back(previous, created, at)?));
         }
         let generation = shared.generation.clone();
         drop(shared);
         let Some(key_row) = generation.key(key)? else { return Ok((at, None)) };
-        if key_row.newest.revision <= at && !key_row.is_live() {
+        let newest = key_row.newest;
+        if newest.revision > at {
+            return Ok((at, self.walk_back(Some(newest), false, at)?));
+        }
+        if !key_row.is_live() {
             return Ok((at, None));
         }
-        Ok((at, self.walk_back(Some(key_row.newest), at)?))
+        // From the same view, so that whatever is compacted meanwhile does not matter.
+        let row = generation.row(newest)?.ok_or_else(|| missing(newest))?;
+        Ok((at, item(newest, row)))
     }
 
-    /// The newest change at or before `at` along a key's chain; none if the key did not exist then.
+    /// The newest change at or before `at` along a key's chain; none if the key did not exist then. `created`
+    /// says whether the change that leads to the first one created the key.
     pub(super) fn walk_back(
         &self,
         mut from: Option<RowId>,
+        mut created: bool,
         at: Revision,
     ) -> Result<Option<Item>, ReadError> {
         while let Some(id) = from {
             let Some(row) = self.row(id)? else {
-                // Either it was compacted away meanwhile, or it is lost.
+                // Either it was compacted away meanwhile, or it was a deletion, or it is lost.
                 self.readable(Some(at))?;
-                let detail =
-                    format!("the row of revision {}, change {}, is missing", id.revision, id.sub);
-                return Err(StoreError::damaged("state", detail).into());
+                return match created && id.revision <= self.compacted() {
+                    true => Ok(None),
+                    false => Err(missing(id).into()),
+                };
             };
             if id.revision <= at {
                 return Ok(item(id, row));
             }
+            created = row.creates();
             from = row.previous;
             // Else it might never end.
             if from.is_some_and(|previous| previous >= id) {
@@ -385,15 +418,23 @@ impl State {
 }
 
 fn readable(at: Option<Revision>, position: &Position) -> Result<Revision, ReadError> {
-    let newest = position.counters.revision;
+    let Counters { revision: newest, compacted: oldest, .. } = position.counters;
     match at {
         None => Ok(newest),
         Some(asked) if asked > newest => Err(ReadError::Future { asked, newest }),
-        Some(asked) if asked < position.compacted => {
-            Err(ReadError::Compacted { asked, oldest: position.compacted })
+        Some(asked) if asked < oldest && !on(Mutant::CompactedReadable) => {
+            Err(ReadError::Compacted { asked, oldest })
         }
         Some(asked) => Ok(asked),
     }
+}
+
+fn missing(id: RowId) -> StoreError {
+    let RowId { revision, sub } = id;
+    StoreError::damaged(
+        "state",
+        format!("the row of revision {revision}, change {sub}, is missing"),
+    )
 }
 
 /// The item that a change made; none if it deleted the key.

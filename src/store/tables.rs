@@ -7,6 +7,7 @@ use super::checkpoint::{self, Position};
 use super::error::StoreError;
 use super::meta::META;
 use super::sealed;
+use super::sweep::Swept;
 use crate::kv::{KeyRange, KeyRow, RevisionRow, RowId};
 use crate::raft::LogId;
 
@@ -41,6 +42,7 @@ pub(super) struct Generation {
     pub(super) position: Position,
     /// The last entry of the snapshot that took the state's place last.
     pub(super) installed: Option<LogId>,
+    swept: Swept,
 }
 
 impl std::fmt::Debug for Generation {
@@ -58,6 +60,7 @@ impl Generation {
         Ok(Generation {
             position: checkpoint::position(&meta)?,
             installed: checkpoint::installed(&meta)?,
+            swept: Swept::load(&meta)?,
             keys: read.open_table(KEYS).map_err(|error| failed(error.into()))?,
             revisions: read.open_table(REVISIONS).map_err(|error| failed(error.into()))?,
         })
@@ -71,13 +74,12 @@ impl Generation {
     pub(super) fn row(&self, id: RowId) -> Result<Option<RevisionRow>, StoreError> {
         let at = (id.revision.0, id.sub);
         let found = self.revisions.get(at).map_err(|error| StoreError::database("state", error))?;
-        let Some(found) = found else { return Ok(None) };
-        let row = sealed::unseal(REVISIONS.name(), &revision_key(id), found.value());
-        let Some(row) = row.and_then(RevisionRow::decode) else {
-            let detail = format!("the row of revision {}, change {}", at.0, at.1);
-            return Err(StoreError::damaged("state", detail));
-        };
-        Ok(Some(row))
+        found.map(|row| revision_row(row.value(), id)).transpose()
+    }
+
+    /// Whether rows that compaction hides are still to be removed.
+    pub(super) fn is_unswept(&self) -> bool {
+        self.swept.is_behind(self.position.counters.compacted)
     }
 
     /// All rows of the `keys` table as they are stored.
@@ -121,8 +123,16 @@ impl KeyRows {
     }
 }
 
-fn key_row(bytes: &[u8], key: &[u8]) -> Result<KeyRow, StoreError> {
+pub(super) fn key_row(bytes: &[u8], key: &[u8]) -> Result<KeyRow, StoreError> {
     sealed::unseal(KEYS.name(), key, bytes).and_then(KeyRow::decode).ok_or_else(|| {
         StoreError::damaged("state", format!("the row of key {:?}", String::from_utf8_lossy(key)))
+    })
+}
+
+pub(super) fn revision_row(bytes: &[u8], id: RowId) -> Result<RevisionRow, StoreError> {
+    let row = sealed::unseal(REVISIONS.name(), &revision_key(id), bytes);
+    row.and_then(RevisionRow::decode).ok_or_else(|| {
+        let RowId { revision, sub } = id;
+        StoreError::damaged("state", format!("the row of revision {revision}, change {sub}"))
     })
 }
