@@ -3,6 +3,7 @@
 pub mod cert;
 pub mod check;
 pub mod cluster;
+pub mod compact;
 pub mod config;
 pub mod delete;
 pub mod dev;
@@ -53,6 +54,7 @@ enum Command {
     List(list::Args),
     Status(status::Args),
     Member(member::Args),
+    Compact(compact::Args),
     Leader(leader::Args),
     Check(check::Args),
     Cluster(cluster::Args),
@@ -74,6 +76,7 @@ impl Command {
             Command::List(args) => list::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Member(args) => member::run(args).await,
+            Command::Compact(args) => compact::run(args).await,
             Command::Leader(args) => leader::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::Cluster(args) => cluster::run(args),

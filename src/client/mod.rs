@@ -19,6 +19,7 @@ pub use error::{Error, Outcome};
 pub use tls::TlsFiles;
 
 use crate::http::TIMEOUT_MAX;
+use crate::http::compact::CompactJson;
 use crate::http::json::{DeletedJson, PageJson};
 use crate::http::leader::TransferJson;
 use crate::http::members::{AddJson, ReplaceJson};
@@ -259,6 +260,15 @@ impl Client {
         })
     }
 
+    /// Gives up the past before a revision, which is then the oldest that can be read. Refused if that is the
+    /// case already, or if the store has not reached it.
+    pub async fn compact(&self, revision: Revision) -> Result<Revision, Error> {
+        let body = json_bytes(&CompactJson { revision })?;
+        let call = Call { body: Some(&body), ..Call::new(Method::POST, "v1/compact") };
+        let done: CompactJson = self.json(call).await?;
+        Ok(done.revision)
+    }
+
     /// Everybody, as the first endpoint that answers sees them.
     pub async fn cluster(&self) -> Result<ClusterStatus, Error> {
         self.json(Call::new(Method::GET, "v1/cluster")).await
@@ -266,9 +276,7 @@ impl Client {
 
     /// Hands leadership over to the member of that name, or to the voter that is furthest; who leads then.
     pub async fn transfer_leadership(&self, to: Option<&str>) -> Result<Leadership, Error> {
-        let wanted = TransferJson { to: to.map(str::to_owned) };
-        let body = serde_json::to_vec(&wanted).map_err(|error| Error::Usage(error.to_string()))?;
-        let body = Bytes::from(body);
+        let body = json_bytes(&TransferJson { to: to.map(str::to_owned) })?;
         let mut call = Call::new(Method::POST, "v1/cluster/leader");
         call.body = Some(&body);
         self.json(call).await
@@ -415,6 +423,10 @@ fn endpoint(text: &str) -> Result<Url, Error> {
         url.set_path(&path);
     }
     Ok(url)
+}
+
+fn json_bytes(value: &impl serde::Serialize) -> Result<Bytes, Error> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|error| Error::Usage(error.to_string()))
 }
 
 fn encode(bytes: &[u8]) -> String {

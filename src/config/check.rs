@@ -10,8 +10,8 @@ use bytesize::ByteSize;
 
 use super::file::{self, File, Text};
 use super::{
-    ClientAuth, Config, ConfigError, HostPort, HttpConfig, Limits, NodeName, Own, RaftConfig,
-    ReadsConfig, TlsFiles,
+    ClientAuth, Config, ConfigError, HistoryConfig, HostPort, HttpConfig, Limits, NodeName, Own,
+    RaftConfig, ReadsConfig, TlsFiles,
 };
 
 const MIB: u64 = 1 << 20;
@@ -22,7 +22,13 @@ const VALUE_SIZES: RangeInclusive<u64> = 1..=16 * MIB;
 const BODIES_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 const CACHE_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 const LOG_TAIL_SIZES: RangeInclusive<u64> = 0..=1024 * GIB;
+const KEEP_TIMES: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+const REVISIONS: RangeInclusive<u64> = 1..=1_000_000_000_000;
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+
+/// What switches a limit off.
+pub(super) const OFF: &str = "off";
 
 /// Checks the keys of one file.
 pub(super) struct Check<'a> {
@@ -94,6 +100,7 @@ impl<'a> Check<'a> {
             reads: ReadsConfig {
                 lease: self.flag("reads.lease", file.reads.unwrap_or_default().lease.as_ref())?,
             },
+            history: self.history(&file.history.unwrap_or_default())?,
             limits: self.limits(&file.limits.unwrap_or_default())?,
             warnings,
             own,
@@ -243,6 +250,41 @@ impl<'a> Check<'a> {
         let range = heartbeat * 2..=ELECTION_TIMEOUT_MAX;
         self.in_range(key, line, election_timeout, &range, show_duration)?;
         Ok(RaftConfig { heartbeat, election_timeout })
+    }
+
+    fn history(&self, history: &file::History) -> Result<HistoryConfig, ConfigError> {
+        let defaults = HistoryConfig::default();
+        let is_off = |text: &Text| text.value == OFF;
+        let keep = match &history.keep {
+            None => defaults.keep,
+            Some(text) if is_off(text) => None,
+            Some(text) => {
+                let key = "history.keep";
+                let line = Some(text.referenced.line());
+                let keep = humantime::parse_duration(&text.value).map_err(|_| {
+                    let problem = format!("{:?} is not a time, as in 5m, nor off", text.value);
+                    self.wrong(key, line, problem)
+                })?;
+                self.in_range(key, line, keep, &KEEP_TIMES, show_duration)?;
+                Some(keep)
+            }
+        };
+        let revisions = match &history.revisions {
+            None => defaults.revisions,
+            Some(text) if is_off(text) => None,
+            Some(text) => {
+                let key = "history.revisions";
+                let line = Some(text.referenced.line());
+                let number: u64 = text.value.parse().map_err(|_| {
+                    let problem =
+                        format!("{:?} is not a whole number, as in 1000000, nor off", text.value);
+                    self.wrong(key, line, problem)
+                })?;
+                self.in_range(key, line, number, &REVISIONS, |number| number.to_string())?;
+                Some(number)
+            }
+        };
+        Ok(HistoryConfig { keep, revisions })
     }
 
     fn limits(&self, limits: &file::Limits) -> Result<Limits, ConfigError> {

@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) http: Option<Http>,
     pub(super) raft: Option<Raft>,
     pub(super) reads: Option<Reads>,
+    pub(super) history: Option<History>,
     pub(super) limits: Option<Limits>,
 }
 
@@ -53,6 +54,13 @@ pub(super) struct Raft {
 #[serde(deny_unknown_fields)]
 pub(super) struct Reads {
     pub(super) lease: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct History {
+    pub(super) keep: Option<Text>,
+    pub(super) revisions: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

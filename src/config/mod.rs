@@ -53,6 +53,8 @@ pub struct Config {
     pub raft: RaftConfig,
     /// How reads may be answered.
     pub reads: ReadsConfig,
+    /// How much of the past can be read.
+    pub history: HistoryConfig,
     /// Upper bounds.
     pub limits: Limits,
     /// What works and is probably not meant.
@@ -103,6 +105,20 @@ pub struct ReadsConfig {
     pub lease: bool,
 }
 
+/// How much of the past can be read. A revision is given up as soon as one of the two says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryConfig {
+    /// How long what was superseded can still be read; none: for ever. 1 s to 30 days.
+    pub keep: Option<Duration>,
+    /// How many of the newest revisions can be read; none: all. At least 1.
+    pub revisions: Option<u64>,
+}
+
+impl HistoryConfig {
+    /// Nothing is given up by itself.
+    pub const EVERYTHING: HistoryConfig = HistoryConfig { keep: None, revisions: None };
+}
+
 /// Upper bounds. All but `connections` in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -134,6 +150,12 @@ impl Default for RaftConfig {
             heartbeat: Duration::from_millis(50),
             election_timeout: Duration::from_millis(500),
         }
+    }
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        HistoryConfig { keep: Some(Duration::from_secs(300)), revisions: Some(1_000_000) }
     }
 }
 

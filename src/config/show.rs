@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 
-use super::check::show_duration;
+use super::check::{OFF, show_duration};
 use super::{Config, HostPort, NodeName, TlsFiles};
 
 impl Config {
@@ -69,6 +69,12 @@ impl Config {
         writeln!(out, "  electionTimeout: {}", show_duration(self.raft.election_timeout))?;
         writeln!(out, "reads:")?;
         writeln!(out, "  lease: {}", self.reads.lease)?;
+        let off = || OFF.to_owned();
+        let keep = self.history.keep.map_or_else(off, show_duration);
+        let revisions = self.history.revisions.map_or_else(off, |number| number.to_string());
+        writeln!(out, "history:")?;
+        writeln!(out, "  keep: {keep}")?;
+        writeln!(out, "  revisions: {revisions}")?;
         writeln!(out, "limits:")?;
         writeln!(out, "  value: {}", size(self.limits.value))?;
         writeln!(out, "  connections: {}", self.limits.connections)?;

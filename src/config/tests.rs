@@ -38,6 +38,8 @@ fn the_original_file_is_complete() {
     assert_eq!(config.tls.key, Path::new("conf/certs/node.key"));
     assert_eq!(config.raft.heartbeat, Duration::from_millis(50));
     assert_eq!(config.limits.bodies, 256 << 20);
+    assert_eq!(config.history.keep, Some(Duration::from_secs(300)));
+    assert_eq!(config.history.revisions, Some(1_000_000));
     assert!(!config.http.tls && !config.reads.lease);
     assert!(config.warnings.is_empty() && config.http_tls().unwrap().is_none());
 }
@@ -48,6 +50,7 @@ fn every_key_is_read() {
         "{TWO_KEYS}cluster: other\ndata: /var/k\ntls: {{ca: a, cert: b, key: /c}}\n\
          http: {{tls: true, clientAuth: optional}}\n\
          raft: {{heartbeat: 100ms, electionTimeout: 2s}}\nreads: {{lease: true}}\n\
+         history: {{keep: 1h 30m, revisions: off}}\n\
          limits: {{value: 2MiB, connections: 7, bodies: 3 MiB, logCache: 4MiB, stateCache: 1GiB, overlay: 2000000}}\n"
     );
     let config = parse(&text, None).unwrap();
@@ -60,12 +63,16 @@ fn every_key_is_read() {
     assert!(config.http.tls && config.reads.lease);
     assert_eq!(config.http.client_auth, ClientAuth::Optional);
     assert_eq!(config.raft.election_timeout, Duration::from_secs(2));
+    assert_eq!(config.history.keep, Some(Duration::from_secs(5_400)));
+    assert_eq!(config.history.revisions, None);
     assert_eq!((config.limits.value, config.limits.connections), (2 << 20, 7));
     assert_eq!((config.limits.bodies, config.limits.overlay), (3 << 20, 2_000_000));
     // What is shown means the same.
     let again = Config::parse(Path::new("elsewhere/c.yml"), &config.to_yaml(), None).unwrap();
     assert_eq!(again.to_yaml(), config.to_yaml());
-    assert_eq!(again.limits, config.limits);
+    assert_eq!((again.limits, again.history), (config.limits, config.history));
+    let off = parse(&format!("{TWO_KEYS}history: {{keep: off, revisions: 7}}\n"), None).unwrap();
+    assert_eq!((off.history.keep, off.history.revisions), (None, Some(7)));
 }
 
 #[test]
@@ -166,6 +173,11 @@ fn values_out_of_range() {
         ("reads: {lease: maybe}", ["reads.lease", "true nor false"]),
         ("http: {clientAuth: some}", ["http.clientAuth", "none, optional, required"]),
         ("http: {clientAuth: required}", ["http.clientAuth", "tls: true"]),
+        ("history: {keep: 10ms}", ["history.keep", "1s to 30days"]),
+        ("history: {keep: long}", ["history.keep", "as in 5m, nor off"]),
+        ("history: {keep: 0s}", ["history.keep", "1s to 30days"]),
+        ("history: {revisions: 0}", ["history.revisions", "1 to 1000000000000"]),
+        ("history: {revisions: many}", ["history.revisions", "as in 1000000, nor off"]),
         ("limits: {value: 1GiB}", ["limits.value", "16.0 MiB"]),
         ("limits: {value: big}", ["limits.value", "as in 1MiB"]),
         ("limits: {connections: 0}", ["limits.connections", "1 to 1000000"]),

@@ -4,6 +4,7 @@
 //! router is asked; everything else is an axum route. [`serve`] runs an app on a listener.
 
 mod body;
+pub mod compact;
 mod condition;
 mod cursor;
 pub mod error;
@@ -78,6 +79,7 @@ pub fn router(handle: Handle) -> App {
     });
     let rest = Router::new()
         .route("/v1/kv", get(list::list).delete(list::delete))
+        .route("/v1/compact", post(compact::compact))
         .route("/v1/status", get(node::status))
         .route("/v1/cluster", get(node::cluster))
         .route("/v1/cluster/leader", post(leader::transfer))

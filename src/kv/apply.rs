@@ -136,11 +136,7 @@ fn write_out<R: Rows>(
 
 /// A key's newest change, but for deletions that compaction has reached: where their rows are gone is not
 /// the same on all replicas.
-fn newest<R: Rows>(
-    rows: &R,
-    counters: &Counters,
-    key: &[u8],
-) -> Result<Option<KeyRow>, R::Error> {
+fn newest<R: Rows>(rows: &R, counters: &Counters, key: &[u8]) -> Result<Option<KeyRow>, R::Error> {
     let counts = |row: &KeyRow| row.is_live() || row.newest.revision > counters.compacted;
     Ok(rows.key(key)?.filter(|row| counts(row) || on(Mutant::SweptDeletionCounts)))
 }

@@ -117,11 +117,14 @@ fn many_keys_are_set_in_one_revision_and_the_first_value_counts() {
 #[test]
 fn the_past_is_given_up_once_and_never_the_future() {
     let mut store = Memory::default();
-    let compact = |store: &mut Memory, revision| {
-        store.write(Write::Compact { revision: Revision(revision) })
-    };
+    let compact =
+        |store: &mut Memory, revision| store.write(Write::Compact { revision: Revision(revision) });
     let already = |oldest| Outcome::CompactedAlready { oldest: Revision(oldest) };
-    assert_eq!(compact(&mut store, 0), (0, already(0)), "there is nothing before the first revision");
+    assert_eq!(
+        compact(&mut store, 0),
+        (0, already(0)),
+        "there is nothing before the first revision"
+    );
     assert_eq!(compact(&mut store, 1), (0, Outcome::NotReached));
     for value in ["1", "2", "3"] {
         store.put("a", value);

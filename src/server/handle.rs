@@ -205,6 +205,11 @@ impl Handle {
         self.shared.state.revision()
     }
 
+    /// The oldest revision that can be read here.
+    pub fn compacted(&self) -> Revision {
+        self.shared.state.compacted()
+    }
+
     /// Waits until this node's revision is above `seen`, at most until `deadline`; the revision then.
     pub async fn changed(&self, seen: Revision, deadline: Instant) -> Revision {
         let mut revision = self.shared.revision.clone();
@@ -266,6 +271,7 @@ impl Handle {
             applied: summary.applied.0,
             last_index: summary.last.0,
             revision: summary.revision.0,
+            compact_revision: self.compacted().0,
             log_bytes: sizes.log_bytes,
             state_bytes: sizes.state_bytes,
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -17,6 +17,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod handle;
+mod history;
 mod inbound;
 mod leadership;
 mod limits;

@@ -11,6 +11,7 @@ use super::birth::Birth;
 use super::certificates::{self, tls_material};
 use super::driver::{self, Bulletin, Driver};
 use super::handle::{Handle, Shared};
+use super::history;
 use super::inbound::Reception;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
@@ -212,6 +213,7 @@ impl Server {
         };
         let tasks = vec![
             tokio::spawn(birth.run()),
+            tokio::spawn(history::give_up_the_past(handle.clone(), config.history.clone())),
             tokio::spawn(certificates.follow(net.clone(), https_sender, config.clone())),
             tokio::spawn(peers::follow_membership(net, config, membership)),
             tokio::spawn(upkeep::run(handle.clone(), peers_changed)),

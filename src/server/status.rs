@@ -27,6 +27,8 @@ pub struct Status {
     pub last_index: u64,
     /// The store's revision.
     pub revision: u64,
+    /// The oldest revision that can be read; 0 while that is all of them.
+    pub compact_revision: u64,
     /// Bytes of the log's file.
     pub log_bytes: u64,
     /// Bytes of the state's file.

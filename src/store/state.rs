@@ -20,7 +20,9 @@ use super::error::StoreError;
 use super::files;
 use super::overlay::Overlay;
 use super::tables::Generation;
-use crate::kv::{self, Counters, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
+use crate::kv::{
+    self, Counters, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
+};
 use crate::mutant::{Mutant, on};
 use crate::raft::{Entry, Index, LogId, Membership, Payload};
 

@@ -7,7 +7,8 @@ use crate::raft::{ClusterId, NodeId, Term};
 use crate::store::test_disk::{Disk, Fault, Journal, Keeps, Power, subsets_of};
 
 fn options() -> StateOptions {
-    StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() }
+    // So small that a sweep takes several checkpoints.
+    StateOptions { cache_bytes: 1 << 20, sweep_rows: 1, ..StateOptions::default() }
 }
 
 fn open(disk: &Disk) -> Result<State, StoreError> {
@@ -21,6 +22,7 @@ fn key(number: u64) -> Bytes {
 /// The entry at an index; every kind comes up.
 fn entry(index: u64) -> Entry {
     let write = match index % 9 {
+        _ if index % 10 == 4 => Write::Compact { revision: Revision(index / 2) },
         0 => Write::DeleteRange {
             range: KeyRange { start: key(index % 4), end: Some(key(index % 4 + 3)) },
         },
@@ -83,7 +85,7 @@ fn script() -> Vec<Step> {
 const ENTRIES: u64 = 44;
 
 /// All that a state says, but for what is in which file or overlay.
-type Content = ((LogId, u64), Option<(Index, Membership)>, Vec<(Revision, Vec<Item>)>);
+type Content = ((LogId, u64), Option<(Index, Membership)>, Vec<(Revision, Option<Vec<Item>>)>);
 
 fn content(state: &State) -> Content {
     let newest = state.revision();
@@ -96,11 +98,15 @@ fn content(state: &State) -> Content {
             items_max: usize::MAX,
             bytes_max: usize::MAX,
         };
-        let mut items = state.range(&query).unwrap().items;
+        let mut items = match state.range(&query) {
+            Ok(page) => page.items,
+            Err(ReadError::Compacted { .. }) => return (revision, None),
+            Err(error) => panic!("{error}"),
+        };
         items.extend((0..11).filter_map(|n| state.get(&key(n), Some(revision)).unwrap().1));
-        (revision, items)
+        (revision, Some(items))
     };
-    let revisions = [newest.0, newest.0 / 2, 1].map(Revision);
+    let revisions = [newest.0, newest.0 / 2, state.compacted().0, 1].map(Revision);
     let revisions = revisions.into_iter().filter(|revision| *revision <= newest);
     (state.hash(), state.membership(), revisions.map(at).collect())
 }
@@ -114,6 +120,14 @@ fn models(entries: u64) -> Vec<Content> {
         models.push(content(&state));
     }
     models
+}
+
+/// What is left in the file once nothing is to be swept any more.
+fn swept_rows(state: &State) -> Vec<(Vec<u8>, Vec<u8>)> {
+    while let Some(frozen) = state.freeze() {
+        state.write_checkpoint(frozen).unwrap();
+    }
+    state.shared.read().generation.rows()
 }
 
 fn index(id: LogId) -> usize {
@@ -151,6 +165,9 @@ fn run(state: &State) -> (LogId, Option<LogId>) {
 #[test]
 fn a_power_loss_at_any_operation_leaves_the_state_of_a_checkpoint() {
     let models = models(ENTRIES);
+    let calm = open(&Disk::default()).unwrap();
+    replay(&calm, ENTRIES);
+    let rows = swept_rows(&calm);
     let (mut crashes, mut found_later) = (0, 0);
     for operation in 1.. {
         let power = Power::default();
@@ -182,6 +199,8 @@ fn a_power_loss_at_any_operation_leaves_the_state_of_a_checkpoint() {
             let state = open(&disk).unwrap();
             assert_eq!(content(&state), models[index(state.applied())], "{at}");
             assert_eq!(state.durable().index, Index(ENTRIES), "{at}");
+            assert_eq!(swept_rows(&state), rows, "{at}");
+            assert_eq!(content(&state), models[index(state.applied())], "{at}");
         }
         drop(opened);
         if whole {

@@ -136,3 +136,21 @@ pub(super) fn revision_row(bytes: &[u8], id: RowId) -> Result<RevisionRow, Store
         StoreError::damaged("state", format!("the row of revision {revision}, change {sub}"))
     })
 }
+
+#[cfg(test)]
+impl Generation {
+    /// Every row of both tables as it is stored.
+    pub(super) fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let keys = self.all_keys().unwrap().map(|row| {
+            let (key, row) = row.unwrap();
+            (key.value().to_vec(), row.value().to_vec())
+        });
+        let revisions = self.all_revisions().unwrap().map(|row| {
+            let (id, row) = row.unwrap();
+            let (revision, sub) = id.value();
+            let id = RowId { revision: crate::kv::Revision(revision), sub };
+            (revision_key(id).to_vec(), row.value().to_vec())
+        });
+        keys.chain(revisions).collect()
+    }
+}

@@ -24,7 +24,9 @@ impl World {
             return Ok(());
         }
         let random = &mut self.chance.clients;
-        let ask = Ask::draw(random, self.plan.keys, &self.clients[client].seen);
+        let seen = &self.clients[client].seen;
+        let newest = self.history.newest();
+        let ask = Ask::draw(random, self.plan.keys, seen, newest, self.plan.compactions);
         let host = if client % 3 == 2 {
             // Some clients know one host only.
             client % self.hosts.len()
@@ -97,7 +99,10 @@ impl World {
         match &answer {
             Answer::Refused => self.count("operations refused"),
             Answer::Read { .. } => self.count("reads answered"),
-            Answer::Written(_) => self.count("writes answered"),
+            Answer::Written(reply) => self.count(match reply.outcome {
+                konsen::kv::Outcome::Compacted => "compactions of the past",
+                _ => "writes answered",
+            }),
         }
         self.history.answer(request, answer, &self.oracle.reference)?;
         if let Some(client) = waiting {

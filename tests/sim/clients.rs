@@ -40,6 +40,10 @@ pub(crate) enum Ask {
         from: u64,
         to: u64,
     },
+    /// Gives up the past before a revision.
+    Compact {
+        revision: Revision,
+    },
 }
 
 /// A precondition as a client states it.
@@ -80,7 +84,25 @@ pub(crate) fn value_of(bytes: &[u8]) -> Option<u64> {
 }
 
 impl Ask {
-    pub(crate) fn draw(random: &mut Random, keys: u64, seen: &BTreeMap<u64, Revision>) -> Ask {
+    /// `compactions` of a thousand give up most of the past before `newest`.
+    pub(crate) fn draw(
+        random: &mut Random,
+        keys: u64,
+        seen: &BTreeMap<u64, Revision>,
+        newest: Revision,
+        compactions: u64,
+    ) -> Ask {
+        if random.chance(compactions) {
+            // Now and then one that has to be refused.
+            return match random.below(10) {
+                0 => Ask::Compact { revision: Revision(random.below(2 * newest.0 + 2)) },
+                _ => {
+                    let most = random.range(1, 20);
+                    let kept = random.below(most);
+                    Ask::Compact { revision: Revision(newest.0.saturating_sub(kept)) }
+                }
+            };
+        }
         let key = random.below(keys);
         let need = match (random.below(10), seen.get(&key)) {
             (0, _) => Need::Present,
@@ -115,6 +137,7 @@ impl Ask {
             Ask::Sweep { from, to } => Write::DeleteRange {
                 range: KeyRange { start: key_name(from), end: Some(key_name(to)) },
             },
+            Ask::Compact { revision } => Write::Compact { revision },
         })
     }
 }
@@ -153,6 +176,11 @@ impl History {
         let called = self.moment();
         self.calls.push(Call { request, ask, called, answer: None, floor: self.seen });
         request
+    }
+
+    /// The newest revision that anybody has seen.
+    pub(crate) fn newest(&self) -> Revision {
+        self.seen
     }
 
     pub(crate) fn get(&self, request: u64) -> &Call {
@@ -306,7 +334,7 @@ fn operation(call: &Call, key: u64, values: &BTreeMap<Revision, u64>) -> Option<
             kv::Outcome::ConditionFailed { current: Some(revision) } => {
                 Outcome::FailedPresent(values.get(revision).copied())
             }
-            kv::Outcome::PutMany | kv::Outcome::Invalid { .. } => return None,
+            _ => return None,
         },
         _ => Outcome::Unknown,
     };

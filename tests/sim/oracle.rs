@@ -310,7 +310,7 @@ impl Oracle {
     pub(crate) fn checkpointed(&mut self, id: NodeId, covers: LogId) -> Result<(), Broken> {
         let host = self.host(id);
         ensure!(
-            covers.index > host.checkpoint.index,
+            covers.index >= host.checkpoint.index,
             "{id} checkpoints {covers} after {}",
             host.checkpoint
         );

@@ -44,6 +44,10 @@ pub(crate) struct Plan {
     pub(crate) reads: usize,
     pub(crate) overlay_bytes: usize,
     pub(crate) cache_bytes: usize,
+    /// How many of a thousand operations give up the past.
+    pub(crate) compactions: u64,
+    /// How many changes a checkpoint looks at, to remove what is hidden, beyond twice what it writes.
+    pub(crate) sweep_rows: usize,
     /// The mean time between two checkpoints of a host.
     pub(crate) checkpoint_every: Time,
     /// The longest that a sync takes while the disk is well.
@@ -279,6 +283,8 @@ impl Plan {
             reads: size(random, 1, 8, 1 << 16),
             overlay_bytes: if random.chance(500) { random.below(2_000) as usize } else { 64 << 20 },
             cache_bytes: if random.chance(300) { 0 } else { 1 << 20 },
+            compactions: rate(random, 100),
+            sweep_rows: *random.pick(&[1, 3, 10, 65_536]),
             checkpoint_every: match away {
                 true => *random.pick(&[50, 200, 500, 1_000]) * slowness,
                 false => *random.pick(&[50, 500, 3_000, 60_000]) * slowness,
@@ -370,6 +376,7 @@ impl Plan {
         StateOptions {
             cache_bytes: self.cache_bytes,
             overlay_bytes: self.overlay_bytes,
+            sweep_rows: self.sweep_rows,
             // The simulator decides when; the wall clock has no say.
             checkpoint_age: Duration::MAX,
         }

@@ -17,7 +17,7 @@ pub(crate) struct Reference {
     model: Model,
     counters: Counters,
     hashes: Vec<u64>,
-    revisions: Vec<Revision>,
+    compacted: Vec<Revision>,
     /// By the clock of the command, which names the request: where it stands and what it did.
     pub(crate) replies: HashMap<u64, (Index, Reply)>,
 }
@@ -26,6 +26,8 @@ pub(crate) struct Reference {
 struct Model {
     keys: BTreeMap<Bytes, KeyRow>,
     rows: BTreeMap<RowId, RevisionRow>,
+    /// All that ever changed a key, in order.
+    changes: BTreeMap<Bytes, Vec<RowId>>,
 }
 
 impl Rows for Model {
@@ -41,6 +43,7 @@ impl Rows for Model {
     }
 
     fn set(&mut self, id: RowId, row: RevisionRow) {
+        self.changes.entry(row.key.clone()).or_default().push(id);
         self.keys.insert(row.key.clone(), row.key_row(id));
         self.rows.insert(id, row);
     }
@@ -57,7 +60,7 @@ impl Reference {
             ensure!(twice.is_none(), "request {request} is committed twice");
         }
         self.hashes.push(self.counters.hash);
-        self.revisions.push(self.counters.revision);
+        self.compacted.push(self.counters.compacted);
         Ok(())
     }
 
@@ -65,22 +68,22 @@ impl Reference {
         (index.0 as usize).checked_sub(1).map_or(0, |at| self.hashes[at])
     }
 
+    /// The oldest revision that can be read after an entry.
+    pub(super) fn compacted_at(&self, index: Index) -> Revision {
+        (index.0 as usize).checked_sub(1).map_or(Revision(0), |at| self.compacted[at])
+    }
+
     /// The store's revision after the last committed entry.
     pub(crate) fn revision(&self) -> Revision {
         self.counters.revision
     }
 
-    /// The value and mod revision of a key at a revision.
+    /// The value and mod revision of a key at a revision, whether or not that is compacted.
     pub(crate) fn value_at(&self, key: &[u8], at: Revision) -> Option<(Bytes, Revision)> {
-        let mut next = self.model.keys.get(key).map(|row| row.newest);
-        while let Some(id) = next {
-            let row = &self.model.rows[&id];
-            if id.revision <= at {
-                return (row.version > 0).then(|| (row.value.clone(), id.revision));
-            }
-            next = row.previous;
-        }
-        None
+        let changes = self.model.changes.get(key)?;
+        let id = changes.iter().rfind(|id| id.revision <= at)?;
+        let row = &self.model.rows[id];
+        (row.version > 0).then(|| (row.value.clone(), id.revision))
     }
 
     /// Every key that existed at a revision, with value and mod revision.
@@ -88,6 +91,6 @@ impl Reference {
         let existing = |key: &Bytes| {
             self.value_at(key, at).map(|(value, revision)| (key.clone(), value, revision))
         };
-        self.model.keys.keys().filter_map(existing).collect()
+        self.model.changes.keys().filter_map(existing).collect()
     }
 }

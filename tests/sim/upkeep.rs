@@ -3,7 +3,9 @@
 use konsen::kv::{KeyRange, RangeQuery, Revision};
 use konsen::raft::Fetch;
 use konsen::replica::Event;
+use konsen::store::ReadError;
 
+use super::clients::key_name;
 use super::due::Due;
 use super::oracle::{Broken, ensure};
 use super::world::World;
@@ -63,25 +65,55 @@ impl World {
         self.settle(host)
     }
 
-    /// Compares all that a host's state holds, now and at some time before, with the committed log.
+    /// Compares all that a host's state holds, now and at some time before, with the committed log, and how
+    /// far its past can be read.
     pub(super) fn inspect(&mut self, host: usize) -> Result<(), Broken> {
+        match self.compare(host)? {
+            Some(why) => self.halt(host, why),
+            None => Ok(()),
+        }
+    }
+
+    /// Why it could not be read, if it could not.
+    fn compare(&mut self, host: usize) -> Result<Option<String>, Broken> {
         let id = self.hosts[host].id;
-        let Some(running) = &self.hosts[host].running else { return Ok(()) };
-        let newest = running.state.revision();
-        let past = Revision(self.chance.clients.below(newest.0 + 1));
-        let query = |at: Option<Revision>| RangeQuery {
-            range: KeyRange::all(),
-            at,
-            descending: past.0.is_multiple_of(2),
-            keys_only: false,
-            items_max: usize::MAX,
-            bytes_max: usize::MAX,
+        let Some(running) = &self.hosts[host].running else { return Ok(None) };
+        let state = running.state.clone();
+        let (newest, compacted) = (state.revision(), state.compacted());
+        let applied = state.applied().index;
+        let expected = self.oracle.reference.compacted_at(applied);
+        ensure!(
+            compacted == expected,
+            "{id} at {applied} has given up the past before {compacted}, a replay before {expected}"
+        );
+        let random = &mut self.chance.clients;
+        // Where something is given up things go wrong.
+        let past = match random.chance(500) {
+            true => random.range(compacted.0.saturating_sub(2), newest.0),
+            false => random.below(newest.0 + 1),
         };
+        let past = Revision(past);
         for at in [None, Some(past)] {
-            let page = running.state.range(&query(at));
-            let page = match page {
+            let query = RangeQuery {
+                range: KeyRange::all(),
+                at,
+                descending: past.0.is_multiple_of(2),
+                keys_only: false,
+                items_max: usize::MAX,
+                bytes_max: usize::MAX,
+            };
+            let page = match state.range(&query) {
+                Ok(_) if at.is_some_and(|at| at < compacted) => {
+                    return Err(Broken(format!("{id} lists {at:?} before {compacted}")));
+                }
                 Ok(page) => page,
-                Err(error) => return self.halt(host, format!("{id} cannot list: {error}")),
+                Err(ReadError::Compacted { asked, oldest })
+                    if asked == past && oldest == compacted && past < compacted =>
+                {
+                    self.count("reads of a past that is given up");
+                    continue;
+                }
+                Err(error) => return Ok(Some(format!("{id} cannot list: {error}"))),
             };
             let items = page.items.into_iter();
             let mut found: Vec<_> =
@@ -92,8 +124,20 @@ impl World {
                 found == expected,
                 "{id} lists {found:?} at {at:?} of {newest}, a replay has {expected:?}"
             );
+            for key in 0..self.plan.keys {
+                let name = key_name(key);
+                let found = match state.get(&name, at) {
+                    Ok((_, item)) => item.map(|item| (item.value, item.mod_revision)),
+                    Err(error) => return Ok(Some(format!("{id} cannot read: {error}"))),
+                };
+                let expected = self.oracle.reference.value_at(&name, at.unwrap_or(newest));
+                ensure!(
+                    found == expected,
+                    "{id} reads {found:?} of key{key} at {at:?} of {newest}, a replay has {expected:?}"
+                );
+            }
         }
         self.count("listings compared");
-        Ok(())
+        Ok(None)
     }
 }
