@@ -195,6 +195,10 @@ mod tests {
         let list = super::super::list::Args::augment_args(Command::new("list"));
         assert!(list.clone().try_get_matches_from(["list", "--limit", "3"]).is_ok());
         assert!(list.try_get_matches_from(["list", "--limit", "0"]).is_err());
+        let compact = super::super::compact::Args::augment_args(Command::new("compact"));
+        assert!(compact.clone().try_get_matches_from(["compact", "7", "-o", "raw"]).is_ok());
+        assert!(compact.clone().try_get_matches_from(["compact"]).is_err());
+        assert!(compact.try_get_matches_from(["compact", "0"]).is_err());
         let status = super::super::status::Args::augment_args(Command::new("status"));
         assert!(status.try_get_matches_from(["status"]).is_ok());
     }

@@ -6,6 +6,7 @@ mod crashes;
 mod dev;
 mod failover;
 mod harness;
+mod history;
 mod leadership;
 mod liar;
 mod members;

@@ -71,6 +71,9 @@ async fn data_goes_in_and_comes_out() {
     assert!(table.starts_with("KEY "), "{table}");
     assert_eq!(shell.out(&["list", "-o", "json"]).lines().count(), 3);
 
+    let compacted = shell.out(&["compact", "2"]);
+    assert_eq!(compacted, "compacted, revision 2\n");
+    assert_eq!(shell.out(&["compact", "3", "-o", "json"]), "{\"revision\":3}\n");
     assert!(shell.out(&["delete", "greeting"]).starts_with("deleted 1, revision "));
     assert_eq!(shell.out(&["delete", "--prefix", "d", "-o", "raw"]), "1\n");
     assert_eq!(shell.out(&["list", "--keys-only", "-o", "raw"]), "bytes\n");
@@ -98,7 +101,7 @@ async fn exit_codes_say_what_went_wrong() {
     // The next endpoint is tried when one is down.
     let both = Shell { endpoints: format!("{},{}", dead.endpoints, shell.endpoints) };
     assert_eq!(both.out(&["get", "k"]), "v");
-    for command in ["put", "get", "delete", "list", "status"] {
+    for command in ["put", "get", "delete", "list", "status", "compact"] {
         let help = shell.out(&[command, "--help"]);
         assert!(help.contains(&format!("konsen {command}")) && help.contains("Example"), "{help}");
     }

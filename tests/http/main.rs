@@ -10,6 +10,7 @@ mod harness;
 
 mod client;
 mod commands;
+mod compact;
 mod connections;
 mod errors;
 mod key;

@@ -1,0 +1,80 @@
+//! The past is given up on all nodes, by themselves and on demand.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Cluster, PATIENCE, konsen};
+
+/// Waits until a node says that it has given up the past before a revision, of which it is told the newest.
+async fn wait_compacted(cluster: &Cluster, node: usize, wanted: impl Fn(u64) -> u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = cluster.status(node).await;
+        let number = |name: &str| status.as_ref().and_then(|status| status[name].as_u64());
+        if let Some(newest) = number("revision")
+            && number("compact_revision") == Some(wanted(newest))
+        {
+            return;
+        }
+        assert!(Instant::now() < deadline, "node {node}: {status:?}\n{}", cluster.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn write(cluster: &Cluster, node: usize, times: usize) {
+    for number in 0..times {
+        let status = cluster.put(node, &format!("k{}", number % 3), &number.to_string()).await;
+        assert!(matches!(status, Ok(201 | 204)), "{status:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_older_than_it_is_kept_for_is_given_up_whoever_leads() {
+    let mut cluster = Cluster::start_configured(3, "history:\n  keep: 1s\n").await;
+    write(&cluster, 0, 30).await;
+    for node in 0..3 {
+        wait_compacted(&cluster, node, |newest| newest).await;
+    }
+    let leader = cluster.wait_leader().await;
+    cluster.nodes[leader].kill();
+    let other = (leader + 1) % 3;
+    cluster.wait_ready(other).await;
+    write(&cluster, other, 30).await;
+    for node in (0..3).filter(|node| *node != leader) {
+        wait_compacted(&cluster, node, |newest| newest).await;
+    }
+    cluster.nodes[leader].start();
+    wait_compacted(&cluster, leader, |newest| newest).await;
+    assert_eq!(cluster.get(other, "k2").await.unwrap().as_deref(), Some("29"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_revisions_are_kept_and_an_operator_gives_up_more() {
+    let history = "history:\n  keep: off\n  revisions: 50\n";
+    let cluster = Cluster::start_configured(3, history).await;
+    write(&cluster, 1, 120).await;
+    for node in 0..3 {
+        wait_compacted(&cluster, node, |newest| newest - 49).await;
+    }
+    let newest = cluster.status(0).await.unwrap()["revision"].as_u64().unwrap();
+    // Whichever node is asked passes it on.
+    let run = |node: usize, arguments: &[&str]| {
+        let mut command = konsen();
+        command.args(["compact", "--endpoints", &cluster.url(node, "")]).args(arguments);
+        command.output().unwrap()
+    };
+    for (node, given_up) in [(0, 20), (1, 10), (2, 0)] {
+        let revision = (newest - given_up).to_string();
+        let done = run(node, &[&revision, "-o", "raw"]);
+        assert_eq!(done.stdout, format!("{revision}\n").as_bytes(), "{done:?}");
+    }
+    for node in 0..3 {
+        wait_compacted(&cluster, node, |newest| newest).await;
+    }
+    for (revision, why) in [(newest, "compacted already"), (newest + 1, "not reached yet")] {
+        let refused = run(0, &[&revision.to_string()]);
+        let line = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{line}");
+        assert!(line.starts_with("error: ") && line.contains(why), "{line}");
+    }
+    assert_eq!(run(0, &["0"]).status.code(), Some(2), "there is no revision 0");
+}
