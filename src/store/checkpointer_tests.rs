@@ -2,6 +2,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::*;
+use crate::kv::{Command, Revision, Write};
 use crate::raft::{Entry, Index, Payload, Term};
 use crate::store::StateOptions;
 use crate::store::test_disk::{Disk, Fault, Power};
@@ -42,6 +43,40 @@ fn what_is_due_is_written_when_it_is_polled() {
         assert_eq!(state.durable(), applied);
     }
     checkpointer.poll();
+    checkpointer.stop();
+    assert!(done.recv().is_err(), "there was nothing more to write");
+}
+
+/// Nobody writes any more, and what compaction hid goes all the same.
+#[test]
+fn an_idle_state_is_swept_to_the_end() {
+    const CHANGES: u64 = 50;
+    let options =
+        StateOptions { sweep_rows: 7, sweep_pause: Duration::ZERO, ..StateOptions::default() };
+    let state = open(&Disk::default(), &options);
+    let apply = |write| {
+        let id = LogId::new(Term(1), state.applied().index.next());
+        let command = Command { time_unix_ms: 0, write }.encode();
+        state.apply(&[Entry { id, payload: Payload::Command(command) }]).unwrap();
+    };
+    for _ in 0..CHANGES {
+        let pairs = vec![("a".into(), "x".into())];
+        apply(Write::PutMany { pairs });
+    }
+    state.write_checkpoint(state.freeze().unwrap()).unwrap();
+    apply(Write::Compact { revision: Revision(CHANGES) });
+    // A little of it goes with the checkpoint that covers the command.
+    state.write_checkpoint(state.freeze().unwrap()).unwrap();
+    let (mut checkpointer, done) = spawn(&state);
+    let mut checkpoints = 0;
+    while state.checkpoint_due() {
+        checkpointer.poll();
+        assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), state.applied());
+        checkpoints += 1;
+    }
+    assert_eq!(checkpoints, CHANGES.div_ceil(7) - 1);
+    // A key and its newest change.
+    assert_eq!(state.shared.read().generation.rows().len(), 2);
     checkpointer.stop();
     assert!(done.recv().is_err(), "there was nothing more to write");
 }

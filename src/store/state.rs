@@ -26,9 +26,6 @@ use crate::kv::{
 use crate::mutant::{Mutant, on};
 use crate::raft::{Entry, Index, LogId, Membership, Payload};
 
-/// How long the disk is left alone between two checkpoints that only remove what compaction hides.
-const SWEEP_PAUSE: Duration = Duration::from_millis(500);
-
 /// How the state uses memory, and when it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateOptions {
@@ -42,6 +39,8 @@ pub struct StateOptions {
     /// How many changes up to the compacted revision a checkpoint looks at, to remove what is hidden, beyond
     /// twice as many as it writes. Default 65,536.
     pub sweep_rows: usize,
+    /// How long the disk is left alone before a checkpoint that only removes what is hidden. Default 500 ms.
+    pub sweep_pause: Duration,
 }
 
 impl Default for StateOptions {
@@ -51,6 +50,7 @@ impl Default for StateOptions {
             overlay_bytes: 64 << 20,
             checkpoint_age: Duration::from_secs(5),
             sweep_rows: 65_536,
+            sweep_pause: Duration::from_millis(500),
         }
     }
 }
@@ -231,11 +231,10 @@ impl State {
     /// Whether it is time for a checkpoint.
     pub fn checkpoint_due(&self) -> bool {
         let shared = self.shared.read();
-        let aged = |since: Instant| since.elapsed() >= self.options.checkpoint_age;
-        shared.frozen.is_none()
-            && (shared.active.bytes >= self.options.overlay_bytes
-                || shared.active_since.is_some_and(aged)
-                || (shared.generation.is_unswept() && shared.since.elapsed() >= SWEEP_PAUSE))
+        let StateOptions { overlay_bytes, checkpoint_age, sweep_pause, .. } = self.options;
+        let aged = shared.active_since.is_some_and(|since| since.elapsed() >= checkpoint_age);
+        let sweeps = || shared.generation.is_unswept() && shared.since.elapsed() >= sweep_pause;
+        shared.frozen.is_none() && (shared.active.bytes >= overlay_bytes || aged || sweeps())
     }
 
     /// Begins a checkpoint: what is applied from here on goes elsewhere. None if one is under way, or if

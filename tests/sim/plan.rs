@@ -379,6 +379,7 @@ impl Plan {
             sweep_rows: self.sweep_rows,
             // The simulator decides when; the wall clock has no say.
             checkpoint_age: Duration::MAX,
+            sweep_pause: Duration::MAX,
         }
     }
 
