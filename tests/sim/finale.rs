@@ -35,6 +35,7 @@ pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken>
     let recovered = world.now - healed;
     world.converge()?;
     world.read_back()?;
+    world.same_bytes()?;
     let checked = world.history.judge(world.plan.keys, &world.oracle.reference)?;
     let leaders = world.tally.get("leaderships").copied().unwrap_or_default();
     if leaders > 1 {

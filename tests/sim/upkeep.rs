@@ -1,9 +1,12 @@
 //! What a server's other threads do for a host: read old entries, write checkpoints.
 
+use std::collections::BTreeMap;
+
 use konsen::kv::{KeyRange, RangeQuery, Revision};
-use konsen::raft::Fetch;
+use konsen::raft::{Fetch, LogId};
 use konsen::replica::Event;
-use konsen::store::ReadError;
+use konsen::store::{Frozen, ReadError, State, StoreError};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::clients::key_name;
 use super::due::Due;
@@ -140,4 +143,43 @@ impl World {
         self.count("listings compared");
         Ok(None)
     }
+
+    /// Once everything is written and nothing is left that compaction hides, states at the same entry are
+    /// the same, byte for byte. For the end: nobody goes on afterwards.
+    pub(super) fn same_bytes(&mut self) -> Result<(), Broken> {
+        let mut digests = BTreeMap::new();
+        for host in 0..self.hosts.len() {
+            let id = self.hosts[host].id;
+            let Some(running) = &mut self.hosts[host].running else { continue };
+            let begun = running.frozen.take();
+            let digest = match settled_digest(&running.state, begun) {
+                Ok(digest) => digest,
+                Err(error) if self.hosts[host].disk_failed() => {
+                    self.trace(|_| format!("{id} is not compared: {error}"));
+                    continue;
+                }
+                Err(error) => return Err(Broken(format!("{id} cannot be compared: {error}"))),
+            };
+            let (first, expected) = *digests.entry(digest.0).or_insert((id, digest.1));
+            ensure!(expected == digest.1, "{first} and {id} differ at {}", digest.0);
+            self.count("states compared byte for byte");
+        }
+        Ok(())
+    }
+}
+
+/// Writes and sweeps all there is: the last entry, and a hash of every byte that a snapshot would carry.
+fn settled_digest(state: &State, begun: Option<Frozen>) -> Result<(LogId, u64), StoreError> {
+    if let Some(frozen) = begun {
+        state.write_checkpoint(frozen)?;
+    }
+    while let Some(frozen) = state.freeze() {
+        state.write_checkpoint(frozen)?;
+    }
+    let mut snapshot = state.snapshot();
+    let mut digest = 0;
+    while let Some(piece) = snapshot.next_piece(1 << 20)? {
+        digest = xxh3_64_with_seed(&piece, digest);
+    }
+    Ok((snapshot.last(), digest))
 }
