@@ -1,11 +1,11 @@
 //! The state: applying puts of 256 bytes with checkpoints as they fall due, and reading one key and a page
-//! of 1,000 from 100,000 keys, in the overlay and in the file.
+//! of 1,000 from 100,000 keys, in the overlay and in the file; removing what compaction hides.
 
 use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use konsen::kv::{Command, Condition, KeyRange, Put, RangeQuery, Write};
+use konsen::kv::{Command, Condition, KeyRange, Put, RangeQuery, Revision, Write};
 use konsen::raft::{Entry, Index, LogId, Payload, Term};
 use konsen::store::{State, StateOptions};
 use tempfile::TempDir;
@@ -13,6 +13,8 @@ use tempfile::TempDir;
 const KEYS: u64 = 100_000;
 const BATCH: u64 = 64;
 const VALUE_BYTES: usize = 256;
+/// Overwritten values that one checkpoint removes.
+const SWEPT: u64 = 16_384;
 
 fn key(number: u64) -> Bytes {
     // Scattered, as keys of many clients are.
@@ -20,12 +22,16 @@ fn key(number: u64) -> Bytes {
 }
 
 fn entry(index: u64, key_number: u64) -> Entry {
-    let write = Write::Put(Put {
+    let put = Put {
         key: key(key_number),
         value: vec![b'v'; VALUE_BYTES].into(),
         content_type: None,
         condition: Condition::default(),
-    });
+    };
+    command(index, Write::Put(put))
+}
+
+fn command(index: u64, write: Write) -> Entry {
     let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
     Entry { id: LogId::new(Term(1), Index(index)), payload }
 }
@@ -98,5 +104,32 @@ fn read(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, apply, read);
+fn sweep(criterion: &mut Criterion) {
+    let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let state = filled(&dir, true);
+    let mut group = criterion.benchmark_group("state");
+    group.throughput(Throughput::Elements(SWEPT)).sample_size(20);
+    let checkpoint = |state: &State| {
+        let frozen = state.freeze().expect("something to write");
+        state.write_checkpoint(frozen).expect("a checkpoint");
+    };
+    group.bench_function("sweep", |bencher| {
+        bencher.iter_batched(
+            || {
+                let first = state.applied().index.0 + 1;
+                let overwritten = (first..first + SWEPT).map(|at| entry(at, at * 7919 % KEYS));
+                state.apply(&overwritten.collect::<Vec<_>>()).expect("applied");
+                checkpoint(&state);
+                let Revision(revision) = state.revision();
+                let compact = Write::Compact { revision: Revision(revision) };
+                state.apply(&[command(first + SWEPT, compact)]).expect("applied");
+            },
+            |()| checkpoint(&state),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, apply, read, sweep);
 criterion_main!(benches);

@@ -168,7 +168,7 @@ fn a_power_loss_at_any_operation_leaves_the_state_of_a_checkpoint() {
     let calm = open(&Disk::default()).unwrap();
     replay(&calm, ENTRIES);
     let rows = swept_rows(&calm);
-    let (mut crashes, mut found_later) = (0, 0);
+    let (mut crashes, mut found_later, mut found_unswept) = (0, 0, 0);
     for operation in 1.. {
         let power = Power::default();
         let disk = Disk::new(&power);
@@ -188,6 +188,7 @@ fn a_power_loss_at_any_operation_leaves_the_state_of_a_checkpoint() {
             assert_eq!(state.durable(), applied, "{at}");
             assert_eq!(content(&state), models[index(applied)], "{at}");
             found_later += usize::from(applied != done);
+            found_unswept += usize::from(state.shared.read().generation.is_unswept());
             crashes += 1;
             if !matches!(keeps, Keeps::None | Keeps::Random(_)) {
                 continue;
@@ -209,6 +210,7 @@ fn a_power_loss_at_any_operation_leaves_the_state_of_a_checkpoint() {
     }
     assert!(crashes > 100, "{crashes}");
     assert!(found_later > 0, "none that was under way was ever found");
+    assert!(found_unswept > 0, "no crash came in the middle of a sweep");
 }
 
 #[test]
