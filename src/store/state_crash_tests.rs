@@ -55,11 +55,14 @@ enum Step {
     Apply(u64),
     Freeze,
     Write,
+    /// Checkpoints until nothing is left to sweep.
+    Sweep,
 }
 
-/// Checkpoints of one entry and of many, and entries that come between a freeze and its checkpoint.
+/// Checkpoints of one entry and of many, entries that come between a freeze and its checkpoint, and sweeps
+/// that take several checkpoints.
 fn script() -> Vec<Step> {
-    use Step::{Apply, Freeze, Write};
+    use Step::{Apply, Freeze, Sweep, Write};
     vec![
         Apply(1),
         Freeze,
@@ -79,10 +82,12 @@ fn script() -> Vec<Step> {
         Freeze,
         Write,
         Apply(3),
+        Sweep,
+        Apply(3),
     ]
 }
 
-const ENTRIES: u64 = 44;
+const ENTRIES: u64 = 47;
 
 /// All that a state says, but for what is in which file or overlay.
 type Content = ((LogId, u64), Option<(Index, Membership)>, Vec<(Revision, Option<Vec<Item>>)>);
@@ -148,12 +153,15 @@ fn run(state: &State) -> (LogId, Option<LogId>) {
         match step {
             Step::Apply(count) => replay(state, state.applied().index.0 + count),
             Step::Freeze => frozen = Some(state.freeze().unwrap()),
-            Step::Write => {
-                let taken = frozen.take().unwrap();
-                let under_way = taken.applied();
-                match state.write_checkpoint(taken) {
-                    Ok(applied) => done = applied,
-                    Err(_) => return (done, Some(under_way)),
+            Step::Write | Step::Sweep => {
+                let mut next = frozen.take().or_else(|| state.freeze());
+                while let Some(taken) = next {
+                    let under_way = taken.applied();
+                    match state.write_checkpoint(taken) {
+                        Ok(applied) => done = applied,
+                        Err(_) => return (done, Some(under_way)),
+                    }
+                    next = if matches!(step, Step::Sweep) { state.freeze() } else { None };
                 }
             }
         }
