@@ -16,7 +16,11 @@ use crate::raft::RoleName;
 /// Into how many steps the time that the past is kept for is divided.
 const STEPS: u32 = 60;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a proposal may wait to be carried out.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The part of the wanted number of revisions by which there may be more, so that few proposals do.
+const SPARE: u64 = 100;
 
 /// Proposes compactions while this node leads; for ever.
 pub(super) async fn give_up_the_past(handle: Handle, config: HistoryConfig) {
@@ -36,7 +40,7 @@ pub(super) async fn give_up_the_past(handle: Handle, config: HistoryConfig) {
             continue;
         }
         // What fails is due again at the next tick.
-        match handle.write_here(Write::Compact { revision }, now + PAUSE_MAX).await {
+        match handle.write_here(Write::Compact { revision }, now + PATIENCE).await {
             Ok(reply) => tracing::debug!(%revision, outcome = ?reply.outcome, "compaction"),
             Err(error) => tracing::debug!(%revision, ?error, "compaction"),
         }
@@ -76,8 +80,9 @@ impl Marks {
             (now.duration_since(at) >= keep).then_some(revision)
         });
         let by_count = self.config.revisions.and_then(|most| {
-            let before = self.newest.0.checked_sub(most)?;
-            Some(Revision(before + 1))
+            let oldest = self.newest.0.checked_sub(most)? + 1;
+            let step = (most / SPARE).max(1);
+            Some(Revision(oldest - oldest % step))
         });
         by_age.max(by_count).filter(|revision| *revision > Revision(1))
     }
@@ -133,6 +138,20 @@ mod tests {
             assert_eq!(marks.oldest_wanted(now), wanted.map(Revision), "{newest}");
         }
         assert!(marks.reached.is_empty());
+    }
+
+    #[test]
+    fn of_many_revisions_a_hundredth_more_may_stay() {
+        let now = Instant::now();
+        let mut marks = marks(None, Some(1_000_000));
+        let mut proposals = std::collections::BTreeSet::new();
+        for newest in (1_000_000..1_100_000).step_by(100) {
+            marks.note(now, Revision(newest));
+            let oldest = marks.oldest_wanted(now).unwrap_or(Revision(1)).0;
+            assert!((1_000_000..=1_010_000).contains(&(newest - oldest + 1)) || oldest == 1);
+            proposals.insert(oldest);
+        }
+        assert_eq!(proposals.len(), 10);
     }
 
     #[test]

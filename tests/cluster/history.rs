@@ -1,5 +1,6 @@
 //! The past is given up on all nodes, by themselves and on demand.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Cluster, PATIENCE, konsen};
@@ -77,4 +78,35 @@ async fn so_many_revisions_are_kept_and_an_operator_gives_up_more() {
         assert!(line.starts_with("error: ") && line.contains(why), "{line}");
     }
     assert_eq!(run(0, &["0"]).status.code(), Some(2), "there is no revision 0");
+}
+
+/// The log is cut, and so is the past: what stays is what the keys hold, whatever was written.
+#[tokio::test(flavor = "multi_thread")]
+async fn disks_stay_flat_while_the_same_keys_are_set_again_and_again() {
+    const CLIENTS: usize = 8;
+    const WRITES: usize = 1_500;
+    const VALUE_BYTES: usize = 64 << 10;
+    let small = "history:\n  keep: off\n  revisions: 10\nlimits:\n  overlay: 1MiB\n  logTail: 0B\n";
+    let cluster = Arc::new(Cluster::start_configured(1, small).await);
+    let clients = (0..CLIENTS).map(|client| {
+        let cluster = cluster.clone();
+        tokio::spawn(async move {
+            let value = "v".repeat(VALUE_BYTES);
+            for _ in 0..WRITES {
+                let status = cluster.put(0, &format!("k{client}"), &value).await;
+                assert!(matches!(status, Ok(201 | 204)), "{status:?}");
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    wait_compacted(&cluster, 0, |newest| newest - 9).await;
+    let status = cluster.status(0).await.unwrap();
+    let written = u64::try_from(CLIENTS * WRITES * VALUE_BYTES).unwrap();
+    for file in ["log_bytes", "state_bytes"] {
+        // Without compaction it is up to three times what was written.
+        let bytes = status[file].as_u64().unwrap();
+        assert!(bytes < written / 2, "{written} bytes were written, {file} is {bytes}");
+    }
 }
