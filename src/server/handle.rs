@@ -17,7 +17,7 @@ use crate::net::{Net, RequestError};
 use crate::raft::{Index, LogId, Membership, NodeId, Refused, RoleName, Standing};
 use crate::replica::roster::Addresses;
 use crate::replica::{Summary, WriteFailed};
-use crate::store::{DataDir, ReadError, State};
+use crate::store::{DataDir, Mark, ReadError, State};
 
 /// How long to wait before asking the same supposed leader again when nothing else was heard.
 const STALE_HINT_PAUSE: Duration = Duration::from_millis(25);
@@ -343,6 +343,11 @@ impl Handle {
     /// What clients may send.
     pub fn limits(&self) -> &Limits {
         &self.shared.limits
+    }
+
+    /// Hashes of the state at some indexes.
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        self.shared.state.marks()
     }
 
     pub(super) fn name(&self) -> String {

@@ -77,6 +77,11 @@ impl Inbound for Reception {
                 (Some(PeerRequest::Members), Some(handle)) => {
                     PeerReply::Members(handle.membership())
                 }
+                (Some(PeerRequest::Marks), Some(handle)) => PeerReply::Marks(handle.marks()),
+                (Some(PeerRequest::Diverged { own, majority }), Some(handle)) => {
+                    handle.diverged(own, majority);
+                    PeerReply::Heard
+                }
                 (None, _) | (_, None) => PeerReply::NotUnderstood,
             };
             peer_request::encode(&reply)

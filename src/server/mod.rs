@@ -8,6 +8,7 @@
 //! | `fetch` | reads old entries for peers that are far behind |
 //! | tokio's | HTTP, and the tasks here that look after the membership and the past |
 
+mod agreement;
 mod answers;
 mod birth;
 mod certificates;

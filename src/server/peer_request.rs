@@ -11,6 +11,7 @@ use super::members::Tried;
 use crate::kv::{Reply, Write};
 use crate::raft::{Membership, NodeId};
 use crate::replica::roster::Change;
+use crate::store::Mark;
 
 /// A question. The order of the variants is part of the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,10 @@ pub(super) enum PeerRequest {
     Change { change: Change, force: bool, deadline: Duration },
     /// Who belongs to your cluster? From a node that belongs to none yet.
     Members,
+    /// What are the hashes of your state?
+    Marks,
+    /// Your state is not that of the majority: stop.
+    Diverged { own: Mark, majority: Mark },
 }
 
 /// An answer.
@@ -47,6 +52,10 @@ pub(super) enum PeerReply {
     Change(Tried),
     /// The membership; none if there is none.
     Members(Option<Membership>),
+    /// Hashes of the state at some indexes.
+    Marks(Vec<Mark>),
+    /// It was heard.
+    Heard,
 }
 
 /// Why a forwarded write has no reply.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::agreement;
 use super::answers;
 use super::birth::Birth;
 use super::certificates::{self, tls_material};
@@ -217,6 +218,7 @@ impl Server {
             tokio::spawn(certificates.follow(net.clone(), https_sender, config.clone())),
             tokio::spawn(peers::follow_membership(net, config, membership)),
             tokio::spawn(upkeep::run(handle.clone(), peers_changed)),
+            tokio::spawn(agreement::run(handle.clone())),
             tokio::spawn(removal::run(handle.clone(), disowned, removed_sender)),
         ];
         let stopping = stopping_sender;

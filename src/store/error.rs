@@ -82,6 +82,20 @@ pub enum StoreError {
         /// What is wrong.
         detail: String,
     },
+    /// The other replicas have another state.
+    #[error(
+        "the state at entry {index} is not that of the majority of the replicas (hash {own:016x} here, {majority:016x} \
+         there): the memory or the disk of this machine is at fault, or konsen; replace this node with `konsen \
+         member replace`, and let it start with an empty data directory"
+    )]
+    Diverged {
+        /// Where they were compared.
+        index: u64,
+        /// The hash here.
+        own: u64,
+        /// The hash of the majority.
+        majority: u64,
+    },
     /// The database refused or failed.
     #[error("the {what} failed: {source}")]
     Database {

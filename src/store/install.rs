@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::checkpoint::{self, Position};
 use super::error::StoreError;
+use super::marks::Marks;
 use super::overlay::Overlay;
 use super::sealed;
 use super::snapshot::{self, END, End, FORMAT, HEAD, Head, KEY_ROWS, REVISION_ROWS, pop};
@@ -118,6 +119,8 @@ impl State {
         shared.durable = position.applied;
         shared.position = position;
         shared.installs += 1;
+        // What was applied before belongs to the state that is gone.
+        shared.marks = Marks::default();
         drop(shared);
         drop(old);
         checkpoint::remove_old(&self.db)?;

@@ -18,6 +18,7 @@ use redb::{Database, StorageBackend};
 use super::checkpoint::{self, Frozen, Position};
 use super::error::StoreError;
 use super::files;
+use super::marks::{Mark, Marks};
 use super::overlay::Overlay;
 use super::tables::Generation;
 use crate::kv::{
@@ -115,6 +116,7 @@ pub(super) struct Shared {
     since: Instant,
     /// How often a snapshot took the state's place.
     pub(super) installs: u64,
+    pub(super) marks: Marks,
 }
 
 impl State {
@@ -149,6 +151,7 @@ impl State {
             generation,
             since: Instant::now(),
             installs: 0,
+            marks: Marks::default(),
         };
         Ok(State {
             db,
@@ -186,6 +189,11 @@ impl State {
         (shared.position.applied, shared.position.counters.hash)
     }
 
+    /// The hash at some of the indexes that this process has applied, in order.
+    pub fn marks(&self) -> Vec<Mark> {
+        self.shared.read().marks.all()
+    }
+
     /// The newest membership that was applied, and its index.
     pub fn membership(&self) -> Option<(Index, Membership)> {
         self.shared.read().position.membership.clone()
@@ -196,6 +204,7 @@ impl State {
         let mut position = self.shared.read().position.clone();
         let mut batch = Batch { state: self, changes: Overlay::default() };
         let mut all = Vec::with_capacity(entries.len());
+        let mut marks = Vec::with_capacity(entries.len());
         for entry in entries {
             debug_assert_eq!(entry.id.index, position.applied.index.next(), "a gap");
             let reply = match &entry.payload {
@@ -212,6 +221,7 @@ impl State {
                 }
             };
             position.applied = entry.id;
+            marks.push((entry.id.index, position.counters.hash));
             all.push(Applied { id: entry.id, reply });
         }
         let changes = batch.changes;
@@ -219,6 +229,7 @@ impl State {
         shared.active_since.get_or_insert_with(Instant::now);
         shared.active.absorb(changes);
         shared.position = position;
+        marks.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));
         Ok(all)
     }
 

@@ -4,6 +4,7 @@
 mod check;
 mod crashes;
 mod dev;
+mod divergence;
 mod failover;
 mod harness;
 mod history;
