@@ -39,8 +39,10 @@ pub enum Error {
     /// The deadline of a read passed. A read has no effect.
     #[error("the deadline passed before the read could be answered")]
     ReadTimedOut,
-    /// The disk is full. Not applied.
-    #[error("the disk is full")]
+    /// The leader's disk, or those of too many others, have less room than `limits.freeSpace`. Not applied.
+    #[error(
+        "too little room on the disk of the leader, or of too many others; writes go on once there is more"
+    )]
     DiskFull,
     /// The revision asked for is compacted away.
     #[error("revision {asked} is compacted; the oldest readable one is {oldest}")]

@@ -16,7 +16,7 @@ use crate::kv::{Item, Page, RangeQuery, Reply, Revision, Write};
 use crate::net::{Net, RequestError};
 use crate::raft::{Index, LogId, Membership, NodeId, Refused, RoleName, Standing};
 use crate::replica::roster::Addresses;
-use crate::replica::{Summary, WriteFailed};
+use crate::replica::{Room, Summary, WriteFailed};
 use crate::store::{DataDir, ReadError, State};
 
 /// How long to wait before asking the same supposed leader again when nothing else was heard.
@@ -95,6 +95,7 @@ impl Handle {
             Ok(Ok(Err(WriteFailed::Refused(Refused::Busy)))) => {
                 Err(ForwardError::Failed(Error::Busy))
             }
+            Ok(Ok(Err(WriteFailed::NoRoom))) => Err(ForwardError::Failed(Error::DiskFull)),
             Ok(Ok(Err(WriteFailed::Refused(_)))) => Err(ForwardError::NotLeader),
             Ok(Ok(Err(WriteFailed::Overwritten))) => Err(ForwardError::Failed(Error::NotApplied)),
             // The replica thread stopped, or a snapshot came over it, or the time is up: the entry may be,
@@ -353,6 +354,11 @@ impl Handle {
 
     pub(super) fn tell(&self, letter: Letter) {
         self.shared.mailbox.tell(letter);
+    }
+
+    /// A peer says how much room its disk has. It says so again, so that a full mailbox does no harm.
+    pub(super) fn peer_room(&self, peer: NodeId, room: Room) {
+        let _ = self.shared.mailbox.ask(Letter::PeerRoom { peer, room });
     }
 
     /// The shortest election time-out.

@@ -10,6 +10,7 @@ use super::error::Error;
 use super::members::Tried;
 use crate::kv::{Reply, Write};
 use crate::raft::{Membership, NodeId};
+use crate::replica::Room;
 use crate::replica::roster::Change;
 
 /// A question. The order of the variants is part of the wire format.
@@ -27,6 +28,8 @@ pub(super) enum PeerRequest {
     Change { change: Change, force: bool, deadline: Duration },
     /// Who belongs to your cluster? From a node that belongs to none yet.
     Members,
+    /// My disk has little room. For the leader.
+    Room(Room),
 }
 
 /// An answer.
@@ -47,6 +50,8 @@ pub(super) enum PeerReply {
     Change(Tried),
     /// The membership; none if there is none.
     Members(Option<Membership>),
+    /// It is noted.
+    Noted,
 }
 
 /// Why a forwarded write has no reply.

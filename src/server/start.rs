@@ -26,7 +26,7 @@ use crate::pki::PkiError;
 use crate::raft::{self, Input, Node, RoleName, Standing};
 use crate::replica::Replica;
 use crate::store::{
-    self, Checkpointer, DataDir, IdentityCheck, Log, LogEvent, LogOptions, LogWriter, State,
+    self, Checkpointer, DataDir, IdentityCheck, Log, LogEvent, LogOptions, LogWriter, Space, State,
     StateOptions, StoreError,
 };
 
@@ -109,6 +109,7 @@ impl Server {
             mailbox: mailbox.clone(),
             data: opened.data.clone(),
             state: opened.state.clone(),
+            space: opened.space.clone(),
             membership: membership.clone(),
             peers_changed: peers_changed.clone(),
             disowned: disowned.clone(),
@@ -153,7 +154,7 @@ impl Server {
         // Set once, right here.
         let _ = reception.handle.set(handle.clone());
 
-        let log_writer = LogWriter::spawn(opened.log, {
+        let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
             let mailbox = mailbox.clone();
             move |event| {
                 mailbox.tell(match event {
@@ -163,7 +164,7 @@ impl Server {
                 });
             }
         })?;
-        let checkpointer = Checkpointer::spawn(opened.state.clone(), {
+        let checkpointer = Checkpointer::spawn(opened.state.clone(), opened.space.clone(), {
             let mailbox = mailbox.clone();
             move |result| {
                 mailbox.tell(match result {
@@ -186,6 +187,8 @@ impl Server {
             snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
             replica: Replica::new(node, opened.state, log_reader),
             mailbox: mailbox.clone(),
+            _space_watch: opened.space.watch()?,
+            space: opened.space,
             log_writer,
             checkpointer,
             fetcher,
@@ -270,6 +273,7 @@ impl Server {
 /// What a data directory holds, opened.
 struct Opened {
     data: DataDir,
+    space: Arc<Space>,
     log: Log,
     state: Arc<State>,
     recovered: raft::Recovered,
@@ -279,6 +283,8 @@ fn open(config: &Config) -> Result<Opened, StoreError> {
     let check =
         IdentityCheck { cluster: config.cluster.to_string(), node: config.name.to_string() };
     let data = DataDir::open(&config.data, &check)?;
+    let space = Space::open(data.path(), config.limits.free_space)?;
+    let _room = space.make_way();
     let state_options = StateOptions {
         cache_bytes: bytes(config.limits.state_cache),
         overlay_bytes: bytes(config.limits.overlay),
@@ -298,7 +304,7 @@ fn open(config: &Config) -> Result<Opened, StoreError> {
         last = recovered.tail.last().map_or(recovered.committed, |entry| entry.id).index.0,
         "data directory opened"
     );
-    Ok(Opened { data, log, state, recovered })
+    Ok(Opened { data, space, log, state, recovered })
 }
 
 /// Sizes of a configuration as sizes in memory.

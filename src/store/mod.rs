@@ -1,6 +1,6 @@
 //! redb: the log, the state with its overlay and checkpoints, the node's identity.
 //!
-//! A data directory holds `identity` (whose it is), `log.redb` and `state.redb`. Two databases, since one
+//! A data directory holds `identity` (whose it is), `log.redb`, `state.redb` and `ballast` (room that is kept). Two databases, since one
 //! redb database has one writer, and the log must never wait for the state.
 
 mod checkpoint;
@@ -23,6 +23,7 @@ mod recovery;
 mod sample;
 mod sealed;
 mod snapshot;
+mod space;
 mod state;
 mod tables;
 mod tail;
@@ -40,4 +41,5 @@ pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
 pub use recovery::recover;
 pub use snapshot::SnapshotReader;
+pub use space::{Purpose, Reserved, Space, SpaceWatch};
 pub use state::{Applied, ReadError, State, StateOptions};

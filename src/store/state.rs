@@ -8,7 +8,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use super::checkpoint::{self, Frozen, Position};
 use super::error::StoreError;
 use super::files;
 use super::overlay::Overlay;
+use super::space;
 use super::tables::Generation;
 use crate::kv::{self, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
 use crate::mutant::{Mutant, on};
@@ -30,7 +31,7 @@ pub struct StateOptions {
     /// redb's cache, in bytes. Default 64 MiB.
     pub cache_bytes: usize,
     /// A checkpoint is due when the overlay takes so many bytes. Default 64 MiB. While one is being
-    /// written a second overlay of twice that may grow; then apply waits.
+    /// written, or waits for room on the disk, an overlay of twice that may grow; then apply waits.
     pub overlay_bytes: usize,
     /// A checkpoint is due when the oldest change is this old. Default 5 s.
     pub checkpoint_age: Duration,
@@ -89,6 +90,8 @@ pub struct State {
     pub(super) writing: Mutex<()>,
     /// Whether a snapshot is coming in.
     pub(super) receiving: AtomicBool,
+    /// Whether the checkpoint that is due has to wait for room.
+    put_off: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -105,6 +108,9 @@ pub(super) struct Shared {
     /// How often a snapshot took the state's place.
     pub(super) installs: u64,
 }
+
+/// redb's page.
+const PAGE_BYTES: u64 = 4096;
 
 impl State {
     /// Opens the file at `path`, or makes it.
@@ -144,6 +150,7 @@ impl State {
             shared: RwLock::new(shared),
             writing: Mutex::new(()),
             receiving: AtomicBool::new(false),
+            put_off: AtomicBool::new(false),
         })
     }
 
@@ -205,10 +212,27 @@ impl State {
         Ok(all)
     }
 
-    /// Whether apply has to wait for a checkpoint to end.
+    /// Whether apply has to wait for a checkpoint to end, or for one that is put off.
     pub fn overlay_full(&self) -> bool {
         let shared = self.shared.read();
-        shared.frozen.is_some() && shared.active.bytes > 2 * self.options.overlay_bytes
+        let waits = shared.frozen.is_some() || self.put_off.load(Ordering::Relaxed);
+        waits && shared.active.bytes > 2 * self.options.overlay_bytes
+    }
+
+    /// Says whether the checkpoint that is due has to wait for room on the disk.
+    pub(super) fn put_off(&self, put_off: bool) {
+        self.put_off.store(put_off, Ordering::Relaxed);
+    }
+
+    /// How much a checkpoint would write now, in bytes. An estimate.
+    pub(super) fn checkpoint_bytes(&self) -> u64 {
+        let shared = self.shared.read();
+        let (overlay, generation) = (&shared.active, shared.generation.clone());
+        let bytes = overlay.bytes as u64;
+        // Revisions come in order; keys are anywhere, each on a page of its own at worst.
+        let pages = (overlay.keys.len() as u64).saturating_mul(PAGE_BYTES);
+        drop(shared);
+        space::state_commit(bytes, pages.min(generation.keys_bytes()))
     }
 
     /// Whether it is time for a checkpoint.

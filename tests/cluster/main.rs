@@ -5,6 +5,7 @@ mod check;
 mod crashes;
 mod dev;
 mod failover;
+mod full;
 mod harness;
 mod leadership;
 mod liar;
