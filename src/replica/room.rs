@@ -121,3 +121,7 @@ fn client_bytes(message: &Message) -> u64 {
     let clients = |entry: &&Entry| matches!(entry.payload, Payload::Command(_));
     entries.iter().filter(clients).map(|entry| entry.cost_bytes() as u64).sum()
 }
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;

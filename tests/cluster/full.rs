@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::harness::{Cluster, PATIENCE};
 
 /// The size of a node's file system.
-const SIZE: &str = "size=96m";
-const LIMITS: &str = "limits:\n  freeSpace: 32MiB\n";
+const SIZE: &str = "size=128m";
+const LIMITS: &str = "limits:\n  freeSpace: 32MiB\n  logTail: 1MiB\n  overlay: 1MiB\n";
 
 /// A cluster whose nodes have small disks; unmounts them when dropped.
 struct Small {
@@ -156,7 +156,7 @@ async fn full_disks_refuse_writes_and_nothing_else_until_there_is_room() {
 async fn a_full_disk_under_load_takes_its_node_out_of_the_way_and_it_catches_up() {
     let Some(mut small) = Small::start(3).await else { return };
     let leader = small.cluster.wait_leader().await;
-    let value = "v".repeat(50_000);
+    let value = "v".repeat(5_000);
     let mut written = 0;
     let mut refused = 0;
     for round in 0..3 {
@@ -178,11 +178,12 @@ async fn a_full_disk_under_load_takes_its_node_out_of_the_way_and_it_catches_up(
                 }
             }
         }
-        assert_ne!(small.cluster.wait_leader().await, victim);
+        let leader = small.cluster.wait_leader().await;
+        assert_ne!(leader, victim, "round {round}\n{}", small.cluster.logs());
         small.none_ended();
         small.clear(victim);
         small.cluster.wait_ready_all().await;
     }
-    assert!(written > 100 && refused < 50, "{written} written, {refused} refused");
+    assert!(written > 100 && refused < 20, "{written} written, {refused} refused");
     small.none_ended();
 }

@@ -122,6 +122,8 @@ pub(crate) enum Fault {
     Rot,
     /// A disk that takes no more.
     Full,
+    /// Disks with little room, for a while.
+    Scarce,
     /// A host that stays down until it needs a snapshot.
     Away,
     /// A host that loses its data directory, and comes back as another.
@@ -159,6 +161,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::DiskError,
     Fault::Rot,
     Fault::Full,
+    Fault::Scarce,
     Fault::Away,
     Fault::Wipe,
     Fault::Echo,
@@ -205,6 +208,8 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::DiskError, Fault::Stall, Fault::CrashAll],
     &[Fault::Rot, Fault::Crash],
     &[Fault::Full, Fault::Crash],
+    &[Fault::Scarce, Fault::CrashLeader],
+    &[Fault::Scarce, Fault::Isolate, Fault::Transfer],
     // Logs that do not reach back far enough, and what comes in between.
     &[Fault::Away, Fault::CrashLeader],
     &[Fault::Away, Fault::CrashInWrite, Fault::Transfer],
