@@ -35,7 +35,7 @@ pub enum Event {
     },
     /// How much room this node's disk has, if that has changed.
     Room(Room),
-    /// A peer says how much room its disk has: little.
+    /// A peer says how much room its disk has: little, or enough again.
     PeerRoom {
         /// The peer.
         peer: NodeId,
@@ -89,7 +89,7 @@ pub struct Effects {
     pub membership: Option<Membership>,
     /// The last index applied, if it grew.
     pub applied: Option<Index>,
-    /// Whom to tell that this node's disk has little room; it comes back there as [`Event::PeerRoom`]. May
+    /// Whom to tell how much room this node's disk has, if that is little or was; it comes back there as [`Event::PeerRoom`]. May
     /// be lost.
     pub tell_room: Option<(NodeId, Room)>,
 }

@@ -80,7 +80,12 @@ impl Replica {
                 self.rooms.set_own(room);
                 self.hand_over_for_room();
             }
-            Event::PeerRoom { peer, room } => self.rooms.heard(peer, room),
+            Event::PeerRoom { peer, room } => {
+                let now = self.node.membership();
+                if now.is_some_and(|now| now.members.contains_key(&peer)) {
+                    self.rooms.heard(peer, room);
+                }
+            }
             Event::Write { id, .. } if self.rooms.refuses(&self.node) => {
                 self.effects.writes.push((id, Err(WriteFailed::NoRoom)));
             }

@@ -34,27 +34,38 @@ impl Rooms {
         self.own = room;
     }
 
-    /// A peer says that it has little room. Without a word again it has enough, after a while.
+    /// A peer says how much room it has: little, or enough again. So it has, too, if it says no more.
     pub(super) fn heard(&mut self, peer: NodeId, room: Room) {
-        self.peers.insert(peer, Peer { room, ticks_left: COUNTS_TICKS });
+        if room.low {
+            self.peers.insert(peer, Peer { room, ticks_left: COUNTS_TICKS });
+        } else {
+            self.peers.remove(&peer);
+        }
     }
 
-    /// A tick went by. Whom to tell that there is little room here.
+    /// A tick went by. Whom to tell how much room there is here: the leader, while there is little, and once
+    /// when there is enough again.
     pub(super) fn tick(&mut self, node: &Node) -> Option<(NodeId, Room)> {
         self.peers.retain(|_, peer| {
             peer.ticks_left -= 1;
             peer.ticks_left > 0
         });
         self.retry_ticks = self.retry_ticks.saturating_sub(1);
-        let leader = node.leader().filter(|leader| self.own.low && *leader != node.id());
-        self.told = match (leader, self.told) {
-            (Some(leader), Some((told, ticks))) if leader == told && ticks > 1 => {
-                Some((leader, ticks - 1))
-            }
-            (leader, _) => leader.map(|leader| (leader, TELL_TICKS)),
-        };
-        let (leader, ticks) = self.told?;
-        (ticks == TELL_TICKS).then_some((leader, self.own))
+        let leader = node.leader().filter(|leader| *leader != node.id());
+        if let (Some(leader), Some((told, ticks))) = (leader, &mut self.told)
+            && self.own.low
+            && leader == *told
+            && *ticks > 1
+        {
+            *ticks -= 1;
+            return None;
+        }
+        let knows = self.told.take().map(|(told, _)| told);
+        if self.own.low {
+            self.told = leader.map(|leader| (leader, TELL_TICKS));
+        }
+        let news = self.own.low || knows.is_some();
+        leader.filter(|_| news).map(|leader| (leader, self.own))
     }
 
     /// Whether nobody has little room, as far as is known.

@@ -172,9 +172,12 @@ impl Driver {
                 let slow = self.log_writer.busy_for() > self.timing.election_timeout;
                 if slow && !told_slow {
                     tracing::warn!("the log's disk has not answered for an election time-out");
-                    self.replica.step(Event::Raft(Input::DiskSlow));
                 }
                 told_slow = slow;
+                // Until somebody has taken over: right after the core counted who answers, nobody may seem to.
+                if slow {
+                    self.replica.step(Event::Raft(Input::DiskSlow));
+                }
                 self.checkpointer.poll();
             }
             let effects = self.replica.take_effects()?;
@@ -275,10 +278,8 @@ pub(super) fn read_for_peers(
         let input = match log.fetch(from, to, max_bytes) {
             Ok(Some((prev, entries))) => Input::Fetched { peer, prev, entries },
             Ok(None) => fetched_nothing(peer),
-            Err(error) => {
-                tracing::error!(%error, "the log could not be read for a peer");
-                fetched_nothing(peer)
-            }
+            // As on a start. A log that is closed is being left anyway.
+            Err(error) => return mailbox.tell(Letter::Failed(error)),
         };
         mailbox.tell(Letter::Input(input));
     }

@@ -63,7 +63,7 @@ pub enum Error {
     /// Lease reads are off in this cluster.
     #[error("lease reads are off; set reads.lease: true")]
     LeaseReadsOff,
-    /// The state could not be read; the node is about to stop.
+    /// The state could not be read; the node stops.
     #[error("the state could not be read")]
     Storage,
 }

@@ -193,12 +193,25 @@ impl Handle {
 
     /// One key as this node has it, at a revision or the newest; and the revision it was read at.
     pub fn get(&self, key: &[u8], at: Option<Revision>) -> Result<(Revision, Option<Item>), Error> {
-        self.shared.state.get(key, at).map_err(read_failed)
+        self.shared.state.get(key, at).map_err(|error| self.read_failed(error))
     }
 
     /// A part of a listing as this node has it. May read cold pages: call it where that may block.
     pub fn range(&self, query: &RangeQuery) -> Result<Page, Error> {
-        self.shared.state.range(query).map_err(read_failed)
+        self.shared.state.range(query).map_err(|error| self.read_failed(error))
+    }
+
+    fn read_failed(&self, error: ReadError) -> Error {
+        match error {
+            ReadError::Compacted { asked, oldest } => Error::Compacted { asked, oldest },
+            ReadError::Future { asked, newest } => Error::Future { asked, newest },
+            ReadError::Store(error) => {
+                // What else may be damaged nobody knows.
+                tracing::error!(%error, "the state could not be read");
+                self.shared.mailbox.tell(Letter::Failed(error));
+                Error::Storage
+            }
+        }
     }
 
     /// The revision that this node has applied.
@@ -476,16 +489,5 @@ fn role_name(role: RoleName) -> &'static str {
         RoleName::Follower => "follower",
         RoleName::PreCandidate | RoleName::Candidate => "candidate",
         RoleName::Leader => "leader",
-    }
-}
-
-fn read_failed(error: ReadError) -> Error {
-    match error {
-        ReadError::Compacted { asked, oldest } => Error::Compacted { asked, oldest },
-        ReadError::Future { asked, newest } => Error::Future { asked, newest },
-        ReadError::Store(error) => {
-            tracing::error!(%error, "the state could not be read");
-            Error::Storage
-        }
     }
 }

@@ -27,7 +27,7 @@ pub(super) enum Letter {
     Message(Message),
     /// Something else for the core: of the disk, the network or the operator.
     Input(Input),
-    /// A peer says that its disk has little room.
+    /// A peer says how much room its disk has.
     PeerRoom { peer: NodeId, room: Room },
     /// A client's write.
     Write { write: Write, reply: oneshot::Sender<Result<Reply, WriteFailed>> },

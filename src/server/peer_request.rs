@@ -28,7 +28,7 @@ pub(super) enum PeerRequest {
     Change { change: Change, force: bool, deadline: Duration },
     /// Who belongs to your cluster? From a node that belongs to none yet.
     Members,
-    /// My disk has little room. For the leader.
+    /// So much room my disk has: little, or enough again. For the leader.
     Room(Room),
 }
 

@@ -101,6 +101,11 @@ impl Sender {
                     tracing::warn!(%to, %last, why, "the snapshot was not taken in");
                     false
                 }
+                Err(SendError::Store(error)) => {
+                    tracing::error!(%error, "the state could not be read for a snapshot");
+                    mailbox.tell(Letter::Failed(error));
+                    false
+                }
                 Err(error) => {
                     tracing::warn!(%to, %last, %error, "the snapshot could not be sent");
                     false

@@ -290,12 +290,12 @@ fn open(config: &Config) -> Result<Opened, StoreError> {
         overlay_bytes: bytes(config.limits.overlay),
         ..StateOptions::default()
     };
-    let state = Arc::new(State::open(&data.state_path(), &state_options)?);
+    let state = Arc::new(State::open(&data.state_path(), Some(&space), &state_options)?);
     let log_options = LogOptions {
         cache_bytes: bytes(config.limits.log_cache),
         tail_bytes: config.limits.log_tail,
     };
-    let (mut log, found) = Log::open(&data.log_path(), &log_options)?;
+    let (mut log, found) = Log::open(&data.log_path(), Some(&space), &log_options)?;
     data.files_made()?;
     let recovered = store::recover(&state, &mut log, found)?;
     tracing::info!(

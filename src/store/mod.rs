@@ -31,6 +31,7 @@ mod tail;
 // Fuzzing needs a part of it only.
 #[cfg_attr(not(test), allow(dead_code))]
 mod test_disk;
+mod yielding;
 
 pub use checkpoint::Frozen;
 pub use checkpointer::Checkpointer;

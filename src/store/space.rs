@@ -197,6 +197,17 @@ impl Space {
         Some(Reserved { space: self.clone(), bytes })
     }
 
+    /// Makes room for a write of `bytes` that found none, whatever was estimated. False if the ballast is gone.
+    pub(super) fn give_way(&self, bytes: u64) -> bool {
+        let mut account = self.account.lock();
+        let less = account.ballast.saturating_sub(bytes.max(1).next_multiple_of(STEP_BYTES));
+        if account.ballast == 0 || self.disk.set_ballast(less).is_err() {
+            return false;
+        }
+        account.ballast = less;
+        true
+    }
+
     /// Room for opening or closing the files. Without it that is tried all the same.
     pub fn make_way(self: &Arc<Space>) -> Option<Reserved> {
         self.reserve(OPENING_BYTES, Purpose::Vital)

@@ -146,3 +146,16 @@ fn the_ballast_of_a_directory_takes_room_on_its_disk() {
     let space = Space::open(dir.path(), 4 * MIB).unwrap();
     assert_eq!((allocated(), ballast(&space)), (MIB, MIB));
 }
+
+#[test]
+fn a_write_that_finds_no_room_makes_the_ballast_give_way() {
+    let disk = Small::new(1016 * MIB);
+    let space = disk.space(64 * MIB);
+    disk.fill(1000 * MIB);
+    assert!(space.give_way(MIB));
+    assert_eq!((ballast(&space), disk.free().unwrap()), (15 * MIB, MIB));
+    assert!(space.give_way(0));
+    assert_eq!(ballast(&space), 15 * MIB - STEP_BYTES, "something at least");
+    assert!(space.give_way(1024 * MIB));
+    assert!(!space.give_way(1), "it is gone");
+}

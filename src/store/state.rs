@@ -19,7 +19,7 @@ use super::checkpoint::{self, Frozen, Position};
 use super::error::StoreError;
 use super::files;
 use super::overlay::Overlay;
-use super::space;
+use super::space::{self, Space};
 use super::tables::Generation;
 use crate::kv::{self, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
 use crate::mutant::{Mutant, on};
@@ -113,9 +113,13 @@ pub(super) struct Shared {
 const PAGE_BYTES: u64 = 4096;
 
 impl State {
-    /// Opens the file at `path`, or makes it.
-    pub fn open(path: &Path, options: &StateOptions) -> Result<State, StoreError> {
-        let db = files::open(path, options.cache_bytes, "state")?;
+    /// Opens the file at `path`, or makes it. With `space` its ballast gives way to writes that find no room.
+    pub fn open(
+        path: &Path,
+        space: Option<&Arc<Space>>,
+        options: &StateOptions,
+    ) -> Result<State, StoreError> {
+        let db = files::open(path, space, options.cache_bytes, "state")?;
         State::with_database(db, &path.display().to_string(), options)
     }
 

@@ -19,6 +19,8 @@ pub(crate) fn full(chaos: &mut Chaos) -> Result<(), Skipped> {
         let zeros = vec![0; block];
         while file.write_all(&zeros).is_ok() {}
     }
+    // While it is open its room would not come back.
+    drop(file);
     chaos.hosts.wait_logged(node, from, "little room on the disk");
     chaos.hold(1000, 4000);
     fs::remove_file(&filler).unwrap();

@@ -184,6 +184,10 @@ async fn a_full_disk_under_load_takes_its_node_out_of_the_way_and_it_catches_up(
         small.clear(victim);
         small.cluster.wait_ready_all().await;
     }
-    assert!(written > 100 && refused < 20, "{written} written, {refused} refused");
+    assert!(
+        written > 100 && refused < 20,
+        "{written} written, {refused} refused\n{}",
+        small.cluster.logs()
+    );
     small.none_ended();
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod crashes;
+mod damage;
 mod dev;
 mod failover;
 mod full;
@@ -17,5 +18,6 @@ mod refusals;
 mod rolling;
 mod shutdown;
 mod snapshots;
+mod stalled;
 mod strace;
 mod syscalls;

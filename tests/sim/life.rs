@@ -75,6 +75,8 @@ impl World {
             running.told_slow = slow;
             if news {
                 self.count("slow disks noticed");
+            }
+            if slow {
                 return self.step(host, Event::Raft(Input::DiskSlow));
             }
         }
