@@ -24,7 +24,7 @@ fn commit(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(batch));
         let dir = disk();
         let (mut log, _) =
-            Log::open(&dir.path().join("log.redb"), &LogOptions::default()).expect("a log");
+            Log::open(&dir.path().join("log.redb"), None, &LogOptions::default()).expect("a log");
         let mut next = 1;
         group.bench_function(BenchmarkId::new("commit", batch), |bencher| {
             bencher.iter(|| {

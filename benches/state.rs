@@ -37,7 +37,7 @@ fn command(index: u64, write: Write) -> Entry {
 }
 
 fn filled(dir: &TempDir, checkpoint: bool) -> State {
-    let state = State::open(&dir.path().join("state.redb"), &StateOptions::default());
+    let state = State::open(&dir.path().join("state.redb"), None, &StateOptions::default());
     let state = state.expect("a state");
     for first in (0..KEYS).step_by(1000) {
         let entries: Vec<_> = (first..first + 1000).map(|n| entry(n + 1, n)).collect();

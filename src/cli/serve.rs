@@ -14,7 +14,8 @@ use super::logging::{LogArgs, interrupted};
 use super::notify;
 use crate::config::{Config, HostPort};
 use crate::http;
-use crate::server::{Ending, Server};
+use crate::server::{Ending, Server, StartError};
+use crate::store::StoreError;
 
 /// Runs one node of a cluster.
 #[derive(Debug, ClapArgs)]
@@ -65,7 +66,10 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 
     // The HTTP port first: it is the cheapest thing that can fail.
     let listener = listen(&http_address).await?;
-    let mut server = Server::start(config.clone()).await?;
+    let mut server = Server::start(config.clone()).await.map_err(|error| match error {
+        StartError::Store(error) => failed(error, &config),
+        error => error.into(),
+    })?;
     tracing::info!(
         node = %config.name,
         cluster = %config.cluster,
@@ -93,7 +97,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     notify::stopping();
     stop.cancel();
     match end {
-        Some(Ending::Failed(Some(error))) => return Err(error.into()),
+        Some(Ending::Failed(Some(error))) => return Err(failed(error, &config)),
         Some(Ending::Failed(None)) => return Err(CliError::failed("the replica thread ended")),
         Some(Ending::Removed) => tracing::warn!(
             "{} was removed from the cluster, and stops; to take it in again, use `konsen member add` and \
@@ -105,9 +109,20 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     }
     // What is in flight ends while this node can still carry it out.
     http.await.context("the HTTP server panicked")?.context("the HTTP server failed")?;
-    server.stop().await?;
+    server.stop().await.map_err(|error| failed(error, &config))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where the disk failed, and for a file that is damaged what to do about it.
+fn failed(error: StoreError, config: &Config) -> CliError {
+    let Some(file) = error.damaged_file() else { return error.into() };
+    let path = config.data.join(file);
+    CliError::failed(format!("{}: {error}", path.display())).hint(format!(
+        "the other nodes have all that this one had: run `konsen member replace {}` at one that runs, then \
+         start this node with an empty data directory",
+        config.name
+    ))
 }
 
 async fn asked_to_stop(with_stdin: bool) {

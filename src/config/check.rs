@@ -21,6 +21,7 @@ const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const VALUE_SIZES: RangeInclusive<u64> = 1..=16 * MIB;
 const BODIES_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 const CACHE_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
+const FREE_SPACE_SIZES: RangeInclusive<u64> = 16 * MIB..=1024 * GIB;
 const LOG_TAIL_SIZES: RangeInclusive<u64> = 0..=1024 * GIB;
 const KEEP_TIMES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
@@ -329,6 +330,12 @@ impl<'a> Check<'a> {
                 &CACHE_SIZES,
             )?,
             overlay: size("overlay", &limits.overlay, defaults.overlay, &CACHE_SIZES)?,
+            free_space: size(
+                "freeSpace",
+                &limits.free_space,
+                defaults.free_space,
+                &FREE_SPACE_SIZES,
+            )?,
         })
     }
 

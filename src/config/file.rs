@@ -73,6 +73,7 @@ pub(super) struct Limits {
     pub(super) log_cache: Option<Text>,
     pub(super) state_cache: Option<Text>,
     pub(super) overlay: Option<Text>,
+    pub(super) free_space: Option<Text>,
 }
 
 /// Reads the text of `file`.

@@ -119,7 +119,7 @@ impl HistoryConfig {
     pub const EVERYTHING: HistoryConfig = HistoryConfig { keep: None, revisions: None };
 }
 
-/// Upper bounds. All but `connections` in bytes.
+/// Bounds. All but `connections` in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest value.
@@ -136,6 +136,8 @@ pub struct Limits {
     pub state_cache: u64,
     /// Applied changes held in memory until the next checkpoint.
     pub overlay: u64,
+    /// A lower bound: with less room than this on the disk, clients' writes are refused.
+    pub free_space: u64,
 }
 
 impl Default for HttpConfig {
@@ -169,6 +171,7 @@ impl Default for Limits {
             log_cache: 16 << 20,
             state_cache: 64 << 20,
             overlay: 64 << 20,
+            free_space: 64 << 20,
         }
     }
 }

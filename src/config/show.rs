@@ -82,7 +82,8 @@ impl Config {
         writeln!(out, "  logTail: {}", size(self.limits.log_tail))?;
         writeln!(out, "  logCache: {}", size(self.limits.log_cache))?;
         writeln!(out, "  stateCache: {}", size(self.limits.state_cache))?;
-        writeln!(out, "  overlay: {}", size(self.limits.overlay))
+        writeln!(out, "  overlay: {}", size(self.limits.overlay))?;
+        writeln!(out, "  freeSpace: {}", size(self.limits.free_space))
     }
 }
 

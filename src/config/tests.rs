@@ -184,6 +184,7 @@ fn values_out_of_range() {
         ("limits: {connections: x}", ["limits.connections", "4096"]),
         ("limits: {bodies: 1MiB, value: 2MiB}", ["limits.bodies", "limits.value"]),
         ("limits: {stateCache: 1B}", ["limits.stateCache", "1.0 MiB"]),
+        ("limits: {freeSpace: 1MiB}", ["limits.freeSpace", "16.0 MiB"]),
         ("data: ''", ["data", "empty"]),
     ] {
         refused(&format!("{TWO_KEYS}{text}\n"), &["line 5", parts[0], parts[1]]);

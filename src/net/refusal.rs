@@ -342,7 +342,7 @@ mod tests {
     fn a_wiped_directory_is_explained() {
         let refusal = Refusal::identity("n2", NodeId(1000), NodeId(2000));
         assert_eq!(refusal.code as u8, 3);
-        for word in ["identity", "data directory", "remove", "restore", "n2"] {
+        for word in ["identity", "data directory", "konsen member replace n2", "restore"] {
             assert!(refusal.sentence.contains(word), "{word}: {refusal}");
         }
     }

@@ -100,7 +100,7 @@ pub enum Input {
         /// The peer.
         peer: NodeId,
     },
-    /// The log's disk has not answered for longer than an election time-out.
+    /// The log's disk has not answered for longer than an election time-out. To be said until it does.
     DiskSlow,
 }
 

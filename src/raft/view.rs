@@ -54,6 +54,11 @@ impl Node {
         }
     }
 
+    /// Whether it leads and is handing leadership over.
+    pub fn is_transferring(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if leader.transfer.is_some())
+    }
+
     /// The commit index. Its entries may not be durable here yet.
     pub fn commit(&self) -> Index {
         self.core.log.commit()

@@ -1,5 +1,7 @@
 //! The seam of a replica: what happens to it, and what it wants done.
 
+use serde::{Deserialize, Serialize};
+
 use crate::kv::{Reply, Revision, Write};
 use crate::raft::{
     Fetch, Index, Input, LogId, LogWrite, Membership, Message, NodeId, PeerProgress, Refused,
@@ -31,6 +33,15 @@ pub enum Event {
         /// Whether the leader's lease suffices, if it holds one.
         lease: bool,
     },
+    /// How much room this node's disk has, if that has changed.
+    Room(Room),
+    /// A peer says how much room its disk has: little, or enough again.
+    PeerRoom {
+        /// The peer.
+        peer: NodeId,
+        /// Its room.
+        room: Room,
+    },
     /// The membership is to change.
     ChangeMembers {
         /// Comes back in [`Effects::changes`].
@@ -38,6 +49,22 @@ pub enum Event {
         /// To this.
         membership: Membership,
     },
+}
+
+/// How much room there is on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// Whether it is so little that clients' writes are to be refused.
+    pub low: bool,
+    /// How many bytes of entries fit; counts only while it is low.
+    pub entries_bytes: u64,
+}
+
+impl Default for Room {
+    /// Enough for everything.
+    fn default() -> Room {
+        Room { low: false, entries_bytes: u64::MAX }
+    }
 }
 
 /// What a replica wants done. The messages may leave at once and in any order with the rest.
@@ -62,6 +89,9 @@ pub struct Effects {
     pub membership: Option<Membership>,
     /// The last index applied, if it grew.
     pub applied: Option<Index>,
+    /// Whom to tell how much room this node's disk has, if that is little or was; it comes back there as [`Event::PeerRoom`]. May
+    /// be lost.
+    pub tell_room: Option<(NodeId, Room)>,
 }
 
 /// Why a write has no reply.
@@ -69,6 +99,8 @@ pub struct Effects {
 pub enum WriteFailed {
     /// It was not taken into the log, and certainly not applied.
     Refused(Refused),
+    /// The leader's disk, or those of too many others, have little room. It was certainly not applied.
+    NoRoom,
     /// Another leader's entry was committed in its place: it was certainly not applied.
     Overwritten,
     /// A snapshot replaced the part of the log where its entry was: nobody here knows what became of it.

@@ -7,13 +7,15 @@
 
 mod effects;
 mod pending;
+mod room;
 pub mod roster;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use effects::{Effects, Event, ReadRefused, RequestId, Summary, WriteFailed};
+pub use effects::{Effects, Event, ReadRefused, RequestId, Room, Summary, WriteFailed};
 use pending::{PendingReads, PendingWrites};
+use room::Rooms;
 
 use crate::kv::{Command, Revision};
 use crate::mutant::{Mutant, on};
@@ -39,6 +41,7 @@ pub struct Replica {
     applied: LogId,
     /// A snapshot is taking the state's place: nothing may be applied.
     installing: bool,
+    rooms: Rooms,
     effects: Effects,
 }
 
@@ -57,6 +60,7 @@ impl Replica {
             changes: HashMap::new(),
             applied,
             installing: false,
+            rooms: Rooms::default(),
             effects: Effects::default(),
         }
     }
@@ -64,7 +68,27 @@ impl Replica {
     /// Takes one event. What follows from it is gathered until [`Replica::take_effects`].
     pub fn step(&mut self, event: Event) {
         match event {
+            // Lost on the way, as far as the protocol knows.
+            Event::Raft(Input::Receive(message)) if !self.rooms.takes(&message) => {}
+            Event::Raft(Input::Tick) => {
+                self.node.step(Input::Tick);
+                self.effects.tell_room = self.rooms.tick(&self.node).or(self.effects.tell_room);
+                self.hand_over_for_room();
+            }
             Event::Raft(input) => self.node.step(input),
+            Event::Room(room) => {
+                self.rooms.set_own(room);
+                self.hand_over_for_room();
+            }
+            Event::PeerRoom { peer, room } => {
+                let now = self.node.membership();
+                if now.is_some_and(|now| now.members.contains_key(&peer)) {
+                    self.rooms.heard(peer, room);
+                }
+            }
+            Event::Write { id, .. } if self.rooms.refuses(&self.node) => {
+                self.effects.writes.push((id, Err(WriteFailed::NoRoom)));
+            }
             Event::Write { id, write, time_unix_ms } => {
                 let payload = Payload::Command(Command { time_unix_ms, write }.encode());
                 self.node.step(Input::Propose { id: ProposalId(id.0), payload });
@@ -74,6 +98,12 @@ impl Replica {
                 self.changes.insert(ProposalId(id.0), id);
                 self.node.step(Input::ChangeMembers { id: ProposalId(id.0), membership });
             }
+        }
+    }
+
+    fn hand_over_for_room(&mut self) {
+        if let Some(hand_over) = self.rooms.heir(&self.node) {
+            self.node.step(hand_over);
         }
     }
 
@@ -168,7 +198,9 @@ impl Replica {
     fn collect(&mut self) {
         let output = self.node.take_output();
         self.effects.persist.extend(output.persist);
-        self.effects.send.extend(output.send);
+        self.effects
+            .send
+            .extend(output.send.into_iter().filter(|message| self.rooms.sends(message)));
         self.effects.fetch.extend(output.fetch);
         if let Some(commit) = output.commit {
             self.applicable = commit;

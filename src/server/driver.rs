@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 use super::answers::{Answer, Answers};
 use super::clock;
 use super::mailbox::{Letter, Mailbox};
+use super::peer_request::{self, PeerRequest};
 use super::snapshots;
 use super::timing::Timing;
 use crate::kv::{Reply, Revision};
@@ -16,8 +17,11 @@ use crate::net::Net;
 use crate::raft::{
     Body, Entry, Fetch, Index, Input, LogId, Membership, NodeId, Refused, RoleName, Standing,
 };
-use crate::replica::{Effects, Event, Replica, RequestId, WriteFailed};
-use crate::store::{Checkpointer, LogWriter, StoreError};
+use crate::replica::{Effects, Event, Replica, RequestId, Room, WriteFailed};
+use crate::store::{Checkpointer, LogWriter, Space, SpaceWatch, StoreError};
+
+/// How long it may take to tell the leader that the disk has little room. It is told every 200 ms or so.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a node that stops waits for the decisions on what it has taken in.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -36,6 +40,8 @@ pub(super) struct Bulletin {
 pub(super) struct Driver {
     pub(super) replica: Replica,
     pub(super) mailbox: Arc<Mailbox>,
+    pub(super) space: Arc<Space>,
+    pub(super) _space_watch: SpaceWatch,
     pub(super) log_writer: LogWriter,
     pub(super) checkpointer: Checkpointer,
     pub(super) snapshots: snapshots::Sender,
@@ -72,6 +78,7 @@ impl Driver {
         // Nobody may wait for a replica that is gone.
         self.mailbox.close();
         self.net.shutdown().await;
+        let _room = self.space.make_way();
         self.checkpointer.stop();
         self.log_writer.stop();
         result
@@ -84,6 +91,7 @@ impl Driver {
         let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
         let mut told_slow = false;
         let mut stop_by = None;
+        let mut room = Room::default();
         loop {
             // Who waits for what this node has taken in should learn what became of it.
             if stop_by.is_some_and(|by| waiting.is_empty() || Instant::now() >= by) {
@@ -99,10 +107,18 @@ impl Driver {
             if self.timing.leases {
                 self.replica.step(Event::Raft(Input::Now(clock::now())));
             }
+            let now = self.room();
+            if now != room {
+                room = now;
+                self.replica.step(Event::Room(room));
+            }
             for letter in letters.drain(..) {
                 match letter {
                     Letter::Message(message) => {
                         self.replica.step(Event::Raft(Input::Receive(message)));
+                    }
+                    Letter::PeerRoom { peer, room } => {
+                        self.replica.step(Event::PeerRoom { peer, room });
                     }
                     Letter::Input(input) => self.replica.step(Event::Raft(input)),
                     Letter::Write { write, reply } => {
@@ -156,14 +172,36 @@ impl Driver {
                 let slow = self.log_writer.busy_for() > self.timing.election_timeout;
                 if slow && !told_slow {
                     tracing::warn!("the log's disk has not answered for an election time-out");
-                    self.replica.step(Event::Raft(Input::DiskSlow));
                 }
                 told_slow = slow;
+                // Until somebody has taken over: right after the core counted who answers, nobody may seem to.
+                if slow {
+                    self.replica.step(Event::Raft(Input::DiskSlow));
+                }
                 self.checkpointer.poll();
             }
             let effects = self.replica.take_effects()?;
             self.carry_out(effects, &mut waiting);
         }
+    }
+
+    /// How much room the disk has.
+    fn room(&self) -> Room {
+        if !self.space.is_low() {
+            return Room::default();
+        }
+        let entries_bytes =
+            self.space.entries_max().saturating_sub(self.log_writer.waiting_bytes());
+        Room { low: true, entries_bytes }
+    }
+
+    fn tell_room(&self, leader: NodeId, room: Room) {
+        let net = self.net.clone();
+        let request = peer_request::encode(&PeerRequest::Room(room));
+        tokio::spawn(async move {
+            // It is told again soon.
+            let _ = net.request(leader, request, Instant::now() + TELL_TIMEOUT).await;
+        });
     }
 
     fn carry_out(&mut self, effects: Effects, waiting: &mut Waiting) {
@@ -184,6 +222,9 @@ impl Driver {
                     Input::Fetched { peer: fetch.peer, prev: LogId::ZERO, entries: Vec::new() };
                 self.mailbox.tell(Letter::Input(input));
             }
+        }
+        if let Some((leader, room)) = effects.tell_room {
+            self.tell_room(leader, room);
         }
         if let Some(standing) = effects.standing {
             announce(standing);
@@ -237,10 +278,8 @@ pub(super) fn read_for_peers(
         let input = match log.fetch(from, to, max_bytes) {
             Ok(Some((prev, entries))) => Input::Fetched { peer, prev, entries },
             Ok(None) => fetched_nothing(peer),
-            Err(error) => {
-                tracing::error!(%error, "the log could not be read for a peer");
-                fetched_nothing(peer)
-            }
+            // As on a start. A log that is closed is being left anyway.
+            Err(error) => return mailbox.tell(Letter::Failed(error)),
         };
         mailbox.tell(Letter::Input(input));
     }

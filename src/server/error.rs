@@ -39,8 +39,10 @@ pub enum Error {
     /// The deadline of a read passed. A read has no effect.
     #[error("the deadline passed before the read could be answered")]
     ReadTimedOut,
-    /// The disk is full. Not applied.
-    #[error("the disk is full")]
+    /// The leader's disk, or those of too many others, have less room than `limits.freeSpace`. Not applied.
+    #[error(
+        "too little room on the disk of the leader, or of too many others; writes go on once there is more"
+    )]
     DiskFull,
     /// The revision asked for is compacted away.
     #[error("revision {asked} is compacted; the oldest readable one is {oldest}")]
@@ -61,7 +63,7 @@ pub enum Error {
     /// Lease reads are off in this cluster.
     #[error("lease reads are off; set reads.lease: true")]
     LeaseReadsOff,
-    /// The state could not be read; the node is about to stop.
+    /// The state could not be read; the node stops.
     #[error("the state could not be read")]
     Storage,
 }

@@ -16,7 +16,7 @@ use crate::kv::{Item, Page, RangeQuery, Reply, Revision, Write};
 use crate::net::{Net, RequestError};
 use crate::raft::{Index, LogId, Membership, NodeId, Refused, RoleName, Standing};
 use crate::replica::roster::Addresses;
-use crate::replica::{Summary, WriteFailed};
+use crate::replica::{Room, Summary, WriteFailed};
 use crate::store::{DataDir, Mark, ReadError, State};
 
 /// How long to wait before asking the same supposed leader again when nothing else was heard.
@@ -95,6 +95,7 @@ impl Handle {
             Ok(Ok(Err(WriteFailed::Refused(Refused::Busy)))) => {
                 Err(ForwardError::Failed(Error::Busy))
             }
+            Ok(Ok(Err(WriteFailed::NoRoom))) => Err(ForwardError::Failed(Error::DiskFull)),
             Ok(Ok(Err(WriteFailed::Refused(_)))) => Err(ForwardError::NotLeader),
             Ok(Ok(Err(WriteFailed::Overwritten))) => Err(ForwardError::Failed(Error::NotApplied)),
             // The replica thread stopped, or a snapshot came over it, or the time is up: the entry may be,
@@ -192,12 +193,25 @@ impl Handle {
 
     /// One key as this node has it, at a revision or the newest; and the revision it was read at.
     pub fn get(&self, key: &[u8], at: Option<Revision>) -> Result<(Revision, Option<Item>), Error> {
-        self.shared.state.get(key, at).map_err(read_failed)
+        self.shared.state.get(key, at).map_err(|error| self.read_failed(error))
     }
 
     /// A part of a listing as this node has it. May read cold pages: call it where that may block.
     pub fn range(&self, query: &RangeQuery) -> Result<Page, Error> {
-        self.shared.state.range(query).map_err(read_failed)
+        self.shared.state.range(query).map_err(|error| self.read_failed(error))
+    }
+
+    fn read_failed(&self, error: ReadError) -> Error {
+        match error {
+            ReadError::Compacted { asked, oldest } => Error::Compacted { asked, oldest },
+            ReadError::Future { asked, newest } => Error::Future { asked, newest },
+            ReadError::Store(error) => {
+                // What else may be damaged nobody knows.
+                tracing::error!(%error, "the state could not be read");
+                self.shared.mailbox.tell(Letter::Failed(error));
+                Error::Storage
+            }
+        }
     }
 
     /// The revision that this node has applied.
@@ -366,6 +380,11 @@ impl Handle {
         self.shared.mailbox.tell(letter);
     }
 
+    /// A peer says how much room its disk has. It says so again, so that a full mailbox does no harm.
+    pub(super) fn peer_room(&self, peer: NodeId, room: Room) {
+        let _ = self.shared.mailbox.ask(Letter::PeerRoom { peer, room });
+    }
+
     /// The shortest election time-out.
     pub(super) fn election_timeout(&self) -> Duration {
         self.shared.config.raft.election_timeout
@@ -481,16 +500,5 @@ fn role_name(role: RoleName) -> &'static str {
         RoleName::Follower => "follower",
         RoleName::PreCandidate | RoleName::Candidate => "candidate",
         RoleName::Leader => "leader",
-    }
-}
-
-fn read_failed(error: ReadError) -> Error {
-    match error {
-        ReadError::Compacted { asked, oldest } => Error::Compacted { asked, oldest },
-        ReadError::Future { asked, newest } => Error::Future { asked, newest },
-        ReadError::Store(error) => {
-            tracing::error!(%error, "the state could not be read");
-            Error::Storage
-        }
     }
 }

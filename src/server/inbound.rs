@@ -14,7 +14,7 @@ use super::peer_request::{self, Founding, PeerReply, PeerRequest};
 use super::snapshots;
 use crate::net::{Arriving, Inbound, PeerHello};
 use crate::raft::{Input, Membership, Message, NodeId};
-use crate::store::{DataDir, State};
+use crate::store::{DataDir, Space, State};
 
 /// Passes what comes over the network on to the replica thread and to the handle.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) struct Reception {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) data: DataDir,
     pub(super) state: Arc<State>,
+    pub(super) space: Arc<Space>,
     pub(super) membership: watch::Receiver<Option<Membership>>,
     pub(super) peers_changed: Arc<Notify>,
     pub(super) disowned: Arc<Notify>,
@@ -47,7 +48,7 @@ impl Inbound for Reception {
         self.disowned.notify_one();
     }
 
-    fn request(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+    fn request(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
         let handle = self.handle.get().cloned();
         let data = self.data.clone();
         let born = self.membership.borrow().is_some();
@@ -80,7 +81,11 @@ impl Inbound for Reception {
                 (Some(PeerRequest::Marks), Some(handle)) => PeerReply::Marks(handle.marks()),
                 (Some(PeerRequest::Diverged { own, majority }), Some(handle)) => {
                     handle.diverged(own, majority);
-                    PeerReply::Heard
+                    PeerReply::Noted
+                }
+                (Some(PeerRequest::Room(room)), Some(handle)) => {
+                    handle.peer_room(from, room);
+                    PeerReply::Noted
                 }
                 (None, _) | (_, None) => PeerReply::NotUnderstood,
             };
@@ -89,6 +94,7 @@ impl Inbound for Reception {
     }
 
     fn transfer(&self, from: NodeId, arriving: Arriving) -> BoxFuture<'static, Bytes> {
-        Box::pin(snapshots::receive(self.mailbox.clone(), self.state.clone(), from, arriving))
+        let disk = snapshots::Disk { state: self.state.clone(), space: self.space.clone() };
+        Box::pin(snapshots::receive(self.mailbox.clone(), disk, from, arriving))
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Sleep;
 
 use crate::kv::{Reply, Write};
 use crate::raft::{Input, LogId, Membership, Message, NodeId, Refused, Term};
-use crate::replica::{Summary, WriteFailed};
+use crate::replica::{Room, Summary, WriteFailed};
 use crate::store::StoreError;
 
 /// The most client requests that wait for the replica; beyond it a client is told to come back.
@@ -27,6 +27,8 @@ pub(super) enum Letter {
     Message(Message),
     /// Something else for the core: of the disk, the network or the operator.
     Input(Input),
+    /// A peer says how much room its disk has.
+    PeerRoom { peer: NodeId, room: Room },
     /// A client's write.
     Write { write: Write, reply: oneshot::Sender<Result<Reply, WriteFailed>> },
     /// A client's read.

@@ -6,6 +6,7 @@
 //! | `log` | group commit of the log |
 //! | `checkpoint` | writes the state's overlay to disk |
 //! | `fetch` | reads old entries for peers that are far behind |
+//! | `space` | looks ten times a second how much room the disk has |
 //! | tokio's | HTTP, and the tasks here that look after the membership and the past |
 
 mod agreement;

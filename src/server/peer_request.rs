@@ -10,6 +10,7 @@ use super::error::Error;
 use super::members::Tried;
 use crate::kv::{Reply, Write};
 use crate::raft::{Membership, NodeId};
+use crate::replica::Room;
 use crate::replica::roster::Change;
 use crate::store::Mark;
 
@@ -32,6 +33,8 @@ pub(super) enum PeerRequest {
     Marks,
     /// Your state is not that of the majority: stop.
     Diverged { own: Mark, majority: Mark },
+    /// So much room my disk has: little, or enough again. For the leader.
+    Room(Room),
 }
 
 /// An answer.
@@ -54,8 +57,8 @@ pub(super) enum PeerReply {
     Members(Option<Membership>),
     /// Hashes of the state at some indexes.
     Marks(Vec<Mark>),
-    /// It was heard.
-    Heard,
+    /// It is noted.
+    Noted,
 }
 
 /// Why a forwarded write has no reply.

@@ -14,7 +14,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::peer_request::{decode, encode};
 use crate::net::{Arriving, Net, TransferError};
 use crate::raft::{Input, LogId, NodeId, Term};
-use crate::store::{Incoming, IncomingError, SnapshotReader, State, StoreError};
+use crate::store::{Incoming, IncomingError, Purpose, SnapshotReader, Space, State, StoreError};
 
 /// The size of a piece, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
@@ -99,6 +99,11 @@ impl Sender {
                 }
                 Ok((Received::Failed(why), _)) => {
                     tracing::warn!(%to, %last, why, "the snapshot was not taken in");
+                    false
+                }
+                Err(SendError::Store(error)) => {
+                    tracing::error!(%error, "the state could not be read for a snapshot");
+                    mailbox.tell(Letter::Failed(error));
                     false
                 }
                 Err(error) => {
@@ -187,17 +192,24 @@ fn read(mut reader: SnapshotReader, pieces: &mpsc::Sender<Result<Vec<u8>, StoreE
     }
 }
 
+/// Where a snapshot goes.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) state: Arc<State>,
+    pub(super) space: Arc<Space>,
+}
+
 /// Takes a snapshot in that a peer sends; the reply.
 pub(super) async fn receive(
     mailbox: Arc<Mailbox>,
-    state: Arc<State>,
+    disk: Disk,
     from: NodeId,
     mut arriving: Arriving,
 ) -> Bytes {
     let received = match arriving.next().await {
         Ok(Some(first)) => match decode(&first) {
             Some(Transfer::Snapshot { term, last }) => {
-                take_in(mailbox, state, from, term, last, arriving).await
+                take_in(mailbox, disk, from, term, last, arriving).await
             }
             None => Received::Failed("the transfer is of an unknown kind".to_owned()),
         },
@@ -208,7 +220,7 @@ pub(super) async fn receive(
 
 async fn take_in(
     mailbox: Arc<Mailbox>,
-    state: Arc<State>,
+    disk: Disk,
     from: NodeId,
     term: Term,
     last: LogId,
@@ -222,9 +234,9 @@ async fn take_in(
     tracing::info!(%from, %last, "receiving a snapshot");
     let began = Instant::now();
     let (pieces, next) = mpsc::channel(PIECES_MAX);
-    let disk = {
+    let written = {
         let mailbox = mailbox.clone();
-        tokio::task::spawn_blocking(move || write(&mailbox, &state, from, last, next))
+        tokio::task::spawn_blocking(move || write(&mailbox, &disk, from, last, next))
     };
     let (mut bytes, mut told) = (0, Instant::now());
     // An early end shows at the last piece, which is missing then.
@@ -239,7 +251,7 @@ async fn take_in(
         }
     }
     drop(pieces);
-    match disk.await {
+    match written.await {
         Ok(Ok(true)) => {
             tracing::info!(%from, %last, bytes, took = ?began.elapsed(), "the snapshot is in place");
             Received::Installed
@@ -264,15 +276,20 @@ async fn take_in(
 /// The part that waits for the disk. Whether the snapshot took the state's place.
 fn write(
     mailbox: &Mailbox,
-    state: &Arc<State>,
+    disk: &Disk,
     from: NodeId,
     last: LogId,
     mut pieces: mpsc::Receiver<Bytes>,
 ) -> Result<bool, IncomingError> {
-    let mut incoming: Incoming = state.receive()?;
+    let room = || disk.space.reserve(Incoming::COMMIT_BYTES_MAX, Purpose::Bulk);
+    let begun = room().ok_or(IncomingError::NoRoom)?;
+    let mut incoming: Incoming = disk.state.receive()?;
+    drop(begun);
     while let Some(piece) = pieces.blocking_recv() {
+        let _room = room().ok_or(IncomingError::NoRoom)?;
         incoming.take(&piece)?;
     }
+    let _room = room().ok_or(IncomingError::NoRoom)?;
     if !incoming.is_whole() {
         return Err(IncomingError::Damaged("it was cut off"));
     }
@@ -284,7 +301,7 @@ fn write(
     if asked.is_err() || begin.blocking_recv() != Ok(true) {
         return Ok(false);
     }
-    let placed = state.put_in_place(incoming)?;
+    let placed = disk.state.put_in_place(incoming)?;
     mailbox.tell(Letter::SnapshotInstalled { from });
     Ok(placed)
 }

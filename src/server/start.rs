@@ -28,7 +28,7 @@ use crate::pki::PkiError;
 use crate::raft::{self, Input, Node, RoleName, Standing};
 use crate::replica::Replica;
 use crate::store::{
-    self, Checkpointer, DataDir, IdentityCheck, Log, LogEvent, LogOptions, LogWriter, State,
+    self, Checkpointer, DataDir, IdentityCheck, Log, LogEvent, LogOptions, LogWriter, Space, State,
     StateOptions, StoreError,
 };
 
@@ -111,6 +111,7 @@ impl Server {
             mailbox: mailbox.clone(),
             data: opened.data.clone(),
             state: opened.state.clone(),
+            space: opened.space.clone(),
             membership: membership.clone(),
             peers_changed: peers_changed.clone(),
             disowned: disowned.clone(),
@@ -155,7 +156,7 @@ impl Server {
         // Set once, right here.
         let _ = reception.handle.set(handle.clone());
 
-        let log_writer = LogWriter::spawn(opened.log, {
+        let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
             let mailbox = mailbox.clone();
             move |event| {
                 mailbox.tell(match event {
@@ -165,7 +166,7 @@ impl Server {
                 });
             }
         })?;
-        let checkpointer = Checkpointer::spawn(opened.state.clone(), {
+        let checkpointer = Checkpointer::spawn(opened.state.clone(), opened.space.clone(), {
             let mailbox = mailbox.clone();
             move |result| {
                 mailbox.tell(match result {
@@ -188,6 +189,8 @@ impl Server {
             snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
             replica: Replica::new(node, opened.state, log_reader),
             mailbox: mailbox.clone(),
+            _space_watch: opened.space.watch()?,
+            space: opened.space,
             log_writer,
             checkpointer,
             fetcher,
@@ -274,6 +277,7 @@ impl Server {
 /// What a data directory holds, opened.
 struct Opened {
     data: DataDir,
+    space: Arc<Space>,
     log: Log,
     state: Arc<State>,
     recovered: raft::Recovered,
@@ -283,17 +287,19 @@ fn open(config: &Config) -> Result<Opened, StoreError> {
     let check =
         IdentityCheck { cluster: config.cluster.to_string(), node: config.name.to_string() };
     let data = DataDir::open(&config.data, &check)?;
+    let space = Space::open(data.path(), config.limits.free_space)?;
+    let _room = space.make_way();
     let state_options = StateOptions {
         cache_bytes: bytes(config.limits.state_cache),
         overlay_bytes: bytes(config.limits.overlay),
         ..StateOptions::default()
     };
-    let state = Arc::new(State::open(&data.state_path(), &state_options)?);
+    let state = Arc::new(State::open(&data.state_path(), Some(&space), &state_options)?);
     let log_options = LogOptions {
         cache_bytes: bytes(config.limits.log_cache),
         tail_bytes: config.limits.log_tail,
     };
-    let (mut log, found) = Log::open(&data.log_path(), &log_options)?;
+    let (mut log, found) = Log::open(&data.log_path(), Some(&space), &log_options)?;
     data.files_made()?;
     let recovered = store::recover(&state, &mut log, found)?;
     tracing::info!(
@@ -302,7 +308,7 @@ fn open(config: &Config) -> Result<Opened, StoreError> {
         last = recovered.tail.last().map_or(recovered.committed, |entry| entry.id).index.0,
         "data directory opened"
     );
-    Ok(Opened { data, log, state, recovered })
+    Ok(Opened { data, space, log, state, recovered })
 }
 
 /// Sizes of a configuration as sizes in memory.

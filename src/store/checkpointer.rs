@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use super::error::StoreError;
+use super::space::{Purpose, Space};
 use super::state::State;
 use crate::raft::LogId;
 
@@ -20,20 +21,22 @@ pub struct Checkpointer {
 
 impl Checkpointer {
     /// Starts the thread. `done` hears of each checkpoint: what it covers, or why it failed, which is final.
+    /// One for which there is no room is put off.
     pub fn spawn(
         state: Arc<State>,
+        space: Arc<Space>,
         done: impl Fn(Result<LogId, StoreError>) + Send + 'static,
     ) -> io::Result<Checkpointer> {
         let (wake, woken) = mpsc::sync_channel(1);
         let worker = state.clone();
         let thread = thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
             while woken.recv().is_ok() {
-                if !write(&worker, &done) {
+                if !write(&worker, &space, &done) {
                     return;
                 }
             }
             // The next start has less to replay.
-            write(&worker, &done);
+            write(&worker, &space, &done);
         })?;
         Ok(Checkpointer { state, wake: Some(wake), thread: Some(thread) })
     }
@@ -60,7 +63,12 @@ impl Checkpointer {
 }
 
 /// Whether to go on.
-fn write(state: &State, done: &impl Fn(Result<LogId, StoreError>)) -> bool {
+fn write(state: &State, space: &Arc<Space>, done: &impl Fn(Result<LogId, StoreError>)) -> bool {
+    let room = space.reserve(state.checkpoint_bytes(), Purpose::Bulk);
+    space.set_cramped(room.is_none());
+    state.put_off(room.is_none());
+    // It is still due at the next poll.
+    let Some(_room) = room else { return true };
     let Some(frozen) = state.freeze() else { return true };
     // A panic must stop the node as any failure does: without checkpoints apply would wait for ever.
     let result = catch_unwind(AssertUnwindSafe(|| state.write_checkpoint(frozen)))

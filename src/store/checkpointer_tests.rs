@@ -5,6 +5,7 @@ use super::*;
 use crate::kv::{Command, Revision, Write};
 use crate::raft::{Entry, Index, Payload, Term};
 use crate::store::StateOptions;
+use crate::store::space::tests::{Small, boundless};
 use crate::store::test_disk::{Disk, Fault, Power};
 
 /// How long a test waits for what must come.
@@ -22,7 +23,7 @@ fn open(disk: &Disk, options: &StateOptions) -> Arc<State> {
 fn spawn(state: &Arc<State>) -> (Checkpointer, Receiver<Result<LogId, StoreError>>) {
     let (sender, done) = mpsc::channel();
     let tell = move |result| sender.send(result).unwrap();
-    (Checkpointer::spawn(state.clone(), tell).unwrap(), done)
+    (Checkpointer::spawn(state.clone(), boundless(), tell).unwrap(), done)
 }
 
 fn apply(state: &State, index: u64) -> LogId {
@@ -132,4 +133,24 @@ fn a_panic_in_a_checkpoint_is_told_as_a_failure() {
     checkpointer.stop();
     assert!(done.recv().is_err());
     assert_eq!(state.applied().index, Index(1), "what memory holds can still be read");
+}
+
+#[test]
+fn a_checkpoint_without_room_is_put_off() {
+    let state = open(&Disk::default(), &options());
+    let (sender, done) = std::sync::mpsc::channel();
+    let tell = move |result: Result<LogId, StoreError>| sender.send(result).unwrap();
+    let small = Small::new(1016 << 20);
+    let space = small.space(64 << 20);
+    let checkpointer = Checkpointer::spawn(state.clone(), space.clone(), tell).unwrap();
+    small.fill(1000 << 20);
+    let applied = apply(&state, 1);
+    checkpointer.poll();
+    assert!(done.recv_timeout(Duration::from_millis(200)).is_err(), "there was no room");
+    assert!(space.is_low() && state.checkpoint_due());
+    small.fill(0);
+    checkpointer.poll();
+    assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), applied);
+    space.look();
+    assert!(!space.is_low());
 }

@@ -141,6 +141,11 @@ impl StoreError {
             redb::Error::DatabaseAlreadyOpen => {
                 StoreError::InUse { path: files::dir_of(path).to_path_buf() }
             }
+            // It does not say which pages.
+            redb::Error::Corrupted(detail) => StoreError::Damaged {
+                what,
+                detail: format!("a page is not what was written ({detail})"),
+            },
             error => StoreError::database(what, error),
         }
     }
@@ -148,6 +153,16 @@ impl StoreError {
     /// Whoever worked on a file panicked: what it holds now is known only after it is opened anew.
     pub fn panicked(what: &'static str) -> StoreError {
         StoreError::damaged(what, "whoever worked on it panicked")
+    }
+
+    /// The file of the data directory that does not hold what was written, if that is what is wrong.
+    pub fn damaged_file(&self) -> Option<&'static str> {
+        match self {
+            StoreError::CorruptEntry { .. } => Some(files::LOG),
+            StoreError::Damaged { what: "log", .. } => Some(files::LOG),
+            StoreError::Damaged { what: "state", .. } => Some(files::STATE),
+            _ => None,
+        }
     }
 
     /// A file that does not hold what it must.

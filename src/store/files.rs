@@ -3,15 +3,24 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{Builder, Database, StorageBackend};
 
 use super::error::StoreError;
+use super::space::Space;
+use super::yielding::YieldingFile;
 
-/// Opens the database at `path`. A new one is made beside it and renamed once it is whole: a file that a
+/// The log's file in a data directory.
+pub(super) const LOG: &str = "log.redb";
+/// The state's.
+pub(super) const STATE: &str = "state.redb";
+
+/// Opens the database at `path`; with `space` its ballast gives way to writes that find no room. A new one is made beside it and renamed once it is whole: a file that a
 /// crash left half made would not be a database.
 pub(super) fn open(
     path: &Path,
+    space: Option<&Arc<Space>>,
     cache_bytes: usize,
     what: &'static str,
 ) -> Result<Database, StoreError> {
@@ -29,7 +38,12 @@ pub(super) fn open(
         fs::rename(&fresh, path).map_err(io_failed)?;
         sync_dir(dir_of(path), what)?;
     }
-    builder.create(path).map_err(failed)
+    let opened = match space {
+        Some(space) => YieldingFile::open(path, space.clone())
+            .and_then(|file| builder.create_with_backend(file)),
+        None => builder.create(path),
+    };
+    opened.map_err(failed)
 }
 
 /// Opens the database that a backend stands for, or makes it.
@@ -80,9 +94,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.redb");
         fs::write(path.with_extension("new"), "half a database").unwrap();
-        drop(open(&path, 1 << 20, "log").unwrap());
+        drop(open(&path, None, 1 << 20, "log").unwrap());
         assert!(path.exists() && !path.with_extension("new").exists());
-        drop(open(&path, 1 << 20, "log").unwrap());
+        drop(open(&path, None, 1 << 20, "log").unwrap());
     }
 
     #[test]
@@ -99,7 +113,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        let refused = open(&file.join("log.redb"), 1 << 20, "log").unwrap_err();
+        let refused = open(&file.join("log.redb"), None, 1 << 20, "log").unwrap_err();
         assert!(matches!(refused, StoreError::Io { what: "look at", .. }), "{refused}");
     }
 
@@ -108,7 +122,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.redb");
         fs::write(&path, "something else").unwrap();
-        assert!(open(&path, 1 << 20, "log").is_err());
+        assert!(open(&path, None, 1 << 20, "log").is_err());
         assert_eq!(fs::read(&path).unwrap(), b"something else");
     }
 }

@@ -20,8 +20,6 @@ const FORMAT: u32 = 1;
 const WHAT: &str = "identity";
 const IDENTITY_FILE: &str = "identity";
 const LOCK_FILE: &str = "lock";
-const LOG_FILE: &str = "log.redb";
-const STATE_FILE: &str = "state.redb";
 
 /// Whose a directory must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +84,7 @@ impl DataDir {
                 identity
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                for name in [LOG_FILE, STATE_FILE] {
+                for name in [files::LOG, files::STATE] {
                     if files::exists(&path.join(name), WHAT)? {
                         return Err(StoreError::damaged(
                             "data directory",
@@ -125,12 +123,12 @@ impl DataDir {
 
     /// Where the log is.
     pub fn log_path(&self) -> PathBuf {
-        self.shared.path.join(LOG_FILE)
+        self.shared.path.join(files::LOG)
     }
 
     /// Where the state is.
     pub fn state_path(&self) -> PathBuf {
-        self.shared.path.join(STATE_FILE)
+        self.shared.path.join(files::STATE)
     }
 
     /// What the files take now; 0 for one that cannot be asked.
@@ -253,7 +251,7 @@ fn belongs(identity: &Identity, path: &Path, check: &IdentityCheck) -> Result<()
 }
 
 fn has_files(path: &Path) -> Result<(), StoreError> {
-    for file in [LOG_FILE, STATE_FILE] {
+    for file in [files::LOG, files::STATE] {
         if !files::exists(&path.join(file), WHAT)? {
             return Err(StoreError::Lost { path: path.to_path_buf(), file });
         }
@@ -360,10 +358,10 @@ mod tests {
     fn first_start(path: &Path, steps: usize) -> Result<DataDir, StoreError> {
         let data = DataDir::open(path, &check("n1"))?;
         if steps > 0 {
-            State::open(&data.state_path(), &StateOptions::default())?;
+            State::open(&data.state_path(), None, &StateOptions::default())?;
         }
         if steps > 1 {
-            Log::open(&data.log_path(), &LogOptions::default())?;
+            Log::open(&data.log_path(), None, &LogOptions::default())?;
         }
         if steps > 2 {
             data.files_made()?;
@@ -384,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_lost_a_file_is_refused_and_says_what_to_do() {
-        for file in [LOG_FILE, STATE_FILE] {
+        for file in [files::LOG, files::STATE] {
             let dir = tempfile::tempdir().unwrap();
             let founder = first_start(dir.path(), 3).unwrap().grant_founding(NodeId(5000));
             assert_eq!(founder.unwrap(), NodeId(5000));
@@ -403,7 +401,7 @@ mod tests {
     fn files_that_were_not_made_are_not_recorded() {
         let dir = tempfile::tempdir().unwrap();
         let data = first_start(dir.path(), 1).unwrap();
-        assert!(matches!(data.files_made(), Err(StoreError::Lost { file: LOG_FILE, .. })));
+        assert!(matches!(data.files_made(), Err(StoreError::Lost { file: files::LOG, .. })));
         drop(data);
         first_start(dir.path(), 3).unwrap();
     }
@@ -434,7 +432,7 @@ mod tests {
             assert!(refused.contains("16 hex digits"), "{refused}");
         }
         fs::remove_file(&file).unwrap();
-        fs::write(dir.path().join(LOG_FILE), "").unwrap();
+        fs::write(dir.path().join(files::LOG), "").unwrap();
         let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err().to_string();
         assert!(refused.contains("no identity"), "{refused}");
     }

@@ -55,6 +55,9 @@ pub enum IncomingError {
     /// Another one is coming in.
     #[error("another snapshot is coming in")]
     Busy,
+    /// There is no room for it on the disk. The state is as it was.
+    #[error("there is no room for the snapshot on the disk")]
+    NoRoom,
     /// The disk failed, which is final.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -129,6 +132,10 @@ impl State {
 }
 
 impl Incoming {
+    /// The most that taking a piece of a megabyte in, or beginning and ending, writes. An estimate: what came
+    /// before may not be on the disk yet.
+    pub const COMMIT_BYTES_MAX: u64 = 2 * (SYNC_BYTES as u64 + (1 << 20)) + (1 << 20);
+
     /// The last entry that it covers, once the first piece is here.
     pub fn last(&self) -> Option<LogId> {
         self.position.as_ref().map(|position| position.applied)

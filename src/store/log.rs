@@ -11,6 +11,7 @@ use redb::{
 
 use super::error::StoreError;
 use super::meta::{self, META};
+use super::space::Space;
 use super::tail::Tail;
 use super::{files, sealed};
 use crate::mutant::{Mutant, on};
@@ -85,12 +86,16 @@ pub struct RecoveredLog {
 }
 
 impl Log {
-    /// Opens the file at `path`, or makes it.
+    /// Opens the file at `path`, or makes it. With `space` its ballast gives way to writes that find no room.
     ///
     /// # Errors
     /// `InUse` if it is open elsewhere, `NewerFormat`, `Damaged`, or what the disk says.
-    pub fn open(path: &Path, options: &LogOptions) -> Result<(Log, RecoveredLog), StoreError> {
-        let db = files::open(path, options.cache_bytes, "log")?;
+    pub fn open(
+        path: &Path,
+        space: Option<&Arc<Space>>,
+        options: &LogOptions,
+    ) -> Result<(Log, RecoveredLog), StoreError> {
+        let db = files::open(path, space, options.cache_bytes, "log")?;
         Log::with_database(db, &path.display().to_string(), options)
     }
 

@@ -314,7 +314,10 @@ fn the_thread_tells_of_a_failed_sync_once_and_of_nothing_after_it() {
     let power = Power::default();
     let (log, _) = open(&Disk::new(&power)).unwrap();
     let (sender, events) = std::sync::mpsc::channel();
-    let writer = LogWriter::spawn(log, move |event| sender.send(event).unwrap()).unwrap();
+    let writer = LogWriter::spawn(log, crate::store::space::tests::boundless(), move |event| {
+        sender.send(event).unwrap()
+    })
+    .unwrap();
     writer.submit(LogWrite { seq: Seq(1), ..write(1, false, 1..=2) });
     assert!(matches!(events.recv().unwrap(), LogEvent::Persisted { seq: Seq(1) }));
     power.fail(Fault::SyncAt(0));

@@ -56,7 +56,7 @@ fn a_suffix_is_replaced_in_one_commit_with_its_memberships() {
 fn a_start_reads_only_what_is_not_known_to_be_committed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.redb");
-    let (mut log, _) = Log::open(&path, &LogOptions::default()).unwrap();
+    let (mut log, _) = Log::open(&path, None, &LogOptions::default()).unwrap();
     let hard_state = HardState { term: Term(7), vote: Some(NodeId(3)), commit: Index(8) };
     let batch = LogWrite {
         hard_state: Some(hard_state),
@@ -64,7 +64,7 @@ fn a_start_reads_only_what_is_not_known_to_be_committed() {
     };
     log.append(&[batch]).unwrap();
     drop(log);
-    let (log, found) = Log::open(&path, &LogOptions::default()).unwrap();
+    let (log, found) = Log::open(&path, None, &LogOptions::default()).unwrap();
     let recovered = found.into_recovered(&log, LogId::new(Term(7), Index(4))).unwrap();
     assert_eq!(recovered.hard_state, hard_state);
     assert_eq!(recovered.committed, LogId::new(Term(7), Index(8)));
@@ -161,10 +161,10 @@ fn a_record_that_is_damaged_moved_or_missing_is_named() {
         for change in [flipped, moved, missing] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("log.redb");
-            let (log, _) = Log::open(&path, &LogOptions::default()).unwrap();
+            let (log, _) = Log::open(&path, None, &LogOptions::default()).unwrap();
             tamper(&log, |tx| change(&mut tx.open_table(META).unwrap(), key));
             drop(log);
-            let refused = Log::open(&path, &LogOptions::default()).unwrap_err();
+            let refused = Log::open(&path, None, &LogOptions::default()).unwrap_err();
             assert!(matches!(refused, StoreError::Damaged { what: "log", .. }), "{refused}");
             assert!(refused.to_string().contains(key), "{refused}");
         }
@@ -195,12 +195,12 @@ fn compaction_keeps_the_end_and_the_membership_in_force() {
 fn a_newer_format_is_refused_with_both_versions() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.redb");
-    let (log, _) = Log::open(&path, &LogOptions::default()).unwrap();
+    let (log, _) = Log::open(&path, None, &LogOptions::default()).unwrap();
     let tx = log.db.begin_write().unwrap();
     meta::put_other_format(&mut tx.open_table(META).unwrap(), 9);
     tx.commit().unwrap();
     drop(log);
-    let refused = Log::open(&path, &LogOptions::default()).unwrap_err().to_string();
+    let refused = Log::open(&path, None, &LogOptions::default()).unwrap_err().to_string();
     assert!(refused.contains("format 9") && refused.contains("format 1"), "{refused}");
 }
 
@@ -208,11 +208,11 @@ fn a_newer_format_is_refused_with_both_versions() {
 fn a_file_that_is_open_elsewhere_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.redb");
-    let (log, _) = Log::open(&path, &LogOptions::default()).unwrap();
-    let refused = Log::open(&path, &LogOptions::default()).unwrap_err();
+    let (log, _) = Log::open(&path, None, &LogOptions::default()).unwrap();
+    let refused = Log::open(&path, None, &LogOptions::default()).unwrap_err();
     assert!(matches!(&refused, StoreError::InUse { path } if path == dir.path()), "{refused}");
     log.close().unwrap();
-    Log::open(&path, &LogOptions::default()).unwrap();
+    Log::open(&path, None, &LogOptions::default()).unwrap();
 }
 
 #[test]
@@ -238,7 +238,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.redb");
-        let (mut log, _) = Log::open(&path, &LogOptions::default()).unwrap();
+        let (mut log, _) = Log::open(&path, None, &LogOptions::default()).unwrap();
         let mut model: Vec<Entry> = Vec::new();
         for (term, (back, count, reopen)) in steps.into_iter().enumerate() {
             let keep = model.len().saturating_sub(usize::try_from(back).unwrap());
@@ -253,7 +253,7 @@ proptest! {
             log.append(&[write(from, entries)]).unwrap();
             if reopen {
                 drop(log);
-                let opened = Log::open(&path, &LogOptions::default()).unwrap();
+                let opened = Log::open(&path, None, &LogOptions::default()).unwrap();
                 log = opened.0;
                 let recovered = opened.1.into_recovered(&log, LogId::ZERO).unwrap();
                 prop_assert_eq!(&recovered.tail, &model);

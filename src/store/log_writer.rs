@@ -10,7 +10,11 @@ use parking_lot::{Condvar, Mutex};
 
 use super::error::StoreError;
 use super::log::Log;
+use super::space::{self, Reserved, Space};
 use crate::raft::{LogId, LogWrite, Seq};
+
+/// How often a commit that does not fit on the disk looks for room.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What the thread tells.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<LogWrite>,
+    /// The bytes of the entries for which no room is reserved yet.
+    waiting_bytes: u64,
     /// What a durable checkpoint of the state covers, if that is news.
     covered: Option<LogId>,
     busy_since: Option<Instant>,
@@ -56,13 +62,17 @@ struct Queue {
 }
 
 impl LogWriter {
-    /// Starts the thread. `tell` is called from it.
-    pub fn spawn(log: Log, tell: impl Fn(LogEvent) + Send + 'static) -> io::Result<LogWriter> {
+    /// Starts the thread. `tell` is called from it. A commit for which there is no room waits until there is.
+    pub fn spawn(
+        log: Log,
+        space: Arc<Space>,
+        tell: impl Fn(LogEvent) + Send + 'static,
+    ) -> io::Result<LogWriter> {
         let shared = Arc::new(Shared::default());
         let worker = shared.clone();
         let thread = thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || run(log, &worker, &tell))?;
+            .spawn(move || run(log, &space, &worker, &tell))?;
         Ok(LogWriter { shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -72,6 +82,7 @@ impl LogWriter {
         if queue.closed {
             return;
         }
+        queue.waiting_bytes += space::entry_bytes(&write);
         queue.waiting.push(write);
         drop(queue);
         self.shared.filled.notify_one();
@@ -81,6 +92,11 @@ impl LogWriter {
     /// loses what is not needed any more.
     pub fn cover(&self, checkpoint: LogId) {
         self.shared.queue.lock().covered = Some(checkpoint);
+    }
+
+    /// The bytes of the entries for which no room is reserved yet.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.shared.queue.lock().waiting_bytes
     }
 
     /// How long the commit that is under way has taken so far; zero if there is none.
@@ -108,53 +124,103 @@ impl Drop for LogWriter {
     }
 }
 
-fn run(mut log: Log, shared: &Shared, tell: &impl Fn(LogEvent)) {
+fn run(mut log: Log, space: &Arc<Space>, shared: &Shared, tell: &impl Fn(LogEvent)) {
     let mut batch = Vec::new();
-    loop {
-        let covered;
-        {
-            let mut queue = shared.queue.lock();
-            queue.busy_since = None;
-            while queue.waiting.is_empty() {
-                if queue.closed {
-                    return;
-                }
-                shared.filled.wait(&mut queue);
-            }
-            std::mem::swap(&mut queue.waiting, &mut batch);
-            covered = queue.covered.take();
-            queue.busy_since = Some(Instant::now());
-        }
-        // A panic must stop the node as any failed commit does, and not leave it waiting for this thread.
+    while shared.take(&mut batch) {
+        let Some((count, _room)) = wait_for_room(space, shared, &batch) else { return };
+        let writes = &batch[..count];
         let before = log.base();
+        let covered = shared.begin(writes);
+        // A panic must stop the node as any failed commit does, and not leave it waiting for this thread.
         let commit = || {
             covered.map_or(Ok(()), |checkpoint| log.cover(checkpoint))?;
-            log.append(&batch)
+            log.append(writes)
         };
         let result = catch_unwind(AssertUnwindSafe(commit))
             .unwrap_or_else(|_| Err(StoreError::panicked("log")));
         match result {
             Ok(()) => {
-                if let Some(last) = batch.last() {
+                if let Some(last) = writes.last() {
                     tell(LogEvent::Persisted { seq: last.seq });
                 }
-                let reset = batch.iter().any(|write| write.reset.is_some());
-                batch.clear();
+                let reset = writes.iter().any(|write| write.reset.is_some());
+                batch.drain(..count);
                 let base = log.base();
                 if base != before && !reset {
                     tell(LogEvent::Compacted { last: base });
                 }
             }
             Err(error) => {
-                let mut queue = shared.queue.lock();
-                queue.closed = true;
-                queue.waiting.clear();
-                queue.busy_since = None;
-                drop(queue);
+                shared.close();
                 tell(LogEvent::Failed(error));
                 return;
             }
         }
+    }
+}
+
+impl Shared {
+    /// Takes what waits behind what is left in `batch`; sleeps while there is nothing. False at the end.
+    fn take(&self, batch: &mut Vec<LogWrite>) -> bool {
+        let mut queue = self.queue.lock();
+        queue.busy_since = None;
+        while queue.waiting.is_empty() && batch.is_empty() {
+            if queue.closed {
+                return false;
+            }
+            self.filled.wait(&mut queue);
+        }
+        if batch.is_empty() {
+            std::mem::swap(&mut queue.waiting, batch);
+        } else {
+            batch.append(&mut queue.waiting);
+        }
+        queue.busy_since = Some(Instant::now());
+        true
+    }
+
+    /// Room for these is reserved. What a checkpoint covers, if that is news.
+    fn begin(&self, writes: &[LogWrite]) -> Option<LogId> {
+        let mut queue = self.queue.lock();
+        queue.waiting_bytes -= writes.iter().map(space::entry_bytes).sum::<u64>();
+        queue.covered.take()
+    }
+
+    /// Takes nothing in any more.
+    fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        queue.waiting.clear();
+        queue.busy_since = None;
+    }
+}
+
+/// How many of the writes fit on the disk, all if possible; waits until the first one does. None if it was
+/// stopped meanwhile: then they are lost, and nobody was told that they are durable.
+fn wait_for_room(
+    space: &Arc<Space>,
+    shared: &Shared,
+    batch: &[LogWrite],
+) -> Option<(usize, Reserved)> {
+    let mut told = false;
+    loop {
+        let mut count = batch.len();
+        while count > 0 {
+            let (bytes, purpose) = space::log_commit(&batch[..count]);
+            if let Some(room) = space.reserve(bytes, purpose) {
+                return Some((count, room));
+            }
+            count /= 2;
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!("the log has to wait: there is no room for it on the disk");
+        }
+        let mut queue = shared.queue.lock();
+        if queue.closed {
+            return None;
+        }
+        // Nobody tells when there is room.
+        shared.filled.wait_for(&mut queue, LOOK_EVERY);
     }
 }
 

@@ -1,8 +1,9 @@
 use std::sync::mpsc::{self, Receiver};
 
 use super::*;
-use crate::raft::{Entry, Index, LogId, Payload, Term};
+use crate::raft::{Entry, HardState, Index, LogId, Payload, Term};
 use crate::store::LogOptions;
+use crate::store::space::tests::{Small, boundless};
 use crate::store::test_disk::{Disk, Fault, Power};
 
 fn write(seq: u64) -> LogWrite {
@@ -17,7 +18,8 @@ fn open(disk: &Disk) -> Log {
 
 fn spawn(log: Log) -> (LogWriter, Receiver<LogEvent>) {
     let (sender, events) = mpsc::channel();
-    let writer = LogWriter::spawn(log, move |event| sender.send(event).unwrap()).unwrap();
+    let writer =
+        LogWriter::spawn(log, boundless(), move |event| sender.send(event).unwrap()).unwrap();
     (writer, events)
 }
 
@@ -71,7 +73,7 @@ fn what_comes_during_a_commit_goes_into_the_next_one_together() {
         sender.send(event).unwrap();
         let _ = held.recv();
     };
-    let writer = LogWriter::spawn(open(&Disk::default()), tell).unwrap();
+    let writer = LogWriter::spawn(open(&Disk::default()), boundless(), tell).unwrap();
     writer.submit(write(1));
     assert_eq!(persisted(events.recv().unwrap()), 1);
     assert!(writer.busy_for() > Duration::ZERO);
@@ -140,4 +142,38 @@ fn what_a_checkpoint_covers_goes_with_the_next_write_and_is_told() {
     let log = open(&disk);
     assert_eq!(log.base(), last);
     assert_eq!(log.reader().read(Index(9), Index(11), usize::MAX).unwrap().len(), 3);
+}
+
+#[test]
+fn a_commit_without_room_waits_and_a_vote_goes_on() {
+    const MIB: usize = 1 << 20;
+    let small = Small::new(1016 << 20);
+    let space = small.space(64 << 20);
+    let (sender, events) = mpsc::channel();
+    let tell = move |event| sender.send(event).unwrap();
+    let writer = LogWriter::spawn(open(&Disk::default()), space, tell).unwrap();
+    small.fill(1000 << 20);
+    let hard_state = Some(HardState { term: Term(1), ..HardState::default() });
+    writer.submit(LogWrite { seq: Seq(1), hard_state, ..LogWrite::default() });
+    assert_eq!(persisted(events.recv().unwrap()), 1);
+    let payload = Payload::Command(vec![0; 10 * MIB].into());
+    let entries = vec![Entry { id: LogId::new(Term(1), Index(1)), payload }];
+    writer.submit(LogWrite { seq: Seq(2), entries, ..LogWrite::default() });
+    assert!(events.recv_timeout(Duration::from_millis(200)).is_err(), "it did not fit");
+    assert!(writer.busy_for() > Duration::ZERO && writer.waiting_bytes() > 10 << 20);
+    small.fill(0);
+    assert_eq!(persisted(events.recv().unwrap()), 2);
+    assert_eq!(writer.waiting_bytes(), 0);
+}
+
+#[test]
+fn a_commit_without_room_does_not_keep_the_thread_from_ending() {
+    let small = Small::new(16 << 20);
+    let (sender, events) = mpsc::channel();
+    let tell = move |event| sender.send(event).unwrap();
+    let writer = LogWriter::spawn(open(&Disk::default()), small.space(64 << 20), tell).unwrap();
+    small.fill(16 << 20);
+    writer.submit(write(1));
+    drop(writer);
+    assert!(events.recv().is_err(), "nothing was durable");
 }

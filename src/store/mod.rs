@@ -1,6 +1,6 @@
 //! redb: the log, the state with its overlay and checkpoints, the node's identity.
 //!
-//! A data directory holds `identity` (whose it is), `log.redb` and `state.redb`. Two databases, since one
+//! A data directory holds `identity` (whose it is), `log.redb`, `state.redb` and `ballast` (room that is kept). Two databases, since one
 //! redb database has one writer, and the log must never wait for the state.
 
 mod checkpoint;
@@ -24,6 +24,7 @@ mod recovery;
 mod sample;
 mod sealed;
 mod snapshot;
+mod space;
 mod state;
 mod sweep;
 mod tables;
@@ -32,6 +33,7 @@ mod tail;
 // Fuzzing needs a part of it only.
 #[cfg_attr(not(test), allow(dead_code))]
 mod test_disk;
+mod yielding;
 
 pub use checkpoint::Frozen;
 pub use checkpointer::Checkpointer;
@@ -43,4 +45,5 @@ pub use log_writer::{LogEvent, LogWriter};
 pub use marks::Mark;
 pub use recovery::recover;
 pub use snapshot::SnapshotReader;
+pub use space::{Purpose, Reserved, Space, SpaceWatch};
 pub use state::{Applied, ReadError, State, StateOptions};

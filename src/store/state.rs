@@ -8,7 +8,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use super::error::StoreError;
 use super::files;
 use super::marks::{Mark, Marks};
 use super::overlay::Overlay;
+use super::space::{self, Space};
 use super::tables::Generation;
 use crate::kv::{
     self, Counters, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
@@ -33,7 +34,7 @@ pub struct StateOptions {
     /// redb's cache, in bytes. Default 64 MiB.
     pub cache_bytes: usize,
     /// A checkpoint is due when the overlay takes so many bytes. Default 64 MiB. While one is being
-    /// written a second overlay of twice that may grow; then apply waits.
+    /// written, or waits for room on the disk, an overlay of twice that may grow; then apply waits.
     pub overlay_bytes: usize,
     /// A checkpoint is due when the oldest change is this old. Default 5 s.
     pub checkpoint_age: Duration,
@@ -99,6 +100,8 @@ pub struct State {
     pub(super) writing: Mutex<()>,
     /// Whether a snapshot is coming in.
     pub(super) receiving: AtomicBool,
+    /// Whether the checkpoint that is due has to wait for room.
+    put_off: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -119,10 +122,17 @@ pub(super) struct Shared {
     pub(super) marks: Marks,
 }
 
+/// redb's page.
+const PAGE_BYTES: u64 = 4096;
+
 impl State {
-    /// Opens the file at `path`, or makes it.
-    pub fn open(path: &Path, options: &StateOptions) -> Result<State, StoreError> {
-        let db = files::open(path, options.cache_bytes, "state")?;
+    /// Opens the file at `path`, or makes it. With `space` its ballast gives way to writes that find no room.
+    pub fn open(
+        path: &Path,
+        space: Option<&Arc<Space>>,
+        options: &StateOptions,
+    ) -> Result<State, StoreError> {
+        let db = files::open(path, space, options.cache_bytes, "state")?;
         State::with_database(db, &path.display().to_string(), options)
     }
 
@@ -159,6 +169,7 @@ impl State {
             shared: RwLock::new(shared),
             writing: Mutex::new(()),
             receiving: AtomicBool::new(false),
+            put_off: AtomicBool::new(false),
         })
     }
 
@@ -233,10 +244,27 @@ impl State {
         Ok(all)
     }
 
-    /// Whether apply has to wait for a checkpoint to end.
+    /// Whether apply has to wait for a checkpoint to end, or for one that is put off.
     pub fn overlay_full(&self) -> bool {
         let shared = self.shared.read();
-        shared.frozen.is_some() && shared.active.bytes > 2 * self.options.overlay_bytes
+        let waits = shared.frozen.is_some() || self.put_off.load(Ordering::Relaxed);
+        waits && shared.active.bytes > 2 * self.options.overlay_bytes
+    }
+
+    /// Says whether the checkpoint that is due has to wait for room on the disk.
+    pub(super) fn put_off(&self, put_off: bool) {
+        self.put_off.store(put_off, Ordering::Relaxed);
+    }
+
+    /// How much a checkpoint would write now, in bytes. An estimate.
+    pub(super) fn checkpoint_bytes(&self) -> u64 {
+        let shared = self.shared.read();
+        let (overlay, generation) = (&shared.active, shared.generation.clone());
+        let bytes = overlay.bytes as u64;
+        // Revisions come in order; keys are anywhere, each on a page of its own at worst.
+        let pages = (overlay.keys.len() as u64).saturating_mul(PAGE_BYTES);
+        drop(shared);
+        space::state_commit(bytes, pages.min(generation.keys_bytes()))
     }
 
     /// Whether it is time for a checkpoint.

@@ -86,13 +86,13 @@ fn a_key_is_read_from_the_overlay_the_frozen_overlay_and_the_file() {
 fn what_no_checkpoint_covered_is_gone_at_the_next_start_and_the_position_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
-    let state = State::open(&path, &options()).unwrap();
+    let state = State::open(&path, None, &options()).unwrap();
     write(&state, put("a", "1"));
     checkpoint(&state);
     let hash = state.hash();
     write(&state, put("a", "2"));
     drop(state);
-    let state = State::open(&path, &options()).unwrap();
+    let state = State::open(&path, None, &options()).unwrap();
     assert_eq!(state.hash(), hash);
     assert_eq!(value(&state, "a", None).as_deref(), Some("1"));
     write(&state, put("a", "2"));
@@ -103,13 +103,13 @@ fn what_no_checkpoint_covered_is_gone_at_the_next_start_and_the_position_says_so
 fn a_newer_format_is_refused_with_both_versions() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
-    drop(State::open(&path, &options()).unwrap());
+    drop(State::open(&path, None, &options()).unwrap());
     let db = Database::create(&path).unwrap();
     let write = db.begin_write().unwrap();
     meta::put_other_format(&mut write.open_table(meta::META).unwrap(), 7);
     write.commit().unwrap();
     drop(db);
-    let refused = State::open(&path, &options()).unwrap_err().to_string();
+    let refused = State::open(&path, None, &options()).unwrap_err().to_string();
     assert!(refused.contains("format 7") && refused.contains("format 1"), "{refused}");
 }
 
@@ -117,7 +117,7 @@ fn a_newer_format_is_refused_with_both_versions() {
 fn tampered(change: impl FnOnce(&redb::WriteTransaction)) -> Result<State, StoreError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
-    let state = State::open(&path, &options()).unwrap();
+    let state = State::open(&path, None, &options()).unwrap();
     write(&state, put("a", "1"));
     write(&state, put("b", "2"));
     write(&state, put("b", "3"));
@@ -128,7 +128,7 @@ fn tampered(change: impl FnOnce(&redb::WriteTransaction)) -> Result<State, Store
     change(&write);
     write.commit().unwrap();
     drop(db);
-    State::open(&path, &options())
+    State::open(&path, None, &options())
 }
 
 fn damage<T: std::fmt::Debug>(result: Result<T, ReadError>) -> String {
@@ -323,7 +323,7 @@ proptest! {
     fn overlay_and_file_together_are_a_map_at_every_revision(steps in steps()) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.redb");
-        let mut state = State::open(&path, &options()).unwrap();
+        let mut state = State::open(&path, None, &options()).unwrap();
         let mut frozen = None;
         let mut log = Vec::new();
         let mut model = Model { at: vec![BTreeMap::new()], ..Model::default() };
@@ -337,7 +337,7 @@ proptest! {
                     frozen = None;
                     let before = state.hash();
                     drop(state);
-                    state = State::open(&path, &options()).unwrap();
+                    state = State::open(&path, None, &options()).unwrap();
                     // What a crash took is replayed from the log.
                     let from = usize::try_from(state.applied().index.0).unwrap();
                     state.apply(&log[from..]).unwrap();

@@ -302,7 +302,7 @@ fn a_file_whose_past_is_given_up_stays_flat() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
     let options = StateOptions { cache_bytes: 1 << 20, sweep_rows: 8, ..StateOptions::default() };
-    let state = State::open(&path, &options).unwrap();
+    let state = State::open(&path, None, &options).unwrap();
     let mut sizes = Vec::new();
     for round in 0..400_u64 {
         for key in 0..KEYS {

@@ -1,7 +1,9 @@
 //! The tables of the state's file, and a consistent view of them that stays open.
 
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition, TableHandle};
+use redb::{
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata, TableDefinition, TableHandle,
+};
 
 use super::checkpoint::{self, Position};
 use super::error::StoreError;
@@ -64,6 +66,14 @@ impl Generation {
             keys: read.open_table(KEYS).map_err(|error| failed(error.into()))?,
             revisions: read.open_table(REVISIONS).map_err(|error| failed(error.into()))?,
         })
+    }
+
+    /// What the pages of all keys take, in bytes. An estimate.
+    pub(super) fn keys_bytes(&self) -> u64 {
+        /// A row, its key and its share of a page that is not full.
+        const KEY_BYTES: u64 = 200;
+        // Unknown is as good as none: a commit that does not fit tells.
+        self.keys.len().unwrap_or_default().saturating_mul(KEY_BYTES)
     }
 
     pub(super) fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {

@@ -3,12 +3,8 @@
 use std::fs;
 use std::io::Write;
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
 
 use crate::nemesis::{Chaos, Skipped};
-
-/// How long a node may take to stop after its disk has failed.
-const STOPS_WITHIN: Duration = Duration::from_secs(4);
 
 pub(crate) fn full(chaos: &mut Chaos) -> Result<(), Skipped> {
     let Some(small) = chaos.hosts.small() else {
@@ -17,30 +13,21 @@ pub(crate) fn full(chaos: &mut Chaos) -> Result<(), Skipped> {
     let node = chaos.hosts.count() - 1;
     chaos.say(&format!("node{} has a full disk", node + 1));
     let from = chaos.hosts.cluster.nodes[node].log().len();
-    let ballast = small.join("ballast");
-    let mut file = fs::File::create(&ballast).unwrap();
+    let filler = small.join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
     for block in [1 << 20, 4096] {
         let zeros = vec![0; block];
         while file.write_all(&zeros).is_ok() {}
     }
+    // While it is open its room would not come back.
+    drop(file);
+    chaos.hosts.wait_logged(node, from, "little room on the disk");
     chaos.hold(1000, 4000);
-    fs::remove_file(&ballast).unwrap();
-    // One that met the full disk may still be closing its files.
-    let until = Instant::now() + STOPS_WITHIN;
-    let ended = loop {
-        let ended = chaos.hosts.cluster.nodes[node].ended();
-        if ended.is_some() || Instant::now() >= until {
-            break ended;
-        }
-        // The standard library waits for a process for ever or not at all.
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    if let Some(status) = ended {
-        let said = chaos.hosts.log_since(node, from);
-        assert!(said.contains("is full"), "node{} ended with {status}:\n{said}", node + 1);
-        chaos.say(&format!("node{} had stopped", node + 1));
-        chaos.hosts.cluster.nodes[node].start();
-    }
+    fs::remove_file(&filler).unwrap();
+    // Nobody starts it again: it heals by itself.
+    chaos.hosts.wait_logged(node, from, "there is room on the disk again");
+    let ended = chaos.hosts.cluster.nodes[node].ended();
+    assert!(ended.is_none(), "node{} ended: {ended:?}", node + 1);
     Ok(())
 }
 

@@ -31,7 +31,7 @@ impl Hosts {
         let place =
             |node| Place { host: address(node + 1), raft_port: RAFT_PORT, http_port: HTTP_PORT };
         // Checkpoints and snapshots come often.
-        let extra = "limits:\n  overlay: 1MiB\n  logTail: 1MiB\n";
+        let extra = "limits:\n  overlay: 1MiB\n  logTail: 1MiB\n  freeSpace: 16MiB\n";
         let cluster = Cluster::build_at((0..nodes).map(place).collect(), extra);
         let mut hosts = Hosts { cluster, net, mounted: None };
         if !hosts.iptables(0, "-L") {

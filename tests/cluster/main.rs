@@ -3,9 +3,11 @@
 
 mod check;
 mod crashes;
+mod damage;
 mod dev;
 mod divergence;
 mod failover;
+mod full;
 mod harness;
 mod history;
 mod leadership;
@@ -18,5 +20,6 @@ mod refusals;
 mod rolling;
 mod shutdown;
 mod snapshots;
+mod stalled;
 mod strace;
 mod syscalls;

@@ -1,6 +1,7 @@
 //! What can be due at some time.
 
 use konsen::raft::{Fetch, Index, Message, NodeId};
+use konsen::replica::Room;
 
 use super::plan::Time;
 use super::world::host_of;
@@ -86,6 +87,17 @@ pub(super) enum Due {
         client: usize,
         request: u64,
     },
+    /// A host's disk has enough room again.
+    Roomy {
+        host: usize,
+        life: u64,
+    },
+    /// A host hears that a peer's disk has little room.
+    PeerRoom {
+        host: usize,
+        peer: NodeId,
+        room: Room,
+    },
     Strike,
     /// A leader looks after the membership.
     Upkeep,
@@ -122,8 +134,10 @@ impl Due {
             | Due::Place { host, life, .. }
             | Due::Settle { host, life }
             | Due::Request { host, life, .. }
-            | Due::Look { host, life, .. } => Some((*host, Some(*life))),
+            | Due::Look { host, life, .. }
+            | Due::Roomy { host, life } => Some((*host, Some(*life))),
             Due::Deliver(message) | Due::Take(message) => Some((host_of(message.to), None)),
+            Due::PeerRoom { host, .. } => Some((*host, None)),
             _ => None,
         }
     }

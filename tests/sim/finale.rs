@@ -56,6 +56,7 @@ impl World {
         }
         self.calm = true;
         self.mend_all();
+        self.end_scarcity()?;
         self.plan.sync = self.plan.sync.min(5 * self.plan.slowness);
         let voters = self.plan.voters;
         let mut alive: Vec<usize> = (0..self.hosts.len()).collect();

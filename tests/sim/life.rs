@@ -75,6 +75,8 @@ impl World {
             running.told_slow = slow;
             if news {
                 self.count("slow disks noticed");
+            }
+            if slow {
                 return self.step(host, Event::Raft(Input::DiskSlow));
             }
         }
@@ -202,6 +204,9 @@ impl World {
             }
             self.send(message);
         }
+        if let Some((leader, room)) = effects.tell_room {
+            self.tell_room(host, leader, room);
+        }
         for fetch in effects.fetch {
             let delay = self.chance.disk.range(0, 20);
             self.after(delay, Due::Fetch { host, life, fetch });
@@ -213,7 +218,12 @@ impl World {
             }
             let answer = match result {
                 Ok(reply) => Answer::Written(reply),
-                Err(_) => Answer::Refused,
+                Err(refused) => {
+                    if refused == WriteFailed::NoRoom {
+                        self.count("writes refused for want of room");
+                    }
+                    Answer::Refused
+                }
             };
             self.answer(request.0, answer, summary.leader)?;
         }

@@ -32,6 +32,7 @@ mod oracle;
 mod plan;
 mod random;
 mod reference;
+mod room;
 mod rot;
 mod transfer;
 mod upkeep;

@@ -172,6 +172,7 @@ impl World {
                     self.hosts[any].fill(&mut self.chance.nemesis);
                 }
             }
+            Fault::Scarce => self.make_scarce(any)?,
             Fault::Away => self.send_away(any),
             Fault::Wipe => self.wipe(any),
             Fault::Rot => self.rot(any)?,

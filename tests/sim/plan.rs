@@ -126,6 +126,8 @@ pub(crate) enum Fault {
     Rot,
     /// A disk that takes no more.
     Full,
+    /// Disks with little room, for a while.
+    Scarce,
     /// A host that stays down until it needs a snapshot.
     Away,
     /// A host that loses its data directory, and comes back as another.
@@ -163,6 +165,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::DiskError,
     Fault::Rot,
     Fault::Full,
+    Fault::Scarce,
     Fault::Away,
     Fault::Wipe,
     Fault::Echo,
@@ -209,6 +212,8 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::DiskError, Fault::Stall, Fault::CrashAll],
     &[Fault::Rot, Fault::Crash],
     &[Fault::Full, Fault::Crash],
+    &[Fault::Scarce, Fault::CrashLeader],
+    &[Fault::Scarce, Fault::Isolate, Fault::Transfer],
     // Logs that do not reach back far enough, and what comes in between.
     &[Fault::Away, Fault::CrashLeader],
     &[Fault::Away, Fault::CrashInWrite, Fault::Transfer],

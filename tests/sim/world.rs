@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use konsen::raft::{ClusterId, Input, Member, Membership, Message, NodeId, RoleName};
-use konsen::replica::Event;
 use konsen::replica::roster::{self, Addresses};
+use konsen::replica::{Event, Room};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::asking::Client;
@@ -271,6 +271,8 @@ impl World {
             Due::Request { host, request, .. } => self.arrive(host, request),
             Due::Look { host, request, .. } => self.look(host, request),
             Due::GiveUp { client, request } => self.give_up(client, request),
+            Due::Roomy { host, .. } => self.step(host, Event::Room(Room::default())),
+            Due::PeerRoom { host, peer, room } => self.step(host, Event::PeerRoom { peer, room }),
             Due::Strike => self.strike(),
             Due::Upkeep => self.upkeep(),
             Due::Blink { host, life, what } => self.blink(host, life, what),

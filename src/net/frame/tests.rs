@@ -49,8 +49,8 @@ fn golden() -> Vec<(Said, &'static str)> {
         (
             Said::Append { prev: at(6, 9), entries, commit: Index(8) },
             "04060903060a00070b0103707574070c020501\
-             01026e3103683a3103683a32010101010102\
-             08",
+             01026e3103683a3103683a32010000010101\
+             010208",
         ),
         (Said::AppendReply { matched: Index(12) }, "050c"),
         (Said::AppendReject { prev: Index(12), hint: at(5, 4) }, "060c0504"),

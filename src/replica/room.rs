@@ -1,0 +1,138 @@
+//! Who has room on its disk: while there is little, clients' writes are refused, entries are neither sent nor
+//! taken beyond what fits, and a leader hands over to somebody who has more.
+
+use std::collections::BTreeMap;
+
+use super::effects::Room;
+use crate::raft::{Body, Entry, Input, Message, Node, NodeId, Payload};
+
+/// How often a node says that it has little room, in ticks.
+const TELL_TICKS: u32 = 20;
+/// How long that counts, in ticks.
+const COUNTS_TICKS: u32 = 5 * TELL_TICKS;
+/// How long a leader waits after a try to hand over, in ticks.
+const RETRY_TICKS: u32 = 200;
+
+/// What a node knows of its own disk and, if it leads, of its peers'.
+#[derive(Debug, Default)]
+pub(super) struct Rooms {
+    own: Room,
+    peers: BTreeMap<NodeId, Peer>,
+    /// The leader that was told last, and the ticks until it is told again.
+    told: Option<(NodeId, u32)>,
+    retry_ticks: u32,
+}
+
+#[derive(Debug)]
+struct Peer {
+    room: Room,
+    ticks_left: u32,
+}
+
+impl Rooms {
+    pub(super) fn set_own(&mut self, room: Room) {
+        self.own = room;
+    }
+
+    /// A peer says how much room it has: little, or enough again. So it has, too, if it says no more.
+    pub(super) fn heard(&mut self, peer: NodeId, room: Room) {
+        if room.low {
+            self.peers.insert(peer, Peer { room, ticks_left: COUNTS_TICKS });
+        } else {
+            self.peers.remove(&peer);
+        }
+    }
+
+    /// A tick went by. Whom to tell how much room there is here: the leader, while there is little, and once
+    /// when there is enough again.
+    pub(super) fn tick(&mut self, node: &Node) -> Option<(NodeId, Room)> {
+        self.peers.retain(|_, peer| {
+            peer.ticks_left -= 1;
+            peer.ticks_left > 0
+        });
+        self.retry_ticks = self.retry_ticks.saturating_sub(1);
+        let leader = node.leader().filter(|leader| *leader != node.id());
+        if let (Some(leader), Some((told, ticks))) = (leader, &mut self.told)
+            && self.own.low
+            && leader == *told
+            && *ticks > 1
+        {
+            *ticks -= 1;
+            return None;
+        }
+        let knows = self.told.take().map(|(told, _)| told);
+        if self.own.low {
+            self.told = leader.map(|leader| (leader, TELL_TICKS));
+        }
+        let news = self.own.low || knows.is_some();
+        leader.filter(|_| news).map(|leader| (leader, self.own))
+    }
+
+    /// Whether nobody has little room, as far as is known.
+    fn all_well(&self) -> bool {
+        !self.own.low && self.peers.is_empty()
+    }
+
+    fn has(&self, node: NodeId, own: NodeId) -> bool {
+        if node == own { !self.own.low } else { !self.peers.contains_key(&node) }
+    }
+
+    /// Whether a client's write has to be refused: this node leads, and it or a quorum lacks room. One that
+    /// comes while leadership is handed over waits for the next leader.
+    pub(super) fn refuses(&self, node: &Node) -> bool {
+        let leads = node.leader() == Some(node.id());
+        leads && !self.all_well() && !node.is_transferring() && (self.own.low || !self.quorum(node))
+    }
+
+    /// Whether a quorum has room.
+    fn quorum(&self, node: &Node) -> bool {
+        node.membership().is_some_and(|now| now.is_quorum(|one| self.has(one, node.id())))
+    }
+
+    /// To whom a leader with little room hands over: of those who have more, and a quorum has, whoever is
+    /// furthest. So leadership never goes back and forth.
+    pub(super) fn heir(&mut self, node: &Node) -> Option<Input> {
+        let leads = node.leader() == Some(node.id());
+        if !self.own.low || !leads || self.retry_ticks > 0 || !self.quorum(node) {
+            return None;
+        }
+        let membership = node.membership()?;
+        let peers = node.peers().into_iter().filter(|peer| {
+            peer.active && membership.voters.contains(&peer.id) && self.has(peer.id, node.id())
+        });
+        let to = peers.max_by_key(|peer| peer.matched)?.id;
+        self.retry_ticks = RETRY_TICKS;
+        Some(Input::TransferLeadership { to: Some(to) })
+    }
+
+    /// Whether this node has room for what a message brings.
+    pub(super) fn takes(&mut self, message: &Message) -> bool {
+        let bytes = client_bytes(message);
+        if !self.own.low || bytes == 0 {
+            return true;
+        }
+        let fits = bytes <= self.own.entries_bytes;
+        if fits {
+            self.own.entries_bytes -= bytes;
+        }
+        fits
+    }
+
+    /// Whether the receiver has room for what a message brings, as far as is known.
+    pub(super) fn sends(&self, message: &Message) -> bool {
+        let room = self.peers.get(&message.to).map(|peer| peer.room);
+        room.is_none_or(|room| client_bytes(message) <= room.entries_bytes)
+    }
+}
+
+/// The bytes of the entries with clients' commands. There is always room for the cluster's own: without
+/// them a new leader could not even answer reads.
+fn client_bytes(message: &Message) -> u64 {
+    let Body::Append { entries, .. } = &message.body else { return 0 };
+    let clients = |entry: &&Entry| matches!(entry.payload, Payload::Command(_));
+    entries.iter().filter(clients).map(|entry| entry.cost_bytes() as u64).sum()
+}
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;

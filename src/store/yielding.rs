@@ -1,0 +1,93 @@
+//! A database's file on a disk that others fill: a write that finds no room makes the ballast give way and is
+//! tried again. Nothing is lost by that, since what was not written was not taken; a sync that fails is
+//! another matter, and final.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::backends::FileBackend;
+use redb::{BackendError, DatabaseError, StorageBackend};
+
+use super::space::Space;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct YieldingFile {
+    file: FileBackend,
+    space: Arc<Space>,
+}
+
+impl YieldingFile {
+    /// Opens the file at `path`, or makes an empty one.
+    pub(super) fn open(path: &Path, space: Arc<Space>) -> Result<YieldingFile, DatabaseError> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        Ok(YieldingFile { file: FileBackend::new(file)?, space })
+    }
+
+    fn yielding(&self, bytes: u64, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        loop {
+            match write() {
+                Err(error)
+                    if error.kind() == io::ErrorKind::StorageFull && self.space.give_way(bytes) => {
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+type Edge = Bound<u64>;
+
+impl StorageBackend for YieldingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.yielding(0, || self.file.set_len(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.yielding(data.len() as u64, || self.file.write(offset, data))
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    fn try_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}

@@ -1,0 +1,45 @@
+//! Files that changed while nobody looked: the node says what and where, and takes no part.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::Cluster;
+
+/// Flips a bit in the middle of every place where `needle` stands in the file.
+fn damage(file: &Path, needle: &str) {
+    let mut bytes = fs::read(file).unwrap();
+    let places: Vec<usize> =
+        (0..bytes.len()).filter(|&at| bytes[at..].starts_with(needle.as_bytes())).collect();
+    assert!(!places.is_empty(), "{needle} is not in {}", file.display());
+    for at in places {
+        bytes[at + needle.len() / 2] ^= 1;
+    }
+    fs::write(file, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_file_is_damaged_says_so_and_the_others_serve() {
+    for file in ["log.redb", "state.redb"] {
+        let mut cluster = Cluster::start(3).await;
+        cluster.put(0, "key", "a-value-to-be-found").await.unwrap();
+        cluster.wait_ready_all().await;
+        assert_eq!(cluster.nodes[1].terminate().code(), Some(0));
+        let path = cluster.nodes[1].home.join("data").join(file);
+        damage(&path, "a-value-to-be-found");
+        let from = cluster.nodes[1].log().len();
+        cluster.nodes[1].start();
+        assert_eq!(cluster.nodes[1].wait().code(), Some(1));
+        let said = cluster.nodes[1].log()[from..].to_owned();
+        let told: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(told.len(), 1, "not one clear line:\n{said}");
+        assert!(told[0].contains(&format!("data/{file}: ")), "{said}");
+        assert!(said.contains("\nhint: ") && said.contains("member replace node2"), "{said}");
+        eprintln!("{said}");
+        assert_eq!(
+            cluster.get(0, "key").await.unwrap().as_deref(),
+            Some("a-value-to-be-found"),
+            "{}",
+            cluster.logs()
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! Disks without room: a tmpfs of its own for each node's data, filled to the last byte.
+//!
+//! Needs root; says so and does nothing where a tmpfs cannot be mounted.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{Cluster, PATIENCE};
+
+/// The size of a node's file system.
+const SIZE: &str = "size=128m";
+const LIMITS: &str = "limits:\n  freeSpace: 32MiB\n  logTail: 1MiB\n  overlay: 1MiB\n";
+
+/// A cluster whose nodes have small disks; unmounts them when dropped.
+struct Small {
+    cluster: Cluster,
+    mounted: Vec<PathBuf>,
+}
+
+impl Small {
+    /// Starts nothing. None where a tmpfs cannot be mounted.
+    fn build(size: usize) -> Option<Small> {
+        let mut small = Small { cluster: Cluster::build(size, LIMITS), mounted: Vec::new() };
+        for node in &mut small.cluster.nodes {
+            let place = node.home.join("small");
+            fs::create_dir(&place).unwrap();
+            let mount = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", SIZE, "none"])
+                .arg(&place)
+                .output();
+            if !mount.is_ok_and(|mount| mount.status.success()) {
+                eprintln!("skipped: mounting a tmpfs needs root");
+                return None;
+            }
+            small.mounted.push(place);
+            node.env.push(("KONSEN_DATA".into(), "small/data".into()));
+        }
+        Some(small)
+    }
+
+    async fn start(size: usize) -> Option<Small> {
+        let mut small = Small::build(size)?;
+        small.cluster.nodes.iter_mut().for_each(|node| node.start());
+        small.cluster.wait_ready_all().await;
+        assert_eq!(small.cluster.put(0, "before", "1").await.unwrap(), 201);
+        Some(small)
+    }
+
+    fn filler(&self, node: usize) -> PathBuf {
+        self.mounted[node].join("filler")
+    }
+
+    /// Somebody else takes all the room that there is.
+    fn fill(&self, node: usize) {
+        let mut file = fs::File::create(self.filler(node)).unwrap();
+        for block in [1 << 20, 4096] {
+            let zeros = vec![0; block];
+            while file.write_all(&zeros).is_ok() {}
+        }
+    }
+
+    fn clear(&self, node: usize) {
+        fs::remove_file(self.filler(node)).unwrap();
+    }
+
+    /// Writes at the node until the answer is one of these; the problem's text if it is one.
+    async fn put_until(&self, node: usize, wanted: &[u16]) -> Value {
+        let url = self.cluster.url(node, "/v1/kv/key");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.cluster.http.put(&url).body("x").send().await.unwrap();
+            let status = answer.status().as_u16();
+            let body = answer.text().await.unwrap();
+            if wanted.contains(&status) {
+                return serde_json::from_str(&body).unwrap_or_default();
+            }
+            // Only while the news of the full disks is on its way, or of a new leader.
+            assert!(
+                Instant::now() < deadline,
+                "{status} at node{}: {body}\n{}",
+                node + 1,
+                self.cluster.logs()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn none_ended(&mut self) {
+        for node in self.cluster.nodes.iter_mut().filter(|node| node.runs()) {
+            let ended = node.ended();
+            assert!(ended.is_none(), "{} ended: {ended:?}\n{}", node.name, node.log());
+        }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        self.cluster.nodes.iter_mut().for_each(|node| node.kill());
+        for place in &self.mounted {
+            let _ = Command::new("umount").arg("-l").arg(place).status();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_disks_refuse_writes_and_nothing_else_until_there_is_room() {
+    let Some(mut small) = Small::start(3).await else { return };
+    (0..3).for_each(|node| small.fill(node));
+    for node in 0..3 {
+        let problem = small.put_until(node, &[507]).await;
+        assert_eq!(problem["type"], "urn:konsen:problem:disk-full", "{problem}");
+        assert_eq!(problem["outcome"], "not_applied");
+    }
+    for node in 0..3 {
+        assert_eq!(small.cluster.get(node, "before").await.unwrap().as_deref(), Some("1"));
+    }
+
+    // Votes go on, and so does what a new leader needs to answer reads.
+    for _ in 0..3 {
+        let leader = small.cluster.wait_leader().await;
+        small.cluster.nodes[leader].kill();
+        let other = (leader + 1) % 3;
+        small.cluster.wait_ready(other).await;
+        assert_eq!(small.cluster.get(other, "before").await.unwrap().as_deref(), Some("1"));
+        small.put_until(other, &[507]).await;
+        // One that starts on a full disk has what it needs.
+        small.cluster.nodes[leader].start();
+        small.cluster.wait_ready(leader).await;
+        small.none_ended();
+    }
+
+    // Room on a majority is not enough for a leader without, but it hands over.
+    let leader = small.cluster.wait_leader().await;
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    others.iter().for_each(|&node| small.clear(node));
+    let healed = Instant::now();
+    for node in [leader, others[0], others[1]] {
+        small.put_until(node, &[201, 204]).await;
+    }
+    assert!(healed.elapsed() < Duration::from_secs(5), "{:?}", healed.elapsed());
+    assert!(others.contains(&small.cluster.wait_leader().await));
+    small.clear(leader);
+    small.cluster.wait_ready_all().await;
+    for node in 0..3 {
+        assert_eq!(small.cluster.get(node, "key").await.unwrap().as_deref(), Some("x"));
+    }
+    small.none_ended();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_under_load_takes_its_node_out_of_the_way_and_it_catches_up() {
+    let Some(mut small) = Small::start(3).await else { return };
+    let leader = small.cluster.wait_leader().await;
+    let value = "v".repeat(5_000);
+    let mut written = 0;
+    let mut refused = 0;
+    for round in 0..3 {
+        // The leader first, then a follower, then whoever leads by then.
+        let victim = if round == 1 { (leader + 1) % 3 } else { small.cluster.wait_leader().await };
+        small.fill(victim);
+        let until = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < until {
+            for node in 0..3 {
+                match small
+                    .cluster
+                    .put(node, &format!("key{}", written % 50), &value)
+                    .await
+                    .unwrap()
+                {
+                    201 | 204 => written += 1,
+                    507 => refused += 1,
+                    status => panic!("{status}\n{}", small.cluster.logs()),
+                }
+            }
+        }
+        let leader = small.cluster.wait_leader().await;
+        assert_ne!(leader, victim, "round {round}\n{}", small.cluster.logs());
+        small.none_ended();
+        small.clear(victim);
+        small.cluster.wait_ready_all().await;
+    }
+    assert!(
+        written > 100 && refused < 20,
+        "{written} written, {refused} refused\n{}",
+        small.cluster.logs()
+    );
+    small.none_ended();
+}

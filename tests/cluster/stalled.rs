@@ -1,0 +1,85 @@
+//! A disk that answers nothing: an ext4 in a file, frozen by `fsfreeze` while its node leads.
+//!
+//! Needs root, `mkfs.ext4` and loop devices; says so and does nothing where they are missing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Cluster, PATIENCE};
+
+fn run(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+/// A mounted ext4. It is thawed and unmounted when dropped, which must come before the node is killed: a
+/// process that waits for a frozen disk cannot be.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(home: &Path) -> Option<Disk> {
+        let (image, place) = (home.join("image"), home.join("disk"));
+        std::fs::create_dir(&place).unwrap();
+        std::fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
+        let (image, at) = (image.to_str().unwrap(), place.to_str().unwrap());
+        let mounted = run("mkfs.ext4", &["-q", image]) && run("mount", &["-o", "loop", image, at]);
+        mounted.then_some(Disk(place))
+    }
+
+    fn freeze(&self) -> bool {
+        run("fsfreeze", &["-f", self.0.to_str().unwrap()])
+    }
+
+    fn thaw(&self) {
+        run("fsfreeze", &["-u", self.0.to_str().unwrap()]);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.thaw();
+        run("umount", &["-l", self.0.to_str().unwrap()]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_answers_nothing_hands_over() {
+    let mut cluster = Cluster::build(3, "");
+    let Some(disk) = Disk::mount(&cluster.nodes[0].home) else {
+        eprintln!("skipped: mounting an ext4 needs root, mkfs.ext4 and loop devices");
+        return;
+    };
+    cluster.nodes[0].env.push(("KONSEN_DATA".into(), "disk/data".into()));
+    cluster.nodes.iter_mut().for_each(|node| node.start());
+    cluster.wait_ready_all().await;
+    let url = cluster.url(1, "/v1/cluster/leader");
+    let moved = cluster.http.post(url).body(r#"{"to":"node1"}"#).send().await.unwrap();
+    assert_eq!(moved.status(), 200);
+
+    if !disk.freeze() {
+        eprintln!("skipped: the file system cannot be frozen");
+        return;
+    }
+    let frozen = Instant::now();
+    // The others make it durable; the leader cannot tell, since its own disk stands still.
+    let put = cluster.put(1, "key", "x").await;
+    let mut leader = 0;
+    while leader == 0 && frozen.elapsed() < PATIENCE {
+        for node in [1, 2] {
+            let status = cluster.status(node).await.unwrap();
+            if status["role"] == "leader" {
+                leader = node;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let took = frozen.elapsed();
+    let again = cluster.put(2, "key", "y").await;
+    disk.thaw();
+    assert!(leader > 0 && took < Duration::from_secs(5), "{took:?}\n{}", cluster.logs());
+    assert!(matches!(put.unwrap(), 201 | 504));
+    assert_eq!(again.unwrap(), 204, "the first write is there");
+    cluster.wait_ready_all().await;
+    assert_eq!(cluster.get(0, "key").await.unwrap().as_deref(), Some("y"));
+    drop(disk);
+}
