@@ -145,7 +145,7 @@ async fn a_wiped_data_directory() {
     peer.expected = Some(NodeId(3));
     a.net.set_peers([(name, peer.clone())].into());
     c.net.set_peers([a.as_peer()].into());
-    let words = &["identity n33", "by n3", "data directory", "konsen member replace n3", "restore"];
+    let words = &["identity n33", "by n3", "data directory", "konsen member replace c", "restore"];
     a.troubled_by("c", words).await;
     c.troubled_by("a", words).await;
     c.net.send(heartbeat(c.id, a.id, 666));
