@@ -1,7 +1,7 @@
 //! All faults that there are.
 
 use crate::nemesis::{Chaos, Skipped};
-use crate::{certificates, clock, disk, network, process, proxy};
+use crate::{certificates, clock, disk, membership, network, process, proxy};
 
 /// A kind of fault.
 pub(crate) struct Fault {
@@ -46,6 +46,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("a full disk", 1, disk::full),
     fault("a wiped data directory under the old name", 1, disk::wiped),
     fault("two data directories swapped", 2, disk::swapped),
+    fault("leadership handed over", 0, membership::transfer),
+    fault("a node lost and replaced by an empty one", 1, membership::replace),
+    fault("a node put out and taken in again", 1, membership::remove_and_add),
     fault("all certificates renewed", 0, certificates::renew),
     fault("a node with another's certificate", 1, certificates::swap),
     fault("the wall clock jumps", 1, clock::jump),

@@ -17,6 +17,7 @@ mod faults;
 mod harness;
 mod hosts;
 mod load;
+mod membership;
 mod nemesis;
 #[path = "../cluster/netns.rs"]
 mod netns;

@@ -85,6 +85,25 @@ impl Chaos {
         asked.is_ok_and(|answer| answer.status().is_success())
     }
 
+    /// The status and the body of an answer; status 0 if there is none.
+    pub(crate) fn ask(
+        &self,
+        node: usize,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (u16, serde_json::Value) {
+        let method = method.parse().unwrap();
+        let asked = self.hosts.cluster.http.request(method, self.hosts.cluster.url(node, path));
+        let asked = asked.body(body.to_owned());
+        self.runtime.block_on(async {
+            match asked.send().await {
+                Ok(answer) => (answer.status().as_u16(), answer.json().await.unwrap_or_default()),
+                Err(error) => (0, error.to_string().into()),
+            }
+        })
+    }
+
     /// The wall clock of a node, to the hour, as its answers show it.
     pub(crate) fn hour_at(&self, node: usize) -> String {
         let asked = self.hosts.cluster.http.get(self.hosts.cluster.url(node, "/healthz"));

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Fills three nodes on this machine with keys, takes a fourth in, and prints how long it takes until that has a vote, and
+# how fast the snapshot came, beside what a bare QUIC stream carries in the same run.
+# Usage: benches/newcomer/run.sh [KEYS] [VALUE_BYTES]     1,000,000 keys of 1,024 bytes unless given
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+source "$(dirname "$0")/../lib.sh"
+keys=${1:-1000000}
+bytes=${2:-1024}
+
+need curl curl
+vegeta=$(command -v vegeta || true)
+if [ -z "$vegeta" ]; then
+  need go golang-go
+  GOBIN=$work/bin GOFLAGS=-modcacherw go install github.com/tsenart/vegeta/v12@latest
+  vegeta=$work/bin/vegeta
+fi
+build_konsen --bin konsen --example bulk
+bulk=${CARGO_TARGET_DIR:-$root/target}/release/examples/bulk
+start_cluster 3
+
+head -c "$bytes" /dev/zero | tr '\0' v >"$work/value"
+targets() {
+  seq 1 "$keys" | awk -v endpoint="$leader" -v value="$work/value" \
+    '{ printf "PUT %s/v1/kv/key%d\n@%s\n\n", endpoint, $1, value }'
+}
+echo "writing $keys keys of $bytes bytes"
+# With -lazy the list ends the attack.
+targets | "$vegeta" attack -lazy -rate=0 -max-workers=64 -timeout=30s | "$vegeta" report -type=text
+had=$(curl --silent "$leader/v1/status" | grep -o '"state_bytes":[0-9]*' | cut -d: -f2)
+echo "state's file at the leader: $((had >> 20)) MiB"
+
+echo "a bare QUIC stream before: $("$bulk") MiB/s"
+before=$(curl --silent "$leader/v1/status" | grep -o '"revision":[0-9]*' | cut -d: -f2)
+[ "$before" -ge "$keys" ] || fail "only $before of $keys keys were written"
+(cd "$work/cluster" && "$konsen" member add node9 --raft-address 127.0.0.1:10909 --http-address 127.0.0.1:20909 \
+  --config cluster.yml --out . --endpoints "$leader" >/dev/null 2>&1)
+began=$(date +%s.%N)
+(cd "$work/cluster/node9" && exec ./konsen serve --config cluster.yml >"$work/node9.log" 2>&1) &
+children+=("$!")
+until curl --silent "$leader/v1/cluster/members" | grep -o '{"name":"node9"[^}]*}' | grep -q '"voter":true'; do
+  sleep 0.1
+done
+awk -v began="$began" -v ended="$(date +%s.%N)" 'BEGIN { printf "it votes %.1f s after its start\n", ended - began }'
+sed -n 's/.*the snapshot is in place.*bytes=\([0-9]*\) took=\([0-9.]*\)s.*/\1 \2/p' "$work/node9.log" | tail -n 1 |
+  awk '{ printf "the snapshot: %d MiB in %.1f s, until it was in place; %.0f MiB/s\n", $1 / 1048576, $2, $1 / 1048576 / $2 }'
+echo "a bare QUIC stream after: $("$bulk") MiB/s"
