@@ -57,7 +57,7 @@ start_cluster() {
     sleep 0.1
   done
   mapfile -t endpoints < <(sed -n 's|^  node[0-9]*  \(http://[^ ]*\).*|\1|p' "$work/dev.out")
-  leader=$(sed -n 's|^  node[0-9]*  \(http://[^ ]*\)  leader$|\1|p' "$work/dev.out")
+  leader=$(sed -n 's|^  node[0-9]*  \(http://[^ ]*\) .*  leader$|\1|p' "$work/dev.out")
   if [ ${#endpoints[@]} -ne "$count" ] || [ -z "$leader" ]; then
     fail "cannot read the addresses of the cluster"
   fi
