@@ -33,15 +33,41 @@ echo "state's file at the leader: $((had >> 20)) MiB"
 echo "a bare QUIC stream before: $("$bulk") MiB/s"
 before=$(curl --silent "$leader/v1/status" | grep -o '"revision":[0-9]*' | cut -d: -f2)
 [ "$before" -ge "$keys" ] || fail "only $before of $keys keys were written"
-(cd "$work/cluster" && "$konsen" member add node9 --raft-address 127.0.0.1:10909 --http-address 127.0.0.1:20909 \
-  --config cluster.yml --out . --endpoints "$leader" >/dev/null 2>&1)
-began=$(date +%s.%N)
-(cd "$work/cluster/node9" && exec ./konsen serve --config cluster.yml >"$work/node9.log" 2>&1) &
-children+=("$!")
-until curl --silent "$leader/v1/cluster/members" | grep -o '{"name":"node9"[^}]*}' | grep -q '"voter":true'; do
-  sleep 0.1
-done
+# Adds node9 and starts it, empty. Sets: began.
+join() {
+  rm -rf "$work/cluster/node9"
+  (cd "$work/cluster" && "$konsen" member add node9 --raft-address 127.0.0.1:10909 \
+    --http-address 127.0.0.1:20909 --config cluster.yml --out . --endpoints "$leader" >/dev/null 2>&1)
+  began=$(date +%s.%N)
+  (cd "$work/cluster/node9" && exec ./konsen serve --config cluster.yml >>"$work/node9.log" 2>&1) &
+  children+=("$!")
+}
+
+wait_vote() {
+  until curl --silent "$leader/v1/cluster/members" | grep -o '{"name":"node9"[^}]*}' | grep -q '"voter":true'; do
+    sleep 0.1
+  done
+}
+
+# Writes as fast as 16 clients can, for so many seconds; prints the writes a second.
+throughput() {
+  seq 1 1000 | awk -v endpoint="$leader" -v value="$work/value" \
+    '{ printf "PUT %s/v1/kv/hot%d\n@%s\n\n", endpoint, $1, value }' >"$work/hot"
+  "$vegeta" attack -rate=0 -max-workers=16 -duration="$1s" -timeout=30s -targets="$work/hot" |
+    "$vegeta" report -type=json | grep -o '"throughput":[0-9]*' | cut -d: -f2
+}
+
+join
+wait_vote
 awk -v began="$began" -v ended="$(date +%s.%N)" 'BEGIN { printf "it votes %.1f s after its start\n", ended - began }'
 sed -n 's/.*the snapshot is in place.*bytes=\([0-9]*\) took=\([0-9.]*\)s.*/\1 \2/p' "$work/node9.log" | tail -n 1 |
   awk '{ printf "the snapshot: %d MiB in %.1f s, until it was in place; %.0f MiB/s\n", $1 / 1048576, $2, $1 / 1048576 / $2 }'
 echo "a bare QUIC stream after: $("$bulk") MiB/s"
+
+# Once more, under load: leadership stays where it is, since node9 has a vote for a moment only.
+"$konsen" member remove node9 --endpoints "$leader" >/dev/null
+alone=$(throughput 6)
+join
+during=$(throughput 6)
+echo "writes a second: $alone without a transfer, $during while node9 is filled"
+grep -c 'the snapshot is in place' "$work/node9.log" | awk '{ print $1 " snapshots had come by then" }'

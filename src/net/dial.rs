@@ -20,6 +20,8 @@ use super::stream::{self, FrameReader, StreamError};
 
 /// How long to look up the address, shake hands and exchange hellos.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// An attempt that takes longer gives way to another one as soon as the peer is heard.
+const STUCK_AFTER: Duration = Duration::from_millis(200);
 /// The wait after the first failure; it doubles with each.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest wait between two attempts, before jitter.
@@ -43,7 +45,16 @@ pub(super) async fn keep_connected(
         loop {
             // Marked as seen before dialling, so that no later change is missed.
             let mut watched = Watched::new(&shared);
-            match connect(&shared, &name, backoff.attempt, &stop).await {
+            // A peer that was heard lives: what an attempt still waits for went to its last life.
+            let heard_meanwhile = async {
+                tokio::time::sleep(STUCK_AFTER).await;
+                wake.notified().await;
+            };
+            let attempt = tokio::select! {
+                attempt = connect(&shared, &name, backoff.attempt, &stop) => attempt,
+                () = heard_meanwhile => continue,
+            };
+            match attempt {
                 Ok(link) => {
                     let since = Instant::now();
                     let (link, ending) = hold(&shared, &name, link, &mut watched, &stop).await;

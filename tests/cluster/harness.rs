@@ -1,12 +1,15 @@
 //! A cluster of real processes: the built binary, real certificates, real disks, loopback.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -312,15 +315,19 @@ impl Node {
     }
 }
 
-/// Ports that nobody listens on now, for UDP and for TCP.
+/// Ports that nobody listens on now, for UDP and for TCP; each is given once. They lie below those that the system
+/// gives to clients, of which one could take a port before its node does.
 pub(crate) fn free_ports(count: usize) -> Vec<(u16, u16)> {
-    // All are held until all are chosen, so that none comes up twice.
-    let held: Vec<_> = (0..count)
-        .map(|_| {
-            (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap())
-        })
-        .collect();
-    held.iter()
-        .map(|(udp, tcp)| (udp.local_addr().unwrap().port(), tcp.local_addr().unwrap().port()))
-        .collect()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap();
+    let mut random = rand::rng();
+    let mut one = |is_free: fn(u16) -> bool| loop {
+        let port = random.random_range(12_000..32_000);
+        if is_free(port) && given.insert(port) {
+            return port;
+        }
+    };
+    let udp = |port| UdpSocket::bind(("127.0.0.1", port)).is_ok();
+    let tcp = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    (0..count).map(|_| (one(udp), one(tcp))).collect()
 }
