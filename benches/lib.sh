@@ -39,6 +39,16 @@ need() {
   command -v "$1" >/dev/null || fail "$1 is missing; install it with: apt-get install $2"
 }
 
+# vegeta, installed with go into the temporary directory if it is missing. Sets: vegeta.
+need_vegeta() {
+  vegeta=$(command -v vegeta || true)
+  [ -z "$vegeta" ] || return 0
+  need go golang-go
+  # The cache of modules is read-only, and so would not be removed with the directory.
+  GOBIN=$work/bin GOFLAGS=-modcacherw go install github.com/tsenart/vegeta/v12@latest
+  vegeta=$work/bin/vegeta
+}
+
 build_konsen() {
   (cd "$root" && cargo build --release --locked "$@")
   konsen=${CARGO_TARGET_DIR:-$root/target}/release/konsen

@@ -9,12 +9,7 @@ keys=${1:-1000000}
 bytes=${2:-1024}
 
 need curl curl
-vegeta=$(command -v vegeta || true)
-if [ -z "$vegeta" ]; then
-  need go golang-go
-  GOBIN=$work/bin GOFLAGS=-modcacherw go install github.com/tsenart/vegeta/v12@latest
-  vegeta=$work/bin/vegeta
-fi
+need_vegeta
 build_konsen --bin konsen --example bulk
 bulk=${CARGO_TARGET_DIR:-$root/target}/release/examples/bulk
 start_cluster 3

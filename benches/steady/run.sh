@@ -15,12 +15,7 @@ keys=10000
 
 need curl curl
 [ -z "$plot" ] || need gnuplot gnuplot-nox
-vegeta=$(command -v vegeta || true)
-if [ -z "$vegeta" ]; then
-  need go golang-go
-  GOBIN=$work/bin GOFLAGS=-modcacherw go install github.com/tsenart/vegeta/v12@latest
-  vegeta=$work/bin/vegeta
-fi
+need_vegeta
 build_konsen --bin konsen
 start_cluster 3
 

@@ -14,13 +14,7 @@ case $api in v1 | original) ;; *) fail "usage: benches/vegeta/run.sh [v1|origina
 keys=1000
 
 need curl curl
-vegeta=$(command -v vegeta || true)
-if [ -z "$vegeta" ]; then
-  need go golang-go
-  # The cache of modules is read-only, and so would not be removed with the directory.
-  GOBIN=$work/bin GOFLAGS=-modcacherw go install github.com/tsenart/vegeta/v12@latest
-  vegeta=$work/bin/vegeta
-fi
+need_vegeta
 build_konsen --bin konsen --example floors
 start_floors
 start_cluster 5
