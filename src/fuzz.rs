@@ -11,6 +11,7 @@ pub type Target = fn(&[u8]);
 /// All targets by name, which is the name of the corpus too.
 pub const TARGETS: &[(&str, Target)] = &[
     ("answers", client::fuzz::answers),
+    ("backup", store::fuzz::backup),
     ("certificate", pki::fuzz::certificate),
     ("cluster_yml", config::fuzz::cluster_yml),
     ("commands", kv::fuzz::commands),

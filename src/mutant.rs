@@ -246,4 +246,13 @@ mutants! {
     OlderSnapshot,
     /// Of a snapshot whose end never came, what came is taken.
     HalfSnapshot,
+    // Clusters that begin anew.
+    /// A restored host takes the members of the backup for its own.
+    RestoredMembersKept,
+    /// A survivor keeps only what it knows to be decided.
+    SurvivorForgets,
+    /// A survivor's log still states the old members.
+    SurvivorLogKept,
+    /// A survivor's state still states the old members.
+    SurvivorStateKept,
 }

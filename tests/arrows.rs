@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pki", &[]),
     ("net", &["raft", "config", "pki"]),
     ("server", &["raft", "kv", "store", "replica", "net", "config", "pki"]),
-    ("http", &["raft", "kv", "replica", "server", "config"]),
+    ("http", &["raft", "kv", "store", "replica", "server", "config"]),
     ("client", &["kv", "server", "http"]),
     ("check", &["kv"]),
     (

@@ -17,6 +17,7 @@ mod notify;
 pub mod put;
 pub mod remote;
 pub mod serve;
+pub mod snapshot;
 pub mod status;
 
 use std::io::{self, Write};
@@ -56,6 +57,7 @@ enum Command {
     Member(member::Args),
     Compact(compact::Args),
     Leader(leader::Args),
+    Snapshot(snapshot::Args),
     Check(check::Args),
     Cluster(cluster::Args),
     Cert(cert::Args),
@@ -78,6 +80,7 @@ impl Command {
             Command::Member(args) => member::run(args).await,
             Command::Compact(args) => compact::run(args).await,
             Command::Leader(args) => leader::run(args).await,
+            Command::Snapshot(args) => snapshot::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::Cluster(args) => cluster::run(args),
             Command::Cert(args) => cert::run(args),

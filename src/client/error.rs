@@ -174,6 +174,12 @@ impl Failure {
         Failure { error: Error::Unknown(text), may_try_another: false }
     }
 
+    /// Nothing came of a read for too long.
+    pub(super) fn of_silence(endpoint: &Url) -> Failure {
+        let text = format!("{}: no answer in time", endpoint.as_str().trim_end_matches('/'));
+        Failure { error: Error::Unavailable(text), may_try_another: true }
+    }
+
     /// An answer came that is not a success. `told` are the revisions in its headers.
     pub(super) fn of_answer(
         status: StatusCode,

@@ -6,6 +6,7 @@
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod snapshot;
 mod tls;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
 
 pub use error::{Error, Outcome};
+pub use snapshot::SnapshotStream;
 pub use tls::TlsFiles;
 
 use crate::http::TIMEOUT_MAX;
@@ -31,6 +33,10 @@ use error::{Failure, Problem, Told};
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// How much longer than the server's deadline the client waits for its answer.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a stream may take altogether, and how long its beginning, for which a node may write a
+/// checkpoint.
+const STREAM_TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const STREAM_BEGIN_MAX: Duration = Duration::from_secs(70);
 /// How long a connection may take to be set up.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 /// How long an idle connection is kept; less than the server keeps it, so that no request meets a
@@ -123,11 +129,20 @@ struct Call<'a> {
     query: Vec<(&'static str, String)>,
     headers: HeaderMap,
     body: Option<&'a Bytes>,
+    /// The answer goes on for as long as something comes.
+    streams: bool,
 }
 
 impl Call<'_> {
     fn new(method: Method, path: impl Into<String>) -> Call<'static> {
-        Call { method, path: path.into(), query: Vec::new(), headers: HeaderMap::new(), body: None }
+        Call {
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            headers: HeaderMap::new(),
+            body: None,
+            streams: false,
+        }
     }
 
     fn changes_something(&self) -> bool {
@@ -386,9 +401,19 @@ impl Client {
         if let Some(body) = call.body {
             request = request.body(body.clone());
         }
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Err(Failure::of_transport(endpoint, &error, writes)),
+        if call.streams {
+            request = request.timeout(STREAM_TIME_MAX);
+        }
+        let sent = async {
+            let sent = request.send().await;
+            sent.map_err(|error| Failure::of_transport(endpoint, &error, writes))
+        };
+        // Of a stream only its beginning is due.
+        let due =
+            if call.streams { STREAM_BEGIN_MAX.max(self.timeout) + GRACE } else { STREAM_TIME_MAX };
+        let response = match tokio::time::timeout(due, sent).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(Failure::of_silence(endpoint)),
         };
         if response.status().is_success() {
             return Ok(response);

@@ -22,6 +22,7 @@ mod original;
 mod query;
 mod read;
 mod serve;
+mod snapshot;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -47,6 +48,7 @@ pub use serve::{
     DRAIN_TIME_MAX, HANDSHAKE_TIME_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, LINGER_TIME,
     STREAMS_MAX, serve,
 };
+pub use snapshot::{BACKUPS_MAX, DIGEST_TRAILER, STALL_MAX, digest_field};
 
 use crate::server::Handle;
 use error::{Kind, Problem};
@@ -56,6 +58,8 @@ struct Api {
     handle: Handle,
     /// One permit for each byte of a request body that may be held.
     bodies: Semaphore,
+    /// One permit for each backup that may be under way.
+    backups: Arc<Semaphore>,
     /// Cancelled when a shutdown begins, so that no wait for a change holds it up.
     stopping: CancellationToken,
 }
@@ -75,6 +79,7 @@ pub fn router(handle: Handle) -> App {
     let api = Arc::new(Api {
         handle,
         bodies: Semaphore::new(bodies),
+        backups: Arc::new(Semaphore::new(snapshot::BACKUPS_MAX)),
         stopping: CancellationToken::new(),
     });
     let rest = Router::new()
@@ -87,6 +92,7 @@ pub fn router(handle: Handle) -> App {
         .route("/v1/cluster/members/{name}", delete(members::remove))
         .route("/v1/cluster/members/{name}/promote", post(members::promote))
         .route("/v1/cluster/members/{name}/replace", post(members::replace))
+        .route("/v1/snapshot", get(snapshot::snapshot))
         .route("/healthz", get(node::health))
         .route("/readyz", get(node::ready))
         .route("/konsen", get(original::text_get).post(original::form_put))

@@ -195,6 +195,11 @@ impl Replica {
         self.state.revision()
     }
 
+    /// The last entry that the state's file covers.
+    pub fn durable(&self) -> Index {
+        self.state.durable().index
+    }
+
     fn collect(&mut self) {
         let output = self.node.take_output();
         self.effects.persist.extend(output.persist);

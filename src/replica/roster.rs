@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::raft::{Member, Membership, NodeId};
+use crate::raft::{ClusterId, Member, Membership, NodeId};
 
 /// The most members of a cluster, voters and learners.
 pub const MEMBERS_MAX: usize = 32;
@@ -232,6 +232,30 @@ pub fn promote(now: &Membership, sight: Sight<'_>) -> Option<Membership> {
     let mut next = now.clone();
     give_vote(&mut next, id);
     keeps_quorum(&next, now, sight).is_ok().then_some(next)
+}
+
+/// The membership of a cluster that begins anew with one node, which has all there is: the other hosts come
+/// in as learners with empty directories, and are given votes once they have caught up.
+pub fn begin_anew(
+    cluster: ClusterId,
+    (own, id): (&str, NodeId),
+    hosts: impl IntoIterator<Item = (String, Addresses)>,
+) -> Membership {
+    let member = |(name, Addresses { raft, http }): (String, Addresses)| {
+        let first = name == own;
+        let id = if first { id } else { stand_in(&name) };
+        let member = Member {
+            name,
+            raft_address: raft,
+            http_address: http,
+            seen: first,
+            promote: !first,
+            replaces: None,
+        };
+        (id, member)
+    };
+    let members = hosts.into_iter().map(member).collect();
+    Membership { cluster, members, voters: [id].into(), outgoing: None }
 }
 
 /// What an operator should know of a membership.

@@ -159,3 +159,18 @@ fn a_host_that_moved_is_known_by_its_new_address() {
     assert!(relocate(&now, NodeId(2), &addresses("n3")).is_none(), "it is another's");
     assert!(relocate(&now, NodeId(9), &addresses("n9")).is_none());
 }
+
+#[test]
+fn a_cluster_that_begins_anew_takes_the_other_hosts_in_one_by_one() {
+    let hosts = ["n1", "n2", "n3"].map(|name| (name.to_owned(), addresses(name)));
+    let mut now = begin_anew(ClusterId(9), ("n2", NodeId(2)), hosts);
+    assert_eq!((now.cluster, now.voters.clone()), (ClusterId(9), [NodeId(2)].into()));
+    assert_eq!(now.by_name("n2").map(|(id, member)| (id, member.seen)), Some((NodeId(2), true)));
+    assert_eq!(promote(&now, HERE), None, "nobody else was seen yet");
+    for (name, id) in [("n1", NodeId(1)), ("n3", NodeId(3))] {
+        now = admit(&now, name, id).unwrap();
+        now = promote(&now, HERE).unwrap();
+    }
+    assert_eq!(now.voters, [NodeId(1), NodeId(2), NodeId(3)].into());
+    assert_eq!(now.members.len(), 3);
+}

@@ -33,6 +33,7 @@ pub(super) struct Bulletin {
     pub(super) membership: watch::Sender<Option<Membership>>,
     pub(super) applied: watch::Sender<Index>,
     pub(super) revision: watch::Sender<Revision>,
+    pub(super) checkpoints: watch::Sender<Index>,
 }
 
 /// Everything that the thread works with.
@@ -142,6 +143,7 @@ impl Driver {
                     }
                     Letter::Checkpointed(checkpoint) => {
                         self.log_writer.cover(self.snapshots.may_cut(checkpoint));
+                        self.bulletin.checkpoints.send_replace(self.replica.durable());
                     }
                     Letter::OfferSnapshot { from, term, last, reply } => {
                         // Whoever asked may have gone; nothing is lost.
@@ -153,7 +155,10 @@ impl Driver {
                             self.replica.give_up_install();
                         }
                     }
-                    Letter::SnapshotInstalled { from } => self.replica.installed(from),
+                    Letter::SnapshotInstalled { from } => {
+                        self.replica.installed(from);
+                        self.bulletin.checkpoints.send_replace(self.replica.durable());
+                    }
                     Letter::Failed(error) => return Err(error),
                     Letter::Stop => stop_by = Some(Instant::now() + STOP_TIMEOUT),
                 }

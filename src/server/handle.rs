@@ -43,6 +43,7 @@ pub(super) struct Shared {
     pub(super) membership: watch::Receiver<Option<Membership>>,
     pub(super) applied: watch::Receiver<Index>,
     pub(super) revision: watch::Receiver<Revision>,
+    pub(super) checkpoints: watch::Receiver<Index>,
     pub(super) started: Instant,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) removed: watch::Receiver<bool>,
@@ -364,6 +365,14 @@ impl Handle {
         self.shared.state.marks()
     }
 
+    pub(super) fn state(&self) -> &State {
+        &self.shared.state
+    }
+
+    pub(super) fn cluster_name(&self) -> String {
+        self.shared.config.cluster.to_string()
+    }
+
     pub(super) fn name(&self) -> String {
         self.shared.config.name.to_string()
     }
@@ -423,6 +432,11 @@ impl Handle {
     /// Follows what is applied.
     pub(super) fn watch_applied(&self) -> watch::Receiver<Index> {
         self.shared.applied.clone()
+    }
+
+    /// Follows what the state's file holds.
+    pub(super) fn watch_checkpoints(&self) -> watch::Receiver<Index> {
+        self.shared.checkpoints.clone()
     }
 
     /// Follows this node's standing.

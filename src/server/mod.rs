@@ -11,6 +11,7 @@
 
 mod agreement;
 mod answers;
+mod backup;
 mod birth;
 mod certificates;
 mod clock;

@@ -101,6 +101,7 @@ impl Server {
         let (membership_sender, membership) = watch::channel(node.membership().cloned());
         let (applied_sender, applied) = watch::channel(opened.state.applied().index);
         let (revision_sender, revision) = watch::channel(opened.state.revision());
+        let (checkpoint_sender, checkpoints) = watch::channel(opened.state.durable().index);
         let (stopping_sender, stopping) = watch::channel(false);
         let peers_changed = Arc::new(Notify::new());
         let disowned = Arc::new(Notify::new());
@@ -149,6 +150,7 @@ impl Server {
             membership: membership.clone(),
             applied,
             revision,
+            checkpoints,
             started,
             stopping,
             removed: removed.clone(),
@@ -200,6 +202,7 @@ impl Server {
                 membership: membership_sender,
                 applied: applied_sender,
                 revision: revision_sender,
+                checkpoints: checkpoint_sender,
             },
             answers,
             timing,

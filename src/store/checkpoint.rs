@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redb::{Database, Durability, ReadableTable, TableHandle};
+use redb::{Database, Durability, ReadableTable, TableHandle, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
@@ -123,13 +123,23 @@ pub(super) fn install(db: &Database, position: &Position) -> Result<(), StoreErr
     write.rename_table(REVISIONS, OLD_REVISIONS).map_err(failed)?;
     write.rename_table(INCOMING_KEYS, KEYS).map_err(failed)?;
     write.rename_table(INCOMING_REVISIONS, REVISIONS).map_err(failed)?;
-    {
-        let mut meta = write.open_table(META).map_err(failed)?;
-        meta::put(&mut meta, "state", POSITION_KEY, &StoredPosition::from(position.clone()))?;
-        meta::put(&mut meta, "state", INSTALLED_KEY, &position.applied)?;
-        Swept::forget(&mut meta)?;
-    }
+    put_installed(&write, position)?;
+    Swept::forget(&mut write.open_table(META).map_err(failed)?)?;
     write.commit().map_err(failed)
+}
+
+/// Says where the state stands, as [`install`] does, with the rows that there are.
+pub(super) fn rewrite(db: &Database, position: &Position) -> Result<(), StoreError> {
+    let mut write = db.begin_write().map_err(failed)?;
+    write.set_quick_repair(true);
+    put_installed(&write, position)?;
+    write.commit().map_err(failed)
+}
+
+fn put_installed(write: &WriteTransaction, position: &Position) -> Result<(), StoreError> {
+    let mut meta = write.open_table(META).map_err(failed)?;
+    meta::put(&mut meta, "state", POSITION_KEY, &StoredPosition::from(position.clone()))?;
+    meta::put(&mut meta, "state", INSTALLED_KEY, &position.applied)
 }
 
 /// Removes the rows whose place others took.

@@ -56,6 +56,39 @@ pub enum StoreError {
         /// The file's name.
         file: &'static str,
     },
+    /// A restore into the directory broke off.
+    #[error(
+        "data directory {} is half restored, since the restore broke off: remove the directory and restore again",
+        path.display()
+    )]
+    HalfRestored {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Making the directory that of a new cluster broke off.
+    #[error(
+        "data directory {} is on its way to be that of a new cluster, and that broke off: run `konsen snapshot \
+         restore --force-new-cluster` on it again",
+        path.display()
+    )]
+    HalfRescued {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory must be empty.
+    #[error("data directory {} is not empty, it holds {holds}; give an empty or a new one", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// A name in it.
+        holds: String,
+    },
+    /// The directory must be that of a node.
+    #[error("{} is not the data directory of a node: it holds no identity", path.display())]
+    NoNode {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file was written by a release that this one does not understand.
     #[error("{} has format {found}; this release knows format {known}: run the newer release", path.display())]
     NewerFormat {

@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use redb::TableHandle;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::backup::{Digest, FORMAT, MAGIC, Origin, push_block};
+use super::backup_check::{BackupCheck, BackupError, BackupSummary};
 use super::identity;
 use super::install::{Incoming, IncomingError};
 use super::sample::{
@@ -227,4 +229,78 @@ fn sealed_well<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
     end.digest = digest.digest();
     pieces.push(postcard::to_extend(&end, vec![END]).expect("plain data"));
     pieces
+}
+
+/// A sound backup, and what is in it.
+fn sound_backup() -> &'static (Vec<u8>, BackupSummary) {
+    static BACKUP: OnceLock<(Vec<u8>, BackupSummary)> = OnceLock::new();
+    BACKUP.get_or_init(|| {
+        let text = String::new;
+        let origin = Origin { konsen: text(), cluster: text(), node: text(), created: text() };
+        let state = fill_state(&Disk::default(), "key", 60);
+        let mut reader = state.backup(origin);
+        let parts = std::iter::from_fn(|| reader.next_part(700).expect("a sound disk"));
+        let bytes = parts.collect::<Vec<_>>().concat();
+        let summary = check_backup(&bytes, bytes.len()).expect("a sound file");
+        (bytes, summary)
+    })
+}
+
+fn check_backup(bytes: &[u8], part_bytes: usize) -> Result<BackupSummary, BackupError> {
+    let mut check = BackupCheck::default();
+    bytes.chunks(part_bytes.max(1)).try_for_each(|part| check.feed(part))?;
+    check.finish()
+}
+
+/// The file of a backup. The first byte says what follows: what is wrong with a sound one, any bytes, or
+/// blocks that get the right checksums and the right end. A sound one is taken only as it was written, and
+/// how the bytes are cut on the way makes no difference.
+pub fn backup(data: &[u8]) {
+    let Some((&kind, rest)) = data.split_first() else { return };
+    let (sound, summary) = sound_backup();
+    let bytes = match kind % 3 {
+        0 => {
+            let mut bytes = sound.clone();
+            for change in rest.chunks_exact(4).take(16) {
+                let at = usize::from(change[0]) << 8 | usize::from(change[1]);
+                let at = at % bytes.len().max(1);
+                match change[2] % 4 {
+                    0 => bytes.truncate(at),
+                    1 => bytes.insert(at, change[3]),
+                    _ => {
+                        if let Some(byte) = bytes.get_mut(at) {
+                            *byte ^= change[3];
+                        }
+                    }
+                }
+            }
+            bytes
+        }
+        1 => rest.to_vec(),
+        _ => {
+            let mut bytes = [&MAGIC[..], &FORMAT.to_le_bytes()].concat();
+            for part in parts(rest).filter(|part| !part.is_empty()) {
+                push_block(&mut bytes, part).expect("a short block");
+            }
+            bytes.extend_from_slice(&[0; 4]);
+            let mut digest = Digest::new();
+            digest.add(&bytes);
+            bytes.extend_from_slice(&digest.value().0);
+            bytes
+        }
+    };
+    let found = check_backup(&bytes, bytes.len());
+    if kind % 3 == 0 {
+        assert_eq!(found.is_ok(), bytes == *sound);
+    }
+    match (&found, check_backup(&bytes, usize::from(kind) + 1)) {
+        (Ok(found), Ok(again)) => assert_eq!(*found, again),
+        (Err(error), Err(again)) => assert_eq!(error.to_string(), again.to_string()),
+        (found, again) => panic!("{found:?} and {again:?}"),
+    }
+    match found {
+        Ok(found) if bytes == *sound => assert_eq!(found, *summary),
+        Ok(found) => assert_eq!(found.bytes, bytes.len() as u64),
+        Err(error) => assert!(!matches!(error, BackupError::Store(_) | BackupError::Unreadable(_))),
+    }
 }

@@ -20,6 +20,8 @@ const FORMAT: u32 = 1;
 const WHAT: &str = "identity";
 const IDENTITY_FILE: &str = "identity";
 const LOCK_FILE: &str = "lock";
+/// There while the directory is being made into something else; holds the name of what is being done.
+const UNFINISHED_FILE: &str = "unfinished";
 
 /// Whose a directory must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,24 @@ pub struct IdentityCheck {
     pub cluster: String,
     /// The node's name.
     pub node: String,
+}
+
+/// What can be made of a directory besides running a node in it. Until it is finished no node runs in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rebuild {
+    /// A new one from a backup.
+    Restore,
+    /// The one that there is becomes that of another cluster.
+    NewCluster,
+}
+
+impl Rebuild {
+    fn name(self) -> &'static str {
+        match self {
+            Rebuild::Restore => "restore",
+            Rebuild::NewCluster => "force-new-cluster",
+        }
+    }
 }
 
 /// An open data directory. Cheap to clone; the lock is held until the last clone is gone.
@@ -71,8 +91,29 @@ pub struct Sizes {
 impl DataDir {
     /// Opens the directory, or makes one with a new identity.
     pub fn open(path: &Path, check: &IdentityCheck) -> Result<DataDir, StoreError> {
+        DataDir::open_for(path, check, None)
+    }
+
+    /// Opens the directory in order to make something else of it; no node runs in it until
+    /// [`DataDir::finish`]. To restore it must be empty or missing, and is marked as unfinished at once;
+    /// for a new cluster it must be a node's.
+    pub(super) fn open_for(
+        path: &Path,
+        check: &IdentityCheck,
+        rebuild: Option<Rebuild>,
+    ) -> Result<DataDir, StoreError> {
+        if rebuild == Some(Rebuild::NewCluster) && !files::exists(&path.join(IDENTITY_FILE), WHAT)?
+        {
+            return Err(StoreError::NoNode { path: path.to_path_buf() });
+        }
         create(path)?;
         let lock = lock(path)?;
+        if rebuild == Some(Rebuild::Restore) {
+            is_empty(path)?;
+            write_file(path, UNFINISHED_FILE, Rebuild::Restore.name().as_bytes())?;
+        } else {
+            unfinished(path, rebuild)?;
+        }
         let file = path.join(IDENTITY_FILE);
         let identity = match fs::read(&file) {
             Ok(bytes) => {
@@ -108,6 +149,19 @@ impl DataDir {
         let shared =
             Shared { path: path.to_path_buf(), identity: Mutex::new(identity), _lock: lock };
         Ok(DataDir { shared: Arc::new(shared) })
+    }
+
+    /// The node in the directory becomes that of another cluster: it does not run until
+    /// [`DataDir::finish`].
+    pub(super) fn begin_new_cluster(&self) -> Result<(), StoreError> {
+        write_file(&self.shared.path, UNFINISHED_FILE, Rebuild::NewCluster.name().as_bytes())
+    }
+
+    /// What was begun is done, durably: a node can run in the directory.
+    pub(super) fn finish(&self) -> Result<(), StoreError> {
+        let file = self.shared.path.join(UNFINISHED_FILE);
+        fs::remove_file(&file).map_err(|error| failed("remove", &file, error))?;
+        files::sync_dir(&self.shared.path, WHAT)
     }
 
     /// The node's identity, drawn when the directory was made.
@@ -250,6 +304,36 @@ fn belongs(identity: &Identity, path: &Path, check: &IdentityCheck) -> Result<()
     })
 }
 
+/// Refuses a directory that is half made, but for whoever takes that up again.
+fn unfinished(path: &Path, rebuild: Option<Rebuild>) -> Result<(), StoreError> {
+    let file = path.join(UNFINISHED_FILE);
+    let what = match fs::read(&file) {
+        Ok(what) => what,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("read", &file, error)),
+    };
+    let path = path.to_path_buf();
+    match rebuild {
+        Some(rebuild) if rebuild.name().as_bytes() == what => Ok(()),
+        // Whatever else the file holds: what cannot be told is taken for what can only be thrown away.
+        _ if what == Rebuild::NewCluster.name().as_bytes() => Err(StoreError::HalfRescued { path }),
+        _ => Err(StoreError::HalfRestored { path }),
+    }
+}
+
+/// Refuses a directory that holds anything but its lock, and what file systems put into their root.
+fn is_empty(path: &Path) -> Result<(), StoreError> {
+    let entries = fs::read_dir(path).map_err(|error| failed("list", path, error))?;
+    for entry in entries {
+        let name = entry.map_err(|error| failed("list", path, error))?.file_name();
+        if name != LOCK_FILE && name != "lost+found" {
+            let holds = name.to_string_lossy().into_owned();
+            return Err(StoreError::NotEmpty { path: path.to_path_buf(), holds });
+        }
+    }
+    Ok(())
+}
+
 fn has_files(path: &Path) -> Result<(), StoreError> {
     for file in [files::LOG, files::STATE] {
         if !files::exists(&path.join(file), WHAT)? {
@@ -259,10 +343,13 @@ fn has_files(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Replaces the file in one step: a crash leaves the old one or the new one.
 fn write(dir: &Path, identity: &Identity) -> Result<(), StoreError> {
-    let temporary = dir.join(format!("{IDENTITY_FILE}.new"));
-    let bytes = bytes(identity)?;
+    write_file(dir, IDENTITY_FILE, &bytes(identity)?)
+}
+
+/// Replaces a file in one step: a crash leaves the old one or the new one.
+fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let temporary = dir.join(format!("{name}.new"));
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(true)
@@ -270,10 +357,10 @@ fn write(dir: &Path, identity: &Identity) -> Result<(), StoreError> {
         .mode(0o600)
         .open(&temporary)
         .map_err(|error| failed("create", &temporary, error))?;
-    file.write_all(&bytes)
+    file.write_all(bytes)
         .and_then(|()| file.sync_all())
         .map_err(|error| failed("write", &temporary, error))?;
-    let target = dir.join(IDENTITY_FILE);
+    let target = dir.join(name);
     fs::rename(&temporary, &target).map_err(|error| failed("replace", &target, error))?;
     files::sync_dir(dir, WHAT)
 }

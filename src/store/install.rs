@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use redb::{Durability, TableHandle};
-use xxhash_rust::xxh3::Xxh3;
+use redb::Durability;
 
-use super::checkpoint::{self, Position};
+use super::checkpoint;
 use super::error::StoreError;
 use super::marks::Marks;
 use super::overlay::Overlay;
-use super::sealed;
-use super::snapshot::{self, END, End, FORMAT, HEAD, Head, KEY_ROWS, REVISION_ROWS, pop};
+pub use super::sequence::IncomingError;
+use super::sequence::{Row, Sequence};
+use super::snapshot::END;
 use super::state::State;
-use super::tables::{Generation, INCOMING_KEYS, INCOMING_REVISIONS, KEYS, REVISIONS};
-use crate::kv::{KeyRow, Revision, RevisionRow, RowId};
+use super::tables::{Generation, INCOMING_KEYS, INCOMING_REVISIONS};
 use crate::mutant::{Mutant, on};
 use crate::raft::{LogId, Membership};
 
@@ -26,41 +25,11 @@ const SYNC_BYTES: usize = 16 << 20;
 /// the next start.
 pub struct Incoming {
     state: Arc<State>,
-    position: Option<Position>,
-    before: Before,
-    had: End,
-    digest: Xxh3,
+    sequence: Sequence,
+    /// Whose members take the place of those that the snapshot names.
+    members: Option<Membership>,
     unsynced_bytes: usize,
     whole: bool,
-}
-
-/// What came last: pieces and rows come in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Before {
-    Nothing,
-    Head,
-    Keys,
-    Revisions,
-}
-
-/// Why a snapshot cannot be taken in.
-#[derive(Debug, thiserror::Error)]
-pub enum IncomingError {
-    /// It is not what a snapshot looks like. The state is as it was.
-    #[error("the snapshot is damaged: {0}")]
-    Damaged(&'static str),
-    /// It was written by another release.
-    #[error("the snapshot has format {0}; this release knows format {FORMAT}")]
-    Format(u32),
-    /// Another one is coming in.
-    #[error("another snapshot is coming in")]
-    Busy,
-    /// There is no room for it on the disk. The state is as it was.
-    #[error("there is no room for the snapshot on the disk")]
-    NoRoom,
-    /// The disk failed, which is final.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl State {
@@ -71,10 +40,8 @@ impl State {
         }
         let incoming = Incoming {
             state: self.clone(),
-            position: None,
-            before: Before::Nothing,
-            had: End::default(),
-            digest: Xxh3::new(),
+            sequence: Sequence::default(),
+            members: None,
             unsynced_bytes: 0,
             whole: false,
         };
@@ -99,9 +66,13 @@ impl State {
     /// False, and nothing is done, if it brings nothing new.
     pub fn put_in_place(&self, incoming: Incoming) -> Result<bool, StoreError> {
         let _alone = self.writing.lock();
-        let Some(position) = incoming.position.clone().filter(|_| incoming.is_whole()) else {
-            return Ok(false);
-        };
+        let position = incoming.sequence.position().cloned().filter(|_| incoming.is_whole());
+        let Some(mut position) = position else { return Ok(false) };
+        if let Some(members) = &incoming.members
+            && !on(Mutant::RestoredMembersKept)
+        {
+            position.membership = Some((position.applied.index, members.clone()));
+        }
         let older = position.applied.index <= self.applied().index;
         if older && !on(Mutant::OlderSnapshot) {
             return Ok(false);
@@ -138,110 +109,41 @@ impl Incoming {
 
     /// The last entry that it covers, once the first piece is here.
     pub fn last(&self) -> Option<LogId> {
-        self.position.as_ref().map(|position| position.applied)
+        self.sequence.position().map(|position| position.applied)
     }
 
     /// Whether the last piece is here, and everything is durable.
     pub fn is_whole(&self) -> bool {
-        self.whole || (on(Mutant::HalfSnapshot) && self.position.is_some())
+        self.whole || (on(Mutant::HalfSnapshot) && self.last().is_some())
+    }
+
+    /// Lets `members` be those of the state, as of its last entry, and not those that the snapshot names.
+    pub(super) fn begin_with(&mut self, members: Membership) {
+        self.members = Some(members);
     }
 
     /// Takes the next piece in. Writes the disk. After an error no more pieces may follow.
     pub fn take(&mut self, piece: &[u8]) -> Result<(), IncomingError> {
-        let (&kind, body) = piece.split_first().ok_or(IncomingError::Damaged("an empty piece"))?;
-        let in_order = match kind {
-            HEAD => self.before == Before::Nothing,
-            KEY_ROWS => matches!(self.before, Before::Head | Before::Keys),
-            REVISION_ROWS | END => self.before != Before::Nothing,
-            _ => return Err(IncomingError::Damaged("a piece of an unknown kind")),
-        };
-        if !in_order || self.whole {
-            return Err(IncomingError::Damaged("a piece out of order"));
-        }
-        match kind {
-            HEAD => self.take_head(body)?,
-            END => return self.take_end(body),
-            _ => self.take_rows(kind, body, piece.len())?,
-        }
-        self.digest.update(piece);
-        Ok(())
-    }
-
-    fn take_head(&mut self, body: &[u8]) -> Result<(), IncomingError> {
-        // The format first: a newer one may look quite different after it.
-        let (format, _) = postcard::take_from_bytes::<u32>(body)
-            .map_err(|_| IncomingError::Damaged("its head cannot be read"))?;
-        if format != FORMAT {
-            return Err(IncomingError::Format(format));
-        }
-        let head: Head = postcard::from_bytes(body)
-            .map_err(|_| IncomingError::Damaged("its head cannot be read"))?;
-        let mut position = Position::from(head.position);
-        if on(Mutant::SnapshotUncompacted) {
-            position.counters.compacted = Revision(0);
-        }
-        if position.membership.is_none() {
-            return Err(IncomingError::Damaged("it names no members"));
-        }
-        self.position = Some(position);
-        self.before = Before::Head;
-        Ok(())
-    }
-
-    fn take_rows(
-        &mut self,
-        kind: u8,
-        mut body: &[u8],
-        piece_bytes: usize,
-    ) -> Result<(), IncomingError> {
+        self.unsynced_bytes += piece.len();
+        let ends = piece.first() == Some(&END);
+        let sync = ends || self.unsynced_bytes >= SYNC_BYTES;
         let mut write = self.state.db.begin_write().map_err(failed)?;
-        self.unsynced_bytes += piece_bytes;
-        let sync = self.unsynced_bytes >= SYNC_BYTES;
+        durability(&mut write, sync)?;
+        {
+            let mut keys = write.open_table(INCOMING_KEYS).map_err(failed)?;
+            let mut revisions = write.open_table(INCOMING_REVISIONS).map_err(failed)?;
+            self.sequence.take(piece, |row| match row {
+                Row::Key(key, row) => keys.insert(key, row).map(drop).map_err(failed),
+                Row::Revision(id, row) => {
+                    revisions.insert((id.revision.0, id.sub), row).map(drop).map_err(failed)
+                }
+            })?;
+        }
+        write.commit().map_err(failed)?;
         if sync {
             self.unsynced_bytes = 0;
         }
-        durability(&mut write, sync)?;
-        if kind == KEY_ROWS {
-            let mut keys = write.open_table(INCOMING_KEYS).map_err(failed)?;
-            while !body.is_empty() {
-                let (key, row) =
-                    pop(&mut body).ok_or(IncomingError::Damaged("a row is cut off"))?;
-                let sound = sealed::unseal(KEYS.name(), key, row).and_then(KeyRow::decode);
-                sound.ok_or(IncomingError::Damaged("a row of a key is not what was written"))?;
-                keys.insert(key, row).map_err(failed)?;
-                self.had.keys += 1;
-            }
-            self.before = Before::Keys;
-        } else {
-            let mut revisions = write.open_table(INCOMING_REVISIONS).map_err(failed)?;
-            while !body.is_empty() {
-                let (key, row) =
-                    pop(&mut body).ok_or(IncomingError::Damaged("a row is cut off"))?;
-                let id = row_id(key).ok_or(IncomingError::Damaged("a revision is cut off"))?;
-                let sound =
-                    sealed::unseal(REVISIONS.name(), key, row).and_then(RevisionRow::decode);
-                sound
-                    .ok_or(IncomingError::Damaged("a row of a revision is not what was written"))?;
-                revisions.insert((id.revision.0, id.sub), row).map_err(failed)?;
-                self.had.revisions += 1;
-            }
-            self.before = Before::Revisions;
-        }
-        write.commit().map_err(failed)?;
-        Ok(())
-    }
-
-    fn take_end(&mut self, body: &[u8]) -> Result<(), IncomingError> {
-        // Byte for byte: nothing follows the end, and nothing says the same in other bytes.
-        let end = snapshot::encode(END, &End { digest: self.digest.digest(), ..self.had })?;
-        if end[1..] != *body {
-            return Err(IncomingError::Damaged("not everything has come as it was sent"));
-        }
-        // What came since the last sync.
-        let mut write = self.state.db.begin_write().map_err(failed)?;
-        durability(&mut write, true)?;
-        write.commit().map_err(failed)?;
-        self.whole = true;
+        self.whole = ends;
         Ok(())
     }
 }
@@ -263,12 +165,6 @@ fn durability(write: &mut redb::WriteTransaction, sync: bool) -> Result<(), Stor
     write
         .set_durability(durability)
         .map_err(|error| StoreError::damaged("state", error.to_string()))
-}
-
-fn row_id(key: &[u8]) -> Option<RowId> {
-    let (revision, sub) = key.split_first_chunk::<8>()?;
-    let revision = Revision(u64::from_le_bytes(*revision));
-    Some(RowId { revision, sub: u32::from_le_bytes(sub.try_into().ok()?) })
 }
 
 fn failed(error: impl Into<redb::Error>) -> StoreError {

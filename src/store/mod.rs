@@ -3,6 +3,8 @@
 //! A data directory holds `identity` (whose it is), `log.redb`, `state.redb` and `ballast` (room that is kept). Two databases, since one
 //! redb database has one writer, and the log must never wait for the state.
 
+mod backup;
+mod backup_check;
 mod checkpoint;
 mod checkpointer;
 #[cfg(test)]
@@ -20,9 +22,11 @@ mod meta;
 mod overlay;
 mod range;
 mod recovery;
+mod restore;
 #[cfg(any(test, fuzzing))]
 mod sample;
 mod sealed;
+mod sequence;
 mod snapshot;
 mod space;
 mod state;
@@ -35,6 +39,8 @@ mod tail;
 mod test_disk;
 mod yielding;
 
+pub use backup::{BackupReader, Origin, Sha256};
+pub use backup_check::{BackupCheck, BackupError, BackupSummary};
 pub use checkpoint::Frozen;
 pub use checkpointer::Checkpointer;
 pub use error::StoreError;
@@ -44,6 +50,7 @@ pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
 pub use marks::Mark;
 pub use recovery::recover;
+pub use restore::{Survivor, begin_alone, rescue, restore, survey, take_in};
 pub use snapshot::SnapshotReader;
 pub use space::{Purpose, Reserved, Space, SpaceWatch};
 pub use state::{Applied, ReadError, State, StateOptions};

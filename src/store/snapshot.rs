@@ -73,6 +73,11 @@ impl SnapshotReader {
         self.generation.position.applied
     }
 
+    /// The revision that it reflects.
+    pub(super) fn revision(&self) -> Revision {
+        self.generation.position.counters.revision
+    }
+
     /// The next piece; none after the last. It ends after the row with which it reaches `bytes_max`, and
     /// holds at least one.
     /// Reads the disk.

@@ -94,7 +94,7 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct State {
     pub(super) db: Database,
-    options: StateOptions,
+    pub(super) options: StateOptions,
     pub(super) shared: RwLock<Shared>,
     /// Held while a checkpoint is written or a snapshot takes the state's place.
     pub(super) writing: Mutex<()>,
@@ -102,6 +102,8 @@ pub struct State {
     pub(super) receiving: AtomicBool,
     /// Whether the checkpoint that is due has to wait for room.
     put_off: AtomicBool,
+    /// Whether somebody waits for a checkpoint.
+    wanted: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -170,6 +172,7 @@ impl State {
             writing: Mutex::new(()),
             receiving: AtomicBool::new(false),
             put_off: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
         })
     }
 
@@ -256,6 +259,11 @@ impl State {
         self.put_off.store(put_off, Ordering::Relaxed);
     }
 
+    /// Whether the checkpoint that is due waits for room on the disk.
+    pub fn is_put_off(&self) -> bool {
+        self.put_off.load(Ordering::Relaxed)
+    }
+
     /// How much a checkpoint would write now, in bytes. An estimate.
     pub(super) fn checkpoint_bytes(&self) -> u64 {
         let shared = self.shared.read();
@@ -272,16 +280,26 @@ impl State {
         let shared = self.shared.read();
         let StateOptions { overlay_bytes, checkpoint_age, sweep_pause, .. } = self.options;
         let aged = shared.active_since.is_some_and(|since| since.elapsed() >= checkpoint_age);
+        let due = self.wanted.load(Ordering::Acquire) || shared.active.bytes >= overlay_bytes;
         let sweeps = || shared.generation.is_unswept() && shared.since.elapsed() >= sweep_pause;
-        shared.frozen.is_none() && (shared.active.bytes >= overlay_bytes || aged || sweeps())
+        shared.frozen.is_none() && (due || aged || sweeps())
+    }
+
+    /// Asks for a checkpoint of what is applied now, without waiting until one is due.
+    pub fn want_checkpoint(&self) {
+        self.wanted.store(true, Ordering::Release);
     }
 
     /// Begins a checkpoint: what is applied from here on goes elsewhere. None if one is under way, or if
     /// the file holds everything and nothing that compaction hides.
     pub fn freeze(&self) -> Option<Frozen> {
         let mut shared = self.shared.write();
+        if shared.frozen.is_some() {
+            return None;
+        }
+        self.wanted.store(false, Ordering::Release);
         let complete = shared.durable == shared.position.applied;
-        if shared.frozen.is_some() || (complete && !shared.generation.is_unswept()) {
+        if complete && !shared.generation.is_unswept() {
             return None;
         }
         let overlay = Arc::new(std::mem::take(&mut shared.active));

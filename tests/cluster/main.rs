@@ -1,6 +1,7 @@
 //! Real processes: the built binary, its certificates, its disks, its ports.
 #![allow(clippy::unwrap_used)]
 
+mod backup;
 mod check;
 mod crashes;
 mod damage;

@@ -18,3 +18,4 @@ mod listing;
 mod node;
 mod original;
 mod raw;
+mod snapshot;

@@ -37,6 +37,8 @@ pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken>
     world.read_back()?;
     world.same_bytes()?;
     let checked = world.history.judge(world.plan.keys, &world.oracle.reference)?;
+    world.restore()?;
+    world.rescue()?;
     let leaders = world.tally.get("leaderships").copied().unwrap_or_default();
     if leaders > 1 {
         world.tally.insert("changes of the leader", leaders - 1);

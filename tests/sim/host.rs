@@ -54,6 +54,13 @@ pub(crate) struct Running {
     pub(crate) told_slow: bool,
 }
 
+/// A host that begins a cluster anew.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) state: Arc<State>,
+    pub(crate) recovered: raft::Recovered,
+}
+
 /// What a start found on the disk.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -112,6 +119,27 @@ impl Host {
             told_slow: false,
         });
         Ok(Found { hard_state, base, entries, applied, membership })
+    }
+
+    /// Becomes the only voter of a new cluster while it does not run: its last entry before, and what a start
+    /// finds after.
+    pub(crate) fn begin_anew(
+        &mut self,
+        plan: &Plan,
+        members: &Membership,
+    ) -> Result<(LogId, Begun), StoreError> {
+        let open = |host: &Host| {
+            let state = Arc::new(State::open_backend(host.state_disk.clone(), &plan.state())?);
+            let (mut log, found) = Log::open_backend(host.log_disk.clone(), &plan.log())?;
+            let recovered = store::recover(&state, &mut log, found)?;
+            Ok::<_, StoreError>((state, log, recovered))
+        };
+        let (state, mut log, recovered) = open(self)?;
+        let last = recovered.tail.last().map_or(recovered.committed, |entry| entry.id);
+        store::begin_alone(&state, &mut log, &recovered, members.clone())?;
+        drop((state, log));
+        let (state, _, recovered) = open(self)?;
+        Ok((last, Begun { state, recovered }))
     }
 
     /// The power fails. What was being written may get some of the way.

@@ -12,6 +12,7 @@
 //! `CARGO_PROFILE_DEV_OPT_LEVEL=1` in place of `--profile sim` is built sooner and still four times as
 //! fast as a build without.
 
+mod anew;
 mod asking;
 mod clients;
 mod cut;
