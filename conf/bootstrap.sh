@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the konsen node of this folder and starts it again when it ends by itself.
-# Arguments are passed on to `konsen serve`. TERM or INT stops the node and then this script.
+# Arguments are passed on to `konsen serve`. TERM or INT stops the node and then this script; HUP is passed on.
 set -u
 
 BACKOFF_MAX=30  # seconds
@@ -24,6 +24,8 @@ stop() {
     [ -z "$child" ] || kill -TERM "$child" 2>/dev/null
 }
 trap stop TERM INT
+# The node looks at its certificates again.
+trap '[ -z "$child" ] || kill -HUP "$child" 2>/dev/null' HUP
 
 # A signal ends `wait` early: wait until the child is really gone.
 await_child() {

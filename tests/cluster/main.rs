@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod backup;
+mod bootstrap;
 mod check;
 mod crashes;
 mod damage;
