@@ -291,13 +291,18 @@ fn taken(now: &Membership, id: NodeId, addresses: &Addresses) -> Result<(), Obst
         for (theirs, address) in
             [(&member.raft_address, &addresses.raft), (&member.http_address, &addresses.http)]
         {
-            if theirs == address {
+            if theirs == address && !stands_for_all(address) {
                 let name = member.name.clone();
                 return Err(Obstacle::AddressInUse { address: address.clone(), name });
             }
         }
     }
     Ok(())
+}
+
+/// Whether the host stands for all addresses of a machine: every machine has such a one.
+fn stands_for_all(address: &str) -> bool {
+    address.starts_with("0.0.0.0:") || address.starts_with("[::]:")
 }
 
 fn take_in(

@@ -121,6 +121,15 @@ fn changes_that_make_no_sense_are_refused() {
     };
     let expected = Obstacle::AddressInUse { address: "n2:2".to_owned(), name: "n2".to_owned() };
     assert_eq!(refused(&squatter), expected);
+    // Everybody may serve clients on all addresses of the machine.
+    let mut everywhere = three();
+    for member in everywhere.members.values_mut() {
+        member.http_address = "0.0.0.0:2".to_owned();
+    }
+    let Change::Add { name, .. } = add("n4") else { panic!() };
+    let addresses = Addresses { raft: "n4:1".to_owned(), http: "0.0.0.0:2".to_owned() };
+    let wanted = Change::Add { name, addresses, promote: true };
+    assert!(change(&everywhere, &wanted, HERE, false).is_ok());
     let mut alone = three();
     alone.voters = [NodeId(1)].into();
     for wanted in [remove("n1"), replace("n1")] {
