@@ -15,6 +15,8 @@ impl World {
             return Ok(());
         }
         self.count("fault: damage at rest");
+        // A disk that fails the last commit leaves what a crash leaves; damage to that is told from nothing.
+        self.hosts[host].cure();
         self.end_transfers_of(host)?;
         self.hosts[host].stop();
         let before = self.hosts[host].images();
