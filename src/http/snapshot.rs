@@ -20,7 +20,7 @@ use super::error::{Kind, Problem};
 use super::query::Query;
 use super::{Api, headers};
 use crate::server::Error;
-use crate::store::{BackupReader, Sha256};
+use crate::store::{BackupReader, Sha256, StoreError};
 
 /// The most backups at a time.
 pub const BACKUPS_MAX: usize = 2;
@@ -57,7 +57,7 @@ pub(super) async fn snapshot(
     let stopping = api.stopping.clone();
     tokio::spawn(async move {
         tokio::select! {
-            () = read(reader, &parts, STALL_MAX) => {}
+            () = read(reader, &parts, STALL_MAX, |error| api.handle.damaged(error)) => {}
             // The stream breaks off: a node that stops waits for no backup.
             () = stopping.cancelled() => {}
         }
@@ -86,6 +86,7 @@ async fn read(
     mut reader: BackupReader,
     parts: &mpsc::Sender<Result<Part, Error>>,
     stall_max: Duration,
+    damaged: impl Fn(StoreError) -> Error,
 ) {
     loop {
         let step = tokio::task::spawn_blocking(move || {
@@ -107,10 +108,7 @@ async fn read(
                 Some(digest) => Ok(Part::Digest(digest)),
                 None => Err(Error::Storage),
             },
-            Err(error) => {
-                tracing::error!(%error, "the state could not be read for a backup");
-                Err(Error::Storage)
-            }
+            Err(error) => Err(damaged(error)),
         };
         let ends = !matches!(part, Ok(Part::Bytes(_)));
         match tokio::time::timeout(stall_max, parts.send(part)).await {
@@ -190,7 +188,7 @@ mod tests {
         let (_dir, state) = state();
         let (parts, next) = mpsc::channel(PARTS_MAX);
         // Nobody takes a part meanwhile.
-        read(reader(&state), &parts, Duration::from_millis(20)).await;
+        read(reader(&state), &parts, Duration::from_millis(20), |_| Error::Storage).await;
         drop(parts);
         let body = Parts { next, ended: false }.collect().await;
         assert!(body.is_err());
@@ -201,8 +199,10 @@ mod tests {
         let (_dir, state) = state();
         let (parts, next) = mpsc::channel(PARTS_MAX);
         let body = Parts { next, ended: false };
-        let ((), body) =
-            tokio::join!(read(reader(&state), &parts, Duration::from_secs(9)), body.collect());
+        let ((), body) = tokio::join!(
+            read(reader(&state), &parts, Duration::from_secs(9), |_| Error::Storage),
+            body.collect()
+        );
         let body = body.unwrap();
         let said = body.trailers().unwrap()[DIGEST_TRAILER].to_str().unwrap().to_owned();
         let mut check = BackupCheck::default();

@@ -41,16 +41,8 @@ pub struct Addresses {
     pub http: String,
 }
 
-/// The fields that every hello has had since version 1.
-#[derive(Deserialize)]
-struct First {
-    versions: Versions,
-    cluster: String,
-    name: String,
-    node_id: NodeId,
-    born: Option<ClusterId>,
-    version: String,
-}
+/// The fields that every hello has had since version 1, in their order.
+type First = (Versions, String, String, NodeId, Option<ClusterId>, String);
 
 /// The range of protocol versions that a node speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,13 +78,12 @@ impl Hello {
         if Versions::OWN.agree(versions).is_none() {
             return Ok(Greeting::OtherVersions(versions));
         }
-        let (first, rest) =
+        let ((versions, cluster, name, node_id, born, version), rest) =
             postcard::take_from_bytes::<First>(body).map_err(|_| FrameError::Malformed)?;
         let addresses = match rest {
             b"" => Addresses::default(),
             rest => postcard::take_from_bytes(rest).map_err(|_| FrameError::Malformed)?.0,
         };
-        let First { versions, cluster, name, node_id, born, version } = first;
         Ok(Greeting::Understood(Hello {
             versions,
             cluster,

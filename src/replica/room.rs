@@ -107,10 +107,10 @@ impl Rooms {
 
     /// Whether this node has room for what a message brings.
     pub(super) fn takes(&mut self, message: &Message) -> bool {
-        let bytes = client_bytes(message);
-        if !self.own.low || bytes == 0 {
+        if !self.own.low {
             return true;
         }
+        let bytes = client_bytes(message);
         let fits = bytes <= self.own.entries_bytes;
         if fits {
             self.own.entries_bytes -= bytes;

@@ -4,7 +4,7 @@
 //! Every state chains a hash over all that it applied, so equal hashes at an index mean equal histories. They
 //! can differ only by a fault of a machine's memory, of its disk, or of konsen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::handle::Handle;
@@ -41,7 +41,7 @@ async fn compare(handle: &Handle) {
             all.insert(id, marks);
         }
     }
-    let Some(verdict) = judge(&all, membership.voters.len()) else { return };
+    let Some(verdict) = judge(&all, &membership.voters) else { return };
     for (id, own) in verdict.minority {
         let name = handle.name_of(id).unwrap_or_else(|| id.to_string());
         tracing::error!(
@@ -71,15 +71,15 @@ struct Verdict {
     minority: Vec<(NodeId, Mark)>,
 }
 
-/// Compares at the last index where as many replicas as make a majority of the voters agree. None if there is
-/// no such index, or nobody differs.
-fn judge(all: &BTreeMap<NodeId, Vec<Mark>>, voters: usize) -> Option<Verdict> {
+/// Compares at the last index where a majority of the voters agrees. None if there is no such index, or nobody
+/// differs. Learners are judged and have no say: they may have their state from the one who is wrong.
+fn judge(all: &BTreeMap<NodeId, Vec<Mark>>, voters: &BTreeSet<NodeId>) -> Option<Verdict> {
     let mut counts: BTreeMap<Mark, usize> = BTreeMap::new();
-    for mark in all.values().flatten() {
+    for mark in voters.iter().filter_map(|voter| all.get(voter)).flatten() {
         *counts.entry(*mark).or_default() += 1;
     }
-    let majority =
-        counts.iter().rev().find(|(_, count)| **count * 2 > voters).map(|(mark, _)| *mark)?;
+    let agreed = |(_, count): &(&Mark, &usize)| **count * 2 > voters.len();
+    let majority = counts.iter().rev().find(agreed).map(|(mark, _)| *mark)?;
     let minority: Vec<(NodeId, Mark)> = all
         .iter()
         .filter_map(|(id, marks)| {
@@ -114,9 +114,10 @@ mod tests {
 
     #[test]
     fn who_differs_from_the_majority_at_the_last_common_index_is_found() {
-        let of = |all: &[&[(u64, u64)]], voters| {
+        // The first so many are voters.
+        let of = |all: &[&[(u64, u64)]], voters: u64| {
             let all = all.iter().enumerate().map(|(n, m)| (NodeId(n as u64 + 1), marks(m)));
-            judge(&all.collect(), voters)
+            judge(&all.collect(), &(1..=voters).map(NodeId).collect())
         };
         let all_well = of(&[&[(1, 5), (2, 6)], &[(1, 5), (2, 6), (3, 7)], &[(1, 5)]], 3);
         assert_eq!(all_well, None);
@@ -133,5 +134,9 @@ mod tests {
         // It may be the leader, or a learner.
         let learner = of(&[&[(2, 6)], &[(2, 6)], &[(2, 7)]], 2).unwrap();
         assert_eq!(learner.minority, vec![(NodeId(3), Mark { index: 2, hash: 7 })]);
+        // Two learners that have their state from the first one do not outvote the other voters.
+        let copied = of(&[&[(2, 9)], &[(2, 6)], &[(2, 6)], &[(2, 9)], &[(2, 9)]], 3).unwrap();
+        assert_eq!(copied.majority, Mark { index: 2, hash: 6 });
+        assert_eq!(copied.minority.len(), 3);
     }
 }

@@ -17,7 +17,7 @@ use crate::net::{Net, RequestError};
 use crate::raft::{Index, LogId, Membership, NodeId, Refused, RoleName, Standing};
 use crate::replica::roster::Addresses;
 use crate::replica::{Room, Summary, WriteFailed};
-use crate::store::{DataDir, Mark, ReadError, State};
+use crate::store::{DataDir, Mark, ReadError, State, StoreError};
 
 /// How long to wait before asking the same supposed leader again when nothing else was heard.
 const STALE_HINT_PAUSE: Duration = Duration::from_millis(25);
@@ -206,13 +206,15 @@ impl Handle {
         match error {
             ReadError::Compacted { asked, oldest } => Error::Compacted { asked, oldest },
             ReadError::Future { asked, newest } => Error::Future { asked, newest },
-            ReadError::Store(error) => {
-                // What else may be damaged nobody knows.
-                tracing::error!(%error, "the state could not be read");
-                self.shared.mailbox.tell(Letter::Failed(error));
-                Error::Storage
-            }
+            ReadError::Store(error) => self.damaged(error),
         }
+    }
+
+    /// The state could not be read: the node stops, since nobody knows what else is damaged.
+    pub fn damaged(&self, error: StoreError) -> Error {
+        tracing::error!(%error, "the state could not be read");
+        self.tell(Letter::Failed(error));
+        Error::Storage
     }
 
     /// The revision that this node has applied.

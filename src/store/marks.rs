@@ -27,6 +27,11 @@ pub(super) struct Marks {
     kept: [VecDeque<Mark>; STRIDES.len()],
 }
 
+/// Whether the hash at `index` is one to be kept.
+pub(super) fn is_kept(index: Index) -> bool {
+    STRIDES.iter().any(|stride| index.0.is_multiple_of(*stride))
+}
+
 impl Marks {
     /// Takes note of the hash at `index`, if it is one to be kept.
     pub(super) fn note(&mut self, index: Index, hash: u64) {

@@ -18,7 +18,7 @@ use redb::{Database, StorageBackend};
 use super::checkpoint::{self, Frozen, Position};
 use super::error::StoreError;
 use super::files;
-use super::marks::{Mark, Marks};
+use super::marks::{self, Mark, Marks};
 use super::overlay::Overlay;
 use super::space::{self, Space};
 use super::tables::Generation;
@@ -218,7 +218,7 @@ impl State {
         let mut position = self.shared.read().position.clone();
         let mut batch = Batch { state: self, changes: Overlay::default() };
         let mut all = Vec::with_capacity(entries.len());
-        let mut marks = Vec::with_capacity(entries.len());
+        let mut hashes = Vec::new();
         for entry in entries {
             debug_assert_eq!(entry.id.index, position.applied.index.next(), "a gap");
             let reply = match &entry.payload {
@@ -235,7 +235,9 @@ impl State {
                 }
             };
             position.applied = entry.id;
-            marks.push((entry.id.index, position.counters.hash));
+            if marks::is_kept(entry.id.index) {
+                hashes.push((entry.id.index, position.counters.hash));
+            }
             all.push(Applied { id: entry.id, reply });
         }
         let changes = batch.changes;
@@ -243,7 +245,7 @@ impl State {
         shared.active_since.get_or_insert_with(Instant::now);
         shared.active.absorb(changes);
         shared.position = position;
-        marks.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));
+        hashes.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));
         Ok(all)
     }
 

@@ -74,6 +74,7 @@ fn must(chaos: &Chaos, asked: usize, method: &str, path: &str, body: &str) {
         if answer.to_string().contains("is a member already") {
             return;
         }
+        // Nobody tells when the change that is in the way is done.
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -89,6 +90,7 @@ fn wait_vote(chaos: &Chaos, asked: usize, name: &str) {
             return;
         }
         assert!(Instant::now() < deadline, "{name} does not vote: {answer}");
+        // Nor when a member is given a vote.
         std::thread::sleep(Duration::from_millis(50));
     }
 }
