@@ -214,8 +214,12 @@ impl Net {
         let socket = socket::bind(config.listen)?;
         let bind_error = |error| NetError::Bind { address: config.listen, error };
         let local = socket.local_addr().map_err(bind_error)?;
+        let mut endpoint_config = reset::endpoint_config(&config.tls.key);
+        endpoint_config
+            .max_udp_payload_size(tls::DATAGRAM_BYTES_MAX)
+            .map_err(|error| NetError::Tls(format!("the size of datagrams: {error}")))?;
         let endpoint = quinn::Endpoint::new(
-            reset::endpoint_config(&config.tls.key),
+            endpoint_config,
             Some(settings.server.clone()),
             socket,
             Arc::new(quinn::TokioRuntime),

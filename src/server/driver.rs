@@ -258,6 +258,7 @@ impl Driver {
             }
         }
         self.answers.flush();
+        self.snapshots.pace().writes_wait(waiting.writes.len());
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod agreement;
 mod answers;
+mod background;
 mod backup;
 mod birth;
 mod certificates;
@@ -26,6 +27,7 @@ mod leadership;
 mod limits;
 mod mailbox;
 mod members;
+mod pace;
 mod peer_request;
 mod peers;
 mod removal;

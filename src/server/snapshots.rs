@@ -10,16 +10,18 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use super::background;
 use super::mailbox::{Letter, Mailbox};
+use super::pace::{self, Pace};
 use super::peer_request::{decode, encode};
 use crate::net::{Arriving, Net, TransferError};
 use crate::raft::{Input, LogId, NodeId, Term};
 use crate::store::{Incoming, IncomingError, Purpose, SnapshotReader, Space, State, StoreError};
 
 /// The size of a piece, in bytes.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 256 << 10;
 /// The most pieces that wait between the disk and the network, at either end.
-const PIECES_MAX: usize = 4;
+const PIECES_MAX: usize = Incoming::BATCH_BYTES_MAX / PIECE_BYTES;
 /// How long a receiver that has everything may take to put it in place.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a long transfer is told of.
@@ -54,6 +56,7 @@ pub(super) struct Sender {
     net: Net,
     state: Arc<State>,
     mailbox: Arc<Mailbox>,
+    pace: Arc<Pace>,
     /// The snapshots whose receivers need the log after them.
     holds: Arc<Mutex<BTreeMap<NodeId, Hold>>>,
     /// How many were begun.
@@ -73,7 +76,13 @@ impl Sender {
     /// To be called within the runtime on which the transfers are to run.
     pub(super) fn new(net: Net, state: Arc<State>, mailbox: Arc<Mailbox>) -> Sender {
         let runtime = tokio::runtime::Handle::current();
-        Sender { runtime, net, state, mailbox, holds: Arc::default(), transfers: AtomicU64::new(0) }
+        let (pace, holds, transfers) = (Arc::default(), Arc::default(), AtomicU64::new(0));
+        Sender { runtime, net, state, mailbox, pace, holds, transfers }
+    }
+
+    /// How fast snapshots go out.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Begins to send the newest checkpoint to `to`. How it ends comes as an input.
@@ -83,10 +92,11 @@ impl Sender {
         let transfer = self.transfers.fetch_add(1, Ordering::Relaxed);
         self.holds.lock().insert(to, Hold { transfer, last, until: None });
         let (net, mailbox, holds) = (self.net.clone(), self.mailbox.clone(), self.holds.clone());
+        let pace = self.pace.clone();
         self.runtime.spawn(async move {
             let began = Instant::now();
             tracing::info!(%to, %last, "sending a snapshot");
-            let sent = send(&net, to, term, reader).await;
+            let sent = send(&net, &pace, to, term, reader).await;
             let took = began.elapsed();
             let installed = match sent {
                 Ok((Received::Installed, bytes)) => {
@@ -146,11 +156,14 @@ enum SendError {
     Store(#[from] StoreError),
     #[error("the reply is not understood")]
     Reply,
+    #[error("there is no thread for it: {0}")]
+    Thread(#[from] std::io::Error),
 }
 
 /// What the receiver said, and how many bytes went.
 async fn send(
     net: &Net,
+    pace: &Pace,
     to: NodeId,
     term: Term,
     reader: SnapshotReader,
@@ -158,10 +171,10 @@ async fn send(
     let last = reader.last();
     let mut outgoing = net.transfer(to).await?;
     let (pieces, mut next) = mpsc::channel(PIECES_MAX);
-    // Reading waits for the disk. The thread ends with the transfer, since nobody takes its pieces then.
-    let read = tokio::task::spawn_blocking(move || read(reader, &pieces));
+    // The thread ends with the transfer, since nobody takes its pieces then.
+    let read = background::spawn("snapshot-out", move || read(reader, &pieces))?;
     let mut wanted = outgoing.send(&encode(&Transfer::Snapshot { term, last })).await?;
-    let (mut bytes, mut told) = (0, Instant::now());
+    let (mut bytes, mut told, mut pause_at) = (0, Instant::now(), pace::STRIDE_BYTES);
     while wanted && let Some(piece) = next.recv().await {
         let piece: Vec<u8> = piece?;
         wanted = outgoing.send(&piece).await?;
@@ -169,6 +182,10 @@ async fn send(
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
             tracing::info!(%to, bytes, "a snapshot is on its way");
+        }
+        if bytes >= pause_at {
+            pause_at = bytes + pace::STRIDE_BYTES;
+            tokio::time::sleep(pace.pause()).await;
         }
     }
     drop(next);
@@ -236,7 +253,11 @@ async fn take_in(
     let (pieces, next) = mpsc::channel(PIECES_MAX);
     let written = {
         let mailbox = mailbox.clone();
-        tokio::task::spawn_blocking(move || write(&mailbox, &disk, from, last, next))
+        background::spawn("snapshot-in", move || write(&mailbox, &disk, from, last, next))
+    };
+    let written = match written {
+        Ok(written) => written,
+        Err(error) => return Received::Failed(format!("it has no thread: {error}")),
     };
     let (mut bytes, mut told) = (0, Instant::now());
     // An early end shows at the last piece, which is missing then.
@@ -285,9 +306,12 @@ fn write(
     let begun = room().ok_or(IncomingError::NoRoom)?;
     let mut incoming: Incoming = disk.state.receive()?;
     drop(begun);
-    while let Some(piece) = pieces.blocking_recv() {
+    let mut next = Vec::with_capacity(PIECES_MAX);
+    // All that wait, together: the more there are, the less each costs.
+    while pieces.blocking_recv_many(&mut next, PIECES_MAX) > 0 {
         let _room = room().ok_or(IncomingError::NoRoom)?;
-        incoming.take(&piece)?;
+        incoming.take(&next)?;
+        next.clear();
     }
     let _room = room().ok_or(IncomingError::NoRoom)?;
     if !incoming.is_whole() {

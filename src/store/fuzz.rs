@@ -156,7 +156,7 @@ pub fn snapshot(data: &[u8]) {
 
 fn take(state: &Arc<State>, pieces: &[Vec<u8>]) -> (Result<(), IncomingError>, Incoming) {
     let mut incoming = state.receive().expect("the only one");
-    (pieces.iter().try_for_each(|piece| incoming.take(piece)), incoming)
+    (pieces.chunks(2).try_for_each(|pieces| incoming.take(pieces)), incoming)
 }
 
 /// Parts of `data`, each with its length before it.

@@ -1,9 +1,10 @@
 //! Taking a snapshot in: its rows are gathered beside the state and take its place in one step.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use redb::Durability;
+use redb::{CursorError, Durability};
 
 use super::checkpoint;
 use super::error::StoreError;
@@ -19,7 +20,7 @@ use crate::raft::{LogId, Membership};
 
 /// After how many bytes what has come is made durable: it is no use before the end, but must not gather
 /// in memory.
-const SYNC_BYTES: usize = 16 << 20;
+const SYNC_BYTES: usize = 32 << 20;
 
 /// A snapshot that is coming in. Dropping it gives it up; what came is removed with the next one, or at
 /// the next start.
@@ -103,9 +104,11 @@ impl State {
 }
 
 impl Incoming {
-    /// The most that taking a piece of a megabyte in, or beginning and ending, writes. An estimate: what came
-    /// before may not be on the disk yet.
-    pub const COMMIT_BYTES_MAX: u64 = 2 * (SYNC_BYTES as u64 + (1 << 20)) + (1 << 20);
+    /// The most bytes that should be taken in together.
+    pub const BATCH_BYTES_MAX: usize = 4 << 20;
+    /// The most that taking so much in, or beginning and ending, writes. An estimate: what came before may
+    /// not be on the disk yet.
+    pub const COMMIT_BYTES_MAX: u64 = 2 * (SYNC_BYTES + Self::BATCH_BYTES_MAX) as u64 + (1 << 20);
 
     /// The last entry that it covers, once the first piece is here.
     pub fn last(&self) -> Option<LogId> {
@@ -122,22 +125,33 @@ impl Incoming {
         self.members = Some(members);
     }
 
-    /// Takes the next piece in. Writes the disk. After an error no more pieces may follow.
-    pub fn take(&mut self, piece: &[u8]) -> Result<(), IncomingError> {
-        self.unsynced_bytes += piece.len();
-        let ends = piece.first() == Some(&END);
+    /// Takes the next pieces in, all in one transaction. Writes the disk. After an error no more pieces may
+    /// follow.
+    pub fn take(&mut self, pieces: &[impl AsRef<[u8]>]) -> Result<(), IncomingError> {
+        self.unsynced_bytes += pieces.iter().map(|piece| piece.as_ref().len()).sum::<usize>();
+        let ends = pieces.last().is_some_and(|piece| piece.as_ref().first() == Some(&END));
         let sync = ends || self.unsynced_bytes >= SYNC_BYTES;
         let mut write = self.state.db.begin_write().map_err(failed)?;
         durability(&mut write, sync)?;
         {
             let mut keys = write.open_table(INCOMING_KEYS).map_err(failed)?;
             let mut revisions = write.open_table(INCOMING_REVISIONS).map_err(failed)?;
-            self.sequence.take(piece, |row| match row {
-                Row::Key(key, row) => keys.insert(key, row).map(drop).map_err(failed),
-                Row::Revision(id, row) => {
-                    revisions.insert((id.revision.0, id.sub), row).map(drop).map_err(failed)
-                }
-            })?;
+            for piece in pieces {
+                // Rows come in order, so that they go in one after the other, without a search for each.
+                let mut key_end =
+                    keys.upper_bound_mut(Bound::<&[u8]>::Unbounded).map_err(failed)?;
+                let mut revision_end =
+                    revisions.upper_bound_mut(Bound::<(u64, u32)>::Unbounded).map_err(failed)?;
+                self.sequence.take(piece.as_ref(), |row| match row {
+                    Row::Key(key, row) => key_end.insert_before(key, row).map_err(unordered),
+                    Row::Revision(id, row) => {
+                        let id = (id.revision.0, id.sub);
+                        revision_end.insert_before(id, row).map_err(unordered)
+                    }
+                })?;
+                key_end.close().map_err(failed)?;
+                revision_end.close().map_err(failed)?;
+            }
         }
         write.commit().map_err(failed)?;
         if sync {
@@ -169,4 +183,11 @@ fn durability(write: &mut redb::WriteTransaction, sync: bool) -> Result<(), Stor
 
 fn failed(error: impl Into<redb::Error>) -> StoreError {
     StoreError::database("state", error)
+}
+
+fn unordered(error: CursorError) -> IncomingError {
+    match error {
+        CursorError::Storage(error) => failed(error).into(),
+        _ => IncomingError::Damaged("its rows are not in order"),
+    }
 }

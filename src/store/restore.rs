@@ -75,7 +75,7 @@ pub fn take_in(
                 known = Some(origin(at, body)?);
                 Ok(())
             }
-            Some(_) => incoming.take(body).map_err(|error| refused(at, error)),
+            Some(_) => incoming.take(&[body]).map_err(|error| refused(at, error)),
         })?;
     }
     let (bytes, _) = blocks.finish()?;

@@ -84,7 +84,7 @@ impl Sequence {
     pub(super) fn take<'a>(
         &mut self,
         piece: &'a [u8],
-        row: impl FnMut(Row<'a>) -> Result<(), StoreError>,
+        row: impl FnMut(Row<'a>) -> Result<(), IncomingError>,
     ) -> Result<(), IncomingError> {
         let (&kind, body) = piece.split_first().ok_or(IncomingError::Damaged("an empty piece"))?;
         let in_order = match kind {
@@ -130,7 +130,7 @@ impl Sequence {
     fn take_keys<'a>(
         &mut self,
         mut body: &'a [u8],
-        mut take: impl FnMut(Row<'a>) -> Result<(), StoreError>,
+        mut take: impl FnMut(Row<'a>) -> Result<(), IncomingError>,
     ) -> Result<(), IncomingError> {
         while !body.is_empty() {
             let (key, row) = pop(&mut body).ok_or(IncomingError::Damaged("a row is cut off"))?;
@@ -148,7 +148,7 @@ impl Sequence {
     fn take_revisions<'a>(
         &mut self,
         mut body: &'a [u8],
-        mut take: impl FnMut(Row<'a>) -> Result<(), StoreError>,
+        mut take: impl FnMut(Row<'a>) -> Result<(), IncomingError>,
     ) -> Result<(), IncomingError> {
         while !body.is_empty() {
             let (key, row) = pop(&mut body).ok_or(IncomingError::Damaged("a row is cut off"))?;

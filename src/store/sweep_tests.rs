@@ -224,7 +224,7 @@ fn a_snapshot_with_rows_that_are_to_go_is_swept_where_it_arrives() {
     sweep_all(&receiver);
     let (mut snapshot, mut incoming) = (sender.snapshot(), receiver.receive().unwrap());
     while let Some(piece) = snapshot.next_piece(50).unwrap() {
-        incoming.take(&piece).unwrap();
+        incoming.take(&[piece]).unwrap();
     }
     assert!(receiver.put_in_place(incoming).unwrap());
     assert_eq!(rows(&receiver), rows(&sender));

@@ -86,7 +86,7 @@ impl World {
         let Some(incoming) = &mut transfer.incoming else { return Ok(()) };
         match piece {
             Some(piece) => {
-                if let Err(error) = incoming.take(&piece) {
+                if let Err(error) = incoming.take(&[piece]) {
                     power_off(transfer.incoming.take());
                     self.transfer_ended(&transfer, false)?;
                     return self.halt(ends[1], format!("{id} cannot take a snapshot in: {error}"));
