@@ -14,6 +14,7 @@ mod harness;
 mod history;
 mod leadership;
 mod liar;
+mod markers;
 mod members;
 mod namespaces;
 mod netns;
