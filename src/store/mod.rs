@@ -19,6 +19,8 @@ mod log;
 mod log_writer;
 mod marks;
 mod meta;
+#[cfg(test)]
+mod newer_format_tests;
 mod overlay;
 mod range;
 mod recovery;
