@@ -9,6 +9,7 @@ mod damage;
 mod dev;
 mod divergence;
 mod failover;
+mod formats;
 mod full;
 mod harness;
 mod history;
