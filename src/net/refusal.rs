@@ -348,6 +348,15 @@ mod tests {
     }
 
     #[test]
+    fn other_versions_of_the_protocol_are_explained() {
+        let refusal = Refusal::versions(Versions { oldest: 7, newest: 9 });
+        assert_eq!(refusal.code as u8, CloseCode::Version as u8);
+        for word in ["versions 1 to 1", "the other 7 to 9", "upgrade one release at a time"] {
+            assert!(refusal.sentence.contains(word), "{word}: {refusal}");
+        }
+    }
+
+    #[test]
     fn the_same_is_said_once_a_minute() {
         let log = RefusalLog::default();
         let ending = Ending::own(&Refusal::not_a_member("x"));

@@ -4,6 +4,7 @@ use super::backup::block_sum;
 use super::backup::{BLOCK_BYTES_MAX, DIGEST_BYTES, Digest, FORMAT, MAGIC, Origin, Sha256};
 use super::error::StoreError;
 use super::sequence::{IncomingError, Sequence};
+use super::snapshot;
 use crate::kv::Revision;
 use crate::raft::{LogId, Membership};
 
@@ -17,8 +18,17 @@ pub enum BackupError {
     #[error("it is not a backup of konsen, which begins with KONSENBK")]
     NotABackup,
     /// It was written by another release.
-    #[error("it has format {0}; this release knows format {FORMAT}")]
+    #[error(
+        "it has format {0}; this release knows format {FORMAT}: use the release that wrote it, or a newer one"
+    )]
     Format(u32),
+    /// What is in it was written by another release.
+    #[error(
+        "the snapshot in it has format {0}; this release knows format {known}: use the release that wrote it, or a \
+         newer one",
+        known = snapshot::FORMAT
+    )]
+    SnapshotFormat(u32),
     /// Bytes are not what was written.
     #[error("it is damaged at byte {at}: {what}")]
     Damaged {
@@ -279,6 +289,7 @@ pub(super) fn origin(at: u64, body: &[u8]) -> Result<Origin, BackupError> {
 pub(super) fn refused(at: u64, error: IncomingError) -> BackupError {
     match error {
         IncomingError::Store(error) => BackupError::Store(error),
+        IncomingError::Format(found) => BackupError::SnapshotFormat(found),
         other => BackupError::Damaged { at, what: other.to_string() },
     }
 }

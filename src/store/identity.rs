@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::files;
+use super::meta;
 use crate::raft::NodeId;
 
-/// The version of the identity file that this release reads and writes.
-const FORMAT: u32 = 1;
+/// The version of the identity file that this release reads and writes. It is looked at before the databases, whose
+/// opening writes to them: so whoever raises their version raises this one too, and an older release changes nothing.
+pub(super) const FORMAT: u32 = 1;
+const _: () = assert!(FORMAT >= meta::FORMAT);
 /// What an error calls it.
 const WHAT: &str = "identity";
 const IDENTITY_FILE: &str = "identity";

@@ -192,19 +192,6 @@ fn compaction_keeps_the_end_and_the_membership_in_force() {
 }
 
 #[test]
-fn a_newer_format_is_refused_with_both_versions() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("log.redb");
-    let (log, _) = Log::open(&path, None, &LogOptions::default()).unwrap();
-    let tx = log.db.begin_write().unwrap();
-    meta::put_other_format(&mut tx.open_table(META).unwrap(), 9);
-    tx.commit().unwrap();
-    drop(log);
-    let refused = Log::open(&path, None, &LogOptions::default()).unwrap_err().to_string();
-    assert!(refused.contains("format 9") && refused.contains("format 1"), "{refused}");
-}
-
-#[test]
 fn a_file_that_is_open_elsewhere_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.redb");

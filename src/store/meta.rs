@@ -12,8 +12,8 @@ use super::sealed;
 /// Name → record.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
-/// The version of the files that this release reads and writes.
-const FORMAT: u32 = 1;
+/// The version of the databases that this release reads and writes; see that of the identity.
+pub(super) const FORMAT: u32 = 1;
 /// A number of four bytes, sealed; the same in every format, so that each release can read it.
 const FORMAT_KEY: &str = "format";
 

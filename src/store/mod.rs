@@ -19,6 +19,8 @@ mod log;
 mod log_writer;
 mod marks;
 mod meta;
+#[cfg(test)]
+mod newer_format_tests;
 mod overlay;
 mod range;
 mod recovery;
@@ -54,3 +56,12 @@ pub use restore::{Survivor, begin_alone, rescue, restore, survey, take_in};
 pub use snapshot::SnapshotReader;
 pub use space::{Purpose, Reserved, Space, SpaceWatch};
 pub use state::{Applied, ReadError, State, StateOptions};
+
+/// The versions of what this release writes: the identity of a data directory, its two databases, the pieces of a
+/// snapshot, and the file of a backup.
+pub const FORMATS: [(&str, u32); 4] = [
+    ("identity", identity::FORMAT),
+    ("files", meta::FORMAT),
+    ("snapshot", snapshot::FORMAT),
+    ("backup", backup::FORMAT),
+];

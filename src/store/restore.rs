@@ -13,7 +13,7 @@ use super::checkpoint;
 use super::error::StoreError;
 use super::files;
 use super::identity::{DataDir, IdentityCheck, Rebuild};
-use super::log::{Log, LogOptions};
+use super::log::{Log, LogOptions, RecoveredLog};
 use super::recovery::recover;
 use super::state::{State, StateOptions};
 use crate::kv::Revision;
@@ -22,7 +22,7 @@ use crate::raft::{HardState, LogId, LogWrite, Membership, NodeId, Recovered};
 
 /// How many bytes of a backup are read at once.
 const READ_BYTES: usize = 1 << 20;
-/// How many bytes of entries are applied at once.
+/// How many bytes of entries are applied at once, at most.
 const APPLY_BYTES: usize = 1 << 20;
 
 /// Makes a data directory of a backup, with a new identity. `members` names the cluster's, given that
@@ -38,15 +38,29 @@ pub fn restore(
     members: impl FnOnce(NodeId) -> Membership,
 ) -> Result<NodeId, BackupError> {
     let data = DataDir::open_for(path, check, Some(Rebuild::Restore))?;
-    let state = Arc::new(State::open(&data.state_path(), None, &StateOptions::default())?);
-    take_in(backup, &state, members(data.id()))?;
-    let (mut log, found) = Log::open(&data.log_path(), None, &LogOptions::default())?;
-    // It sees a state that a snapshot brought, which the log does not follow yet.
-    recover(&state, &mut log, found)?;
-    log.close()?;
+    let state = State::open(&data.state_path(), None, &StateOptions::default())?;
+    let log = || Log::open(&data.log_path(), None, &LogOptions::default());
+    fill(backup, state, log, members(data.id()))?;
     data.files_made()?;
     data.finish()?;
     Ok(data.id())
+}
+
+/// Makes an empty state and an empty log those of a node that begins with a backup. All of it is durable and both
+/// files are closed when it returns.
+fn fill(
+    backup: impl Read,
+    state: State,
+    log: impl FnOnce() -> Result<(Log, RecoveredLog), StoreError>,
+    members: Membership,
+) -> Result<(), BackupError> {
+    let state = Arc::new(state);
+    take_in(backup, &state, members)?;
+    let (mut log, found) = log()?;
+    // It sees a state that a snapshot brought, which the log does not follow yet.
+    recover(&state, &mut log, found)?;
+    log.close()?;
+    Ok(())
 }
 
 /// Puts a backup in the place of a state that is empty; `members` are those of the cluster from then on. The
@@ -179,9 +193,10 @@ pub fn begin_alone(
     let forgets = on(Mutant::SurvivorForgets);
     let last = if forgets { recovered.committed } else { last_of(recovered) };
     let reader = log.reader();
+    let bytes_max = APPLY_BYTES.min(state.options.overlay_bytes);
     while state.applied().index < last.index {
         let next = state.applied().index.next();
-        state.apply(&reader.read(next, last.index, APPLY_BYTES)?)?;
+        state.apply(&reader.read(next, last.index, bytes_max)?)?;
         if state.overlay_large()
             && let Some(frozen) = state.freeze()
         {
@@ -231,3 +246,7 @@ impl From<StoreError> for BackupError {
 #[cfg(test)]
 #[path = "restore_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "restore_crash_tests.rs"]
+mod crash_tests;

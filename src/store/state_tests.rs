@@ -99,20 +99,6 @@ fn what_no_checkpoint_covered_is_gone_at_the_next_start_and_the_position_says_so
     assert_eq!(value(&state, "a", None).as_deref(), Some("2"));
 }
 
-#[test]
-fn a_newer_format_is_refused_with_both_versions() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("state.redb");
-    drop(State::open(&path, None, &options()).unwrap());
-    let db = Database::create(&path).unwrap();
-    let write = db.begin_write().unwrap();
-    meta::put_other_format(&mut write.open_table(meta::META).unwrap(), 7);
-    write.commit().unwrap();
-    drop(db);
-    let refused = State::open(&path, None, &options()).unwrap_err().to_string();
-    assert!(refused.contains("format 7") && refused.contains("format 1"), "{refused}");
-}
-
 /// A state with its rows in the file, changed there by `change`.
 fn tampered(change: impl FnOnce(&redb::WriteTransaction)) -> Result<State, StoreError> {
     let dir = tempfile::tempdir().unwrap();

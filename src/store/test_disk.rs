@@ -157,6 +157,11 @@ impl Disk {
         Disk { content: Arc::new(Mutex::new(content)), ..Disk::default() }
     }
 
+    /// The same disk in a machine with this power.
+    pub(super) fn powered_by(self, power: &Power) -> Disk {
+        Disk { power: power.clone(), ..self }
+    }
+
     /// An empty disk that writes down what it is told.
     pub(super) fn recorded(journal: &Journal) -> Disk {
         Disk { journal: Some(journal.clone()), ..Disk::default() }

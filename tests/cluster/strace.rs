@@ -1,14 +1,15 @@
-//! Reads what `strace -f -ttt -T -yy` writes, and judges acknowledgements by it.
+//! Reads what `strace -f -ttt -T -yy` writes, and judges acknowledgements by it; `markers.rs` judges something else.
 
 use std::collections::HashMap;
 
 /// A system call that has ended. Times are in microseconds since the epoch.
 pub(crate) struct Call {
-    name: String,
-    text: String,
-    start: u64,
-    end: u64,
-    failed: bool,
+    pub(crate) name: String,
+    /// Its arguments.
+    pub(crate) text: String,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) failed: bool,
 }
 
 impl Call {

@@ -3,7 +3,7 @@
 //! ends of a call, so that what it notes as ended had ended before anybody could act on it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,30 +16,37 @@ fn marker(number: usize) -> String {
     format!("a-value-that-is-nowhere-else-{number:04}")
 }
 
-/// The words before a command that have it traced into a file. The process becomes the command.
-fn tracing(file: &str) -> Vec<String> {
-    let calls = "trace=recvfrom,read,readv,write,writev,sendto,sendmsg,pwrite64,fdatasync,fsync";
+const CALLS: &str = "recvfrom,read,readv,write,writev,sendto,sendmsg,pwrite64,fdatasync,fsync";
+
+/// The words before a command that have these of its calls traced into a file. The process becomes the command.
+pub(crate) fn tracing(file: &str, calls: &str) -> Vec<String> {
+    let calls = format!("trace={calls}");
     let words = [
         // The tracer is a grandchild, the node the child.
         &["strace", "-D", "-f", "--seccomp-bpf"][..],
         // Times since the epoch and how long each took; what descriptors stand for; whole pages.
         &["-ttt", "-T", "-yy", "-s", "20000"],
-        &["-e", calls, "-o", file],
+        &["-e", &calls, "-o", file],
     ];
     words.concat().into_iter().map(String::from).collect()
 }
 
-fn can_trace() -> bool {
-    let words = tracing("/dev/null");
+/// Says so where it cannot.
+pub(crate) fn can_trace() -> bool {
+    let words = tracing("/dev/null", CALLS);
     let traced = Command::new(&words[0]).args(&words[1..]).arg("true").output();
-    traced.is_ok_and(|output| output.status.success())
+    let can = traced.is_ok_and(|output| output.status.success());
+    if !can {
+        eprintln!("skipped: tracing system calls needs `strace`, and the right to trace");
+    }
+    can
 }
 
 /// Writes values one after the other to all nodes in turn; what each node asked of its kernel meanwhile.
 async fn traced(size: usize) -> Vec<String> {
     let mut cluster = Cluster::build(size, "");
     for node in &mut cluster.nodes {
-        node.wrapper = tracing("trace.txt");
+        node.wrapper = tracing("trace.txt", CALLS);
         node.start();
     }
     cluster.wait_ready_all().await;
@@ -63,7 +70,7 @@ async fn traced(size: usize) -> Vec<String> {
 }
 
 /// The trace, once its last line is there; nobody tells when the tracer ends.
-fn whole(file: &PathBuf) -> String {
+pub(crate) fn whole(file: &Path) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -77,7 +84,6 @@ fn whole(file: &PathBuf) -> String {
 
 async fn check(size: usize, quorum: usize) {
     if !can_trace() {
-        eprintln!("skipped: tracing system calls needs `strace`, and the right to trace");
         return;
     }
     let traces: Vec<_> = traced(size).await.iter().map(|text| parse(text)).collect();

@@ -80,8 +80,6 @@ fn open(path: &Path) -> Result<File, CliError> {
 fn unusable(path: &Path, error: BackupError) -> CliError {
     match error {
         BackupError::Store(error) => error.into(),
-        BackupError::Format(_) => CliError::failed(format!("{}: {error}", path.display()))
-            .hint("use the release that wrote it, or a newer one"),
         error => CliError::failed(format!("{}: {error}", path.display())),
     }
 }

@@ -1,0 +1,224 @@
+//! What a data directory and a backup hold, as text that no later release has a reason to print otherwise.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use konsen::kv::{self, Command, Condition, Item, KeyRange, Matcher, RangeQuery, Revision};
+use konsen::raft::{Membership, NodeId, Payload, Recovered};
+use konsen::store::{
+    self, BackupCheck, DataDir, IdentityCheck, Log, LogOptions, State, StateOptions,
+};
+
+/// Whose directories are recorded.
+pub(crate) fn whose() -> IdentityCheck {
+    // What the nodes of `tests/cluster` are called.
+    IdentityCheck { cluster: "konsen".to_owned(), node: "node1".to_owned() }
+}
+
+/// A data directory, opened as a node opens it.
+pub(crate) struct Opened {
+    pub(crate) data: DataDir,
+    pub(crate) state: Arc<State>,
+    pub(crate) log: Log,
+    pub(crate) recovered: Recovered,
+}
+
+pub(crate) fn open(path: &Path) -> Opened {
+    let data = DataDir::open(path, &whose()).unwrap();
+    let state = Arc::new(State::open(&data.state_path(), None, &StateOptions::default()).unwrap());
+    let options = LogOptions { tail_bytes: 0, ..LogOptions::default() };
+    let (mut log, found) = Log::open(&data.log_path(), None, &options).unwrap();
+    data.files_made().unwrap();
+    let recovered = store::recover(&state, &mut log, found).unwrap();
+    Opened { data, state, log, recovered }
+}
+
+/// What a data directory holds.
+pub(crate) fn of_directory(opened: &Opened) -> String {
+    // It grants to another only what it has not granted yet.
+    let founder = opened.data.grant_founding(NodeId(1)).unwrap();
+    format!("founded by {}\n{}", id(founder, opened.data.id()), of_node(opened))
+}
+
+fn of_node(opened: &Opened) -> String {
+    let Opened { data, state, log, recovered } = opened;
+    let (own, hard_state) = (data.id(), recovered.hard_state);
+    let mut text = String::new();
+    let vote = hard_state.vote.map_or("nobody".to_owned(), |vote| id(vote, own));
+    writeln!(
+        text,
+        "term {}, vote for {vote}, decided up to {}",
+        hard_state.term.0, hard_state.commit.0
+    )
+    .unwrap();
+    text += "\nmembers\n";
+    for (index, membership) in &recovered.memberships {
+        writeln!(text, "  as of {}: {}", index.0, members(membership, own)).unwrap();
+    }
+    writeln!(text, "\nlog after {} of term {}", log.base().index.0, log.base().term.0).unwrap();
+    let reader = log.reader();
+    let last = reader.last().unwrap();
+    for entry in reader.read(log.base().index.next(), last, usize::MAX).unwrap() {
+        let payload = match &entry.payload {
+            Payload::Noop => "nothing".to_owned(),
+            Payload::Command(bytes) => command(&Command::decode(bytes).unwrap()),
+            Payload::Membership(membership) => members(membership, own),
+        };
+        writeln!(text, "  {} of term {}: {payload}", entry.id.index.0, entry.id.term.0).unwrap();
+    }
+    text + "\n" + &of_state(state, own)
+}
+
+/// What a backup says of itself, and what a directory holds that is made of it.
+pub(crate) fn of_backup(bytes: &[u8]) -> String {
+    let mut check = BackupCheck::default();
+    check.feed(bytes).unwrap();
+    let summary = check.finish().unwrap();
+    let origin = &summary.origin;
+    let mut text = format!(
+        "made by konsen {} on node {} of cluster {} at {}\n",
+        origin.konsen, origin.node, origin.cluster, origin.created
+    );
+    writeln!(
+        text,
+        "{} keys, {} changes, revisions {} to {}, up to entry {} of term {}",
+        summary.keys,
+        summary.changes,
+        summary.oldest,
+        summary.revision,
+        summary.last.index.0,
+        summary.last.term.0
+    )
+    .unwrap();
+    writeln!(text, "members: {}", members(&summary.members, NodeId(0))).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let alone = |own| Membership {
+        members: [].into(),
+        voters: [own].into(),
+        outgoing: None,
+        ..summary.members.clone()
+    };
+    store::restore(bytes, dir.path(), &whose(), alone).unwrap();
+    text + "\nrestored:\n" + &of_node(&open(dir.path()))
+}
+
+fn of_state(state: &State, own: NodeId) -> String {
+    let ((applied, hash), revision) = (state.hash(), state.revision());
+    let mut text = format!(
+        "state at entry {} of term {}, revision {revision}, hash {hash:016x}\n",
+        applied.index.0, applied.term.0
+    );
+    let (index, membership) = state.membership().unwrap();
+    writeln!(text, "  members as of {}: {}", index.0, members(&membership, own)).unwrap();
+    for at in (state.compacted().0..=revision.0).map(Revision) {
+        writeln!(text, "  at revision {at}").unwrap();
+        let query = RangeQuery {
+            range: KeyRange::all(),
+            at: Some(at),
+            descending: false,
+            keys_only: false,
+            items_max: usize::MAX,
+            bytes_max: usize::MAX,
+        };
+        for item in state.range(&query).unwrap().items {
+            assert_eq!(state.get(&item.key, Some(at)).unwrap().1.as_ref(), Some(&item));
+            let Item { key, value, content_type, create_revision, mod_revision, version } = item;
+            writeln!(
+                text,
+                "    {} = {}, created at {create_revision}, set at {mod_revision}, {version} times",
+                quoted(&key),
+                typed(&value, content_type.as_ref())
+            )
+            .unwrap();
+        }
+    }
+    let before = Revision(state.compacted().0.wrapping_sub(1));
+    assert!(before.0 == u64::MAX || state.get(b"plain", Some(before)).is_err(), "it is compacted");
+    text
+}
+
+fn id(id: NodeId, own: NodeId) -> String {
+    if id == own { "itself".to_owned() } else { id.0.to_string() }
+}
+
+fn members(membership: &Membership, own: NodeId) -> String {
+    let ids = |ids: &std::collections::BTreeSet<NodeId>| {
+        // The own one is drawn by chance, and so is its place among the others.
+        let mut ids: Vec<String> = ids.iter().map(|one| id(*one, own)).collect();
+        ids.sort();
+        ids.join(" ")
+    };
+    let mut text = format!("cluster {}, voters {}", membership.cluster.0, ids(&membership.voters));
+    if let Some(outgoing) = &membership.outgoing {
+        write!(text, ", outgoing {}", ids(outgoing)).unwrap();
+    }
+    let mut all: Vec<String> = Vec::new();
+    for (&one, member) in &membership.members {
+        let mut text = format!(
+            "; {} is {} at {} and {}",
+            member.name,
+            id(one, own),
+            member.raft_address,
+            member.http_address
+        );
+        text += if member.seen { ", seen" } else { ", not seen" };
+        text += if member.promote { ", to be promoted" } else { "" };
+        if let Some(replaces) = member.replaces {
+            write!(text, ", replaces {}", id(replaces, own)).unwrap();
+        }
+        all.push(text);
+    }
+    all.sort();
+    text + &all.concat()
+}
+
+fn command(command: &Command) -> String {
+    let write = match &command.write {
+        kv::Write::Put(put) => format!(
+            "put {} = {}{}",
+            quoted(&put.key),
+            typed(&put.value, put.content_type.as_ref()),
+            when(&put.condition)
+        ),
+        kv::Write::Delete { key, condition } => {
+            format!("delete {}{}", quoted(key), when(condition))
+        }
+        kv::Write::DeleteRange { range } => {
+            let end = range.end.as_ref().map_or("the end".to_owned(), |end| quoted(end));
+            format!("delete from {} to {end}", quoted(&range.start))
+        }
+        kv::Write::PutMany { pairs } => {
+            let pairs: Vec<String> = pairs
+                .iter()
+                .map(|(key, value)| format!("{} = {}", quoted(key), quoted(value)))
+                .collect();
+            format!("put {}", pairs.join(", "))
+        }
+        kv::Write::Compact { revision } => format!("compact up to {revision}"),
+    };
+    format!("{write}, at {} ms", command.time_unix_ms)
+}
+
+fn when(condition: &Condition) -> String {
+    let matcher = |name, matcher: &Option<Matcher>| match matcher {
+        None => String::new(),
+        Some(Matcher::Any) => format!(", {name} any"),
+        Some(Matcher::Revisions(revisions)) => {
+            let revisions: Vec<String> = revisions.iter().map(ToString::to_string).collect();
+            format!(", {name} [{}]", revisions.join(" "))
+        }
+    };
+    matcher("if it is", &condition.if_match) + &matcher("unless it is", &condition.if_none_match)
+}
+
+fn typed(value: &[u8], content_type: Option<&String>) -> String {
+    match content_type {
+        Some(content_type) => format!("{} of {content_type}", quoted(value)),
+        None => quoted(value),
+    }
+}
+
+fn quoted(bytes: &[u8]) -> String {
+    format!("\"{}\"", bytes.escape_ascii())
+}
