@@ -176,6 +176,20 @@ fn whatever_is_missing_doubled_moved_or_changed_is_found() {
 }
 
 #[test]
+fn rows_out_of_order_are_refused_though_everything_fits() {
+    let mut pieces = pieces(&source(), 1);
+    let keys = pieces.iter().position(|piece| piece[0] == KEY_ROWS).unwrap();
+    pieces.swap(keys, keys + 1);
+    let last = pieces.pop().unwrap();
+    let mut digest = Xxh3::new();
+    pieces.iter().for_each(|piece| digest.update(piece));
+    let end = End { digest: digest.digest(), ..postcard::from_bytes(&last[1..]).unwrap() };
+    pieces.push(encode(END, &end).unwrap());
+    let refused = take_all(&open(&Disk::default()), &pieces).unwrap_err().to_string();
+    assert!(refused.contains("not in order"), "{refused}");
+}
+
+#[test]
 fn what_is_damaged_on_the_disk_is_not_sent() {
     for (in_keys, named) in [(false, "revision 7"), (true, "key \"key 4\"")] {
         let state = source();
