@@ -133,11 +133,59 @@ impl World {
         } else {
             wanted.members.remove(&id);
         }
+        self.put_to(leader, wanted)
+    }
+
+    /// Has the leader change to what is wanted, unless that could leave the cluster without a quorum for ever.
+    fn put_to(&mut self, leader: usize, wanted: Membership) -> Result<(), Broken> {
         if self.plan.faults.contains(&Fault::Wipe) && !self.survives(&wanted, 1) {
             return Ok(());
         }
         self.count("fault: change of the membership");
         self.propose(leader, wanted)
+    }
+
+    pub(super) fn churn_later(&mut self) {
+        if let Some(every) = self.plan.change_every {
+            let delay = self.chance.nemesis.range(1, 2 * every);
+            self.after(delay, Due::Churn);
+        }
+    }
+
+    /// Changes the membership in one of many ways, and makes the appointment for the next.
+    pub(super) fn churn(&mut self) -> Result<(), Broken> {
+        self.churn_later();
+        if !self.plan.faults.contains(&Fault::Change) {
+            return Ok(());
+        }
+        let host = self.chance.nemesis.below(self.hosts.len() as u64) as usize;
+        match self.chance.nemesis.below(10) {
+            0 if self.plan.faults.contains(&Fault::Wipe) => {
+                self.wipe(host);
+                Ok(())
+            }
+            0..=2 => self.shuffle_members(),
+            _ => self.change_members(self.leader(), host),
+        }
+    }
+
+    /// Many come and go in one step: any of the hosts become the members, and any of them the voters.
+    fn shuffle_members(&mut self) -> Result<(), Broken> {
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let now = self.hosts[leader].running.as_ref().and_then(|up| up.replica.membership());
+        let Some(now) = now else { return Ok(()) };
+        let mut ids: Vec<NodeId> = self.hosts.iter().map(|host| host.id).collect();
+        let random = &mut self.chance.nemesis;
+        random.shuffle(&mut ids);
+        ids.truncate(random.range(1, ids.len() as u64) as usize);
+        let voters = random.range(1, ids.len() as u64) as usize;
+        let wanted = Membership {
+            cluster: now.cluster,
+            members: ids.iter().map(|&id| (id, member(id))).collect(),
+            voters: ids.into_iter().take(voters).collect(),
+            outgoing: None,
+        };
+        self.put_to(leader, wanted)
     }
 
     /// What an operator could ask for with that host.

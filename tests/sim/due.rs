@@ -99,6 +99,8 @@ pub(super) enum Due {
         room: Room,
     },
     Strike,
+    /// The membership changes, beside the faults.
+    Churn,
     /// A leader looks after the membership.
     Upkeep,
     /// The power fails for a moment.

@@ -93,6 +93,8 @@ pub(crate) struct Oracle {
     /// The term in which each of them was committed.
     pub(super) committed_in: Vec<Term>,
     pub(crate) reference: Reference,
+    /// How many changes of the membership are committed and complete.
+    pub(crate) changes: u64,
 }
 
 impl Oracle {
@@ -421,6 +423,9 @@ impl Oracle {
             return Err(Broken(format!("{id} commits {index}, which no quorum holds durably")));
         };
         self.reference.apply(&entry)?;
+        // The first one is the birth.
+        let complete = matches!(&entry.payload, Payload::Membership(now) if now.outgoing.is_none());
+        self.changes += u64::from(complete && !self.committed.is_empty());
         self.committed.push((entry, hash));
         self.committed_in.push(term);
         Ok(())

@@ -65,6 +65,8 @@ pub(crate) struct Plan {
     /// The mean time between two faults; none: no faults at all.
     pub(crate) fault_every: Option<Time>,
     pub(crate) faults: Vec<Fault>,
+    /// The mean time between two changes of the membership, beside the faults.
+    pub(crate) change_every: Option<Time>,
     /// What each host takes for a tick.
     pub(crate) ticks: Vec<Time>,
     /// Whether leaders hold leases, and how fast each host's clock runs then, in thousandths.
@@ -263,7 +265,7 @@ impl Plan {
         let size = |random: &mut Random, low: u64, high: u64, normal: usize| {
             if small { random.range(low, high) as usize } else { normal }
         };
-        Plan {
+        let mut plan = Plan {
             voters,
             spares: if changing { random.range(1, 2) as usize } else { 0 },
             slowness,
@@ -309,8 +311,25 @@ impl Plan {
                 None => random.chance(995).then(|| random.range(40, 1_000) * slowness),
             },
             faults,
+            change_every: None,
             ticks,
             leases,
+        };
+        if crate::churn() {
+            plan.add_churn(random);
+        }
+        plan
+    }
+
+    /// Has the membership change from the beginning to the end, whatever else goes wrong.
+    fn add_churn(&mut self, random: &mut Random) {
+        self.spares = self.spares.max(random.range(1, 2) as usize);
+        self.change_every = Some(random.range(50, 800) * self.slowness);
+        let wipe = random.chance(500).then_some(Fault::Wipe);
+        for fault in [Fault::Change].into_iter().chain(wipe) {
+            if !self.faults.contains(&fault) {
+                self.faults.push(fault);
+            }
         }
     }
 

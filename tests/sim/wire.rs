@@ -119,6 +119,7 @@ impl World {
                     | Due::Cut { .. }
                     | Due::Fill { .. }
                     | Due::Strike
+                    | Due::Churn
                     | Due::Return { .. }
                     | Due::Replace { .. }
             )

@@ -158,6 +158,7 @@ impl World {
         if let Some(every) = world.plan.fault_every {
             world.after(every, Due::Strike);
         }
+        world.churn_later();
         world.upkeep_later();
         world
     }
@@ -274,6 +275,7 @@ impl World {
             Due::Roomy { host, .. } => self.step(host, Event::Room(Room::default())),
             Due::PeerRoom { host, peer, room } => self.step(host, Event::PeerRoom { peer, room }),
             Due::Strike => self.strike(),
+            Due::Churn => self.churn(),
             Due::Upkeep => self.upkeep(),
             Due::Blink { host, life, what } => self.blink(host, life, what),
             Due::Cut { links, duration } => {
