@@ -325,6 +325,9 @@ impl Plan {
     fn add_churn(&mut self, random: &mut Random) {
         self.spares = self.spares.max(random.range(1, 2) as usize);
         self.change_every = Some(random.range(50, 800) * self.slowness);
+        // Where faults leave no time to elect anybody nothing ever changes.
+        let least = 2 * self.election();
+        self.fault_every = self.fault_every.map(|every| every.max(least));
         let wipe = random.chance(500).then_some(Fault::Wipe);
         for fault in [Fault::Change].into_iter().chain(wipe) {
             if !self.faults.contains(&fault) {
