@@ -101,6 +101,14 @@ pub(super) enum Due {
     Strike,
     /// The membership changes, beside the faults.
     Churn,
+    /// Somebody takes a backup.
+    BackUp,
+    /// The cluster is lost, and another begins.
+    Rebirth,
+    /// A host of a lost cluster is emptied.
+    Empty {
+        host: usize,
+    },
     /// A leader looks after the membership.
     Upkeep,
     /// The power fails for a moment.

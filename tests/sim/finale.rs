@@ -47,9 +47,10 @@ pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken>
         world.tally.insert("changes of the leader", leaders - 1);
     }
     *world.tally.entry("operations judged").or_default() += checked;
-    *world.tally.entry("entries committed").or_default() += world.oracle.committed.len() as u64;
-    if world.oracle.changes > 0 {
-        world.tally.insert("membership changes committed", world.oracle.changes);
+    *world.tally.entry("entries committed").or_default() += world.entries_committed();
+    let changes = world.changes_committed();
+    if changes > 0 {
+        world.tally.insert("membership changes committed", changes);
     }
     Ok(Report { digest: world.digest, tally: world.tally, lasted: world.now, recovered })
 }
@@ -60,8 +61,18 @@ impl World {
     fn has_had_enough(&self) -> bool {
         let events = self.plan.events_min;
         let had = self.tally.get("events").copied().unwrap_or_default();
-        let awaited = self.plan.change_every.is_some() && self.oracle.changes == 0;
+        let awaited = self.plan.change_every.is_some() && self.changes_committed() == 0;
         had >= if awaited { CHANGE_WITHIN * events } else { events }
+    }
+
+    /// By the cluster that was lost, too.
+    fn changes_committed(&self) -> u64 {
+        self.lost.oracle.changes + self.oracle.changes
+    }
+
+    fn entries_committed(&self) -> u64 {
+        let oracles = [&self.lost.oracle, &self.oracle];
+        oracles.iter().map(|oracle| (oracle.committed.len() - oracle.began) as u64).sum()
     }
 
     fn heal(&mut self) -> Result<(), Broken> {
@@ -122,9 +133,8 @@ impl World {
             };
             let host = match ask {
                 Ask::Get { .. } => {
-                    let up: Vec<usize> = (0..self.hosts.len())
-                        .filter(|&host| self.hosts[host].running.is_some())
-                        .collect();
+                    let up: Vec<usize> =
+                        self.present().filter(|&host| self.hosts[host].running.is_some()).collect();
                     *self.chance.nemesis.pick(&up)
                 }
                 _ => leader,

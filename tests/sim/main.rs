@@ -33,6 +33,7 @@ mod nemesis;
 mod oracle;
 mod plan;
 mod random;
+mod rebirth;
 mod reference;
 mod room;
 mod rot;

@@ -138,6 +138,8 @@ pub(crate) enum Fault {
     Echo,
     /// What the one that leads says is lost, and what is said to it comes very late.
     Lag,
+    /// Once in the run the cluster is lost for ever, and another begins in its place.
+    Rebirth,
 }
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -172,6 +174,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::Wipe,
     Fault::Echo,
     Fault::Lag,
+    Fault::Rebirth,
 ];
 
 impl Fault {
@@ -180,6 +183,8 @@ impl Fault {
     pub(crate) fn weight(self) -> usize {
         match self {
             Fault::DiskError | Fault::Wipe => 6,
+            // It has its own time.
+            Fault::Rebirth => 0,
             Fault::Change | Fault::Unreachable | Fault::LateTimeoutNow => 4,
             _ => 1,
         }
@@ -222,6 +227,11 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::Away, Fault::Change, Fault::Isolate],
     &[Fault::Wipe, Fault::CrashLeader],
     &[Fault::Wipe, Fault::Change, Fault::Split],
+    // The end of a cluster, and what comes after it.
+    &[Fault::Rebirth, Fault::CrashAll, Fault::Echo],
+    &[Fault::Rebirth, Fault::Change, Fault::Isolate],
+    &[Fault::Rebirth, Fault::Wipe, Fault::CrashInWrite],
+    &[Fault::Rebirth, Fault::Away, Fault::CrashLeader],
 ];
 
 impl Plan {
@@ -251,7 +261,7 @@ impl Plan {
             faults.push(Fault::Away);
         }
         let away = faults.contains(&Fault::Away);
-        let changing = faults.contains(&Fault::Change);
+        let changing = faults.contains(&Fault::Change) || faults.contains(&Fault::Rebirth);
         let heartbeat_ticks = random.range(1, 5) as u32;
         let drifting = random.chance(400);
         // Heartbeats every 10 ms in a rack, every other second around the world.
