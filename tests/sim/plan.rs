@@ -207,6 +207,8 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::PauseLeader, Fault::Hole, Fault::Transfer],
     // Voters change while leaders do.
     &[Fault::Change, Fault::CrashLeader, Fault::Isolate],
+    // What was stated to few is cut off, and they start anew.
+    &[Fault::Change, Fault::Isolate, Fault::Crash],
     &[Fault::Change, Fault::Split, Fault::Transfer, Fault::Crash],
     // Elections without end.
     &[Fault::Bridge, Fault::Chain, Fault::Flap],
