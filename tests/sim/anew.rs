@@ -1,16 +1,13 @@
 //! In the end: clusters that begin anew with one host, from a backup and from what a host still has.
 
-use std::sync::Arc;
-
-use konsen::raft::{ClusterId, Input, LogId, Membership, Node, NodeId, Recovered, RoleName};
+use konsen::kv::Revision;
+use konsen::raft::{ClusterId, Input, LogId, Membership, Node, NodeId, RoleName};
 use konsen::replica::roster::{self, Addresses};
-use konsen::store::{self, BackupCheck, BackupError, Log, Origin, State, StoreError};
+use konsen::store::{BackupCheck, BackupError, Origin, State, StoreError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::disk::Disk;
-use super::host::Begun;
+use super::host::{Begun, Host};
 use super::oracle::{Broken, ensure};
-use super::plan::Plan;
 use super::world::World;
 
 /// The new cluster's identity.
@@ -20,13 +17,17 @@ impl World {
     /// A backup of a host that runs makes a host that has the same, and decides alone.
     pub(super) fn restore(&mut self) -> Result<(), Broken> {
         // A host that was never taken in has nothing, and nobody gets a backup of it.
-        let served = self.hosts.iter().filter(|host| !host.disk_failed()).find_map(|host| {
+        let present = self.present().map(|host| &self.hosts[host]);
+        let served = present.filter(|host| !host.disk_failed()).find_map(|host| {
             let running = host.running.as_ref()?;
             running.state.membership().map(|_| (host, running))
         });
         let Some((host, running)) = served else { return Ok(()) };
         let members = alone(NodeId(7_000));
-        let restored = restored(&running.state, &self.plan, members.clone())
+        let restored = back_up(&running.state)
+            .and_then(|(_, backup)| {
+                Host::new(NodeId(7_000)).take_in(&self.plan, &backup, members.clone())
+            })
             .map_err(|error| Broken(format!("a backup of {} is no good: {error}", host.id)))?;
         ensure!(
             rows(&restored.state).ok() == rows(&running.state).ok(),
@@ -42,7 +43,7 @@ impl World {
     /// A host that is left alone goes on with what its log has.
     pub(super) fn rescue(&mut self) -> Result<(), Broken> {
         // One that was never taken in has nothing to go on with.
-        let with_log = (0..self.hosts.len()).filter(|&host| {
+        let with_log = self.present().filter(|&host| {
             let durable = self.oracle.hosts.get(&self.hosts[host].id);
             durable.is_some_and(|durable| durable.last().0 > 0)
         });
@@ -114,7 +115,8 @@ fn alone(id: NodeId) -> Membership {
     roster::begin_anew(CLUSTER, ("h1", id), hosts)
 }
 
-fn restored(state: &State, plan: &Plan, members: Membership) -> Result<Begun, BackupError> {
+/// The store's revision in a backup, and the backup.
+pub(super) fn back_up(state: &State) -> Result<(Revision, Vec<u8>), BackupError> {
     let text = String::new;
     let origin = Origin { konsen: text(), cluster: text(), node: text(), created: text() };
     let mut reader = state.backup(origin);
@@ -125,11 +127,7 @@ fn restored(state: &State, plan: &Plan, members: Membership) -> Result<Begun, Ba
     let mut check = BackupCheck::default();
     check.feed(&bytes)?;
     check.finish()?;
-    let fresh = Arc::new(State::open_backend(Disk::default(), &plan.state())?);
-    store::take_in(&bytes[..], &fresh, members)?;
-    let (mut log, found) = Log::open_backend(Disk::default(), &plan.log())?;
-    let recovered: Recovered = store::recover(&fresh, &mut log, found)?;
-    Ok(Begun { state: fresh, recovered })
+    Ok((reader.revision(), bytes))
 }
 
 /// A hash of all rows: of the pieces of a snapshot but for the first and the last.

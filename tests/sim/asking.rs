@@ -35,6 +35,13 @@ impl World {
         } else {
             random.below(self.hosts.len() as u64) as usize
         };
+        // Nobody asks a cluster that is given up.
+        let host = if self.is_lost(host) {
+            let present: Vec<usize> = self.present().collect();
+            *self.chance.clients.pick(&present)
+        } else {
+            host
+        };
         let request = self.history.call(ask);
         self.clients[client].waits_for = Some(request);
         self.after(self.plan.patience, Due::GiveUp { client, request });
@@ -81,7 +88,7 @@ impl World {
     ) -> Result<(), Broken> {
         self.trace(|_| format!("request {request} is answered {answer:?}"));
         let waiting = self.clients.iter().position(|one| one.waits_for == Some(request));
-        let probe = self.calm;
+        let probe = self.calm && !self.history.is_of_before(request);
         if waiting.is_none() && !probe {
             return Ok(());
         }

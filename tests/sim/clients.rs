@@ -162,6 +162,10 @@ pub(crate) struct History {
     pub(crate) calls: Vec<Call>,
     now: Moment,
     seen: Revision,
+    /// How many of the calls went to a cluster that was given up.
+    before: usize,
+    /// What was there before all others: for each key, the value and its revision.
+    found: BTreeMap<u64, (u64, Revision)>,
 }
 
 impl History {
@@ -176,6 +180,22 @@ impl History {
         let called = self.moment();
         self.calls.push(Call { request, ask, called, answer: None, floor: self.seen });
         request
+    }
+
+    /// What was asked so far counts no more; what is there now is where all begins.
+    pub(crate) fn begin_anew(&mut self, keys: u64, reference: &Reference) {
+        self.before = self.calls.len();
+        self.seen = reference.revision();
+        let value = |key| {
+            let (value, revision) = reference.value_at(&key_name(key), self.seen)?;
+            Some((key, (value_of(&value)?, revision)))
+        };
+        self.found = (0..keys).filter_map(value).collect();
+    }
+
+    /// Whether a request went to a cluster that was given up.
+    pub(crate) fn is_of_before(&self, request: u64) -> bool {
+        request <= self.before as u64
     }
 
     /// The newest revision that anybody has seen.
@@ -242,7 +262,7 @@ impl History {
 
     /// The judgement of those who see nothing but calls and answers.
     pub(crate) fn judge(&self, keys: u64, reference: &Reference) -> Result<u64, Broken> {
-        for call in &self.calls {
+        for call in self.counted() {
             if let Some((_, Answer::Refused)) = call.answer {
                 ensure!(
                     !reference.replies.contains_key(&call.request),
@@ -254,11 +274,17 @@ impl History {
         let values = self.values()?;
         let mut checked = 0;
         for key in 0..keys {
-            let (order, operations): (Vec<(u64, bool)>, Vec<Operation>) = self
-                .calls
+            let found = self.found.get(&key).map(|&(value, revision)| {
+                let outcome = Outcome::Done { existed: false };
+                let action = Action::Put { value, expect: Expect::Anything, outcome };
+                ((revision.0, false), Operation { called: 0, returned: Some(0), action })
+            });
+            let asked = self
+                .counted()
                 .iter()
-                .filter_map(|call| Some((place(call, reference), operation(call, key, &values)?)))
-                .unzip();
+                .filter_map(|call| Some((place(call, reference), operation(call, key, &values)?)));
+            let (order, operations): (Vec<(u64, bool)>, Vec<Operation>) =
+                found.into_iter().chain(asked).unzip();
             checked += operations.len() as u64;
             match linear::check_in_order(&operations, |at| order[at]) {
                 Verdict::Linearizable => {}
@@ -274,10 +300,15 @@ impl History {
         Ok(checked)
     }
 
+    fn counted(&self) -> &[Call] {
+        &self.calls[self.before..]
+    }
+
     /// Which put a mod revision belongs to, as far as answers tell. It is always the same one.
     fn values(&self) -> Result<BTreeMap<Revision, u64>, Broken> {
-        let mut values = BTreeMap::new();
-        for call in &self.calls {
+        let mut values: BTreeMap<Revision, u64> =
+            self.found.values().map(|&(value, revision)| (revision, value)).collect();
+        for call in self.counted() {
             let named = match (&call.ask, &call.answer) {
                 (_, Some((_, Answer::Read { item: Some((value, revision)), .. }))) => {
                     (*revision, *value)

@@ -16,7 +16,9 @@ impl World {
     /// A host stays down until the log of another does not reach back to it any more.
     pub(super) fn send_away(&mut self, host: usize) {
         let id = self.hosts[host].id;
-        let Some(last) = self.oracle.hosts.get(&id).map(|durable| durable.last()) else { return };
+        let Some(last) = self.oracle_of(host).hosts.get(&id).map(|durable| durable.last()) else {
+            return;
+        };
         self.count("fault: a host stays away for long");
         self.crash(host, false);
         let until = self.now + AWAY_MAX * self.plan.slowness;
@@ -41,17 +43,23 @@ impl World {
     /// Not if that could leave the cluster without a quorum for ever.
     pub(super) fn wipe(&mut self, host: usize) {
         let old = self.hosts[host].id;
-        if self.oracle.committed.is_empty() || !self.memberships().all(|one| self.survives(one, 1))
-        {
+        let endures = self.memberships().all(|one| self.survives(one, 1));
+        if self.is_lost(host) || self.oracle.committed.is_empty() || !endures {
             return;
         }
         self.count("fault: a data directory lost");
-        self.crash(host, false);
-        self.hosts[host].wipe(NodeId(old.0 + 100));
-        self.trace(|world| format!("{old} lost its disk, and is {}", world.hosts[host].id));
+        self.empty(host);
         let down = self.a_while(1, 1_000);
         self.after(down, Due::Start { host });
         self.replace_later(host, old);
+    }
+
+    /// Nothing is left of a host's data directory.
+    pub(super) fn empty(&mut self, host: usize) {
+        let old = self.hosts[host].id;
+        self.crash(host, false);
+        self.hosts[host].wipe(NodeId(old.0 + 100));
+        self.trace(|world| format!("{old} lost its disk, and is {}", world.hosts[host].id));
     }
 
     fn replace_later(&mut self, host: usize, old: NodeId) {
@@ -110,7 +118,7 @@ impl World {
         let id = self.hosts[host].id;
         let is_member = wanted.members.contains_key(&id);
         let is_awaited = !is_member && wanted.by_name(&name_of(host)).is_some();
-        if is_awaited || self.chance.nemesis.chance(500) {
+        if is_awaited || self.is_lost(host) || self.chance.nemesis.chance(500) {
             let change = self.draw_change(&wanted, host);
             let force = self.chance.nemesis.chance(200);
             return self.operate(leader, &change, force);
@@ -133,11 +141,59 @@ impl World {
         } else {
             wanted.members.remove(&id);
         }
+        self.put_to(leader, wanted)
+    }
+
+    /// Has the leader change to what is wanted, unless that could leave the cluster without a quorum for ever.
+    fn put_to(&mut self, leader: usize, wanted: Membership) -> Result<(), Broken> {
         if self.plan.faults.contains(&Fault::Wipe) && !self.survives(&wanted, 1) {
             return Ok(());
         }
         self.count("fault: change of the membership");
         self.propose(leader, wanted)
+    }
+
+    pub(super) fn churn_later(&mut self) {
+        if let Some(every) = self.plan.change_every {
+            let delay = self.chance.nemesis.range(1, 2 * every);
+            self.after(delay, Due::Churn);
+        }
+    }
+
+    /// Changes the membership in one of many ways, and makes the appointment for the next.
+    pub(super) fn churn(&mut self) -> Result<(), Broken> {
+        self.churn_later();
+        if !self.plan.faults.contains(&Fault::Change) {
+            return Ok(());
+        }
+        let host = self.chance.nemesis.below(self.hosts.len() as u64) as usize;
+        match self.chance.nemesis.below(10) {
+            0 if self.plan.faults.contains(&Fault::Wipe) => {
+                self.wipe(host);
+                Ok(())
+            }
+            0..=2 => self.shuffle_members(),
+            _ => self.change_members(self.leader(), host),
+        }
+    }
+
+    /// Many come and go in one step: any of the hosts become the members, and any of them the voters.
+    fn shuffle_members(&mut self) -> Result<(), Broken> {
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let now = self.hosts[leader].running.as_ref().and_then(|up| up.replica.membership());
+        let Some(now) = now else { return Ok(()) };
+        let mut ids: Vec<NodeId> = self.present().map(|host| self.hosts[host].id).collect();
+        let random = &mut self.chance.nemesis;
+        random.shuffle(&mut ids);
+        ids.truncate(random.range(1, ids.len() as u64) as usize);
+        let voters = random.range(1, ids.len() as u64) as usize;
+        let wanted = Membership {
+            cluster: now.cluster,
+            members: ids.iter().map(|&id| (id, member(id))).collect(),
+            voters: ids.into_iter().take(voters).collect(),
+            outgoing: None,
+        };
+        self.put_to(leader, wanted)
     }
 
     /// What an operator could ask for with that host.
@@ -179,7 +235,8 @@ impl World {
     pub(super) fn upkeep(&mut self) -> Result<(), Broken> {
         self.upkeep_later();
         let Some(leader) = self.leader() else { return Ok(()) };
-        let shown: Vec<(String, NodeId)> = (0..self.hosts.len())
+        let shown: Vec<(String, NodeId)> = self
+            .present()
             .filter(|&host| {
                 let linked = self.blocked[host][leader] == 0 && self.blocked[leader][host] == 0;
                 linked && self.hosts[host].running.is_some()
@@ -241,7 +298,7 @@ impl World {
 
     /// Every membership that anybody may go by.
     fn memberships(&self) -> impl Iterator<Item = &Membership> {
-        let running = self.hosts.iter().filter_map(|host| host.running.as_ref());
+        let running = self.present().filter_map(|host| self.hosts[host].running.as_ref());
         let in_force = running.filter_map(|up| up.replica.membership());
         let stated = self.hosts.iter().filter_map(|host| self.oracle.hosts.get(&host.id)?.stated());
         in_force.chain(stated.map(|(_, membership)| membership))

@@ -99,6 +99,16 @@ pub(super) enum Due {
         room: Room,
     },
     Strike,
+    /// The membership changes, beside the faults.
+    Churn,
+    /// Somebody takes a backup.
+    BackUp,
+    /// The cluster is lost, and another begins.
+    Rebirth,
+    /// A host of a lost cluster is emptied.
+    Empty {
+        host: usize,
+    },
     /// A leader looks after the membership.
     Upkeep,
     /// The power fails for a moment.

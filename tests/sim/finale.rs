@@ -12,6 +12,9 @@ use super::world::World;
 /// How long somebody waits for an answer before asking once more, when all is well, on a fast cluster.
 const ASK_AGAIN: Time = 500;
 
+/// How many times as long as asked for a storm goes on at most, for want of a change of the membership.
+const CHANGE_WITHIN: u64 = 5;
+
 /// What one seed came to.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -26,9 +29,9 @@ pub(crate) struct Report {
 /// Runs a seed from birth to the last check.
 pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken> {
     let mut world = World::new(seed, cut, tracing);
-    let (stormy, events) = (world.plan.stormy, world.plan.events_min);
+    let stormy = world.plan.stormy;
     world.run(stormy, |_| false)?;
-    world.run(Time::MAX, |world| world.tally.get("events").is_some_and(|had| *had >= events))?;
+    world.run(Time::MAX, |world| world.has_had_enough())?;
     world.heal()?;
     let healed = world.now;
     world.recover()?;
@@ -44,11 +47,34 @@ pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken>
         world.tally.insert("changes of the leader", leaders - 1);
     }
     *world.tally.entry("operations judged").or_default() += checked;
-    *world.tally.entry("entries committed").or_default() += world.oracle.committed.len() as u64;
+    *world.tally.entry("entries committed").or_default() += world.entries_committed();
+    let changes = world.changes_committed();
+    if changes > 0 {
+        world.tally.insert("membership changes committed", changes);
+    }
     Ok(Report { digest: world.digest, tally: world.tally, lasted: world.now, recovered })
 }
 
 impl World {
+    /// Whether the storm has had as many events as it was to have. Where the membership is to change it goes on
+    /// until it did, within reason.
+    fn has_had_enough(&self) -> bool {
+        let events = self.plan.events_min;
+        let had = self.tally.get("events").copied().unwrap_or_default();
+        let awaited = self.plan.change_every.is_some() && self.changes_committed() == 0;
+        had >= if awaited { CHANGE_WITHIN * events } else { events }
+    }
+
+    /// By the cluster that was lost, too.
+    fn changes_committed(&self) -> u64 {
+        self.lost.oracle.changes + self.oracle.changes
+    }
+
+    fn entries_committed(&self) -> u64 {
+        let oracles = [&self.lost.oracle, &self.oracle];
+        oracles.iter().map(|oracle| (oracle.committed.len() - oracle.began) as u64).sum()
+    }
+
     fn heal(&mut self) -> Result<(), Broken> {
         self.trace(|_| "the storm is over".to_owned());
         if self.plan.fault_every.is_some()
@@ -107,9 +133,8 @@ impl World {
             };
             let host = match ask {
                 Ask::Get { .. } => {
-                    let up: Vec<usize> = (0..self.hosts.len())
-                        .filter(|&host| self.hosts[host].running.is_some())
-                        .collect();
+                    let up: Vec<usize> =
+                        self.present().filter(|&host| self.hosts[host].running.is_some()).collect();
                     *self.chance.nemesis.pick(&up)
                 }
                 _ => leader,

@@ -9,7 +9,7 @@ use konsen::raft::{
     self, Fetch, HardState, Input, LogId, LogWrite, Membership, Node, NodeId, Term,
 };
 use konsen::replica::Replica;
-use konsen::store::{self, Frozen, Incoming, Log, LogReader, State, StoreError};
+use konsen::store::{self, BackupError, Frozen, Incoming, Log, LogReader, State, StoreError};
 
 use super::disk::{Ail, Disk, Operation, Survival, damage, power_off};
 use super::plan::{Plan, Time};
@@ -140,6 +140,34 @@ impl Host {
         drop((state, log));
         let (state, _, recovered) = open(self)?;
         Ok((last, Begun { state, recovered }))
+    }
+
+    /// Another try to become that is broken off by a loss of power: it can be done again.
+    pub(crate) fn crash_in_beginning(
+        &mut self,
+        plan: &Plan,
+        members: &Membership,
+        random: &mut Random,
+    ) {
+        self.log_disk.fail_after(random.below(20));
+        self.state_disk.fail_after(random.below(40));
+        // The failure is what is wanted; the next try shows whether it did harm.
+        power_off(self.begin_anew(plan, members));
+        self.replace_disks(random);
+    }
+
+    /// Takes a backup in, with empty files, as the only voter of a new cluster: what a start finds after.
+    pub(crate) fn take_in(
+        &self,
+        plan: &Plan,
+        backup: &[u8],
+        members: Membership,
+    ) -> Result<Begun, BackupError> {
+        let state = Arc::new(State::open_backend(self.state_disk.clone(), &plan.state())?);
+        store::take_in(backup, &state, members)?;
+        let (mut log, found) = Log::open_backend(self.log_disk.clone(), &plan.log())?;
+        let recovered = store::recover(&state, &mut log, found)?;
+        Ok(Begun { state, recovered })
     }
 
     /// The power fails. What was being written may get some of the way.

@@ -28,7 +28,8 @@ impl World {
     pub(super) fn begin(&mut self, host: usize, found: &Found) -> Result<(), Broken> {
         let one = &self.hosts[host];
         let id = one.id;
-        self.oracle.started(id, found, &one.unsure, one.unsure_checkpoint, one.unsure_install)?;
+        let oracle = self.lost.oracle_of(host, &mut self.oracle);
+        oracle.started(id, found, &one.unsure, one.unsure_checkpoint, one.unsure_install)?;
         let life = one.life;
         let newborn = one.running.as_ref().is_some_and(|up| up.replica.membership().is_none());
         self.trace(|_| {
@@ -152,7 +153,8 @@ impl World {
             }
             self.carry_out(host, effects, &summary, state, operations)?;
             if idle && let Some(running) = &self.hosts[host].running {
-                self.oracle.in_force(id, running.replica.membership())?;
+                let oracle = self.lost.oracle_of(host, &mut self.oracle);
+                oracle.in_force(id, running.replica.membership())?;
             }
             if !more {
                 return Ok(());
@@ -176,7 +178,7 @@ impl World {
                 self.heard[host].fill(self.ticks[host]);
                 self.count("leaderships");
             }
-            self.oracle.leads(id, standing.role, standing.term)?;
+            self.oracle_of(host).leads(id, standing.role, standing.term)?;
         }
         let line = [
             id.0,
@@ -192,13 +194,13 @@ impl World {
             place.copy_from_slice(&number.to_le_bytes());
         }
         self.remember(&bytes);
-        self.oracle.stepped(id, summary, effects.membership.as_ref(), state)?;
+        self.oracle_of(host).stepped(id, summary, effects.membership.as_ref(), state)?;
         if effects.membership.is_some() {
             // Newcomers have some time to answer.
             self.heard[host].fill(self.ticks[host]);
         }
         for message in effects.send {
-            self.oracle.sent(&message)?;
+            self.oracle_of(host).sent(&message)?;
             if matches!(message.body, Body::Snapshot { .. }) {
                 self.begin_transfer(id, message.to, message.term);
             }
@@ -262,12 +264,12 @@ impl World {
             Err(error) => return self.halt(host, format!("{id} cannot write: {error}")),
         };
         let Some(last) = batch.last().map(|write| write.seq) else { return Ok(()) };
-        self.oracle.persisted(id, &batch)?;
+        self.oracle_of(host).persisted(id, &batch)?;
         self.count("log commits");
         let base = self.hosts[host].running.as_ref().map_or(before, |up| up.base());
         if base != before && batch.iter().all(|write| write.reset.is_none()) {
             self.count("log compactions");
-            self.oracle.compacted(id, base)?;
+            self.oracle_of(host).compacted(id, base)?;
             self.step(host, Event::Raft(Input::Compacted { last: base }))?;
         }
         self.step(host, Event::Raft(Input::Persisted { seq: last }))?;

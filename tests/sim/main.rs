@@ -7,6 +7,7 @@
 //! - `KONSEN_SIM_SEEDS=1000..2000 cargo test --profile sim --test sim seeds -- --nocapture`: other seeds;
 //!   with `KONSEN_SIM_EVENTS=20000` each goes on until it had so many events, and with
 //!   `KONSEN_SIM_SECONDS=60` no seed begins after that time.
+//! - `KONSEN_SIM_CHURN=1` with any of these: the membership changes in every seed, again and again.
 //! - `cargo test --profile sim --features mutants --test sim mutants -- --nocapture`: plants mistakes.
 //!
 //! `CARGO_PROFILE_DEV_OPT_LEVEL=1` in place of `--profile sim` is built sooner and still four times as
@@ -32,6 +33,7 @@ mod nemesis;
 mod oracle;
 mod plan;
 mod random;
+mod rebirth;
 mod reference;
 mod room;
 mod rot;
@@ -115,9 +117,15 @@ fn replay(seed: u64, cut: &Cut) -> String {
         0 => String::new(),
         events => format!("KONSEN_SIM_EVENTS={events} "),
     };
+    let churn = if churn() { "KONSEN_SIM_CHURN=1 " } else { "" };
     format!(
-        "replay: {cut}{events}KONSEN_SIM_SEED={seed} cargo test --test sim one_seed -- --nocapture"
+        "replay: {cut}{events}{churn}KONSEN_SIM_SEED={seed} cargo test --test sim one_seed -- --nocapture"
     )
+}
+
+/// What `KONSEN_SIM_CHURN` asks for.
+fn churn() -> bool {
+    std::env::var_os("KONSEN_SIM_CHURN").is_some()
 }
 
 /// What `KONSEN_SIM_EVENTS` asks for.

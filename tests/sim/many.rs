@@ -81,9 +81,10 @@ fn one(seed: u64, sum: &Mutex<Sum>) {
 }
 
 fn print(sum: &Sum) {
-    println!("{:<45}{:>10}{:>14}", "", "seeds", "times");
+    println!("{:<45}{:>10}{:>10}{:>14}", "", "seeds", "share", "times");
     for (what, (seeds, times)) in &sum.tally {
-        println!("{what:<45}{seeds:>10}{times:>14}");
+        let share = 100.0 * *seeds as f64 / sum.seeds as f64;
+        println!("{what:<45}{seeds:>10}{share:>8.2} %{times:>14}");
     }
     let seconds = sum.lasted as f64 / 1000.0;
     println!(

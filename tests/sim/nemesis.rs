@@ -14,11 +14,11 @@ impl World {
         let Some(every) = self.plan.fault_every else { return Ok(()) };
         let delay = self.chance.nemesis.range(1, 2 * every);
         self.after(delay, Due::Strike);
-        if self.faults().is_empty() {
-            return Ok(());
-        }
         let weighted: Vec<Fault> =
             self.faults().iter().flat_map(|&fault| vec![fault; fault.weight()]).collect();
+        if weighted.is_empty() {
+            return Ok(());
+        }
         let fault = *self.chance.nemesis.pick(&weighted);
         self.trace(|_| format!("fault: {fault:?}"));
         let count = self.hosts.len();
@@ -123,8 +123,8 @@ impl World {
                     self.hosts[leader].paused_until = self.now + still;
                 }
             }
-            // Happens when a vote is given.
-            Fault::CrashVoter => {}
+            // Happens when a vote is given, and when it is time.
+            Fault::CrashVoter | Fault::Rebirth => {}
             Fault::Change => self.change_members(leader, any)?,
             Fault::Hole => {
                 self.count("fault: large messages lost");

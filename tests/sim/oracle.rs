@@ -72,6 +72,11 @@ impl Durable {
         self.entries = entries;
     }
 
+    /// A checkpoint covers everything up to `base`, and the log begins after it.
+    pub(super) fn begins_after(&mut self, base: LogId) {
+        (self.checkpoint, self.base) = (base, base);
+    }
+
     /// The newest membership in the log.
     pub(super) fn stated(&self) -> Option<(LogId, &Membership)> {
         self.memberships.last().map(|(at, membership)| (*at, membership))
@@ -93,6 +98,10 @@ pub(crate) struct Oracle {
     /// The term in which each of them was committed.
     pub(super) committed_in: Vec<Term>,
     pub(crate) reference: Reference,
+    /// How many of the committed entries the cluster began with.
+    pub(crate) began: usize,
+    /// How many changes of the membership are committed and complete.
+    pub(crate) changes: u64,
 }
 
 impl Oracle {
@@ -421,6 +430,9 @@ impl Oracle {
             return Err(Broken(format!("{id} commits {index}, which no quorum holds durably")));
         };
         self.reference.apply(&entry)?;
+        // The first one is the birth.
+        let complete = matches!(&entry.payload, Payload::Membership(now) if now.outgoing.is_none());
+        self.changes += u64::from(complete && !self.committed.is_empty());
         self.committed.push((entry, hash));
         self.committed_in.push(term);
         Ok(())

@@ -65,6 +65,8 @@ pub(crate) struct Plan {
     /// The mean time between two faults; none: no faults at all.
     pub(crate) fault_every: Option<Time>,
     pub(crate) faults: Vec<Fault>,
+    /// The mean time between two changes of the membership, beside the faults.
+    pub(crate) change_every: Option<Time>,
     /// What each host takes for a tick.
     pub(crate) ticks: Vec<Time>,
     /// Whether leaders hold leases, and how fast each host's clock runs then, in thousandths.
@@ -136,6 +138,8 @@ pub(crate) enum Fault {
     Echo,
     /// What the one that leads says is lost, and what is said to it comes very late.
     Lag,
+    /// Once in the run the cluster is lost for ever, and another begins in its place.
+    Rebirth,
 }
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -170,6 +174,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::Wipe,
     Fault::Echo,
     Fault::Lag,
+    Fault::Rebirth,
 ];
 
 impl Fault {
@@ -178,6 +183,8 @@ impl Fault {
     pub(crate) fn weight(self) -> usize {
         match self {
             Fault::DiskError | Fault::Wipe => 6,
+            // It has its own time.
+            Fault::Rebirth => 0,
             Fault::Change | Fault::Unreachable | Fault::LateTimeoutNow => 4,
             _ => 1,
         }
@@ -200,6 +207,8 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::PauseLeader, Fault::Hole, Fault::Transfer],
     // Voters change while leaders do.
     &[Fault::Change, Fault::CrashLeader, Fault::Isolate],
+    // What was stated to few is cut off, and they start anew.
+    &[Fault::Change, Fault::Isolate, Fault::Crash],
     &[Fault::Change, Fault::Split, Fault::Transfer, Fault::Crash],
     // Elections without end.
     &[Fault::Bridge, Fault::Chain, Fault::Flap],
@@ -220,6 +229,11 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::Away, Fault::Change, Fault::Isolate],
     &[Fault::Wipe, Fault::CrashLeader],
     &[Fault::Wipe, Fault::Change, Fault::Split],
+    // The end of a cluster, and what comes after it.
+    &[Fault::Rebirth, Fault::CrashAll, Fault::Echo],
+    &[Fault::Rebirth, Fault::Change, Fault::Isolate],
+    &[Fault::Rebirth, Fault::Wipe, Fault::CrashInWrite],
+    &[Fault::Rebirth, Fault::Away, Fault::CrashLeader],
 ];
 
 impl Plan {
@@ -249,7 +263,7 @@ impl Plan {
             faults.push(Fault::Away);
         }
         let away = faults.contains(&Fault::Away);
-        let changing = faults.contains(&Fault::Change);
+        let changing = faults.contains(&Fault::Change) || faults.contains(&Fault::Rebirth);
         let heartbeat_ticks = random.range(1, 5) as u32;
         let drifting = random.chance(400);
         // Heartbeats every 10 ms in a rack, every other second around the world.
@@ -263,7 +277,7 @@ impl Plan {
         let size = |random: &mut Random, low: u64, high: u64, normal: usize| {
             if small { random.range(low, high) as usize } else { normal }
         };
-        Plan {
+        let mut plan = Plan {
             voters,
             spares: if changing { random.range(1, 2) as usize } else { 0 },
             slowness,
@@ -309,8 +323,28 @@ impl Plan {
                 None => random.chance(995).then(|| random.range(40, 1_000) * slowness),
             },
             faults,
+            change_every: None,
             ticks,
             leases,
+        };
+        if crate::churn() {
+            plan.add_churn(random);
+        }
+        plan
+    }
+
+    /// Has the membership change from the beginning to the end, whatever else goes wrong.
+    fn add_churn(&mut self, random: &mut Random) {
+        self.spares = self.spares.max(random.range(1, 2) as usize);
+        self.change_every = Some(random.range(50, 800) * self.slowness);
+        // Where faults leave no time to elect anybody nothing ever changes.
+        let least = 2 * self.election();
+        self.fault_every = self.fault_every.map(|every| every.max(least));
+        let wipe = random.chance(500).then_some(Fault::Wipe);
+        for fault in [Fault::Change].into_iter().chain(wipe) {
+            if !self.faults.contains(&fault) {
+                self.faults.push(fault);
+            }
         }
     }
 

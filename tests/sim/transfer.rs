@@ -173,7 +173,7 @@ impl World {
         self.trace(|_| format!("{id} has the snapshot up to {last} in place: {done}"));
         if done {
             self.count("snapshots installed");
-            self.oracle.installed(id, last)?;
+            self.oracle_of(host).installed(id, last)?;
             self.inspect(host)?;
         }
         self.settle(host)?;

@@ -61,7 +61,7 @@ impl World {
             self.count("checkpoints that a snapshot overtook");
             return Ok(());
         }
-        self.oracle.checkpointed(id, covers)?;
+        self.oracle_of(host).checkpointed(id, covers)?;
         self.trace(|_| format!("{id} has a checkpoint at {covers}"));
         self.count("checkpoints");
         self.inspect(host)?;
@@ -84,7 +84,7 @@ impl World {
         let state = running.state.clone();
         let (newest, compacted) = (state.revision(), state.compacted());
         let applied = state.applied().index;
-        let expected = self.oracle.reference.compacted_at(applied);
+        let expected = self.oracle_of(host).reference.compacted_at(applied);
         ensure!(
             compacted == expected,
             "{id} at {applied} has given up the past before {compacted}, a replay before {expected}"
@@ -122,7 +122,7 @@ impl World {
             let mut found: Vec<_> =
                 items.map(|item| (item.key, item.value, item.mod_revision)).collect();
             found.sort();
-            let expected = self.oracle.reference.listing(at.unwrap_or(newest));
+            let expected = self.oracle_of(host).reference.listing(at.unwrap_or(newest));
             ensure!(
                 found == expected,
                 "{id} lists {found:?} at {at:?} of {newest}, a replay has {expected:?}"
@@ -133,7 +133,7 @@ impl World {
                     Ok((_, item)) => item.map(|item| (item.value, item.mod_revision)),
                     Err(error) => return Ok(Some(format!("{id} cannot read: {error}"))),
                 };
-                let expected = self.oracle.reference.value_at(&name, at.unwrap_or(newest));
+                let expected = self.oracle_of(host).reference.value_at(&name, at.unwrap_or(newest));
                 ensure!(
                     found == expected,
                     "{id} reads {found:?} of key{key} at {at:?} of {newest}, a replay has {expected:?}"
@@ -150,6 +150,7 @@ impl World {
         let mut digests = BTreeMap::new();
         for host in 0..self.hosts.len() {
             let id = self.hosts[host].id;
+            let lost = self.is_lost(host);
             let Some(running) = &mut self.hosts[host].running else { continue };
             let begun = running.frozen.take();
             let digest = match settled_digest(&running.state, begun) {
@@ -160,7 +161,7 @@ impl World {
                 }
                 Err(error) => return Err(Broken(format!("{id} cannot be compared: {error}"))),
             };
-            let (first, expected) = *digests.entry(digest.0).or_insert((id, digest.1));
+            let (first, expected) = *digests.entry((lost, digest.0)).or_insert((id, digest.1));
             ensure!(expected == digest.1, "{first} and {id} differ at {}", digest.0);
             self.count("states compared byte for byte");
         }

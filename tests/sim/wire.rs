@@ -119,6 +119,10 @@ impl World {
                     | Due::Cut { .. }
                     | Due::Fill { .. }
                     | Due::Strike
+                    | Due::Churn
+                    | Due::BackUp
+                    | Due::Rebirth
+                    | Due::Empty { .. }
                     | Due::Return { .. }
                     | Due::Replace { .. }
             )
@@ -163,6 +167,11 @@ impl World {
         if self.hosts[to].id != message.to {
             // Who dials an identity is not let in by another.
             self.count("messages to a lost identity");
+            return Ok(());
+        }
+        if !self.is_of_same_cluster(message.from, to) {
+            // Nor is who belongs to another cluster.
+            self.count("messages of another cluster refused");
             return Ok(());
         }
         self.count("messages delivered");

@@ -15,6 +15,7 @@ use super::host::Host;
 use super::oracle::{Broken, Oracle};
 use super::plan::{Fault, Plan, Time};
 use super::random::Random;
+use super::rebirth::{Backup, Lost};
 use super::transfer::Transfer;
 
 /// The most hosts of a world, spares and all.
@@ -59,6 +60,8 @@ pub(crate) struct World {
     pub(super) now: Time,
     pub(super) hosts: Vec<Host>,
     pub(super) oracle: Oracle,
+    pub(super) lost: Lost,
+    pub(super) backup: Option<Backup>,
     pub(super) history: History,
     pub(super) tally: BTreeMap<&'static str, u64>,
     /// A hash of everything that happened.
@@ -121,6 +124,8 @@ impl World {
             hosts: (1..=count as u64).map(|id| Host::new(NodeId(id))).collect(),
             now: 0,
             oracle: Oracle::default(),
+            lost: Lost::default(),
+            backup: None,
             history: History::default(),
             tally: BTreeMap::new(),
             digest: seed,
@@ -158,6 +163,8 @@ impl World {
         if let Some(every) = world.plan.fault_every {
             world.after(every, Due::Strike);
         }
+        world.lose_later();
+        world.churn_later();
         world.upkeep_later();
         world
     }
@@ -274,6 +281,13 @@ impl World {
             Due::Roomy { host, .. } => self.step(host, Event::Room(Room::default())),
             Due::PeerRoom { host, peer, room } => self.step(host, Event::PeerRoom { peer, room }),
             Due::Strike => self.strike(),
+            Due::Churn => self.churn(),
+            Due::BackUp => self.back_up(),
+            Due::Rebirth => self.rebirth(),
+            Due::Empty { host } => {
+                self.empty_for_new(host);
+                Ok(())
+            }
             Due::Upkeep => self.upkeep(),
             Due::Blink { host, life, what } => self.blink(host, life, what),
             Due::Cut { links, duration } => {
@@ -293,7 +307,8 @@ impl World {
 
     /// Who leads the newest term, of those that run.
     pub(super) fn leader(&self) -> Option<usize> {
-        let mut leaders: Vec<_> = (0..self.hosts.len())
+        let mut leaders: Vec<_> = self
+            .present()
             .filter_map(|host| {
                 let summary = self.hosts[host].running.as_ref()?.replica.summary();
                 (summary.role == RoleName::Leader).then_some((summary.term, host))
