@@ -43,7 +43,7 @@ const LIST_PARAMETERS: &[&str] = &[
     "min_revision",
 ];
 const DELETE_PARAMETERS: &[&str] = &["prefix", "start", "end"];
-const NDJSON: &str = "application/x-ndjson";
+pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// What a request for a listing asks for.
 struct Listing {

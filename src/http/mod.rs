@@ -7,6 +7,7 @@ mod body;
 pub mod compact;
 mod condition;
 mod cursor;
+mod elsewhere;
 pub mod error;
 mod form;
 #[cfg(any(test, fuzzing))]
@@ -69,6 +70,10 @@ const KEY_PATH: &str = "/v1/kv/";
 /// konsen's HTTP API over one node. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     api: Arc<Api>,
     rest: Router,
 }
@@ -104,17 +109,36 @@ pub fn router(handle: Handle) -> App {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .with_state(Arc::clone(&api));
-    App { api, rest }
+    let inner = Arc::new(Inner { api, rest });
+    let reads = Arc::downgrade(&inner);
+    inner.api.handle.answer_passed_reads(reads);
+    App { inner }
 }
 
 impl App {
     /// Ends the waits for a change: their requests are answered at once.
     fn end_waits(&self) {
-        self.api.stopping.cancel();
+        self.inner.api.stopping.cancel();
     }
 
     /// Answers one request.
     pub async fn respond<B>(&self, request: axum::http::Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let passed = self.inner.to_pass_on(&request);
+        if let Some(passed) = passed
+            && let Some(response) = self.inner.pass_on(passed).await
+        {
+            return response;
+        }
+        self.inner.respond_here(request).await
+    }
+}
+
+impl Inner {
+    async fn respond_here<B>(&self, request: axum::http::Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,

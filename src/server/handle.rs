@@ -1,6 +1,7 @@
 //! The way into a running node, for HTTP and for peers that forward.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
@@ -9,6 +10,7 @@ use tokio::time::timeout_at;
 use super::error::{Consistency, Error};
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
+use super::passing::Reads;
 use super::peer_request::{self, ForwardError, LeaderProgress, PeerReply, PeerRequest};
 use super::status::{ClusterStatus, MemberStatus, Status};
 use crate::config::Config;
@@ -17,7 +19,7 @@ use crate::net::{Net, RequestError};
 use crate::raft::{Index, LogId, Membership, NodeId, Refused, RoleName, Standing};
 use crate::replica::roster::Addresses;
 use crate::replica::{Room, Summary, WriteFailed};
-use crate::store::{DataDir, Mark, ReadError, State, StoreError};
+use crate::store::{DataDir, Mark, ReadError, Space, State, StoreError};
 
 /// How long to wait before asking the same supposed leader again when nothing else was heard.
 const STALE_HINT_PAUSE: Duration = Duration::from_millis(25);
@@ -27,16 +29,20 @@ const INSPECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The way into a running node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) id: NodeId,
     pub(super) config: Arc<Config>,
     pub(super) limits: Limits,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) state: Arc<State>,
+    pub(super) space: Arc<Space>,
+    /// Who answers what peers pass on.
+    pub(super) reads: OnceLock<Weak<dyn Reads>>,
+    /// The largest answer that fits between nodes, in bytes.
+    pub(super) frame_bytes_max: usize,
     pub(super) net: Net,
     pub(super) data: DataDir,
     pub(super) standing: watch::Receiver<Standing>,
@@ -47,6 +53,12 @@ pub(super) struct Shared {
     pub(super) started: Instant,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) removed: watch::Receiver<bool>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl Handle {

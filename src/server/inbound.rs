@@ -87,6 +87,9 @@ impl Inbound for Reception {
                     handle.peer_room(from, room);
                     PeerReply::Noted
                 }
+                (Some(PeerRequest::Read(read)), Some(handle)) => {
+                    PeerReply::Read(handle.answer_passed(read).await)
+                }
                 (None, _) | (_, None) => PeerReply::NotUnderstood,
             };
             peer_request::encode(&reply)

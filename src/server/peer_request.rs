@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::error::Error;
 use super::members::Tried;
+use super::passing::{PassedAnswer, PassedRead};
 use crate::kv::{Reply, Write};
 use crate::raft::{Membership, NodeId};
 use crate::replica::Room;
@@ -35,6 +36,8 @@ pub(super) enum PeerRequest {
     Diverged { own: Mark, majority: Mark },
     /// So much room my disk has: little, or enough again. For the leader.
     Room(Room),
+    /// Answer this in my place.
+    Read(PassedRead),
 }
 
 /// An answer.
@@ -59,6 +62,8 @@ pub(super) enum PeerReply {
     Marks(Vec<Mark>),
     /// It is noted.
     Noted,
+    /// The answer; none if it is too large, or nobody is there to give it.
+    Read(Option<PassedAnswer>),
 }
 
 /// Why a forwarded write has no reply.

@@ -118,6 +118,7 @@ impl Server {
             disowned: disowned.clone(),
             handle: OnceLock::new(),
         });
+        let frame_bytes_max = FRAME_BYTES_MAX.max(2 * bytes(config.limits.value));
         let net_config = NetConfig {
             listen,
             cluster: config.cluster.to_string(),
@@ -129,7 +130,7 @@ impl Server {
                 http: config.http_address().to_string(),
             },
             tls: tls_material(material),
-            frame_bytes_max: FRAME_BYTES_MAX.max(2 * bytes(config.limits.value)),
+            frame_bytes_max,
         };
         let replica_thread = ReplicaThread::start().await?;
         let net = {
@@ -144,6 +145,9 @@ impl Server {
             limits: Limits::of(&config),
             mailbox: mailbox.clone(),
             state: opened.state.clone(),
+            space: opened.space.clone(),
+            reads: OnceLock::new(),
+            frame_bytes_max,
             net: net.clone(),
             data: opened.data.clone(),
             standing,

@@ -90,6 +90,16 @@ impl Small {
         }
     }
 
+    async fn answer(&self, node: usize, path: &str) -> (u16, String) {
+        let answer = self.cluster.http.get(self.cluster.url(node, path)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    async fn applied(&self, node: usize) -> u64 {
+        let status: Value = serde_json::from_str(&self.answer(node, "/v1/status").await.1).unwrap();
+        status["applied"].as_u64().unwrap()
+    }
+
     fn none_ended(&mut self) {
         for node in self.cluster.nodes.iter_mut().filter(|node| node.runs()) {
             let ended = node.ended();
@@ -189,5 +199,41 @@ async fn a_full_disk_under_load_takes_its_node_out_of_the_way_and_it_catches_up(
         "{written} written, {refused} refused\n{}",
         small.cluster.logs()
     );
+    small.none_ended();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_without_room_falls_behind_and_answers_reads_all_the_same() {
+    let Some(mut small) = Small::start(3).await else { return };
+    let leader = small.cluster.wait_leader().await;
+    let follower = (leader + 1) % 3;
+    small.fill(follower);
+    let value = |number: u64| format!("{number} {}", "v".repeat(5_000));
+    let mut written = 0;
+    let deadline = Instant::now() + PATIENCE;
+    // Until what its ballast leaves room for is used up.
+    while small.applied(leader).await < small.applied(follower).await + 100 {
+        assert!(Instant::now() < deadline, "it keeps up\n{}", small.cluster.logs());
+        for _ in 0..200 {
+            written += 1;
+            let status = small.cluster.put(leader, "key", &value(written)).await.unwrap();
+            assert!([201, 204].contains(&status), "{status}\n{}", small.cluster.logs());
+        }
+    }
+
+    let newest = small.cluster.get(follower, "key").await.unwrap();
+    assert_eq!(newest, Some(value(written)), "{}", small.cluster.logs());
+    let old = small.answer(follower, "/v1/kv/key?consistency=stale").await;
+    assert_eq!(old.0, 200);
+    assert_ne!(old.1, value(written), "it has nothing newer itself");
+    let page = small.answer(follower, "/v1/kv?prefix=k").await;
+    assert!(page.0 == 200 && page.1.contains("\"version\":"), "{page:?}");
+    assert_eq!(small.answer(follower, "/v1/kv/none").await.0, 404);
+    assert_eq!(small.answer(follower, "/v1/kv/key?consistency=odd").await.0, 400);
+    assert_eq!(small.answer(follower, "/konsen?key=key").await, (200, value(written)));
+    assert_eq!(small.answer(follower, "/readyz").await.0, 503, "it says that it is behind");
+
+    small.clear(follower);
+    small.cluster.wait_ready(follower).await;
     small.none_ended();
 }
