@@ -114,7 +114,9 @@ pub(crate) fn begin(chaos: &mut Chaos, way: Way) {
     assert_ne!(made["cluster_id"], old);
     chaos.hosts.cluster.nodes[founder].start();
     chaos.wait_ready(founder);
+    chaos.say(&format!("node{} is the new cluster", founder + 1));
     stays_out(chaos, founder, former);
+    chaos.say(&format!("node{} of the old cluster stays out", former + 1));
     for &node in others {
         chaos.hosts.cluster.nodes[node].start();
     }
