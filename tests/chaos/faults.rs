@@ -1,7 +1,7 @@
 //! All faults that there are.
 
 use crate::nemesis::{Chaos, Skipped};
-use crate::{certificates, clock, disk, membership, network, process, proxy};
+use crate::{anew, backups, certificates, clock, disk, membership, network, process, proxy};
 
 /// A kind of fault.
 pub(crate) struct Fault {
@@ -25,6 +25,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("kill -9: the leader", 1, process::kill_leader),
     fault("kill -9: all nodes at once", 0, process::kill_all),
     fault("kill -9: a node that starts, again and again", 1, process::storm),
+    fault("kill -9: a node that gives a backup", 1, backups::kill_giver),
     fault("SIGTERM and a restart: a node", 1, process::stop_one),
     fault("SIGTERM and a restart: all nodes, one after the other", 1, process::stop_in_turn),
     fault("pause longer than an election: a node", 1, process::pause_one),
@@ -46,6 +47,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("a full disk", 1, disk::full),
     fault("a wiped data directory under the old name", 1, disk::wiped),
     fault("two data directories swapped", 2, disk::swapped),
+    fault("a data directory of a cluster that was given up", 1, anew::come_back),
     fault("leadership handed over", 0, membership::transfer),
     fault("a node lost and replaced by an empty one", 1, membership::replace),
     fault("a node put out and taken in again", 1, membership::remove_and_add),

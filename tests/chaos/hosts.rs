@@ -120,10 +120,16 @@ impl Hosts {
 
     /// Waits for words in a node's log behind what it held at `from` bytes.
     pub(crate) fn wait_logged(&self, node: usize, from: usize, words: &str) {
+        self.wait_logged_by(&[(node, from)], words);
+    }
+
+    /// The same, in the log of any of these.
+    pub(crate) fn wait_logged_by(&self, logs: &[(usize, usize)], words: &str) {
         let deadline = Instant::now() + PATIENCE;
         // A file tells nobody that it has grown.
-        while !self.log_since(node, from).contains(words) {
-            assert!(Instant::now() < deadline, "node{} does not log {words:?}", node + 1);
+        while !logs.iter().any(|&(node, from)| self.log_since(node, from).contains(words)) {
+            let nodes: Vec<usize> = logs.iter().map(|(node, _)| node + 1).collect();
+            assert!(Instant::now() < deadline, "nodes {nodes:?} do not log {words:?}");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }

@@ -28,12 +28,22 @@ impl Load {
         let nodes = &hosts.cluster.nodes;
         let endpoints: Vec<String> = nodes.iter().map(|node| node.url("")).collect();
         let said = history.with_extension("verdict");
+        // What is there at the end stays, to be looked for again in later histories and clusters.
         let child = Command::new(MORTAL[0])
             .args(&MORTAL[1..])
             .arg(konsen().get_program())
             .args(["check", "--endpoints", &endpoints.join(",")])
             .args(["--seconds", &time.as_secs().to_string(), "--clients", CLIENTS])
-            .args(["--timeout", TIMEOUT, "--seed", &seed.to_string(), "-o", "json", "--history"])
+            .args([
+                "--timeout",
+                TIMEOUT,
+                "--seed",
+                &seed.to_string(),
+                "-o",
+                "json",
+                "--keep",
+                "--history",
+            ])
             .arg(&history)
             .stdin(Stdio::null())
             .stdout(fs::File::create(&said).unwrap())

@@ -8,6 +8,8 @@
 // Modules are shared between binaries by path, so that their items are `pub`.
 #![allow(unreachable_pub)]
 
+mod anew;
+mod backups;
 mod certificates;
 mod clock;
 mod disk;

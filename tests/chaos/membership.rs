@@ -80,7 +80,7 @@ fn must(chaos: &Chaos, asked: usize, method: &str, path: &str, body: &str) {
 }
 
 /// Waits until a member that was taken in votes: only then may another one be harmed.
-fn wait_vote(chaos: &Chaos, asked: usize, name: &str) {
+pub(crate) fn wait_vote(chaos: &Chaos, asked: usize, name: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let (_, answer) = chaos.ask(asked, "GET", "/v1/cluster/members", "");

@@ -9,13 +9,15 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
+use crate::anew::{self, Everything, Way};
+use crate::backups::{Backups, Tally};
 use crate::faults::{FAULTS, Fault};
 use crate::harness::client;
 use crate::hosts::Hosts;
 use crate::load::Load;
 use crate::{netns, process};
 
-/// How long the faults of one history go on: the judge's work grows faster than the history.
+/// How long the faults of one history go on at most: the judge's work grows faster than the history.
 const ROUND: Duration = Duration::from_secs(60);
 /// How much longer its load may go on: for the last fault, and for the loss of power after it.
 const REST: Duration = Duration::from_secs(120);
@@ -30,6 +32,14 @@ pub(crate) struct Chaos {
     began: Instant,
     schedule: Vec<String>,
     table: BTreeMap<&'static str, Row>,
+    /// What became of the backups.
+    pub(crate) backups: Tally,
+    /// How often the cluster began anew.
+    pub(crate) anew: BTreeMap<Way, u32>,
+    /// A node that keeps its data directory of the cluster before.
+    pub(crate) former: Option<usize>,
+    /// What the histories left so far.
+    pub(crate) left: Everything,
 }
 
 /// What became of one kind of fault.
@@ -150,14 +160,18 @@ impl Chaos {
         eprintln!("\n{:<58} times  ready again after at most", "fault");
         for (name, row) in &self.table {
             match &row.skipped {
-                Some(why) => eprintln!("{name:<58}     -  skipped: {why}"),
-                None => {
+                Some(why) if row.times == 0 => eprintln!("{name:<58}     -  skipped: {why}"),
+                _ => {
                     eprintln!("{name:<58} {:>5}  {:>6.2} s", row.times, row.recovery.as_secs_f64());
                 }
             }
         }
         let kinds = self.table.values().filter(|row| row.times > 0).count();
         eprintln!("{} faults of {kinds} kinds", self.fired());
+        eprintln!("{}", self.backups);
+        let anew = |way| self.anew.get(&way).copied().unwrap_or_default();
+        let ways = [Way::Backup, Way::Survivor].map(|way| format!("{} {way}", anew(way)));
+        eprintln!("the cluster began anew: {}", ways.join(", "));
     }
 }
 
@@ -187,6 +201,10 @@ pub(crate) fn run() {
         began: Instant::now(),
         schedule: Vec::new(),
         table: BTreeMap::new(),
+        backups: Tally::default(),
+        anew: BTreeMap::new(),
+        former: None,
+        left: Everything::default(),
     };
     chaos.hosts.cluster.http = client();
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{seed}"));
@@ -228,22 +246,41 @@ fn rounds(chaos: &mut Chaos, seed: u64, budget: Duration, kept: &Path) {
     }
     chaos.healthy();
     let mut deck: Vec<&'static Fault> = Vec::new();
-    let mut left = budget;
-    let mut round = 0;
-    while !left.is_zero() {
-        let time = left.min(ROUND);
-        left -= time;
-        // A short rest makes no round of its own.
-        let time = if left < ROUND / 4 { time + std::mem::take(&mut left) } else { time };
+    let times = lengths(budget);
+    // The cluster that begins anew is one for the next history.
+    let plan = anew::plan(chaos, times.len().saturating_sub(1).max(1));
+    for (round, time) in times.into_iter().enumerate() {
         let file = kept.join(format!("history-{round}.jsonl"));
-        history(chaos, &mut deck, time, seed.wrapping_add(round), file);
-        round += 1;
+        history(chaos, &mut deck, time, seed.wrapping_add(round as u64), file);
+        match plan.get(round).copied().flatten() {
+            Some(way) if chaos.minority() > 0 => anew::begin(chaos, way),
+            _ => {
+                let node = chaos.any();
+                anew::read_back(chaos, node);
+            }
+        }
     }
+    assert!(chaos.backups.saved() > 0, "no backup was saved");
     let expected = FAULTS_MIN.min(u32::try_from(budget.as_secs() / 6).unwrap());
     assert!(chaos.fired() >= expected, "only {} faults", chaos.fired());
 }
 
-/// The faults of one history, the loss of power at their end, and the verdict.
+/// The histories of a run.
+fn lengths(budget: Duration) -> Vec<Duration> {
+    // Two at least, with a cluster that begins anew in between, if there is time for faults in both.
+    let round = if budget < ROUND { budget } else { ROUND.min(budget / 2) };
+    let mut times = Vec::new();
+    let mut left = budget;
+    while !left.is_zero() {
+        let time = left.min(round);
+        left -= time;
+        // A short rest makes no round of its own.
+        times.push(if left < round / 4 { time + std::mem::take(&mut left) } else { time });
+    }
+    times
+}
+
+/// The faults of one history, the backups that are saved meanwhile, the loss of power at their end, and the verdict.
 fn history(
     chaos: &mut Chaos,
     deck: &mut Vec<&'static Fault>,
@@ -252,6 +289,7 @@ fn history(
     file: PathBuf,
 ) {
     let mut load = Load::start(&chaos.hosts, time + REST, seed, file);
+    let backups = Backups::start(&chaos.hosts, seed);
     let began = Instant::now();
     while began.elapsed() < time {
         let fault = match deck.pop() {
@@ -266,9 +304,11 @@ fn history(
         };
         chaos.draw(fault);
         load.must_run();
+        backups.must_run();
     }
     chaos.draw(&process::LAST);
     load.must_run();
+    chaos.backups.add(backups.end());
     let verdict = load.verdict();
     chaos.say(&format!("verdict: {verdict}"));
 }
