@@ -14,6 +14,8 @@ use crate::raft::Message;
 
 /// The bytes in front of a body.
 pub const HEADER_BYTES: usize = 8;
+/// The most room that is made for a frame before it is there, in bytes.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
 
 /// Why bytes are no frame, or why something does not fit into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +136,8 @@ impl Decoder {
             return Ok(None);
         };
         let whole = HEADER_BYTES + header.length;
+        // Once, and not as it grows; a length that nothing follows must not cost much.
+        self.partial.reserve(whole.min(RESERVED_BYTES_MAX).saturating_sub(self.partial.len()));
         self.refill(whole);
         if self.partial.len() < whole {
             return Ok(None);

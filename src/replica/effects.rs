@@ -73,6 +73,8 @@ impl Default for Room {
 pub struct Effects {
     /// To make durable, in order; each answered by `Input::Persisted`.
     pub persist: Vec<LogWrite>,
+    /// What the log need not hold any more, once all of that is written: the state's file does.
+    pub cover: Option<LogId>,
     /// To send.
     pub send: Vec<Message>,
     /// To read from the log off this thread; each answered by `Input::Fetched`.

@@ -151,6 +151,15 @@ impl Replica {
         self.node.step(Input::Applied { index: last.index });
     }
 
+    /// The state's file covers everything up to `checkpoint`.
+    pub fn checkpointed(&mut self, checkpoint: LogId) {
+        // Otherwise it is a snapshot's of which nobody has told yet: the log, which may hold something else there,
+        // follows it then.
+        if checkpoint.index <= self.applied.index {
+            self.effects.cover = Some(checkpoint);
+        }
+    }
+
     /// Carries on as far as possible and hands over what is to be done. An error means that the disk
     /// cannot be trusted any more: the node must stop.
     pub fn take_effects(&mut self) -> Result<Effects, StoreError> {

@@ -142,7 +142,7 @@ impl Driver {
                         let _ = reply.send(self.replica.summary());
                     }
                     Letter::Checkpointed(checkpoint) => {
-                        self.log_writer.cover(self.snapshots.may_cut(checkpoint));
+                        self.replica.checkpointed(checkpoint);
                         self.bulletin.checkpoints.send_replace(self.replica.durable());
                     }
                     Letter::OfferSnapshot { from, term, last, reply } => {
@@ -212,6 +212,9 @@ impl Driver {
     fn carry_out(&mut self, effects: Effects, waiting: &mut Waiting) {
         for write in effects.persist {
             self.log_writer.submit(write);
+        }
+        if let Some(checkpoint) = effects.cover {
+            self.log_writer.cover(self.snapshots.may_cut(checkpoint));
         }
         for message in effects.send {
             if matches!(message.body, Body::Snapshot { .. }) {

@@ -185,7 +185,11 @@ async fn send(
         }
         if bytes >= pause_at {
             pause_at = bytes + pace::STRIDE_BYTES;
-            tokio::time::sleep(pace.pause()).await;
+            let pause = pace.pause();
+            // Even no pause would last until the timer's next millisecond.
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
         }
     }
     drop(next);

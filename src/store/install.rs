@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use redb::{CursorError, Durability};
 
 use super::checkpoint;
+use super::early_sync::EarlySync;
 use super::error::StoreError;
 use super::marks::Marks;
 use super::overlay::Overlay;
@@ -20,7 +21,7 @@ use crate::raft::{LogId, Membership};
 
 /// After how many bytes what has come is made durable: it is no use before the end, but must not gather
 /// in memory.
-const SYNC_BYTES: usize = 32 << 20;
+const SYNC_BYTES: usize = 256 << 20;
 
 /// A snapshot that is coming in. Dropping it gives it up; what came is removed with the next one, or at
 /// the next start.
@@ -30,6 +31,7 @@ pub struct Incoming {
     /// Whose members take the place of those that the snapshot names.
     members: Option<Membership>,
     unsynced_bytes: usize,
+    early: Option<EarlySync>,
     whole: bool,
 }
 
@@ -44,6 +46,7 @@ impl State {
             sequence: Sequence::default(),
             members: None,
             unsynced_bytes: 0,
+            early: self.file.as_deref().and_then(EarlySync::start),
             whole: false,
         };
         let write = self.db.begin_write().map_err(failed)?;
@@ -156,6 +159,8 @@ impl Incoming {
         write.commit().map_err(failed)?;
         if sync {
             self.unsynced_bytes = 0;
+        } else if let Some(early) = &self.early {
+            early.go_on();
         }
         self.whole = ends;
         Ok(())

@@ -52,10 +52,12 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<LogWrite>,
+    /// How many writes there ever were.
+    submitted: u64,
     /// The bytes of the entries for which no room is reserved yet.
     waiting_bytes: u64,
-    /// What a durable checkpoint of the state covers, if that is news.
-    covered: Option<LogId>,
+    /// What a durable checkpoint of the state covers, if that is news, and how many writes came before it.
+    covered: Option<(LogId, u64)>,
     busy_since: Option<Instant>,
     /// Nothing is taken in any more: it was stopped, or a commit failed.
     closed: bool,
@@ -84,14 +86,16 @@ impl LogWriter {
         }
         queue.waiting_bytes += space::entry_bytes(&write);
         queue.waiting.push(write);
+        queue.submitted += 1;
         drop(queue);
         self.shared.filled.notify_one();
     }
 
-    /// A durable checkpoint of the state covers everything up to `checkpoint`: with the next writes the log
-    /// loses what is not needed any more.
+    /// A durable checkpoint of the state covers everything up to `checkpoint`: with the writes that come after
+    /// this the log loses what is not needed any more. Those that came before may be what the checkpoint is of.
     pub fn cover(&self, checkpoint: LogId) {
-        self.shared.queue.lock().covered = Some(checkpoint);
+        let mut queue = self.shared.queue.lock();
+        queue.covered = Some((checkpoint, queue.submitted));
     }
 
     /// The bytes of the entries for which no room is reserved yet.
@@ -125,12 +129,14 @@ impl Drop for LogWriter {
 }
 
 fn run(mut log: Log, space: &Arc<Space>, shared: &Shared, tell: &impl Fn(LogEvent)) {
-    let mut batch = Vec::new();
+    let (mut batch, mut written) = (Vec::new(), 0);
     while shared.take(&mut batch) {
-        let Some((count, _room)) = wait_for_room(space, shared, &batch) else { return };
+        let next = &batch[..shared.before_cover(written).min(batch.len())];
+        let Some((count, _room)) = wait_for_room(space, shared, next) else { return };
         let writes = &batch[..count];
         let before = log.base();
-        let covered = shared.begin(writes);
+        let covered = shared.begin(writes, written);
+        written += writes.len() as u64;
         // A panic must stop the node as any failed commit does, and not leave it waiting for this thread.
         let commit = || {
             covered.map_or(Ok(()), |checkpoint| log.cover(checkpoint))?;
@@ -179,11 +185,19 @@ impl Shared {
         true
     }
 
-    /// Room for these is reserved. What a checkpoint covers, if that is news.
-    fn begin(&self, writes: &[LogWrite]) -> Option<LogId> {
+    /// How many writes after the first `written` come before what a checkpoint covers.
+    fn before_cover(&self, written: u64) -> usize {
+        let covered = self.queue.lock().covered;
+        let before = covered.map_or(0, |(_, after)| after.saturating_sub(written));
+        if before == 0 { usize::MAX } else { usize::try_from(before).unwrap_or(usize::MAX) }
+    }
+
+    /// Room for these, which follow the first `written`, is reserved. What a checkpoint covers, if that comes before
+    /// them.
+    fn begin(&self, writes: &[LogWrite], written: u64) -> Option<LogId> {
         let mut queue = self.queue.lock();
         queue.waiting_bytes -= writes.iter().map(space::entry_bytes).sum::<u64>();
-        queue.covered.take()
+        queue.covered.take_if(|(_, after)| *after <= written).map(|(checkpoint, _)| checkpoint)
     }
 
     /// Takes nothing in any more.

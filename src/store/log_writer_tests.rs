@@ -1,7 +1,7 @@
 use std::sync::mpsc::{self, Receiver};
 
 use super::*;
-use crate::raft::{Entry, HardState, Index, LogId, Payload, Term};
+use crate::raft::{ClusterId, Entry, HardState, Index, LogId, Membership, NodeId, Payload, Term};
 use crate::store::LogOptions;
 use crate::store::space::tests::{Small, boundless};
 use crate::store::test_disk::{Disk, Fault, Power};
@@ -142,6 +142,35 @@ fn what_a_checkpoint_covers_goes_with_the_next_write_and_is_told() {
     let log = open(&disk);
     assert_eq!(log.base(), last);
     assert_eq!(log.reader().read(Index(9), Index(11), usize::MAX).unwrap().len(), 3);
+}
+
+#[test]
+fn what_a_checkpoint_covers_waits_for_the_writes_before_it() {
+    // The state is a snapshot's, and the log, which has another entry there, has yet to follow it.
+    let small = Small::new(1016 << 20);
+    let space = small.space(64 << 20);
+    let (sender, events) = mpsc::channel();
+    let tell = move |event| sender.send(event).unwrap();
+    let writer = LogWriter::spawn(open(&Disk::default()), space, tell).unwrap();
+    writer.submit(write(1));
+    writer.submit(write(2));
+    while persisted(events.recv().unwrap()) < 2 {}
+    // What comes now has to wait for room, so that all of it is there when the thread goes on.
+    small.fill(1000 << 20);
+    let payload = Payload::Command(vec![0; 10 << 20].into());
+    let entries = vec![Entry { id: LogId::new(Term(1), Index(3)), payload }];
+    writer.submit(LogWrite { seq: Seq(3), entries, ..LogWrite::default() });
+    let last = LogId::new(Term(3), Index(2));
+    let cluster = ClusterId(1);
+    let members =
+        Membership { cluster, members: [].into(), voters: [NodeId(1)].into(), outgoing: None };
+    let reset = Some((last, members));
+    writer.submit(LogWrite { seq: Seq(4), reset, ..LogWrite::default() });
+    writer.cover(last);
+    let entries = vec![Entry { id: LogId::new(Term(3), Index(3)), payload: Payload::Noop }];
+    writer.submit(LogWrite { seq: Seq(5), entries, ..LogWrite::default() });
+    small.fill(0);
+    while persisted(events.recv().unwrap()) < 5 {}
 }
 
 #[test]

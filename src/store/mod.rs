@@ -9,6 +9,7 @@ mod checkpoint;
 mod checkpointer;
 #[cfg(test)]
 mod damage_tests;
+mod early_sync;
 mod error;
 mod files;
 #[cfg(any(test, fuzzing))]

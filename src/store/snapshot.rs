@@ -21,6 +21,9 @@ use crate::raft::LogId;
 /// The version of the format that this release writes and reads.
 pub(super) const FORMAT: u32 = 1;
 
+/// The most room that is made for a piece before it is filled, in bytes.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
+
 /// What a piece is: its first byte.
 pub(super) const HEAD: u8 = 0;
 pub(super) const KEY_ROWS: u8 = 1;
@@ -92,7 +95,7 @@ impl SnapshotReader {
                 encode(HEAD, &Head { format: FORMAT, position })?
             }
             Next::Keys(rows) => {
-                let mut piece = vec![KEY_ROWS];
+                let mut piece = begin(KEY_ROWS, bytes_max);
                 while (piece.len() < bytes_max || piece.len() == 1)
                     && let Some(row) = rows.next()
                 {
@@ -115,7 +118,7 @@ impl SnapshotReader {
                 piece
             }
             Next::Revisions(rows) => {
-                let mut piece = vec![REVISION_ROWS];
+                let mut piece = begin(REVISION_ROWS, bytes_max);
                 while (piece.len() < bytes_max || piece.len() == 1)
                     && let Some(row) = rows.next()
                 {
@@ -156,6 +159,13 @@ impl std::fmt::Debug for SnapshotReader {
 pub(super) fn encode(kind: u8, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(value, vec![kind])
         .map_err(|error| StoreError::damaged("snapshot", error.to_string()))
+}
+
+/// A piece of rows, with room for about as many as it is to hold.
+fn begin(kind: u8, bytes_max: usize) -> Vec<u8> {
+    let mut piece = Vec::with_capacity(bytes_max.min(RESERVED_BYTES_MAX) + (4 << 10));
+    piece.push(kind);
+    piece
 }
 
 /// One row: two lengths and their bytes.

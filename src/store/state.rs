@@ -6,7 +6,7 @@
 //! overlays and takes the view of the file under one lock sees every change exactly once, and nobody
 //! reads the disk under the lock.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -98,6 +98,8 @@ pub struct State {
     pub(super) shared: RwLock<Shared>,
     /// Held while a checkpoint is written or a snapshot takes the state's place.
     pub(super) writing: Mutex<()>,
+    /// The file, where there is one: to begin writing to the disk what the system holds of it.
+    pub(super) file: Option<PathBuf>,
     /// Whether a snapshot is coming in.
     pub(super) receiving: AtomicBool,
     /// Whether the checkpoint that is due has to wait for room.
@@ -135,7 +137,8 @@ impl State {
         options: &StateOptions,
     ) -> Result<State, StoreError> {
         let db = files::open(path, space, options.cache_bytes, "state")?;
-        State::with_database(db, &path.display().to_string(), options)
+        let state = State::with_database(db, &path.display().to_string(), options)?;
+        Ok(State { file: Some(path.to_path_buf()), ..state })
     }
 
     /// Opens the file that a backend stands for.
@@ -170,6 +173,7 @@ impl State {
             options: options.clone(),
             shared: RwLock::new(shared),
             writing: Mutex::new(()),
+            file: None,
             receiving: AtomicBool::new(false),
             put_off: AtomicBool::new(false),
             wanted: AtomicBool::new(false),

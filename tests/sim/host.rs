@@ -49,8 +49,8 @@ pub(crate) struct Running {
     pub(crate) frozen: Option<Frozen>,
     /// A snapshot that is taking the state's place.
     pub(crate) placing: Option<(Incoming, LogId)>,
-    /// A checkpoint of which the log has not heard.
-    pub(crate) covered: Option<LogId>,
+    /// A checkpoint of which the log has not heard, and how many writes come before it.
+    pub(crate) covered: Option<(LogId, usize)>,
     pub(crate) told_slow: bool,
 }
 
@@ -311,13 +311,22 @@ impl Host {
 }
 
 impl Running {
+    /// Tells the log of a checkpoint, after all writes that there are.
+    pub(crate) fn cover(&mut self, checkpoint: LogId) {
+        let writing = self.writing.as_ref().map_or(0, |(batch, _)| batch.len());
+        self.covered = Some((checkpoint, writing + self.queue.len()));
+    }
+
     /// Carries out the write that is under way.
     pub(crate) fn end_write(&mut self) -> Result<Vec<LogWrite>, StoreError> {
         let Some((batch, _)) = &self.writing else { return Ok(Vec::new()) };
-        if let Some(checkpoint) = self.covered.take() {
+        if let Some((checkpoint, _)) = self.covered.take_if(|(_, before)| *before == 0) {
             self.log.cover(checkpoint)?;
         }
         self.log.append(batch)?;
+        if let Some((_, before)) = &mut self.covered {
+            *before = before.saturating_sub(batch.len());
+        }
         Ok(self.writing.take().map(|(batch, _)| batch).unwrap_or_default())
     }
 

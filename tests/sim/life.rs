@@ -144,6 +144,9 @@ impl World {
                 .map_err(|what| Broken(format!("{id}: {what}")))?;
             let more = running.replica.has_more();
             running.queue.append(&mut effects.persist);
+            if let Some(checkpoint) = effects.cover.take() {
+                running.cover(checkpoint);
+            }
             let idle = running.writing.is_none() && running.queue.is_empty();
             let begin = running.writing.is_none() && !running.queue.is_empty();
             if begin {

@@ -49,17 +49,18 @@ impl World {
         let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
         let Some(frozen) = running.frozen.take() else { return Ok(()) };
         let covers = frozen.applied();
-        match running.state.write_checkpoint(frozen) {
-            Ok(durable) => running.covered = Some(durable),
+        let durable = match running.state.write_checkpoint(frozen) {
+            Ok(durable) => durable,
             Err(error) => {
                 self.halt(host, format!("{id} cannot write a checkpoint: {error}"))?;
                 self.hosts[host].unsure_checkpoint = Some(covers);
                 return Ok(());
             }
-        }
-        if running.covered != Some(covers) {
+        };
+        running.replica.checkpointed(durable);
+        if durable != covers {
             self.count("checkpoints that a snapshot overtook");
-            return Ok(());
+            return self.settle(host);
         }
         self.oracle_of(host).checkpointed(id, covers)?;
         self.trace(|_| format!("{id} has a checkpoint at {covers}"));

@@ -1,0 +1,28 @@
+//! Lets the disk write while more comes: without it, it would idle until a commit waits for all at once.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+
+/// A thread that syncs a file whenever it is told to; ends when this is dropped. It keeps no promise: what must
+/// be durable is synced by whoever needs it.
+pub(super) struct EarlySync(SyncSender<()>);
+
+impl EarlySync {
+    /// For the file at `path`; none where that cannot be: it is only slower then.
+    pub(super) fn start(path: &Path) -> Option<EarlySync> {
+        let file = File::open(path).ok()?;
+        let (sender, told) = sync_channel(1);
+        let thread = thread::Builder::new().name("early-sync".to_owned());
+        let work = move || while told.recv().is_ok() && file.sync_data().is_ok() {};
+        thread.spawn(work).ok()?;
+        Some(EarlySync(sender))
+    }
+
+    /// There is more to write.
+    pub(super) fn go_on(&self) {
+        // If it is full, a sync is about to begin anyway.
+        let _ = self.0.try_send(());
+    }
+}
