@@ -29,19 +29,23 @@ echo "a bare QUIC stream before: $("$bulk") MiB/s"
 before=$(curl --silent "$leader/v1/status" | grep -o '"revision":[0-9]*' | cut -d: -f2)
 [ "$before" -ge "$keys" ] || fail "only $before of $keys keys were written"
 
-# Adds node9 and starts it, empty. Sets: began.
+# Adds node9 and starts it, empty, once the one that was put out has ended. Sets: began, node9.
+node9=
 join() {
+  [ -z "$node9" ] || wait "$node9"
   rm -rf "$work/cluster/node9"
   (cd "$work/cluster" && "$konsen" member add node9 --raft-address 127.0.0.1:10909 \
     --http-address 127.0.0.1:20909 --config cluster.yml --out . --endpoints "$leader" >/dev/null 2>&1)
   began=$(date +%s.%N)
   (cd "$work/cluster/node9" && exec ./konsen serve --config cluster.yml >>"$work/node9.log" 2>&1) &
-  children+=("$!")
+  node9=$!
+  children+=("$node9")
 }
 
 wait_vote() {
   until curl --silent "$leader/v1/cluster/members" | grep -o '{"name":"node9"[^}]*}' | grep -q '"voter":true'; do
-    sleep 0.1
+    # Asking costs something, too, where all share two cores.
+    sleep 0.5
   done
 }
 
@@ -53,12 +57,16 @@ throughput() {
     "$vegeta" report -type=json | grep -o '"throughput":[0-9]*' | cut -d: -f2
 }
 
-join
-wait_vote
-awk -v began="$began" -v ended="$(date +%s.%N)" 'BEGIN { printf "it votes %.1f s after its start\n", ended - began }'
-sed -n 's/.*the snapshot is in place.*bytes=\([0-9]*\) took=\([0-9.]*\)s.*/\1 \2/p' "$work/node9.log" | tail -n 1 |
-  awk '{ printf "the snapshot: %d MiB in %.1f s, until it was in place; %.0f MiB/s\n", $1 / 1048576, $2, $1 / 1048576 / $2 }'
-echo "a bare QUIC stream after: $("$bulk") MiB/s"
+for attempt in 1 2 3; do
+  [ "$attempt" = 1 ] || "$konsen" member remove node9 --endpoints "$leader" >/dev/null
+  : >"$work/node9.log"
+  join
+  wait_vote
+  awk -v began="$began" -v ended="$(date +%s.%N)" 'BEGIN { printf "it votes %.1f s after its start\n", ended - began }'
+  sed -n 's/.*the snapshot is in place.*bytes=\([0-9]*\) took=\([0-9.]*\)s.*/\1 \2/p' "$work/node9.log" | tail -n 1 |
+    awk '{ printf "the snapshot: %d MiB in %.1f s, until it was in place; %.0f MiB/s\n", $1 / 1048576, $2, $1 / 1048576 / $2 }'
+  echo "a bare QUIC stream after: $("$bulk") MiB/s"
+done
 
 # Once more, under load. A fourth node costs the others something for as long as it is there, so what counts is the
 # same four with a transfer and without.
