@@ -98,7 +98,7 @@ pub struct State {
     pub(super) shared: RwLock<Shared>,
     /// Held while a checkpoint is written or a snapshot takes the state's place.
     pub(super) writing: Mutex<()>,
-    /// The file, where there is one: to begin writing to the disk what the system holds of it.
+    /// The file of a node that serves: to begin writing to the disk what the system holds of it.
     pub(super) file: Option<PathBuf>,
     /// Whether a snapshot is coming in.
     pub(super) receiving: AtomicBool,
@@ -138,7 +138,7 @@ impl State {
     ) -> Result<State, StoreError> {
         let db = files::open(path, space, options.cache_bytes, "state")?;
         let state = State::with_database(db, &path.display().to_string(), options)?;
-        Ok(State { file: Some(path.to_path_buf()), ..state })
+        Ok(State { file: space.is_some().then(|| path.to_path_buf()), ..state })
     }
 
     /// Opens the file that a backend stands for.
