@@ -11,7 +11,7 @@ const NICE: i32 = 10;
 
 /// Does `work` on a thread of its own, to which the others are preferred. What it came to arrives later;
 /// nothing does if it panicked.
-pub(crate) fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<oneshot::Receiver<T>> {

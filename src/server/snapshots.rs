@@ -306,18 +306,18 @@ fn write(
     last: LogId,
     mut pieces: mpsc::Receiver<Bytes>,
 ) -> Result<bool, IncomingError> {
-    let room = || disk.space.reserve(Incoming::COMMIT_BYTES_MAX, Purpose::Bulk);
-    let begun = room().ok_or(IncomingError::NoRoom)?;
+    let room = |bytes| disk.space.reserve(bytes, Purpose::Bulk).ok_or(IncomingError::NoRoom);
+    let begun = room(Incoming::BEGIN_BYTES)?;
     let mut incoming: Incoming = disk.state.receive()?;
     drop(begun);
     let mut next = Vec::with_capacity(PIECES_MAX);
     // All that wait, together: the more there are, the less each costs.
     while pieces.blocking_recv_many(&mut next, PIECES_MAX) > 0 {
-        let _room = room().ok_or(IncomingError::NoRoom)?;
+        let _room = room(incoming.commit_bytes(next.iter().map(Bytes::len).sum()))?;
         incoming.take(&next)?;
         next.clear();
     }
-    let _room = room().ok_or(IncomingError::NoRoom)?;
+    let _room = room(incoming.commit_bytes(0))?;
     if !incoming.is_whole() {
         return Err(IncomingError::Damaged("it was cut off"));
     }

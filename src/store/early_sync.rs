@@ -6,7 +6,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 /// A thread that syncs a file whenever it is told to; ends when this is dropped. It keeps no promise: what must
-/// be durable is synced by whoever needs it.
+/// be durable is synced by whoever needs it. An error ends it, and is told to them as well: the system tells it once to each
+/// descriptor of the file.
 pub(super) struct EarlySync(SyncSender<()>);
 
 impl EarlySync {

@@ -19,8 +19,8 @@ use super::tables::{Generation, INCOMING_KEYS, INCOMING_REVISIONS};
 use crate::mutant::{Mutant, on};
 use crate::raft::{LogId, Membership};
 
-/// After how many bytes what has come is made durable: it is no use before the end, but must not gather
-/// in memory.
+/// After how many bytes what has come is made durable: it is no use before the end, but until then redb remembers each
+/// page of it.
 const SYNC_BYTES: usize = 256 << 20;
 
 /// A snapshot that is coming in. Dropping it gives it up; what came is removed with the next one, or at
@@ -109,9 +109,14 @@ impl State {
 impl Incoming {
     /// The most bytes that should be taken in together.
     pub const BATCH_BYTES_MAX: usize = 4 << 20;
-    /// The most that taking so much in, or beginning and ending, writes. An estimate: what came before may
-    /// not be on the disk yet.
-    pub const COMMIT_BYTES_MAX: u64 = 2 * (SYNC_BYTES + Self::BATCH_BYTES_MAX) as u64 + (1 << 20);
+    /// What beginning writes, in bytes. An estimate.
+    pub const BEGIN_BYTES: u64 = 1 << 20;
+
+    /// What taking so many bytes in, or ending, may write. An estimate: redb holds back what fits into half of its cache.
+    pub fn commit_bytes(&self, bytes: usize) -> u64 {
+        let held_back = self.unsynced_bytes.min(self.state.options.cache_bytes / 2);
+        2 * (held_back + bytes) as u64 + Self::BEGIN_BYTES
+    }
 
     /// The last entry that it covers, once the first piece is here.
     pub fn last(&self) -> Option<LogId> {

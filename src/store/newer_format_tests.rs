@@ -11,7 +11,7 @@ use super::files;
 use super::identity::{DataDir, IdentityCheck};
 use super::log::{Log, LogOptions};
 use super::meta::{self, META};
-use super::sample::{StateContent, content, fill_state};
+use super::sample::{self, StateContent, content, fill_state};
 use super::state::{State, StateOptions};
 use super::test_disk::Disk;
 use super::{BackupCheck, Origin, StoreError, recover, restore};
@@ -22,8 +22,7 @@ fn check() -> IdentityCheck {
 }
 
 fn alone(id: NodeId) -> Membership {
-    let cluster = crate::raft::ClusterId(99);
-    Membership { cluster, members: [].into(), voters: [id].into(), outgoing: None }
+    sample::alone(99, id)
 }
 
 /// A backup, whose first piece is changed.

@@ -4,13 +4,10 @@
 //! goes is watched in `tests/cluster/markers.rs`). So what counts is: once all is done, nothing is lost any more, and
 //! before that a rescue can be done again. That the two files fit each other at every moment is more than is needed.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::kv::{Command, Condition, Put, Write};
-use crate::raft::{ClusterId, Entry, Index, Member, Payload, Term};
-use crate::store::Origin;
-use crate::store::sample::{StateContent, content, fill_state};
+use crate::raft::{ClusterId, Entry, Index, Payload, Term};
+use crate::store::sample::{self, StateContent, backup, content, fill_state};
 use crate::store::test_disk::{Disk, Fault, Keeps, Power};
 
 const OWN: NodeId = NodeId(7000);
@@ -61,27 +58,7 @@ fn bytes(disks: &Disks) -> [Vec<u8>; 2] {
 
 /// This node alone, in that cluster.
 fn alone(cluster: u64) -> Membership {
-    let member = Member {
-        name: "n1".to_owned(),
-        raft_address: String::new(),
-        http_address: String::new(),
-        seen: true,
-        promote: false,
-        replaces: None,
-    };
-    Membership {
-        cluster: ClusterId(cluster),
-        members: BTreeMap::from([(OWN, member)]),
-        voters: [OWN].into(),
-        outgoing: None,
-    }
-}
-
-fn backup(state: &State) -> Vec<u8> {
-    let text = String::new;
-    let origin = Origin { konsen: text(), cluster: text(), node: text(), created: text() };
-    let mut reader = state.backup(origin);
-    std::iter::from_fn(|| reader.next_part(700).unwrap()).flatten().collect()
+    sample::alone(cluster, OWN)
 }
 
 #[test]

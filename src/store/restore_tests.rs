@@ -1,11 +1,9 @@
-use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
 use crate::kv::{Command, Condition, Put, Write};
-use crate::raft::{ClusterId, Entry, Index, Member, Payload, Term};
-use crate::store::Origin;
-use crate::store::sample::{content, fill_state};
+use crate::raft::{ClusterId, Entry, Index, Payload, Term};
+use crate::store::sample::{self, backup, content, fill_state};
 use crate::store::test_disk::Disk;
 
 fn check(node: &str) -> IdentityCheck {
@@ -14,31 +12,7 @@ fn check(node: &str) -> IdentityCheck {
 
 /// The node alone, of cluster 99.
 fn alone(id: NodeId) -> Membership {
-    let member = Member {
-        name: "n1".to_owned(),
-        raft_address: String::new(),
-        http_address: String::new(),
-        seen: true,
-        promote: false,
-        replaces: None,
-    };
-    Membership {
-        cluster: ClusterId(99),
-        members: BTreeMap::from([(id, member)]),
-        voters: [id].into(),
-        outgoing: None,
-    }
-}
-
-fn backup(state: &State) -> Vec<u8> {
-    let text = String::new;
-    let origin = Origin { konsen: text(), cluster: text(), node: text(), created: text() };
-    let mut reader = state.backup(origin);
-    let mut bytes = Vec::new();
-    while let Some(part) = reader.next_part(700).unwrap() {
-        bytes.extend_from_slice(&part);
-    }
-    bytes
+    sample::alone(99, id)
 }
 
 /// What a start finds.

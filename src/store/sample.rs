@@ -144,3 +144,31 @@ pub(super) fn content(state: &State) -> Result<StateContent, ReadError> {
     }
     Ok((state.hash(), state.membership(), newest, found))
 }
+
+/// A node alone, as one that was restored is.
+#[cfg(test)]
+pub(super) fn alone(cluster: u64, id: NodeId) -> Membership {
+    let member = crate::raft::Member {
+        name: "n1".to_owned(),
+        raft_address: String::new(),
+        http_address: String::new(),
+        seen: true,
+        promote: false,
+        replaces: None,
+    };
+    Membership {
+        cluster: ClusterId(cluster),
+        members: [(id, member)].into(),
+        voters: [id].into(),
+        outgoing: None,
+    }
+}
+
+/// A backup of a state, in small parts.
+#[cfg(test)]
+pub(super) fn backup(state: &State) -> Vec<u8> {
+    let text = String::new;
+    let origin = super::Origin { konsen: text(), cluster: text(), node: text(), created: text() };
+    let mut reader = state.backup(origin);
+    std::iter::from_fn(|| reader.next_part(700).expect("a sound disk")).flatten().collect()
+}
