@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Version};
-use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -80,14 +79,15 @@ pub async fn serve(
         }
     }
     // Who waits in the queue has been told that it is connected.
-    while let Some(Ok((stream, place))) = accept(&listener, &places).now_or_never() {
+    for stream in queued(listener) {
+        // None only where more connect than there may be.
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             connection(stream, &shared).await;
             drop(place);
         });
     }
-    drop(listener);
     shared.app.end_waits();
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN_TIME_MAX, drained).await.is_err() {
@@ -113,6 +113,18 @@ fn http() -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(HEADER_TIME_MAX);
     http
+}
+
+/// The connections that wait to be accepted, before the listener is closed. The system is asked, since the runtime may
+/// not have heard of them yet.
+fn queued(listener: TcpListener) -> Vec<TcpStream> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accept = || {
+        let (stream, _) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
+    };
+    std::iter::from_fn(|| accept().ok()).collect()
 }
 
 /// The next connection, once there is a place for it.
