@@ -246,6 +246,8 @@ mutants! {
     OlderSnapshot,
     /// Of a snapshot whose end never came, what came is taken.
     HalfSnapshot,
+    /// A sync leaves out the pages that wait for those around them.
+    GatheredUnsynced,
     // Clusters that begin anew.
     /// A restored host takes the members of the backup for its own.
     RestoredMembersKept,

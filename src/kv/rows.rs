@@ -129,6 +129,15 @@ impl RevisionRow {
 
     /// The row of these bytes; none if they are not one.
     pub fn decode(bytes: &[u8]) -> Option<RevisionRow> {
+        RevisionRow::read(bytes, Bytes::copy_from_slice)
+    }
+
+    /// Whether these bytes are a row.
+    pub fn is_row(bytes: &[u8]) -> bool {
+        RevisionRow::read(bytes, |_| Bytes::new()).is_some()
+    }
+
+    fn read(bytes: &[u8], copy: fn(&[u8]) -> Bytes) -> Option<RevisionRow> {
         let mut reader = Reader(bytes);
         if reader.byte()? != LAYOUT {
             return None;
@@ -137,11 +146,11 @@ impl RevisionRow {
         let (version, lease, flags) = (reader.u64()?, reader.u64()?, reader.byte()?);
         let previous = RowId { revision: Revision(reader.u64()?), sub: reader.u32()? };
         let (key_len, type_len) = (reader.u16()?, reader.u16()?);
-        let key = Bytes::copy_from_slice(reader.take(usize::from(key_len))?);
+        let key = copy(reader.take(usize::from(key_len))?);
         let content_type = std::str::from_utf8(reader.take(usize::from(type_len))?).ok()?;
         Some(RevisionRow {
             key,
-            value: Bytes::copy_from_slice(reader.0),
+            value: copy(reader.0),
             content_type: (flags & 2 != 0).then(|| content_type.to_owned()),
             create_revision,
             version,

@@ -53,29 +53,33 @@ pub fn encode<T: Serialize + ?Sized>(
         buffer.truncate(start);
         return Err(FrameError::TooLarge { bytes: limit.saturating_add(1), limit });
     }
-    seal(buffer, start);
+    match header(&buffer[start + HEADER_BYTES..], limit) {
+        Ok(header) => buffer[start..start + HEADER_BYTES].copy_from_slice(&header),
+        Err(error) => {
+            buffer.truncate(start);
+            return Err(error);
+        }
+    }
     Ok(())
 }
 
 /// Like [`encode`] for a body that is bytes already.
 pub fn encode_bytes(body: &[u8], limit: usize, buffer: &mut BytesMut) -> Result<(), FrameError> {
-    if body.len() > limit || u32::try_from(body.len()).is_err() {
-        return Err(FrameError::TooLarge { bytes: body.len(), limit });
-    }
-    let start = buffer.len();
-    buffer.put_bytes(0, HEADER_BYTES);
+    let header = header(body, limit)?;
+    buffer.put_slice(&header);
     buffer.put_slice(body);
-    seal(buffer, start);
     Ok(())
 }
 
-/// Fills the header of the frame that begins at `start` and ends with the buffer.
-fn seal(buffer: &mut BytesMut, start: usize) {
-    let (header, body) = buffer[start..].split_at_mut(HEADER_BYTES);
-    // Bodies are bounded far below 4 GiB: `Decoder::new` and `encode` clamp the limit.
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+/// What goes in front of a body of at most `limit` bytes.
+pub fn header(body: &[u8], limit: usize) -> Result<[u8; HEADER_BYTES], FrameError> {
+    let too_large = FrameError::TooLarge { bytes: body.len(), limit };
+    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= limit);
+    let length = length.ok_or(too_large)?;
+    let mut header = [0; HEADER_BYTES];
     header[..4].copy_from_slice(&length.to_le_bytes());
     header[4..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+    Ok(header)
 }
 
 /// Reads a value that fills `body` to its end.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quinn::{SendStream, VarInt};
 use tokio::time::timeout;
 
@@ -54,10 +54,10 @@ impl Outgoing {
 
     /// Sends a piece; waits while too much is on its way. False if the other end wants no more: then it
     /// has a reply.
-    pub async fn send(&mut self, piece: &[u8]) -> Result<bool, TransferError> {
-        let mut framed = BytesMut::with_capacity(piece.len() + frame::HEADER_BYTES);
-        frame::encode_bytes(piece, self.limit, &mut framed).map_err(|_| TransferError::TooLarge)?;
-        match timeout(STILL_MAX, self.send.write_chunk(framed.freeze())).await {
+    pub async fn send(&mut self, piece: Bytes) -> Result<bool, TransferError> {
+        let header = frame::header(&piece, self.limit).map_err(|_| TransferError::TooLarge)?;
+        let mut framed = [Bytes::copy_from_slice(&header), piece];
+        match timeout(STILL_MAX, self.send.write_all_chunks(&mut framed)).await {
             Ok(Ok(())) => Ok(true),
             Ok(Err(quinn::WriteError::Stopped(_))) => Ok(false),
             Ok(Err(_)) | Err(_) => {

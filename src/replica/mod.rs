@@ -289,3 +289,7 @@ impl Replica {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "install_tests.rs"]
+mod install_tests;

@@ -24,6 +24,8 @@ const PIECE_BYTES: usize = 256 << 10;
 const PIECES_MAX: usize = Incoming::BATCH_BYTES_MAX / PIECE_BYTES;
 /// How long a receiver that has everything may take to put it in place.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a peer that could not take a snapshot in is left alone: what it lacks does not come at once.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How often a long transfer is told of.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How long the log that follows a snapshot is kept after the snapshot was installed, as a multiple of the
@@ -109,6 +111,7 @@ impl Sender {
                 }
                 Ok((Received::Failed(why), _)) => {
                     tracing::warn!(%to, %last, why, "the snapshot was not taken in");
+                    tokio::time::sleep(REFUSED_PAUSE).await;
                     false
                 }
                 Err(SendError::Store(error)) => {
@@ -173,12 +176,12 @@ async fn send(
     let (pieces, mut next) = mpsc::channel(PIECES_MAX);
     // The thread ends with the transfer, since nobody takes its pieces then.
     let read = background::spawn("snapshot-out", move || read(reader, &pieces))?;
-    let mut wanted = outgoing.send(&encode(&Transfer::Snapshot { term, last })).await?;
+    let mut wanted = outgoing.send(encode(&Transfer::Snapshot { term, last })).await?;
     let (mut bytes, mut told, mut pause_at) = (0, Instant::now(), pace::STRIDE_BYTES);
     while wanted && let Some(piece) = next.recv().await {
-        let piece: Vec<u8> = piece?;
-        wanted = outgoing.send(&piece).await?;
+        let piece = Bytes::from(piece?);
         bytes += piece.len() as u64;
+        wanted = outgoing.send(piece).await?;
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
             tracing::info!(%to, bytes, "a snapshot is on its way");
@@ -253,7 +256,6 @@ async fn take_in(
         return Received::NotWanted;
     }
     tracing::info!(%from, %last, "receiving a snapshot");
-    let began = Instant::now();
     let (pieces, next) = mpsc::channel(PIECES_MAX);
     let written = {
         let mailbox = mailbox.clone();
@@ -277,10 +279,7 @@ async fn take_in(
     }
     drop(pieces);
     match written.await {
-        Ok(Ok(true)) => {
-            tracing::info!(%from, %last, bytes, took = ?began.elapsed(), "the snapshot is in place");
-            Received::Installed
-        }
+        Ok(Ok(true)) => Received::Installed,
         Ok(Ok(false)) => Received::NotWanted,
         Ok(Err(IncomingError::Store(error))) => {
             let why = error.to_string();
@@ -306,14 +305,17 @@ fn write(
     last: LogId,
     mut pieces: mpsc::Receiver<Bytes>,
 ) -> Result<bool, IncomingError> {
+    let began = Instant::now();
     let room = |bytes| disk.space.reserve(bytes, Purpose::Bulk).ok_or(IncomingError::NoRoom);
     let begun = room(Incoming::BEGIN_BYTES)?;
     let mut incoming: Incoming = disk.state.receive()?;
     drop(begun);
-    let mut next = Vec::with_capacity(PIECES_MAX);
+    let (mut bytes, mut next) = (0, Vec::with_capacity(PIECES_MAX));
     // All that wait, together: the more there are, the less each costs.
     while pieces.blocking_recv_many(&mut next, PIECES_MAX) > 0 {
-        let _room = room(incoming.commit_bytes(next.iter().map(Bytes::len).sum()))?;
+        let came = next.iter().map(Bytes::len).sum();
+        let _room = room(incoming.commit_bytes(came))?;
+        bytes += came;
         incoming.take(&next)?;
         next.clear();
     }
@@ -330,6 +332,10 @@ fn write(
         return Ok(false);
     }
     let placed = disk.state.put_in_place(incoming)?;
+    if placed {
+        // Before anybody can see what it brought.
+        tracing::info!(%from, %last, bytes, took = ?began.elapsed(), "the snapshot is in place");
+    }
     mailbox.tell(Letter::SnapshotInstalled { from });
     Ok(placed)
 }

@@ -1,9 +1,12 @@
-//! Lets the disk write while more comes: without it, it would idle until a commit waits for all at once.
+//! Lets the disk write while more comes: without it, it would idle until a commit waits for all at once. And
+//! keeps what comes from filling the system's memory, of which fresh pages cost more than used ones.
 
 use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
+
+use rustix::fs::{Advice, fadvise};
 
 /// A thread that syncs a file whenever it is told to; ends when this is dropped. It keeps no promise: what must
 /// be durable is synced by whoever needs it. An error ends it, and is told to them as well: the system tells it once to each
@@ -16,7 +19,12 @@ impl EarlySync {
         let file = File::open(path).ok()?;
         let (sender, told) = sync_channel(1);
         let thread = thread::Builder::new().name("early-sync".to_owned());
-        let work = move || while told.recv().is_ok() && file.sync_data().is_ok() {};
+        let work = move || {
+            while told.recv().is_ok() && file.sync_data().is_ok() {
+                // What is on the disk now. Fails only on what is no file.
+                let _ = fadvise(&file, 0, None, Advice::DontNeed);
+            }
+        };
         thread.spawn(work).ok()?;
         Some(EarlySync(sender))
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use redb::{Builder, Database, StorageBackend};
 
 use super::error::StoreError;
+use super::gather::{Gather, Gathering};
 use super::space::Space;
 use super::yielding::YieldingFile;
 
@@ -16,11 +17,13 @@ pub(super) const LOG: &str = "log.redb";
 /// The state's.
 pub(super) const STATE: &str = "state.redb";
 
-/// Opens the database at `path`; with `space` its ballast gives way to writes that find no room. A new one is made beside it and renamed once it is whole: a file that a
-/// crash left half made would not be a database.
+/// Opens the database at `path`; with `space` its ballast gives way to writes that find no room, and whoever
+/// has `gather` may let writes be gathered. A new one is made beside it and renamed once it is whole: a file
+/// that a crash left half made would not be a database.
 pub(super) fn open(
     path: &Path,
     space: Option<&Arc<Space>>,
+    gather: &Gather,
     cache_bytes: usize,
     what: &'static str,
 ) -> Result<Database, StoreError> {
@@ -38,20 +41,20 @@ pub(super) fn open(
         fs::rename(&fresh, path).map_err(io_failed)?;
         sync_dir(dir_of(path), what)?;
     }
-    let opened = match space {
-        Some(space) => YieldingFile::open(path, space.clone())
-            .and_then(|file| builder.create_with_backend(file)),
-        None => builder.create(path),
-    };
-    opened.map_err(failed)
+    let opened = YieldingFile::open(path, space.cloned());
+    opened
+        .and_then(|file| builder.create_with_backend(Gathering::new(file, gather.clone())))
+        .map_err(failed)
 }
 
 /// Opens the database that a backend stands for, or makes it.
 pub(super) fn open_backend(
     backend: impl StorageBackend,
+    gather: &Gather,
     cache_bytes: usize,
     what: &'static str,
 ) -> Result<Database, StoreError> {
+    let backend = Gathering::new(backend, gather.clone());
     let created = builder(cache_bytes).create_with_backend(backend);
     created.map_err(|error| StoreError::database(what, error))
 }
@@ -94,9 +97,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.redb");
         fs::write(path.with_extension("new"), "half a database").unwrap();
-        drop(open(&path, None, 1 << 20, "log").unwrap());
+        drop(open(&path, None, &Gather::default(), 1 << 20, "log").unwrap());
         assert!(path.exists() && !path.with_extension("new").exists());
-        drop(open(&path, None, 1 << 20, "log").unwrap());
+        drop(open(&path, None, &Gather::default(), 1 << 20, "log").unwrap());
     }
 
     #[test]
@@ -113,7 +116,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        let refused = open(&file.join("log.redb"), None, 1 << 20, "log").unwrap_err();
+        let refused =
+            open(&file.join("log.redb"), None, &Gather::default(), 1 << 20, "log").unwrap_err();
         assert!(matches!(refused, StoreError::Io { what: "look at", .. }), "{refused}");
     }
 
@@ -122,7 +126,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.redb");
         fs::write(&path, "something else").unwrap();
-        assert!(open(&path, None, 1 << 20, "log").is_err());
+        assert!(open(&path, None, &Gather::default(), 1 << 20, "log").is_err());
         assert_eq!(fs::read(&path).unwrap(), b"something else");
     }
 }

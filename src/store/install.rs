@@ -9,6 +9,7 @@ use redb::{CursorError, Durability};
 use super::checkpoint;
 use super::early_sync::EarlySync;
 use super::error::StoreError;
+use super::gather::{Gather, Gathered};
 use super::marks::Marks;
 use super::overlay::Overlay;
 pub use super::sequence::IncomingError;
@@ -32,6 +33,7 @@ pub struct Incoming {
     members: Option<Membership>,
     unsynced_bytes: usize,
     early: Option<EarlySync>,
+    _gathered: Gathered,
     whole: bool,
 }
 
@@ -47,6 +49,7 @@ impl State {
             members: None,
             unsynced_bytes: 0,
             early: self.file.as_deref().and_then(EarlySync::start),
+            _gathered: self.gather.start(),
             whole: false,
         };
         let write = self.db.begin_write().map_err(failed)?;
@@ -112,9 +115,11 @@ impl Incoming {
     /// What beginning writes, in bytes. An estimate.
     pub const BEGIN_BYTES: u64 = 1 << 20;
 
-    /// What taking so many bytes in, or ending, may write. An estimate: redb holds back what fits into half of its cache.
+    /// What taking so many bytes in, or ending, may write. An estimate: redb holds back what fits into half of
+    /// its cache, and more is gathered.
     pub fn commit_bytes(&self, bytes: usize) -> u64 {
-        let held_back = self.unsynced_bytes.min(self.state.options.cache_bytes / 2);
+        let held_back_max = self.state.options.cache_bytes / 2 + Gather::BYTES_MAX;
+        let held_back = self.unsynced_bytes.min(held_back_max);
         2 * (held_back + bytes) as u64 + Self::BEGIN_BYTES
     }
 

@@ -10,6 +10,7 @@ use redb::{
 };
 
 use super::error::StoreError;
+use super::gather::Gather;
 use super::meta::{self, META};
 use super::space::Space;
 use super::tail::Tail;
@@ -95,7 +96,7 @@ impl Log {
         space: Option<&Arc<Space>>,
         options: &LogOptions,
     ) -> Result<(Log, RecoveredLog), StoreError> {
-        let db = files::open(path, space, options.cache_bytes, "log")?;
+        let db = files::open(path, space, &Gather::default(), options.cache_bytes, "log")?;
         Log::with_database(db, &path.display().to_string(), options)
     }
 
@@ -104,7 +105,7 @@ impl Log {
         backend: impl StorageBackend,
         options: &LogOptions,
     ) -> Result<(Log, RecoveredLog), StoreError> {
-        let db = files::open_backend(backend, options.cache_bytes, "log")?;
+        let db = files::open_backend(backend, &Gather::default(), options.cache_bytes, "log")?;
         Log::with_database(db, "log", options)
     }
 

@@ -14,6 +14,7 @@ mod error;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod gather;
 mod identity;
 mod install;
 mod log;

@@ -153,8 +153,9 @@ impl Sequence {
         while !body.is_empty() {
             let (key, row) = pop(&mut body).ok_or(IncomingError::Damaged("a row is cut off"))?;
             let id = row_id(key).ok_or(IncomingError::Damaged("a revision is cut off"))?;
-            let sound = sealed::unseal(REVISIONS.name(), key, row).and_then(RevisionRow::decode);
-            sound.ok_or(IncomingError::Damaged("a row of a revision is not what was written"))?;
+            if !sealed::unseal(REVISIONS.name(), key, row).is_some_and(RevisionRow::is_row) {
+                return Err(IncomingError::Damaged("a row of a revision is not what was written"));
+            }
             take(Row::Revision(id, row))?;
             self.had.revisions += 1;
         }

@@ -18,6 +18,7 @@ use redb::{Database, StorageBackend};
 use super::checkpoint::{self, Frozen, Position};
 use super::error::StoreError;
 use super::files;
+use super::gather::Gather;
 use super::marks::{self, Mark, Marks};
 use super::overlay::Overlay;
 use super::space::{self, Space};
@@ -100,6 +101,8 @@ pub struct State {
     pub(super) writing: Mutex<()>,
     /// The file of a node that serves: to begin writing to the disk what the system holds of it.
     pub(super) file: Option<PathBuf>,
+    /// Lets the writes to the file be gathered.
+    pub(super) gather: Gather,
     /// Whether a snapshot is coming in.
     pub(super) receiving: AtomicBool,
     /// Whether the checkpoint that is due has to wait for room.
@@ -136,8 +139,9 @@ impl State {
         space: Option<&Arc<Space>>,
         options: &StateOptions,
     ) -> Result<State, StoreError> {
-        let db = files::open(path, space, options.cache_bytes, "state")?;
-        let state = State::with_database(db, &path.display().to_string(), options)?;
+        let gather = Gather::default();
+        let db = files::open(path, space, &gather, options.cache_bytes, "state")?;
+        let state = State::with_database(db, gather, &path.display().to_string(), options)?;
         Ok(State { file: space.is_some().then(|| path.to_path_buf()), ..state })
     }
 
@@ -146,12 +150,14 @@ impl State {
         backend: impl StorageBackend,
         options: &StateOptions,
     ) -> Result<State, StoreError> {
-        let db = files::open_backend(backend, options.cache_bytes, "state")?;
-        State::with_database(db, "state", options)
+        let gather = Gather::default();
+        let db = files::open_backend(backend, &gather, options.cache_bytes, "state")?;
+        State::with_database(db, gather, "state", options)
     }
 
     fn with_database(
         db: Database,
+        gather: Gather,
         path: &str,
         options: &StateOptions,
     ) -> Result<State, StoreError> {
@@ -173,6 +179,7 @@ impl State {
             options: options.clone(),
             shared: RwLock::new(shared),
             writing: Mutex::new(()),
+            gather,
             file: None,
             receiving: AtomicBool::new(false),
             put_off: AtomicBool::new(false),

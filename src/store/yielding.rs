@@ -17,23 +17,29 @@ use super::space::Space;
 #[derive(Debug)]
 pub(super) struct YieldingFile {
     file: FileBackend,
-    space: Arc<Space>,
+    space: Option<Arc<Space>>,
 }
 
 impl YieldingFile {
-    /// Opens the file at `path`, or makes an empty one.
-    pub(super) fn open(path: &Path, space: Arc<Space>) -> Result<YieldingFile, DatabaseError> {
+    /// Opens the file at `path`, or makes an empty one. Without `space` a full disk is an error like others.
+    pub(super) fn open(
+        path: &Path,
+        space: Option<Arc<Space>>,
+    ) -> Result<YieldingFile, DatabaseError> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         Ok(YieldingFile { file: FileBackend::new(file)?, space })
+    }
+
+    fn give_way(&self, bytes: u64) -> bool {
+        self.space.as_ref().is_some_and(|space| space.give_way(bytes))
     }
 
     fn yielding(&self, bytes: u64, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
         loop {
             match write() {
                 Err(error)
-                    if error.kind() == io::ErrorKind::StorageFull && self.space.give_way(bytes) => {
-                }
+                    if error.kind() == io::ErrorKind::StorageFull && self.give_way(bytes) => {}
                 result => return result,
             }
         }

@@ -42,19 +42,19 @@ async fn a_transfer_arrives_whole_and_is_answered_and_can_be_ended_by_either_sid
     introduce(&[&a, &b]);
     a.connected_to(&b).await;
     let mut outgoing = a.net.transfer(NodeId(2)).await.unwrap();
-    let piece = vec![7; 1 << 20];
+    let piece = Bytes::from(vec![7; 1 << 20]);
     for _ in 0..40 {
-        assert_eq!(outgoing.send(&piece).await, Ok(true));
+        assert_eq!(outgoing.send(piece.clone()).await, Ok(true));
     }
-    let too_large = outgoing.send(&vec![0; FRAME_BYTES_MAX + 1]).await;
+    let too_large = outgoing.send(vec![0; FRAME_BYTES_MAX + 1].into()).await;
     assert_eq!(too_large, Err(TransferError::TooLarge));
     let reply = outgoing.finish(IDLE_TIMEOUT).await.unwrap();
     assert_eq!(reply, format!("{}:{}", NodeId(1), 40 << 20));
 
     // The other end has had enough, and says so while this one still sends.
     let mut outgoing = a.net.transfer(NodeId(2)).await.unwrap();
-    let _ = outgoing.send(ENOUGH).await;
-    within(async { while outgoing.send(&piece).await == Ok(true) {} }).await;
+    let _ = outgoing.send(Bytes::from_static(ENOUGH)).await;
+    within(async { while outgoing.send(piece.clone()).await == Ok(true) {} }).await;
     assert_eq!(outgoing.finish(IDLE_TIMEOUT).await.unwrap(), "enough");
 
     // The other end goes away.
@@ -62,7 +62,7 @@ async fn a_transfer_arrives_whole_and_is_answered_and_can_be_ended_by_either_sid
     b.net.shutdown().await;
     let ended = within(async {
         loop {
-            match outgoing.send(&piece).await {
+            match outgoing.send(piece.clone()).await {
                 Ok(true) => {}
                 other => return other,
             }

@@ -1,0 +1,224 @@
+//! Fewer and larger writes while a snapshot comes in: redb writes page by page, in an order of its own, and
+//! these pages lie side by side.
+
+use std::io;
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use redb::{BackendError, StorageBackend};
+
+use crate::mutant::{Mutant, on};
+
+/// Whether a file's writes are gathered: how many want that.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gather(Arc<AtomicUsize>);
+
+/// Lets writes be gathered until it is dropped.
+#[derive(Debug)]
+pub(super) struct Gathered(Gather);
+
+impl Gather {
+    /// The most bytes that are held back.
+    pub(super) const BYTES_MAX: usize = EXTENTS_MAX * EXTENT_BYTES;
+
+    pub(super) fn start(&self) -> Gathered {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Gathered(self.clone())
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A file whose pages wait in memory, while that is wanted, until those around them are there as well, and at
+/// most until the next sync. Nobody sees the difference: what waits is written before it is read.
+#[derive(Debug)]
+pub(super) struct Gathering<B> {
+    file: B,
+    wanted: Gather,
+    held: Mutex<Held>,
+    /// Whether anything is held. Whoever asks for a page knows that it was written, and so sees this, too.
+    holds: AtomicBool,
+}
+
+const PAGE_BYTES: usize = 4096;
+const EXTENT_BYTES: usize = 1 << 20;
+const PAGES: usize = EXTENT_BYTES / PAGE_BYTES;
+const EXTENTS_MAX: usize = 16;
+
+#[derive(Debug, Default)]
+struct Held {
+    /// In the order in which they were begun.
+    extents: Vec<Extent>,
+    /// Memory to use again.
+    spare: Vec<Box<[u8]>>,
+}
+
+#[derive(Debug)]
+struct Extent {
+    /// Where in the file it begins: a multiple of its size.
+    start: u64,
+    bytes: Box<[u8]>,
+    /// The pages that wait.
+    pages: [bool; PAGES],
+}
+
+impl<B: StorageBackend> Gathering<B> {
+    pub(super) fn new(file: B, wanted: Gather) -> Gathering<B> {
+        Gathering { file, wanted, held: Mutex::default(), holds: AtomicBool::new(false) }
+    }
+
+    fn hold(&self, extent: u64, pages: Range<usize>, data: &[u8]) -> io::Result<()> {
+        let mut held = self.held.lock();
+        let known = held.extents.iter().rposition(|held| held.start == extent);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                if held.extents.len() == EXTENTS_MAX {
+                    self.let_go(&mut held, 0)?;
+                }
+                let bytes = held.spare.pop();
+                let bytes = bytes.unwrap_or_else(|| vec![0; EXTENT_BYTES].into_boxed_slice());
+                held.extents.push(Extent { start: extent, bytes, pages: [false; PAGES] });
+                self.holds.store(true, Ordering::Release);
+                held.extents.len() - 1
+            }
+        };
+        let extent = &mut held.extents[at];
+        extent.bytes[pages.start * PAGE_BYTES..pages.end * PAGE_BYTES].copy_from_slice(data);
+        extent.pages[pages].fill(true);
+        if extent.pages.iter().all(|&waits| waits) {
+            self.let_go(&mut held, at)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what waits in an extent, which keeps it if that fails.
+    fn let_go(&self, held: &mut Held, at: usize) -> io::Result<()> {
+        let extent = &held.extents[at];
+        let mut page = 0;
+        for run in extent.pages.chunk_by(|one, next| one == next) {
+            let (first, last) = (page, page + run.len());
+            page = last;
+            if run[0] {
+                let from = extent.start + (first * PAGE_BYTES) as u64;
+                self.file.write(from, &extent.bytes[first * PAGE_BYTES..last * PAGE_BYTES])?;
+            }
+        }
+        let gone = held.extents.remove(at);
+        held.spare.push(gone.bytes);
+        if held.extents.is_empty() {
+            self.holds.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Writes what waits there; all of an extent, if any of it.
+    fn let_go_of(&self, bytes: Range<u64>) -> io::Result<()> {
+        if !self.holds.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut held = self.held.lock();
+        for at in (0..held.extents.len()).rev() {
+            if held.extents[at].waits_in(&bytes) {
+                self.let_go(&mut held, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn let_go_of_all(&self) -> io::Result<()> {
+        self.let_go_of(0..u64::MAX)?;
+        self.held.lock().spare = Vec::new();
+        Ok(())
+    }
+}
+
+impl Extent {
+    fn waits_in(&self, bytes: &Range<u64>) -> bool {
+        let page = PAGE_BYTES as u64;
+        let mut pages = self.pages.iter().zip((self.start..).step_by(PAGE_BYTES));
+        pages.any(|(&waits, start)| waits && start < bytes.end && bytes.start < start + page)
+    }
+}
+
+/// The extent that these bytes lie in, and which pages of it they are; none if they are not pages of one.
+fn place(offset: u64, len: usize) -> Option<(u64, Range<usize>)> {
+    let within = (offset % EXTENT_BYTES as u64) as usize;
+    let whole = within.is_multiple_of(PAGE_BYTES) && len.is_multiple_of(PAGE_BYTES) && len > 0;
+    let end = within.checked_add(len).filter(|&end| whole && end <= EXTENT_BYTES)?;
+    Some((offset - within as u64, within / PAGE_BYTES..end / PAGE_BYTES))
+}
+
+type Edge = Bound<u64>;
+
+impl<B: StorageBackend> StorageBackend for Gathering<B> {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.let_go_of(offset..offset.saturating_add(out.len() as u64))?;
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.let_go_of_all()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if !on(Mutant::GatheredUnsynced) {
+            self.let_go_of_all()?;
+        }
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let wanted = self.wanted.0.load(Ordering::Relaxed) > 0;
+        if let Some((extent, pages)) = place(offset, data.len()).filter(|_| wanted) {
+            return self.hold(extent, pages, data);
+        }
+        // What is held of it is older.
+        self.let_go_of(offset..offset.saturating_add(data.len() as u64))?;
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        let written = self.let_go_of_all();
+        self.file.close().and(written)
+    }
+
+    fn try_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+#[path = "gather_tests.rs"]
+mod tests;
