@@ -82,3 +82,10 @@ after=$(throughput 6)
 echo "writes a second of four nodes: $before before, $during while the fourth is filled, $after after; of three: $three"
 sed -n 's/.*the snapshot is in place.*bytes=\([0-9]*\) took=\([0-9.]*\)s.*/\1 \2/p' "$work/node9.log" | tail -n 1 |
   awk '{ printf "the snapshot under that load: %.0f MiB/s\n", $1 / 1048576 / $2 }'
+# What a bare stream has of these cores then, and what it leaves the writes.
+throughput 6 >"$work/beside" &
+beside=$!
+sleep 1
+echo "a bare QUIC stream under that load: $("$bulk") MiB/s"
+wait "$beside"
+echo "writes a second beside it: $(cat "$work/beside")"

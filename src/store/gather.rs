@@ -141,9 +141,13 @@ impl<B: StorageBackend> Gathering<B> {
 
 impl Extent {
     fn waits_in(&self, bytes: &Range<u64>) -> bool {
-        let page = PAGE_BYTES as u64;
-        let mut pages = self.pages.iter().zip((self.start..).step_by(PAGE_BYTES));
-        pages.any(|(&waits, start)| waits && start < bytes.end && bytes.start < start + page)
+        let (page, size) = (PAGE_BYTES as u64, EXTENT_BYTES as u64);
+        if bytes.end <= self.start || self.start + size <= bytes.start {
+            return false;
+        }
+        let first = bytes.start.saturating_sub(self.start) / page;
+        let end = (bytes.end - self.start).min(size).div_ceil(page);
+        self.pages[first as usize..end as usize].contains(&true)
     }
 }
 

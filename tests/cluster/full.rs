@@ -208,11 +208,17 @@ async fn a_follower_without_room_falls_behind_and_answers_reads_all_the_same() {
     let leader = small.cluster.wait_leader().await;
     let follower = (leader + 1) % 3;
     small.fill(follower);
+    let filled = Instant::now();
     let value = |number: u64| format!("{number} {}", "v".repeat(5_000));
     let mut written = 0;
     let deadline = Instant::now() + PATIENCE;
+    let refused = |small: &Small| {
+        let log = small.cluster.nodes[follower].log();
+        log.matches("a snapshot is not taken in").count()
+    };
     // Until what its ballast leaves room for is used up, and more than the others' logs keep has come since.
-    while small.applied(leader).await < small.applied(follower).await + 4000 {
+    while small.applied(leader).await < small.applied(follower).await + 4000 || refused(&small) == 0
+    {
         assert!(Instant::now() < deadline, "it keeps up\n{}", small.cluster.logs());
         for _ in 0..200 {
             written += 1;
@@ -232,6 +238,10 @@ async fn a_follower_without_room_falls_behind_and_answers_reads_all_the_same() {
     assert_eq!(small.answer(follower, "/v1/kv/key?consistency=odd").await.0, 400);
     assert_eq!(small.answer(follower, "/konsen?key=key").await, (200, value(written)));
     assert_eq!(small.answer(follower, "/readyz").await.0, 503, "it says that it is behind");
+
+    let seconds = filled.elapsed().as_secs() as usize;
+    let refused = refused(&small);
+    assert!(refused <= seconds + 1, "{refused} times in {seconds} s");
 
     small.clear(follower);
     small.cluster.wait_ready(follower).await;
