@@ -140,6 +140,21 @@ impl Action {
         }
     }
 
+    /// The value that the cell had, if the answer tells.
+    fn needs(&self) -> Cell {
+        match self {
+            Action::Get { found } => *found,
+            Action::Put { expect, outcome, .. } | Action::Delete { expect, outcome } => {
+                match (expect, outcome) {
+                    (_, Outcome::FailedPresent(seen)) => *seen,
+                    (Expect::Value(value), Outcome::Done { .. }) => Some(*value),
+                    _ => None,
+                }
+            }
+            Action::Sweep => None,
+        }
+    }
+
     /// The cell after the action, if it can have happened on `cell` with the outcome that it had.
     pub(super) fn apply(&self, cell: Cell) -> Option<Cell> {
         let (expect, outcome, after) = match self {
@@ -240,6 +255,8 @@ struct Search<'a> {
     set: u32,
     sets: Vec<Taken>,
     cell: Cell,
+    /// How many that are not taken need a value. A value comes once: while some do, nothing may replace it.
+    needed: HashMap<u64, usize>,
     /// Where no way led to the end: the known operations taken, the cell, and the sets of unknown
     /// ones.
     dead: HashMap<(u128, Cell), Vec<u32>>,
@@ -289,6 +306,10 @@ impl<'a> Search<'a> {
         for class in &mut classes {
             class.places.sort_unstable();
         }
+        let mut needed = HashMap::new();
+        for value in known.iter().filter_map(|one| one.action.needs()) {
+            *needed.entry(value).or_default() += 1;
+        }
         Search {
             taken: vec![false; known.len()],
             used: vec![0; classes.len()],
@@ -300,6 +321,7 @@ impl<'a> Search<'a> {
             set: 0,
             sets: vec![Taken { class: 0, parent: 0, depth: 0 }],
             cell: None,
+            needed,
             dead: HashMap::new(),
             dead_count: 0,
         }
@@ -417,8 +439,14 @@ impl<'a> Search<'a> {
     fn take(&mut self, at: usize) -> Option<Step> {
         let before = self.cell;
         let Some(class) = at.checked_sub(self.known.len()) else {
-            self.cell = self.known[at].action.apply(before)?;
+            let action = self.known[at].action;
+            let after = action.apply(before)?;
+            if self.spoils(after, action.needs()) {
+                return None;
+            }
+            self.cell = after;
             self.taken[at] = true;
+            self.need(at, usize::wrapping_sub);
             self.marks = self.marks.wrapping_add(self.known[at].mark);
             let first = self.first;
             while self.taken.get(self.first) == Some(&true) {
@@ -426,7 +454,11 @@ impl<'a> Search<'a> {
             }
             return Some(Step::Known { at, before, first });
         };
-        self.cell = self.classes[class].action.apply(before)?;
+        let after = self.classes[class].action.apply(before)?;
+        if self.spoils(after, None) {
+            return None;
+        }
+        self.cell = after;
         self.used[class] += 1;
         let depth = self.sets[self.set as usize].depth + 1;
         self.sets.push(Taken { class: class as u32, parent: self.set, depth });
@@ -434,11 +466,29 @@ impl<'a> Search<'a> {
         Some(Step::Unknown { class, before })
     }
 
+    /// Whether with that cell others than the one that goes, which needs a value itself or none, could not happen
+    /// any more.
+    fn spoils(&self, after: Cell, own: Cell) -> bool {
+        self.cell != after
+            && self.cell.is_some_and(|value| {
+                let needed = self.needed.get(&value).copied().unwrap_or_default();
+                needed > usize::from(own == Some(value))
+            })
+    }
+
+    fn need(&mut self, at: usize, change: fn(usize, usize) -> usize) {
+        let value = self.known[at].action.needs();
+        if let Some(count) = value.and_then(|value| self.needed.get_mut(&value)) {
+            *count = change(*count, 1);
+        }
+    }
+
     /// Undoes a step.
     fn put_back(&mut self, step: &Step) {
         match *step {
             Step::Known { at, before, first } => {
                 self.taken[at] = false;
+                self.need(at, usize::wrapping_add);
                 self.marks = self.marks.wrapping_sub(self.known[at].mark);
                 self.first = first;
                 self.cell = before;

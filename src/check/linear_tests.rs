@@ -2,9 +2,11 @@
 //! must
 //! accept, and every tiny history against brute force.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 
-use super::linear::{Action, Cell, Expect, Operation, Outcome, Verdict, check};
+use super::linear::{Action, Cell, Expect, Operation, Outcome, Verdict, check, check_in_order};
 
 fn operation(called: u64, returned: impl Into<Option<u64>>, action: Action) -> Operation {
     Operation { called, returned: returned.into(), action }
@@ -320,6 +322,28 @@ fn a_long_history_with_many_unknown_outcomes_is_decided_quickly() {
     assert_eq!(check(&history), Verdict::Linearizable);
     history.push(get(4001, 4002, Some(2)));
     assert_eq!(check(&history), Verdict::Impossible);
+}
+
+/// Forty writes at once, of which an answer names the first: whatever went before that, which needs another value,
+/// cannot come after it. (A simulated cluster that came back after two minutes had such a history.)
+#[test]
+fn what_replaces_a_value_too_early_is_seen_at_once() {
+    let seen = Outcome::FailedPresent(Some(3));
+    let mut history = vec![
+        lost_put(1, 1, Expect::Anything),
+        lost_put(2, 2, Expect::Anything),
+        put(3, 1000, 3, true),
+        get(4, 5, Some(2)),
+        put_if(6, 1001, 4, Expect::Absent, seen),
+    ];
+    for at in 0..20 {
+        history.push(put(10 + 2 * at, 1010 + 2 * at, 10 + at, true));
+        history.push(delete(11 + 2 * at, 1011 + 2 * at, true));
+        history.push(put_if(60 + at, 1060 + at, 40 + at, Expect::Absent, done(false)));
+    }
+    let order = [0, 1, 3, 2, 4].into_iter().chain(5..);
+    let places: HashMap<usize, u64> = order.zip(0..).take(history.len()).collect();
+    assert_eq!(check_in_order(&history, |at| (places[&at], false)), Verdict::Linearizable);
 }
 
 /// Tries every order of every subset that holds all answered operations.
