@@ -49,6 +49,11 @@ wait_vote() {
   done
 }
 
+# The bytes of the newest snapshot that node9 took in, and the seconds.
+transferred() {
+  sed -n 's/.*the snapshot is in place.*bytes=\([0-9]*\) took=\([0-9.]*\)s.*/\1 \2/p' "$work/node9.log" | tail -n 1
+}
+
 # Writes as fast as 16 clients can, for so many seconds; prints the writes a second.
 throughput() {
   seq 1 1000 | awk -v endpoint="$leader" -v value="$work/value" \
@@ -63,7 +68,7 @@ for attempt in 1 2 3; do
   join
   wait_vote
   awk -v began="$began" -v ended="$(date +%s.%N)" 'BEGIN { printf "it votes %.1f s after its start\n", ended - began }'
-  sed -n 's/.*the snapshot is in place.*bytes=\([0-9]*\) took=\([0-9.]*\)s.*/\1 \2/p' "$work/node9.log" | tail -n 1 |
+  transferred |
     awk '{ printf "the snapshot: %d MiB in %.1f s, until it was in place; %.0f MiB/s\n", $1 / 1048576, $2, $1 / 1048576 / $2 }'
   echo "a bare QUIC stream after: $("$bulk") MiB/s"
 done
@@ -80,7 +85,7 @@ during=$(throughput 6)
 wait_vote
 after=$(throughput 6)
 echo "writes a second of four nodes: $before before, $during while the fourth is filled, $after after; of three: $three"
-sed -n 's/.*the snapshot is in place.*bytes=\([0-9]*\) took=\([0-9.]*\)s.*/\1 \2/p' "$work/node9.log" | tail -n 1 |
+transferred |
   awk '{ printf "the snapshot under that load: %.0f MiB/s\n", $1 / 1048576 / $2 }'
 # What a bare stream has of these cores then, and what it leaves the writes.
 throughput 6 >"$work/beside" &

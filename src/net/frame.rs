@@ -49,17 +49,13 @@ pub fn encode<T: Serialize + ?Sized>(
     let start = buffer.len();
     buffer.put_bytes(0, HEADER_BYTES);
     let body = Body { buffer, end: start + HEADER_BYTES + limit };
-    if postcard::serialize_with_flavor::<T, Body<'_>, ()>(value, body).is_err() {
+    let written = postcard::serialize_with_flavor::<T, Body<'_>, ()>(value, body);
+    let header = written.ok().and_then(|()| header(&buffer[start + HEADER_BYTES..], limit).ok());
+    let Some(header) = header else {
         buffer.truncate(start);
         return Err(FrameError::TooLarge { bytes: limit.saturating_add(1), limit });
-    }
-    match header(&buffer[start + HEADER_BYTES..], limit) {
-        Ok(header) => buffer[start..start + HEADER_BYTES].copy_from_slice(&header),
-        Err(error) => {
-            buffer.truncate(start);
-            return Err(error);
-        }
-    }
+    };
+    buffer[start..start + HEADER_BYTES].copy_from_slice(&header);
     Ok(())
 }
 

@@ -12,10 +12,36 @@ use super::gather::{Gather, Gathering};
 use super::space::Space;
 use super::yielding::YieldingFile;
 
+/// redb's page.
+pub(super) const PAGE_BYTES: usize = 4096;
 /// The log's file in a data directory.
 pub(super) const LOG: &str = "log.redb";
 /// The state's.
 pub(super) const STATE: &str = "state.redb";
+
+/// The methods of a backend that lock ranges: those of its field.
+macro_rules! forward_locks {
+    ($field:ident) => {
+        $crate::store::files::forward_locks! { $field,
+            try_lock_range -> bool,
+            try_lock_shared_range -> bool,
+            lock_range -> (),
+            lock_shared_range -> (),
+            unlock_range -> (),
+            query_lock_range -> bool,
+        }
+    };
+    ($field:ident, $($method:ident -> $answer:ty,)*) => {
+        $(fn $method(
+            &self,
+            start: std::ops::Bound<u64>,
+            end: std::ops::Bound<u64>,
+        ) -> Result<$answer, redb::BackendError> {
+            self.$field.$method(start, end)
+        })*
+    };
+}
+pub(super) use forward_locks;
 
 /// Opens the database at `path`; with `space` its ballast gives way to writes that find no room, and whoever
 /// has `gather` may let writes be gathered. A new one is made beside it and renamed once it is whole: a file

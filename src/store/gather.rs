@@ -2,13 +2,14 @@
 //! these pages lie side by side.
 
 use std::io;
-use std::ops::{Bound, Range};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use redb::{BackendError, StorageBackend};
+use redb::StorageBackend;
 
+use super::files::{PAGE_BYTES, forward_locks};
 use crate::mutant::{Mutant, on};
 
 /// Whether a file's writes are gathered: how many want that.
@@ -42,11 +43,11 @@ pub(super) struct Gathering<B> {
     file: B,
     wanted: Gather,
     held: Mutex<Held>,
-    /// Whether anything is held. Whoever asks for a page knows that it was written, and so sees this, too.
+    /// Whether there may be anything in `held`. Whoever asks for a page knows that it was written, and so sees this,
+    /// too.
     holds: AtomicBool,
 }
 
-const PAGE_BYTES: usize = 4096;
 const EXTENT_BYTES: usize = 1 << 20;
 const PAGES: usize = EXTENT_BYTES / PAGE_BYTES;
 const EXTENTS_MAX: usize = 16;
@@ -112,9 +113,6 @@ impl<B: StorageBackend> Gathering<B> {
         }
         let gone = held.extents.remove(at);
         held.spare.push(gone.bytes);
-        if held.extents.is_empty() {
-            self.holds.store(false, Ordering::Release);
-        }
         Ok(())
     }
 
@@ -123,18 +121,26 @@ impl<B: StorageBackend> Gathering<B> {
         if !self.holds.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut held = self.held.lock();
-        for at in (0..held.extents.len()).rev() {
-            if held.extents[at].waits_in(&bytes) {
-                self.let_go(&mut held, at)?;
-            }
-        }
-        Ok(())
+        self.let_go_within(&mut self.held.lock(), &bytes)
     }
 
     fn let_go_of_all(&self) -> io::Result<()> {
-        self.let_go_of(0..u64::MAX)?;
-        self.held.lock().spare = Vec::new();
+        if !self.holds.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut held = self.held.lock();
+        self.let_go_within(&mut held, &(0..u64::MAX))?;
+        held.spare = Vec::new();
+        self.holds.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn let_go_within(&self, held: &mut Held, bytes: &Range<u64>) -> io::Result<()> {
+        for at in (0..held.extents.len()).rev() {
+            if held.extents[at].waits_in(bytes) {
+                self.let_go(held, at)?;
+            }
+        }
         Ok(())
     }
 }
@@ -158,8 +164,6 @@ fn place(offset: u64, len: usize) -> Option<(u64, Range<usize>)> {
     let end = within.checked_add(len).filter(|&end| whole && end <= EXTENT_BYTES)?;
     Some((offset - within as u64, within / PAGE_BYTES..end / PAGE_BYTES))
 }
-
-type Edge = Bound<u64>;
 
 impl<B: StorageBackend> StorageBackend for Gathering<B> {
     fn len(&self) -> io::Result<u64> {
@@ -198,29 +202,7 @@ impl<B: StorageBackend> StorageBackend for Gathering<B> {
         self.file.close().and(written)
     }
 
-    fn try_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
-        self.file.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
-    }
+    forward_locks!(file);
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ fn pages_side_by_side_are_one_write_in_whatever_order_they_come() {
     drop(gathered);
     file.sync_data().unwrap();
     assert_eq!(power.operations() - before, 4 + 2 + 1, "two runs and the sync");
+    assert!(file.held.lock().spare.is_empty(), "the memory is given back");
+    assert!(!file.holds.load(Ordering::Relaxed), "and nobody looks there any more");
     assert_eq!(disk.bytes()[10 * EXTENT_BYTES], 1 | (10 * PAGES) as u8);
 }
 

@@ -130,8 +130,8 @@ impl Drop for LogWriter {
 
 fn run(mut log: Log, space: &Arc<Space>, shared: &Shared, tell: &impl Fn(LogEvent)) {
     let (mut batch, mut written) = (Vec::new(), 0);
-    while shared.take(&mut batch) {
-        let next = &batch[..shared.before_cover(written).min(batch.len())];
+    while let Some(together) = shared.take(&mut batch, written) {
+        let next = &batch[..together];
         let Some((count, _room)) = wait_for_room(space, shared, next) else { return };
         let writes = &batch[..count];
         let before = log.base();
@@ -166,13 +166,14 @@ fn run(mut log: Log, space: &Arc<Space>, shared: &Shared, tell: &impl Fn(LogEven
 }
 
 impl Shared {
-    /// Takes what waits behind what is left in `batch`; sleeps while there is nothing. False at the end.
-    fn take(&self, batch: &mut Vec<LogWrite>) -> bool {
+    /// Takes what waits behind what is left in `batch`; sleeps while there is nothing. None at the end. The batch follows
+    /// the first `written`; how many of it may go together: those before what a checkpoint covers, or all.
+    fn take(&self, batch: &mut Vec<LogWrite>, written: u64) -> Option<usize> {
         let mut queue = self.queue.lock();
         queue.busy_since = None;
         while queue.waiting.is_empty() && batch.is_empty() {
             if queue.closed {
-                return false;
+                return None;
             }
             self.filled.wait(&mut queue);
         }
@@ -182,14 +183,11 @@ impl Shared {
             batch.append(&mut queue.waiting);
         }
         queue.busy_since = Some(Instant::now());
-        true
-    }
-
-    /// How many writes after the first `written` come before what a checkpoint covers.
-    fn before_cover(&self, written: u64) -> usize {
-        let covered = self.queue.lock().covered;
-        let before = covered.map_or(0, |(_, after)| after.saturating_sub(written));
-        if before == 0 { usize::MAX } else { usize::try_from(before).unwrap_or(usize::MAX) }
+        let before = queue.covered.map_or(0, |(_, after)| after.saturating_sub(written));
+        Some(match usize::try_from(before) {
+            Ok(before) if before > 0 => before.min(batch.len()),
+            _ => batch.len(),
+        })
     }
 
     /// Room for these, which follow the first `written`, is reserved. What a checkpoint covers, if that comes before

@@ -129,9 +129,6 @@ pub(super) struct Shared {
     pub(super) marks: Marks,
 }
 
-/// redb's page.
-const PAGE_BYTES: u64 = 4096;
-
 impl State {
     /// Opens the file at `path`, or makes it. With `space` its ballast gives way to writes that find no room.
     pub fn open(
@@ -283,7 +280,7 @@ impl State {
         let (overlay, generation) = (&shared.active, shared.generation.clone());
         let bytes = overlay.bytes as u64;
         // Revisions come in order; keys are anywhere, each on a page of its own at worst.
-        let pages = (overlay.keys.len() as u64).saturating_mul(PAGE_BYTES);
+        let pages = (overlay.keys.len() as u64).saturating_mul(files::PAGE_BYTES as u64);
         drop(shared);
         space::state_commit(bytes, pages.min(generation.keys_bytes()))
     }

@@ -4,13 +4,13 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{BackendError, DatabaseError, StorageBackend};
+use redb::{DatabaseError, StorageBackend};
 
+use super::files::forward_locks;
 use super::space::Space;
 
 /// See the module's documentation.
@@ -46,8 +46,6 @@ impl YieldingFile {
     }
 }
 
-type Edge = Bound<u64>;
-
 impl StorageBackend for YieldingFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
@@ -73,27 +71,5 @@ impl StorageBackend for YieldingFile {
         self.file.close()
     }
 
-    fn try_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
-        self.file.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Edge, end: Edge) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Edge, end: Edge) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
-    }
+    forward_locks!(file);
 }
