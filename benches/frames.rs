@@ -1,5 +1,6 @@
 //! What frames and a round trip over QUIC cost.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::BoxFuture;
+use konsen::cluster::{Own, Roster, Settings};
 use konsen::net::frame::{self, Decoder, HEADER_BYTES};
 use konsen::net::{
-    Addresses, Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, Peer, PeerHello, TlsMaterial,
+    Addresses, Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, PeerHello, TlsMaterial,
 };
-use konsen::raft::{Body, Entry, Index, LogId, Message, NodeId, Payload, Term};
+use konsen::raft::{Body, ClusterId, Entry, Index, LogId, Message, NodeId, Payload, Term};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls_pki_types::PrivateKeyDer;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -21,7 +23,7 @@ const A: NodeId = NodeId(0x1234_5678_9abc_def0);
 const B: NodeId = NodeId(0x0fed_cba9_8765_4321);
 
 fn message(from: NodeId, to: NodeId, body: Body) -> Message {
-    Message { from, to, term: Term(9), body }
+    Message { cluster: ClusterId(0x2bcd_ef01_2345_6789), from, to, term: Term(9), body }
 }
 
 fn heartbeat(round: u64) -> Message {
@@ -111,6 +113,12 @@ fn start(
         node_id,
         version: "0".to_owned(),
         addresses: Addresses::default(),
+        settings: Settings {
+            value_bytes_max: 1 << 20,
+            election_timeout_ms: 500,
+            lease_reads: false,
+        },
+        configured: BTreeMap::new(),
         tls: TlsMaterial {
             ca: vec![ca.der().clone()],
             chain: vec![certificate.der().clone()],
@@ -136,13 +144,13 @@ fn round_trips(criterion: &mut Criterion) {
     let (a, mut at_a, b, at_b) = runtime.block_on(async {
         let (a, at_a) = start(&ca, &issuer, "a", A);
         let (b, at_b) = start(&ca, &issuer, "b", B);
-        let peer = |net: &Net| Peer {
-            addresses: vec![net.local_addr().to_string()],
-            expected: None,
-            replaces: None,
+        let knows = |net: &Net, name: &str, id: NodeId, other: &str, at: &Net| {
+            let own = Own { name: name.to_owned(), id };
+            let configured = [(other.to_owned(), at.local_addr().to_string())].into();
+            net.change_roster(|roster| *roster = Roster::new(own, configured));
         };
-        a.set_peers([("b".to_owned(), peer(&b))].into());
-        b.set_peers([("a".to_owned(), peer(&a))].into());
+        knows(&a, "a", A, "b", &b);
+        knows(&b, "b", B, "a", &a);
         while !(a.peers()[0].connected && b.peers()[0].connected) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

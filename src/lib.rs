@@ -2,6 +2,7 @@
 //!
 //! - [`raft`]: the protocol, pure: inputs in, effects out.
 //! - [`kv`]: the state machine: commands in, replies out; pure and deterministic.
+//! - [`cluster`]: who belongs, who is dialled, who is let in, who stops: pure decisions.
 //! - [`store`]: redb: the log, the state with its overlay and checkpoints, the node's identity.
 //! - [`replica`]: one node's raft, kv and store put together, single-threaded and deterministic.
 //! - [`net`]: quinn: the endpoint, the peers, the frames, mutual TLS.
@@ -17,6 +18,7 @@
 pub mod check;
 pub mod cli;
 pub mod client;
+pub mod cluster;
 pub mod config;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -166,6 +166,66 @@ mutants! {
     MembershipNotUndone,
     /// A leader that was removed goes on leading.
     RemovedLeaderStays,
+    /// Voters that are put out are not listened to before that is decided.
+    OutgoingUnheard,
+    /// A change is undone by a leader that does not know yet whether it was decided.
+    UndoneUnestablished,
+    /// A member that answers is replaced without being forced.
+    LiveReplaced,
+    /// Voters that answer are put out although another is awaited.
+    AwaitedForgotten,
+    /// A change is made although the voters of one side cannot be reached.
+    QuorumUnchecked,
+    /// A node that lags learns nothing of a newer membership.
+    NothingLearnt,
+    /// A membership that is not decided outweighs a newer one that is, since it stands further on in the log.
+    UndecidedOutweighs,
+    /// A leader whose change does not come through leaves its place rather than undoing it.
+    ChangeNotUndone,
+    /// A host is taken in with its two addresses swapped.
+    AddressesSwapped,
+    /// A host that is to stay a learner is given a vote.
+    LearnerPromoted,
+    /// Addresses that members have swapped are not learnt.
+    SwapNotLearnt,
+    /// Voters that are put out are cut off before that is decided.
+    OutgoingCutOff,
+    /// Where a peer says that it listens is not tried.
+    SaidAddressIgnored,
+    /// Where a peer was heard from is not tried.
+    HeardAddressIgnored,
+    /// A node of another cluster is let in.
+    OtherClusterLetIn,
+    /// Two hosts are let in in the place that is kept for one.
+    SeatShared,
+    /// A node takes itself for removed while the change is under way.
+    RemovedWhileJoint,
+    /// A node takes itself for removed when a single voter says so.
+    OneDisownerSuffices,
+    /// What is said about another cluster's members puts a node out.
+    OtherClusterDisowns,
+    /// Who was put out is let in again in the place of its successor.
+    ReplacedAdmitted,
+    /// Who is said to differ from the majority stops without looking.
+    AccusationBelieved,
+    /// Who is to join a cluster founds one.
+    JoinerFounds,
+    /// A node that belongs to a cluster lets another found one.
+    GrantedThoughBorn,
+    /// The grants of half of the nodes suffice to found a cluster.
+    HalfFounds,
+    /// The log after a snapshot that is on its way is cut off.
+    HoldsForgotten,
+    /// A write that a snapshot came over is taken for one that went nowhere.
+    SupersededAgain,
+    /// A write that was passed on and not answered is passed on again.
+    UnansweredAgain,
+    /// The past is given up long before its time.
+    PastGivenUpEarly,
+    /// A leader whose disk does not answer goes on leading.
+    SlowDiskIgnored,
+    /// What is said in another cluster is taken as if said in this one.
+    ClustersMix,
     // Requests.
     /// A write is refused and taken into the log.
     RefusedAndTaken,

@@ -26,6 +26,7 @@ enum Command {
     Remove(Remove),
     Promote(Promote),
     Replace(Replace),
+    Undo(Undo),
 }
 
 /// Show the members
@@ -91,8 +92,8 @@ struct Promote {
 
 /// Put a new host in the place of a lost one, and make the folder to copy to it
 ///
-/// For a member whose host or data directory is lost or damaged. The new host has the old one's name, an empty
-/// data directory, and the same addresses unless others are given.
+/// For a member whose host or data directory is lost or damaged; one that answers is replaced with --force only. The
+/// new host has the old one's name, an empty data directory, and the same addresses unless others are given.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   konsen member replace node2
@@ -114,6 +115,24 @@ struct Replace {
     shared: Shared,
 }
 
+/// Undo a change of the voters that is under way and cannot complete
+///
+/// Both the voters from before a change and those after it have to agree until it is complete; `konsen status` says
+/// who is missing. A leader undoes a change by itself whose new voters do not answer. Where no leader can be elected
+/// since one side is lost for good, --force has the node that is asked stand for election with the votes of the
+/// others alone: if the lost side lives after all, and has gone on without them, there are two clusters then.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  konsen member undo
+  konsen member undo --force --endpoints http://10.0.0.1:20001")]
+struct Undo {
+    /// Without a leader and at any risk; ask a voter from before the change.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    shared: Shared,
+}
+
 #[derive(Clone, Debug, clap::Args)]
 struct Shared {
     /// How to print the members.
@@ -125,7 +144,7 @@ struct Shared {
 
 #[derive(Clone, Debug, clap::Args)]
 struct Force {
-    /// Even if too few of the voters can be reached afterwards: the cluster may stand still until they can.
+    /// Even if the member answers and would be lost, another is awaited, or too few voters can be reached afterwards.
     #[arg(long)]
     force: bool,
 }
@@ -166,6 +185,11 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             report(&members, shared.output)
         }
         Command::Replace(replace) => replace.run().await,
+        Command::Undo(Undo { force, shared }) => {
+            let client = shared.connection.client()?;
+            let members = client.undo_change(force).await?;
+            report(&members, shared.output)
+        }
     }
 }
 

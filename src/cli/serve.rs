@@ -99,7 +99,13 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     match end {
         Some(Ending::Failed(Some(error))) => return Err(failed(error, &config)),
         Some(Ending::Failed(None)) => return Err(CliError::failed("the replica thread ended")),
-        Some(Ending::Removed) => tracing::warn!(
+        Some(Ending::Removed { replaced: true }) => tracing::warn!(
+            "{} was replaced in the cluster, where another host has its name or is to have it, and stops; its \
+             data directory {} is not needed any more",
+            config.name,
+            config.data.display()
+        ),
+        Some(Ending::Removed { replaced: false }) => tracing::warn!(
             "{} was removed from the cluster, and stops; to take it in again, use `konsen member add` and \
              start it with an empty data directory (this one is {})",
             config.name,

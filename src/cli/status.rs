@@ -128,5 +128,22 @@ pub(super) fn member_table(cluster: &ClusterStatus) -> String {
             member.certificate_expires.as_deref().unwrap_or("-"),
         ]));
     }
-    columns(&rows)
+    columns(&rows) + &pending_change(cluster)
+}
+
+/// A change of the voters that is not complete, in words.
+fn pending_change(cluster: &ClusterStatus) -> String {
+    let Some(change) = &cluster.change else { return String::new() };
+    let (before, after) = (change.before.join(", "), change.after.join(", "));
+    let seconds = change.for_seconds;
+    let mut text = format!(
+        "\nThe voters have been changing for {seconds} s, from {before} to {after}: both have to agree.\n"
+    );
+    if !change.missing.is_empty() {
+        let missing = change.missing.join(", ");
+        text += &format!(
+            "It waits for {missing}, which cannot be reached: bring them back, or see `konsen member undo --help`.\n"
+        );
+    }
+    text
 }

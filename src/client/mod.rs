@@ -307,7 +307,7 @@ impl Client {
         self.change_members(Method::POST, "v1/cluster/members", Some(wanted), false).await
     }
 
-    /// Puts a member out; the members then. With `force` even if too few voters can be reached.
+    /// Puts a member out; the members then. What `force` overrides the refusals say.
     pub async fn remove_member(&self, name: &str, force: bool) -> Result<Members, Error> {
         let path = format!("v1/cluster/members/{}", encode(name.as_bytes()));
         self.change_members(Method::DELETE, &path, None::<&()>, force).await
@@ -328,6 +328,12 @@ impl Client {
     ) -> Result<Members, Error> {
         let path = format!("v1/cluster/members/{}/replace", encode(name.as_bytes()));
         self.change_members(Method::POST, &path, Some(wanted), force).await
+    }
+
+    /// Undoes the change of the membership that is under way; the members then. With `force` and without a leader
+    /// at any risk.
+    pub async fn undo_change(&self, force: bool) -> Result<Members, Error> {
+        self.change_members(Method::POST, "v1/cluster/members/undo", None::<&()>, force).await
     }
 
     async fn change_members<T: serde::Serialize>(

@@ -18,7 +18,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(10);
 const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
-const VALUE_SIZES: RangeInclusive<u64> = 1..=16 * MIB;
+const VALUE_SIZES: RangeInclusive<u64> = 1..=Limits::VALUE_MAX;
 const BODIES_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 const CACHE_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 const FREE_SPACE_SIZES: RangeInclusive<u64> = 16 * MIB..=1024 * GIB;

@@ -140,6 +140,12 @@ pub struct Limits {
     pub free_space: u64,
 }
 
+impl Limits {
+    /// The largest that [`Limits::value`] can be, in bytes. Frames between nodes hold so much whatever is
+    /// configured.
+    pub const VALUE_MAX: u64 = 16 << 20;
+}
+
 impl Default for HttpConfig {
     fn default() -> Self {
         HttpConfig { tls: false, client_auth: ClientAuth::None }

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::headers;
+use crate::cluster::ChangeRefused;
 use crate::kv::Revision;
-use crate::replica::roster::Obstacle;
 use crate::server;
 
 /// What is certain about a request that failed.
@@ -109,6 +109,8 @@ kinds! {
     ShuttingDown = "shutting-down", SERVICE_UNAVAILABLE, NotApplied, "The node is shutting down";
     /// The write lost its leader before it was agreed on.
     LeadershipChanged = "leadership-changed", SERVICE_UNAVAILABLE, NotApplied, "Leadership changed before the write was agreed on";
+    /// The leader runs a release that does not know the request.
+    NotUnderstood = "not-understood", SERVICE_UNAVAILABLE, NotApplied, "The leader does not know such a request";
     /// `/readyz`: the node cannot serve now.
     NotReady = "not-ready", SERVICE_UNAVAILABLE, NotApplied, "The node is not ready";
     /// `/healthz`: the process cannot do its work.
@@ -193,6 +195,7 @@ impl From<server::Error> for Problem {
             Error::Busy => Kind::TooBusy,
             Error::ShuttingDown => Kind::ShuttingDown,
             Error::NotApplied => Kind::LeadershipChanged,
+            Error::NotUnderstood => Kind::NotUnderstood,
             Error::Unknown => Kind::OutcomeUnknown,
             Error::ReadTimedOut => Kind::ReadTimedOut,
             Error::DiskFull => Kind::DiskFull,
@@ -224,7 +227,7 @@ impl From<server::ChangeError> for Problem {
     fn from(error: server::ChangeError) -> Problem {
         use server::ChangeError;
         match error {
-            ChangeError::Refused(Obstacle::NoSuchMember { .. }) => {
+            ChangeError::Refused(ChangeRefused::NoSuchMember { .. }) => {
                 Problem::new(Kind::NoSuchMember, error.to_string())
             }
             ChangeError::Refused(_) => Problem::new(Kind::MembershipConflict, error.to_string()),

@@ -11,8 +11,8 @@ use super::error::{Kind, Problem};
 use super::list::json_response;
 use super::query::Query;
 use super::{Api, body, headers};
+use crate::cluster::{Addresses, Change};
 use crate::config::{HostPort, NodeName};
-use crate::replica::roster::{Addresses, Change};
 use crate::server::{Error, Members};
 
 /// The largest body, in bytes.
@@ -116,6 +116,26 @@ pub(super) async fn replace(
     carry_out(&api, request, StatusCode::OK, change).await
 }
 
+/// `POST /v1/cluster/members/undo`: undoes the change that is under way.
+pub(super) async fn undo(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    carry_out(&api, request, StatusCode::OK, |body| no_body(body).map(|()| Operation::Undo)).await
+}
+
+/// What is asked of the membership.
+enum Operation {
+    Change(Change),
+    Undo,
+}
+
+impl From<Change> for Operation {
+    fn from(change: Change) -> Operation {
+        Operation::Change(change)
+    }
+}
+
 /// An object without members: what a request without arguments may carry.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -144,12 +164,12 @@ impl Wanted for Nothing {
     const LIKE: &str = "{}, or empty";
 }
 
-/// Reads the request, makes the change, answers with the members after it. All take `?force=true`.
-async fn carry_out<T: Wanted>(
+/// Reads the request, does what is asked for, answers with the members after it. All take `?force=true`.
+async fn carry_out<T: Wanted, O: Into<Operation>>(
     api: &Api,
     request: Request,
     status: StatusCode,
-    change: impl FnOnce(Option<T>) -> Result<Change, Problem>,
+    operation: impl FnOnce(Option<T>) -> Result<O, Problem>,
 ) -> Result<Response, Problem> {
     let force = Query::parse(request.uri().query(), &["force"])?.flag("force")?;
     let (parts, body) = request.into_parts();
@@ -160,8 +180,11 @@ async fn carry_out<T: Wanted>(
         b"" => None,
         bytes => Some(serde_json::from_slice(bytes).map_err(malformed::<T>)?),
     };
-    let change = change(wanted)?;
-    let members = api.handle.change(change, force.unwrap_or_default(), deadline).await?;
+    let force = force.unwrap_or_default();
+    let members = match operation(wanted)?.into() {
+        Operation::Change(change) => api.handle.change(change, force, deadline).await?,
+        Operation::Undo => api.handle.undo_change(force, deadline).await?,
+    };
     Ok(answer(api, status, &members))
 }
 

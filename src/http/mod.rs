@@ -94,6 +94,7 @@ pub fn router(handle: Handle) -> App {
         .route("/v1/cluster", get(node::cluster))
         .route("/v1/cluster/leader", post(leader::transfer))
         .route("/v1/cluster/members", get(members::list).post(members::add))
+        .route("/v1/cluster/members/undo", post(members::undo))
         .route("/v1/cluster/members/{name}", delete(members::remove))
         .route("/v1/cluster/members/{name}/promote", post(members::promote))
         .route("/v1/cluster/members/{name}/replace", post(members::replace))

@@ -7,23 +7,22 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use quinn::{Connection, Endpoint, Incoming, ReadError, RecvStream, SendStream, VarInt};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::directory::{Shared, Shown, certified};
+use super::admission::Verdict;
+use super::directory::Shown;
 use super::frame::{self, FrameError};
-use super::hello::{Greeting, HELLO_BYTES_MAX, Hello};
+use super::hello::{Greeting, HELLO_BYTES_MAX, Hello, Refused};
 use super::refusal::{CloseCode, Ending, Refusal};
+use super::shared::{Shared, certified};
 use super::stream::{self, FrameReader, StreamError, read_kind};
 use super::transfer::Arriving;
 use crate::raft::NodeId;
 
-/// The most handshakes under way.
-const HANDSHAKES_MAX: usize = 128;
-/// With so many under way, strangers first have to prove that their address is theirs.
-const HANDSHAKES_BUSY: usize = 32;
 /// How long a handshake and the hello after it may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(4);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one who is refused may take to read why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a stream may take to show its kind, and a request to arrive.
 pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so many message streams ended cleanly the other end has nothing more to say.
@@ -31,23 +30,27 @@ const MESSAGE_STREAMS: u32 = 2;
 
 /// Accepts connections until the endpoint is closed.
 pub(super) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     while let Some(incoming) = endpoint.accept().await {
-        let busy = handshakes.available_permits() <= HANDSHAKES_MAX - HANDSHAKES_BUSY;
-        if busy && incoming.may_retry() && !incoming.remote_address_validated() {
-            // Fails only for those that may not be sent a retry.
-            let _ = incoming.retry();
-            continue;
-        }
-        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
-            incoming.refuse();
-            continue;
+        let address = incoming.remote_address().ip();
+        // Who may not be sent a retry has answered one, or has been here before.
+        let proved = incoming.remote_address_validated() || !incoming.may_retry();
+        let verdict = shared.admission.lock().ask(address, proved, std::time::Instant::now());
+        let place = match verdict {
+            Verdict::Begin(place) => place,
+            Verdict::Prove => {
+                // Fails only for those that may not be sent one.
+                let _ = incoming.retry();
+                continue;
+            }
+            Verdict::Refuse => {
+                incoming.refuse();
+                continue;
+            }
         };
         let shared = shared.clone();
         tokio::spawn(async move {
-            let address = incoming.remote_address().ip();
             let handshake = shake_hands(&shared, incoming).await;
-            drop(permit);
+            shared.admission.lock().ended(place);
             match handshake {
                 Ok(peer) => peer.serve(&shared).await,
                 Err(failure) => failure.log(&shared, address),
@@ -82,7 +85,7 @@ struct AcceptedPeer {
 }
 
 /// The handshake and the hello after it, within their time.
-async fn shake_hands(shared: &Shared, incoming: Incoming) -> Result<AcceptedPeer, Failure> {
+async fn shake_hands(shared: &Arc<Shared>, incoming: Incoming) -> Result<AcceptedPeer, Failure> {
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
     let nobody = |ending| Failure { name: None, ending };
     let late = || Ending::unreachable("the handshake took too long");
@@ -108,7 +111,7 @@ async fn shake_hands(shared: &Shared, incoming: Incoming) -> Result<AcceptedPeer
         Err(_) => late(),
     };
     // It may have been admitted before it failed.
-    shared.leave(&name, &connection);
+    shared.leave(&connection);
     Err(Failure { name: Some(name), ending })
 }
 
@@ -133,7 +136,7 @@ impl From<StreamError> for Trouble {
 }
 
 /// Takes in the first stream, which must be a hello, and answers it.
-async fn first_hello(shared: &Shared, connection: &Connection) -> Result<NodeId, Trouble> {
+async fn first_hello(shared: &Arc<Shared>, connection: &Connection) -> Result<NodeId, Trouble> {
     let (send, mut receive) =
         connection.accept_bi().await.map_err(|error| Trouble::Lost(Ending::of(&error)))?;
     match read_kind(&mut receive).await? {
@@ -145,14 +148,14 @@ async fn first_hello(shared: &Shared, connection: &Connection) -> Result<NodeId,
 }
 
 async fn answer_hello(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     connection: &Connection,
     mut send: SendStream,
     receive: RecvStream,
 ) -> Result<NodeId, Trouble> {
     let body = FrameReader::new(receive, HELLO_BYTES_MAX).only().await?;
     let hello = match Hello::decode(&body) {
-        Ok(Greeting::Understood(hello)) => hello,
+        Ok(Greeting::Understood(hello)) => *hello,
         Ok(Greeting::OtherVersions(theirs)) => {
             return Err(Trouble::Refused(Refusal::versions(theirs)));
         }
@@ -160,13 +163,23 @@ async fn answer_hello(
     };
     let node_id = hello.node_id;
     let shown = Shown { certified: certified(connection).map_err(Trouble::Refused)?, hello };
-    shared.admit(&shown, connection).map_err(Trouble::Refused)?;
+    let admitted = shared.admit(&shown, connection);
+    let refused = admitted.as_ref().err().map(|refusal| Refused {
+        code: refusal.code as u8,
+        disowns: refusal.disowns,
+        sentence: refusal.sentence.clone(),
+    });
     let mut answer = BytesMut::new();
-    frame::encode(&shared.hello(), HELLO_BYTES_MAX, &mut answer)
+    frame::encode(&Hello { refused, ..shared.hello() }, HELLO_BYTES_MAX, &mut answer)
         .map_err(|error| Trouble::Refused(Refusal::protocol(error)))?;
     // If the other end is gone, the connection ends and says why.
     let _ = send.write_all(&answer).await;
     let _ = send.finish();
+    if let Err(refusal) = admitted {
+        // It should learn who belongs by now: the close of the connection would overtake that.
+        let _ = timeout(REFUSAL_TIMEOUT, connection.closed()).await;
+        return Err(Trouble::Refused(refusal));
+    }
     Ok(node_id)
 }
 
@@ -209,7 +222,7 @@ impl AcceptedPeer {
                 },
             }
         };
-        shared.leave(&peer.name, &peer.connection);
+        shared.leave(&peer.connection);
         let ending = Ending::of(&error);
         if ending.refused && !shared.stop.is_cancelled() {
             let address = peer.connection.remote_address().to_string();

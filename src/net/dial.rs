@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, BytesMut};
 use quinn::{ConnectError, Connection};
 use rand::RngExt;
-use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
-use super::directory::{Shared, Shown, certified};
+use super::directory::{Shown, Slot};
 use super::frame;
 use super::hello::{Greeting, HELLO_BYTES_MAX, Hello};
 use super::link::Link;
 use super::refusal::{CloseCode, Ending, Refusal};
+use super::shared::{Shared, certified};
 use super::stream::{self, FrameReader, StreamError};
 
 /// How long to look up the address, shake hands and exchange hellos.
@@ -26,6 +25,8 @@ const STUCK_AFTER: Duration = Duration::from_millis(200);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest wait between two attempts, before jitter.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// The longest wait before asking again whoever said that this node is no member.
+const DISOWNED_PAUSE: Duration = Duration::from_millis(500);
 /// A connection that lasted so long was a good one: the next attempt follows at once.
 const GOOD_AFTER: Duration = Duration::from_secs(1);
 /// Connections are replaced within this time after the certificates were, not all at once.
@@ -33,13 +34,9 @@ const RENEW_WITHIN: Duration = Duration::from_millis(500);
 /// How long a connection that was replaced may take to deliver what it holds.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Connects to the peer `name`, again and again, until `stop`.
-pub(super) async fn keep_connected(
-    shared: Arc<Shared>,
-    name: String,
-    wake: Arc<Notify>,
-    stop: CancellationToken,
-) {
+/// Connects to a peer, again and again, until it is one no more.
+pub(super) async fn keep_connected(shared: Arc<Shared>, slot: Slot) {
+    let Slot { name, wake, stop, .. } = &slot;
     let work = async {
         let mut backoff = Backoff::default();
         loop {
@@ -51,35 +48,39 @@ pub(super) async fn keep_connected(
                 wake.notified().await;
             };
             let attempt = tokio::select! {
-                attempt = connect(&shared, &name, backoff.attempt, &stop) => attempt,
+                attempt = connect(&shared, &slot, backoff.attempt) => attempt,
                 () = heard_meanwhile => continue,
             };
-            match attempt {
+            let disowned = match attempt {
                 Ok(link) => {
                     let since = Instant::now();
-                    let (link, ending) = hold(&shared, &name, link, &mut watched, &stop).await;
-                    shared.uninstall(&name, &link);
+                    let (link, ending) = hold(&shared, &slot, link, &mut watched).await;
+                    shared.uninstall(&link);
                     if stop.is_cancelled() {
                         return;
                     }
                     shared.inbound.unreachable(link.node_id);
-                    shared.set_problem(&name, &ending);
+                    shared.set_problem(&slot, &ending);
                     tracing::info!(peer = name, "connection lost: {}", ending.sentence);
                     if ending.refused {
                         let address = link.connection.remote_address().to_string();
-                        shared.refusals.peer(&name, &address, &ending);
+                        shared.refusals.peer(name, &address, &ending);
                     }
                     if since.elapsed() >= GOOD_AFTER {
                         backoff = Backoff::default();
                     }
+                    false
                 }
                 Err(Attempt { address, ending }) => {
-                    shared.set_problem(&name, &ending);
-                    shared.refusals.peer(&name, &address, &ending);
+                    shared.set_problem(&slot, &ending);
+                    shared.refusals.peer(name, &address, &ending);
+                    ending.disowned.is_some()
                 }
-            }
+            };
+            // Whoever says that this node is no member may know more soon.
+            let pause = backoff.next().min(if disowned { DISOWNED_PAUSE } else { Duration::MAX });
             tokio::select! {
-                () = tokio::time::sleep(backoff.next()) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = wake.notified() => {}
             }
         }
@@ -107,10 +108,9 @@ impl Watched {
 /// last one and how it ended.
 async fn hold(
     shared: &Arc<Shared>,
-    name: &str,
+    slot: &Slot,
     mut link: Arc<Link>,
     watched: &mut Watched,
-    stop: &CancellationToken,
 ) -> (Arc<Link>, Ending) {
     let mut renewal = Backoff::default();
     let mut renew_at = None::<tokio::time::Instant>;
@@ -127,10 +127,13 @@ async fn hold(
             Ok(()) = watched.born.changed() => {
                 let said = timeout(CONNECT_TIMEOUT, exchange_hellos(shared, &link.connection)).await;
                 let refusal = match said {
-                    Ok(Ok(shown)) => shared.renew(&shown, name).err(),
+                    Ok(Ok(shown)) => shared.renew(&shown, slot).err(),
                     Ok(Err(Failure::Refused(refusal))) => Some(refusal),
                     // The connection is gone, or so slow that another one is better.
-                    Ok(Err(Failure::Ended(ending))) => Some(Refusal::protocol(ending.sentence)),
+                    Ok(Err(Failure::Ended(ending))) => {
+                        shared.set_problem(slot, &ending);
+                        Some(Refusal::protocol(ending.sentence))
+                    }
                     Err(_) => Some(Refusal::protocol("no answer to a hello")),
                 };
                 if let Some(refusal) = refusal {
@@ -138,7 +141,7 @@ async fn hold(
                     return (link, Ending::own(&refusal));
                 }
             }
-            () = until(renew_at) => match connect(shared, name, renewal.attempt, stop).await {
+            () = until(renew_at) => match connect(shared, slot, renewal.attempt).await {
                 Ok(new) => {
                     let old = std::mem::replace(&mut link, new);
                     if old.connection.close_reason().is_some() {
@@ -147,14 +150,13 @@ async fn hold(
                     }
                     shared.runtime.spawn(retire(
                         shared.clone(),
-                        name.to_owned(),
+                        slot.clone(),
                         old,
-                        stop.clone(),
                     ));
                     (renewal, renew_at) = (Backoff::default(), None);
                 }
                 Err(Attempt { address, ending }) => {
-                    shared.refusals.peer(name, &address, &ending);
+                    shared.refusals.peer(&slot.name, &address, &ending);
                     renew_at = Some(tokio::time::Instant::now() + renewal.next());
                 }
             },
@@ -176,11 +178,12 @@ async fn until(time: Option<tokio::time::Instant>) {
 }
 
 /// Lets a connection that was replaced deliver what it holds, unless its peer is removed meanwhile.
-async fn retire(shared: Arc<Shared>, name: String, link: Arc<Link>, stop: CancellationToken) {
+async fn retire(shared: Arc<Shared>, slot: Slot, link: Arc<Link>) {
+    let Slot { name, stop, .. } = &slot;
     tokio::select! {
         () = stop.cancelled() => {
             if !shared.stop.is_cancelled() {
-                Refusal::removed(&name).close(&link.connection);
+                Refusal::removed(name).close(&link.connection);
             }
         }
         drained = timeout(DRAIN_TIMEOUT, link.drain()) => {
@@ -212,14 +215,10 @@ impl Failure {
 }
 
 /// Dials once, and sends on the connection from then on.
-async fn connect(
-    shared: &Arc<Shared>,
-    name: &str,
-    attempt: u32,
-    stop: &CancellationToken,
-) -> Result<Arc<Link>, Attempt> {
+async fn connect(shared: &Arc<Shared>, slot: &Slot, attempt: u32) -> Result<Arc<Link>, Attempt> {
+    let name = slot.name.as_str();
     // All addresses are tried, and of each every one that its name stands for.
-    let addresses = shared.addresses_of(name);
+    let addresses = shared.ways_to(slot);
     let (turn, attempt) = match u32::try_from(addresses.len()) {
         Ok(count @ 1..) => (attempt % count, attempt / count),
         _ => (0, 0),
@@ -232,7 +231,7 @@ async fn connect(
         Ok(Err(ending)) => return Err(fail(ending)),
         Err(_) => return Err(fail(Ending::unreachable("no answer"))),
     };
-    match shared.install(&shown, name, connection.clone(), stop) {
+    match shared.install(&shown, slot, connection.clone()) {
         Ok(link) => {
             tracing::info!(
                 peer = name,
@@ -291,7 +290,12 @@ async fn look_up(shared: &Shared, address: &str, attempt: u32) -> Result<SocketA
         found.filter(|found| shared.local.is_ipv6() || found.is_ipv4()).collect();
     match usable.len() {
         0 => Err(Ending::address(format!("{address:?} has no address of the family listened on"))),
-        count => Ok(usable[attempt as usize % count]),
+        count => {
+            // Whoever is dialled may call as well.
+            let mut admission = shared.admission.lock();
+            usable.iter().for_each(|address| admission.learn(address.ip()));
+            Ok(usable[attempt as usize % count])
+        }
     }
 }
 
@@ -315,7 +319,17 @@ async fn exchange_hellos(shared: &Shared, connection: &Connection) -> Result<Sho
         Err(error) => return Err(Failure::Refused(Refusal::protocol(error))),
     };
     match Hello::decode(&body) {
-        Ok(Greeting::Understood(hello)) => Ok(Shown { certified, hello }),
+        Ok(Greeting::Understood(hello)) => match &hello.refused {
+            None => Ok(Shown { certified, hello: *hello }),
+            Some(refused) => {
+                connection.close(CloseCode::Done.as_varint(), b"refused");
+                // Only who is of the same cluster has anything to say of its members.
+                let own = &shared.own.cluster;
+                let ours = hello.cluster == *own && certified.cluster == *own;
+                let told = hello.known.clone().filter(|_| ours);
+                Err(Failure::Ended(Ending::by_peer(hello.node_id, refused, told)))
+            }
+        },
         Ok(Greeting::OtherVersions(theirs)) => Err(Failure::Refused(Refusal::versions(theirs))),
         Err(error) => Err(Failure::Refused(Refusal::protocol(error))),
     }

@@ -1,122 +1,93 @@
-//! Who the peers are, how things stand with each, and the way from an identity to a connection.
+//! The peers: who they are, how things stand with each, and who is connected in whose place.
+//!
+//! A peer is kept by its identity, or by the stand-in that waits for it, never by its name: while a member is
+//! being replaced there are two of one name. Every decision is one of [`crate::cluster`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
-use arc_swap::ArcSwap;
-use bytes::Bytes;
-use parking_lot::Mutex;
-use quinn::{Connection, Endpoint};
-use rustls_pki_types::CertificateDer;
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use quinn::Connection;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::hello::{Addresses, Hello, Versions};
-use super::identity::{self, CertifiedNode};
-use super::link::{Link, LinkError};
-use super::queue::Pushed;
-use super::refusal::{Ending, Refusal, RefusalLog};
-use super::tls::{Settings, TlsMaterial};
-use super::transfer::{Outgoing, TransferError};
-use super::{
-    Inbound, NetConfig, NetCounters, NetError, Peer, PeerHello, PeerStatus, RequestError, dial,
-};
-use crate::raft::{ClusterId, Message, NodeId};
+use super::hello::Hello;
+use super::identity::CertifiedNode;
+use super::link::Link;
+use super::refusal::{Ending, Refusal};
+use super::{PeerHello, PeerStatus};
+use crate::cluster::{Known, Peer, Roster, Seat, Visitor, door, roster};
+use crate::raft::NodeId;
 
 /// The most connections of one peer that are served at once: the present one and those that it is about
 /// to give up.
 const ACCEPTED_MAX: usize = 4;
-/// How often a message or a request is tried on another link when its own has been replaced meanwhile.
-const REROUTES_MAX: usize = 3;
 
-/// What this node says about itself.
+/// All peers, and what is known of who belongs.
 #[derive(Debug)]
-pub(super) struct Own {
-    pub(super) cluster: String,
-    pub(super) name: String,
-    pub(super) node_id: NodeId,
-    pub(super) version: String,
-    pub(super) addresses: Addresses,
-    pub(super) frame_bytes_max: usize,
+pub(super) struct Directory {
+    roster: Roster,
+    entries: BTreeMap<Seat, Entry>,
+    /// How many entries there have been.
+    begun: u64,
 }
 
-/// Everything that the tasks of a network share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) own: Own,
-    pub(super) local: SocketAddr,
-    /// None once the network is shut down.
-    pub(super) endpoint: Mutex<Option<Endpoint>>,
-    pub(super) inbound: Arc<dyn Inbound>,
-    pub(super) runtime: Handle,
+/// Names the place of a peer, and its task that dials, for as long as it is one, whatever identity it shows.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    number: u64,
+    /// The peer's name.
+    pub(super) name: String,
+    /// Cuts the wait before the next attempt to connect short.
+    pub(super) wake: Arc<Notify>,
+    /// The peer is none any more.
     pub(super) stop: CancellationToken,
-    /// The network will be shut down.
-    pub(super) leaving: AtomicBool,
-    /// The requests of peers that are being answered.
-    pub(super) answering: TaskTracker,
-    pub(super) refusals: RefusalLog,
-    /// What to dial with; a change means that the certificates were exchanged.
-    pub(super) client: watch::Sender<quinn::ClientConfig>,
-    pub(super) born: watch::Sender<Option<ClusterId>>,
-    pub(super) dropped: Arc<AtomicU64>,
-    expires: Mutex<Option<String>>,
-    directory: Mutex<BTreeMap<String, Entry>>,
-    /// Always made from the directory, under its lock.
-    routes: ArcSwap<HashMap<NodeId, Arc<Link>>>,
 }
 
 /// One peer.
 #[derive(Debug)]
 struct Entry {
+    slot: Slot,
     peer: Peer,
-    known: Option<Known>,
+    shown: Option<Shown>,
     link: Option<Arc<Link>>,
     accepted: Vec<Connection>,
-    /// Cuts the wait before the next attempt to connect short.
-    wake: Arc<Notify>,
-    stop: CancellationToken,
     problem: Option<String>,
-    /// Said last that this node is no member.
-    disowns: bool,
+    /// Who said there last that this node is no member, and which membership it knows.
+    disowned: Option<(NodeId, Known)>,
     /// Where it was heard from last.
     heard_from: Option<SocketAddr>,
 }
 
-/// What a peer showed last.
-#[derive(Clone, Debug)]
-struct Known {
-    hello: PeerHello,
-    certificate_expires: String,
-}
-
 /// A peer's hello and certificate, both seen by the one who checks them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) certified: CertifiedNode,
     pub(super) hello: Hello,
 }
 
 impl Shown {
-    fn known(&self) -> Known {
-        let Hello { name, node_id, born, version, addresses, .. } = self.hello.clone();
-        Known {
-            hello: PeerHello { name, node_id, born, version, addresses },
-            certificate_expires: self.certified.expires.clone(),
-        }
+    pub(super) fn peer(&self) -> PeerHello {
+        let Hello { name, node_id, born, version, addresses, settings, .. } = self.hello.clone();
+        PeerHello { name, node_id, born, version, addresses, settings }
+    }
+
+    fn visitor(&self) -> Visitor<'_> {
+        let Hello { name, node_id, born, .. } = &self.hello;
+        Visitor { name, id: *node_id, cluster: *born }
     }
 }
 
+/// What follows from a hello.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// Whether others should hear of the peer: it became part of a cluster.
+    pub(super) news: bool,
+}
+
 impl Entry {
-    /// Whether the identity is this peer's, by the membership or because it is connected with it.
-    fn is_known_by(&self, id: NodeId) -> bool {
-        let connected = self.link.is_some() || !self.accepted.is_empty();
-        let shown = self.known.as_ref().filter(|_| connected).map(|known| known.hello.node_id);
-        self.peer.expected == Some(id) || shown == Some(id)
+    fn is_connected(&self) -> bool {
+        self.link.is_some() || !self.accepted.is_empty()
     }
 
     fn close(&mut self, refusal: &Refusal) {
@@ -127,425 +98,293 @@ impl Entry {
         for connection in self.accepted.drain(..) {
             refusal.close(&connection);
         }
+        self.shown = None;
     }
 }
 
-impl Shared {
-    pub(super) fn new(
-        config: NetConfig,
-        local: SocketAddr,
-        endpoint: Endpoint,
-        settings: Settings,
-        inbound: Arc<dyn Inbound>,
-    ) -> Shared {
-        Shared {
-            own: Own {
-                cluster: config.cluster,
-                name: config.name,
-                node_id: config.node_id,
-                version: config.version,
-                addresses: config.addresses,
-                frame_bytes_max: config.frame_bytes_max,
-            },
-            local,
-            endpoint: Mutex::new(Some(endpoint)),
-            inbound,
-            runtime: Handle::current(),
-            stop: CancellationToken::new(),
-            leaving: AtomicBool::new(false),
-            answering: TaskTracker::new(),
-            refusals: RefusalLog::default(),
-            client: watch::Sender::new(settings.client),
-            born: watch::Sender::new(None),
-            dropped: Arc::new(AtomicU64::new(0)),
-            expires: Mutex::new(config.tls.chain.first().and_then(identity::expires)),
-            directory: Mutex::new(BTreeMap::new()),
-            routes: ArcSwap::default(),
-        }
+impl Directory {
+    pub(super) fn new(roster: Roster) -> Directory {
+        Directory { roster, entries: BTreeMap::new(), begun: 0 }
     }
 
-    /// What this node says in a hello, now.
-    pub(super) fn hello(&self) -> Hello {
-        Hello {
-            versions: Versions::OWN,
-            cluster: self.own.cluster.clone(),
-            name: self.own.name.clone(),
-            node_id: self.own.node_id,
-            born: *self.born.borrow(),
-            version: self.own.version.clone(),
-            addresses: self.own.addresses.clone(),
-        }
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
     }
 
-    /// Decides about a peer that has shown itself. `dialled` is the name of the peer that was called.
-    fn check(
-        &self,
-        directory: &BTreeMap<String, Entry>,
-        shown: &Shown,
-        dialled: Option<&str>,
-    ) -> Result<(), Refusal> {
-        let Shown { certified, hello } = shown;
-        let name = hello.name.as_str();
-        for cluster in [&certified.cluster, &hello.cluster] {
-            if *cluster != self.own.cluster {
-                return Err(Refusal::cluster_name(&self.own.cluster, cluster));
-            }
-        }
-        if certified.name != name {
-            return Err(Refusal::other_name(&certified.name, name));
-        }
-        if let Some(dialled) = dialled
-            && dialled != name
-        {
-            return Err(Refusal::other_name(name, dialled));
-        }
-        let Some(entry) = directory.get(name) else { return Err(Refusal::not_a_member(name)) };
-        if let Some(expected) = entry.peer.expected
-            && expected != hello.node_id
-        {
-            return Err(Refusal::identity(name, expected, hello.node_id));
-        }
-        if entry.peer.replaces == Some(hello.node_id) {
-            return Err(Refusal::replaced(name));
-        }
-        if hello.node_id == self.own.node_id {
-            return Err(Refusal::identity_taken(name, &self.own.name, hello.node_id));
-        }
-        let same = directory
-            .iter()
-            .find(|(other, entry)| *other != name && entry.is_known_by(hello.node_id));
-        if let Some((other, _)) = same {
-            return Err(Refusal::identity_taken(name, other, hello.node_id));
-        }
-        if let (Some(own), Some(theirs)) = (*self.born.borrow(), hello.born)
-            && own != theirs
-        {
-            return Err(Refusal::cluster_id(name, own, theirs));
-        }
-        Ok(())
-    }
-
-    /// Checks a peer that was dialled and, if nothing speaks against it, sends on `connection` from now
-    /// on. The link that it replaces, if any, still has to be drained.
-    pub(super) fn install(
-        &self,
-        shown: &Shown,
-        dialled: &str,
-        connection: Connection,
+    /// Changes what is known of who belongs, closes the connections of those that do not any more, and returns
+    /// the places of peers that are new and have to be dialled.
+    pub(super) fn change(
+        &mut self,
         stop: &CancellationToken,
-    ) -> Result<Arc<Link>, Refusal> {
-        let link;
-        {
-            let mut directory = self.directory.lock();
-            // Set under the lock: a link is never installed for a peer that was removed meanwhile.
-            if stop.is_cancelled() {
-                return Err(Refusal::removed(dialled));
-            }
-            self.check(&directory, shown, Some(dialled))?;
-            let Some(entry) = directory.get_mut(dialled) else {
-                return Err(Refusal::not_a_member(dialled));
+        change: impl FnOnce(&mut Roster),
+    ) -> Vec<Slot> {
+        change(&mut self.roster);
+        self.follow_roster(stop)
+    }
+
+    /// Takes in what a peer told of the membership.
+    pub(super) fn learn(&mut self, stop: &CancellationToken, told: Option<&Known>) -> Vec<Slot> {
+        let news = told.is_some_and(|told| self.roster.learn(told));
+        if news { self.follow_roster(stop) } else { Vec::new() }
+    }
+
+    fn follow_roster(&mut self, stop: &CancellationToken) -> Vec<Slot> {
+        let mut peers = self.roster.peers();
+        let mut connected = self.connected();
+        for (seat, mut entry) in std::mem::take(&mut self.entries) {
+            let decided = entry.shown.as_ref().map(|shown| {
+                connected.remove(&seat);
+                door::decide(&self.roster, shown.visitor(), &connected)
+            });
+            let now = match &decided {
+                // Its identity took the place that was kept for it, or lost it again.
+                Some(Ok(now))
+                    if peers.get(now).is_some_and(|peer| peer.name == entry.slot.name) =>
+                {
+                    *now
+                }
+                _ => seat,
             };
-            link = Link::open(
-                connection,
-                shown.hello.node_id,
-                self.own.frame_bytes_max,
-                &self.dropped,
-            );
-            entry.known = Some(shown.known());
-            entry.link = Some(link.clone());
-            (entry.problem, entry.disowns) = (None, false);
-            self.reroute(&directory);
+            if let Some(Err(why)) = &decided {
+                entry.close(&Refusal::of(&entry.slot.name, why));
+            }
+            match peers.remove(&now).filter(|peer| peer.name == entry.slot.name) {
+                Some(peer) => {
+                    let moved = entry.peer.addresses != peer.addresses;
+                    entry.peer = peer;
+                    if moved && entry.link.is_none() {
+                        entry.slot.wake.notify_one();
+                    }
+                    if let Some(shown) = entry.shown.as_ref().filter(|_| entry.is_connected()) {
+                        connected.insert(now, shown.hello.node_id);
+                    }
+                    self.entries.insert(now, entry);
+                }
+                None => {
+                    entry.slot.stop.cancel();
+                    entry.close(&self.no_peer(&entry.slot.name));
+                }
+            }
         }
-        self.inbound.peer_up(shown.known().hello);
+        peers.into_iter().map(|(seat, peer)| self.begin(seat, peer, stop)).collect()
+    }
+
+    fn begin(&mut self, seat: Seat, peer: Peer, stop: &CancellationToken) -> Slot {
+        self.begun += 1;
+        let slot = Slot {
+            number: self.begun,
+            name: peer.name.clone(),
+            wake: Arc::new(Notify::new()),
+            stop: stop.child_token(),
+        };
+        let entry = Entry {
+            slot: slot.clone(),
+            peer,
+            shown: None,
+            link: None,
+            accepted: Vec::new(),
+            problem: None,
+            disowned: None,
+            heard_from: None,
+        };
+        self.entries.insert(seat, entry);
+        slot
+    }
+
+    /// Who is connected in which place.
+    fn connected(&self) -> BTreeMap<Seat, NodeId> {
+        let connected = self.entries.iter().filter(|(_, entry)| entry.is_connected());
+        connected
+            .filter_map(|(seat, entry)| Some((*seat, entry.shown.as_ref()?.hello.node_id)))
+            .collect()
+    }
+
+    /// Decides about a peer that has shown itself, in which place it belongs.
+    fn check(&self, cluster: &str, shown: &Shown) -> Result<Seat, Refusal> {
+        let Shown { certified, hello } = shown;
+        for theirs in [&certified.cluster, &hello.cluster] {
+            if theirs != cluster {
+                return Err(Refusal::cluster_name(cluster, theirs));
+            }
+        }
+        if certified.name != hello.name {
+            return Err(Refusal::other_name(&certified.name, &hello.name));
+        }
+        door::decide(&self.roster, shown.visitor(), &self.connected())
+            .map_err(|why| Refusal::of(&hello.name, &why))
+    }
+
+    /// Why a place is none any more: nobody of that name is left, or it is known by its identity now, or by another.
+    fn no_peer(&self, name: &str) -> Refusal {
+        match self.roster.peers().values().any(|peer| peer.name == name) {
+            true => Refusal::known_anew(name),
+            false => Refusal::removed(name),
+        }
+    }
+
+    /// Decides about a peer that was dialled as `slot`.
+    fn check_dialled(&self, cluster: &str, shown: &Shown, slot: &Slot) -> Result<Seat, Refusal> {
+        // Set under the lock: a link is never installed for a peer that was removed meanwhile.
+        if slot.stop.is_cancelled() {
+            return Err(self.no_peer(&slot.name));
+        }
+        let seat = self.check(cluster, shown)?;
+        match self.entries.get(&seat) {
+            Some(entry) if entry.slot.number == slot.number => Ok(seat),
+            _ if shown.hello.name != slot.name => {
+                Err(Refusal::other_name(&shown.hello.name, &slot.name))
+            }
+            _ => Err(Refusal::other_place(&slot.name, shown.hello.node_id)),
+        }
+    }
+
+    /// Checks a peer that was dialled and, if nothing speaks against it, sends on the link that `open` makes.
+    pub(super) fn install(
+        &mut self,
+        cluster: &str,
+        shown: &Shown,
+        slot: &Slot,
+        open: impl FnOnce() -> Arc<Link>,
+    ) -> Result<Arc<Link>, Refusal> {
+        let seat = self.check_dialled(cluster, shown, slot)?;
+        let Some(entry) = self.entries.get_mut(&seat) else {
+            return Err(Refusal::removed(&slot.name));
+        };
+        let link = open();
+        entry.shown = Some(shown.clone());
+        entry.link = Some(link.clone());
+        (entry.problem, entry.disowned) = (None, None);
         Ok(link)
     }
 
     /// Sends on `link` no more.
-    pub(super) fn uninstall(&self, name: &str, link: &Arc<Link>) {
-        let mut directory = self.directory.lock();
-        if let Some(entry) = directory.get_mut(name)
-            && entry.link.as_ref().is_some_and(|present| Arc::ptr_eq(present, link))
-        {
-            entry.link = None;
+    pub(super) fn uninstall(&mut self, link: &Arc<Link>) {
+        for entry in self.entries.values_mut() {
+            entry.link.take_if(|present| Arc::ptr_eq(present, link));
         }
-        self.reroute(&directory);
         link.close_queues();
     }
 
     /// Checks a peer that dialled and, if nothing speaks against it, remembers its connection.
-    pub(super) fn admit(&self, shown: &Shown, connection: &Connection) -> Result<(), Refusal> {
-        let news = {
-            let mut directory = self.directory.lock();
-            self.check(&directory, shown, None)?;
-            let name = shown.hello.name.as_str();
-            let Some(entry) = directory.get_mut(name) else {
-                return Err(Refusal::not_a_member(name));
-            };
-            entry.heard_from = Some(connection.remote_address());
-            let first = !entry.accepted.iter().any(|c| c.stable_id() == connection.stable_id());
-            if first {
-                entry.accepted.push(connection.clone());
-                if entry.accepted.len() > ACCEPTED_MAX {
-                    let oldest = entry.accepted.remove(0);
-                    Refusal::protocol("too many connections of one node").close(&oldest);
-                }
-            }
-            let born_before = entry.known.as_ref().and_then(|known| known.hello.born);
-            entry.known = Some(shown.known());
-            match &entry.link {
-                // It lives, so it can be reached.
-                None => {
-                    if first {
-                        entry.wake.notify_one();
-                    }
-                    false
-                }
-                Some(_) => born_before != shown.hello.born,
-            }
+    pub(super) fn admit(
+        &mut self,
+        cluster: &str,
+        shown: &Shown,
+        connection: &Connection,
+    ) -> Result<Admitted, Refusal> {
+        let seat = self.check(cluster, shown)?;
+        let Some(entry) = self.entries.get_mut(&seat) else {
+            return Err(Refusal::removed(&shown.hello.name));
         };
-        if news {
-            self.inbound.peer_up(shown.known().hello);
+        entry.heard_from = Some(connection.remote_address());
+        let first = !entry.accepted.iter().any(|c| c.stable_id() == connection.stable_id());
+        if first {
+            entry.accepted.push(connection.clone());
+            if entry.accepted.len() > ACCEPTED_MAX {
+                let oldest = entry.accepted.remove(0);
+                Refusal::protocol("too many connections of one node").close(&oldest);
+            }
         }
-        Ok(())
+        let before = entry.shown.replace(shown.clone());
+        if entry.link.is_none() {
+            // It lives, so it can be reached.
+            if first {
+                entry.slot.wake.notify_one();
+            }
+            return Ok(Admitted { news: false });
+        }
+        Ok(Admitted { news: before.and_then(|shown| shown.hello.born) != shown.hello.born })
+    }
+
+    /// Checks what a peer that is connected says after this node, or the peer, joined a cluster.
+    pub(super) fn renew(
+        &mut self,
+        cluster: &str,
+        shown: &Shown,
+        slot: &Slot,
+    ) -> Result<Admitted, Refusal> {
+        let seat = self.check_dialled(cluster, shown, slot)?;
+        let Some(entry) = self.entries.get_mut(&seat) else {
+            return Err(Refusal::removed(&slot.name));
+        };
+        if entry.link.as_ref().is_some_and(|link| link.node_id != shown.hello.node_id) {
+            return Err(Refusal::protocol("another identity than in the first hello"));
+        }
+        let before = entry.shown.replace(shown.clone());
+        Ok(Admitted { news: before.and_then(|shown| shown.hello.born) != shown.hello.born })
     }
 
     /// A connection that was admitted has ended.
-    pub(super) fn leave(&self, name: &str, connection: &Connection) {
-        if let Some(entry) = self.directory.lock().get_mut(name) {
+    pub(super) fn leave(&mut self, connection: &Connection) {
+        for entry in self.entries.values_mut() {
             entry.accepted.retain(|c| c.stable_id() != connection.stable_id());
         }
     }
 
-    /// Checks what a peer that is connected says after this node, or the peer, joined a cluster.
-    pub(super) fn renew(&self, shown: &Shown, dialled: &str) -> Result<(), Refusal> {
-        let news = {
-            let mut directory = self.directory.lock();
-            self.check(&directory, shown, Some(dialled))?;
-            let Some(entry) = directory.get_mut(dialled) else {
-                return Err(Refusal::not_a_member(dialled));
-            };
-            let said = entry.link.as_ref().map(|link| link.node_id);
-            if said.is_some_and(|said| said != shown.hello.node_id) {
-                return Err(Refusal::protocol("another identity than in the first hello"));
-            }
-            let before = entry.known.replace(shown.known());
-            before.and_then(|known| known.hello.born) != shown.hello.born
-        };
-        if news {
-            self.inbound.peer_up(shown.known().hello);
-        }
-        Ok(())
-    }
-
     /// Where a peer can be dialled, the likeliest address first; none once it is no peer any more.
-    pub(super) fn addresses_of(&self, name: &str) -> Vec<String> {
-        let directory = self.directory.lock();
-        let Some(entry) = directory.get(name) else { return Vec::new() };
-        let mut addresses = entry.peer.addresses.clone();
-        let said = entry.known.iter().map(|known| known.hello.addresses.raft.clone());
-        let heard = entry.heard_from.iter().map(ToString::to_string);
-        for address in said.chain(heard).filter(|address| !address.is_empty()) {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        addresses
+    pub(super) fn ways_to(&self, slot: &Slot) -> Vec<String> {
+        let Some(entry) = self.entry(slot) else { return Vec::new() };
+        let said = entry.shown.as_ref().map(|shown| shown.hello.addresses.raft.as_str());
+        let heard = entry.heard_from.map(|heard| heard.to_string());
+        roster::ways_to(&entry.peer, said, heard.as_deref())
     }
 
-    /// Why there is no connection with a peer.
-    pub(super) fn set_problem(&self, name: &str, ending: &Ending) {
-        if let Some(entry) = self.directory.lock().get_mut(name) {
+    /// Why there is no connection with a peer. True if it says that this node is no member.
+    pub(super) fn set_problem(&mut self, slot: &Slot, ending: &Ending) -> bool {
+        let entry = self.entries.values_mut().find(|entry| entry.slot.number == slot.number);
+        if let Some(entry) = entry {
             entry.problem = Some(ending.sentence.clone());
-            entry.disowns = ending.disowns();
+            let told = ending.told.as_deref().cloned();
+            entry.disowned = ending.disowned.zip(told);
         }
-        if ending.disowns() {
-            self.inbound.disowned();
-        }
+        ending.disowned.is_some()
     }
 
-    fn reroute(&self, directory: &BTreeMap<String, Entry>) {
-        let links = directory.values().filter_map(|entry| entry.link.clone());
-        self.routes.store(Arc::new(links.map(|link| (link.node_id, link)).collect()));
+    /// Those who say that this node is no member, and what they know. It counts who spoke, not who was dialled.
+    pub(super) fn disowners(&self) -> BTreeMap<NodeId, Known> {
+        self.entries.values().filter_map(|entry| entry.disowned.clone()).collect()
     }
 
-    pub(super) fn send(&self, message: Message) {
-        let mut message = message;
-        for _ in 0..REROUTES_MAX {
-            let routes = self.routes.load();
-            let Some(link) = routes.get(&message.to) else { break };
-            match link.push(message) {
-                Pushed::Queued => return,
-                Pushed::Full => break,
-                Pushed::Closed(back) => message = back,
-            }
-        }
-        self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// All connections, those that this node dialled and those that it accepted, each with its peer's name.
+    pub(super) fn connections(&self) -> Vec<(String, Connection)> {
+        let of = |entry: &Entry| {
+            let dialled = entry.link.iter().map(|link| link.connection.clone());
+            let all = dialled.chain(entry.accepted.iter().cloned());
+            all.map(|connection| (entry.slot.name.clone(), connection)).collect::<Vec<_>>()
+        };
+        self.entries.values().flat_map(of).collect()
     }
 
-    pub(super) async fn request(
-        &self,
-        to: NodeId,
-        body: Bytes,
-        deadline: Instant,
-    ) -> Result<Bytes, RequestError> {
-        if deadline <= Instant::now() {
-            return Err(RequestError::NotSent);
-        }
-        for _ in 0..REROUTES_MAX {
-            let link = self.routes.load().get(&to).cloned();
-            let Some(link) = link else { break };
-            match link.request(&body, deadline).await {
-                Ok(reply) => return Ok(reply),
-                Err(LinkError::Failed(error)) => return Err(error),
-                Err(LinkError::Retired) => {}
-            }
-        }
-        Err(RequestError::NotSent)
+    pub(super) fn links(&self) -> impl Iterator<Item = Arc<Link>> {
+        self.entries.values().filter_map(|entry| entry.link.clone())
     }
 
-    pub(super) async fn transfer(&self, to: NodeId) -> Result<Outgoing, TransferError> {
-        let link = self.routes.load().get(&to).cloned();
-        let link = link.ok_or(TransferError::NotConnected)?;
-        Outgoing::open(&link, self.own.frame_bytes_max).await
+    pub(super) fn take_links(&mut self) -> Vec<Arc<Link>> {
+        self.entries.values_mut().filter_map(|entry| entry.link.take()).collect()
     }
 
-    pub(super) fn peers(&self) -> Vec<PeerStatus> {
-        let directory = self.directory.lock();
-        let status = |(name, entry): (&String, &Entry)| {
-            let hello = entry.known.as_ref().map(|known| &known.hello);
+    pub(super) fn status(&self) -> Vec<PeerStatus> {
+        let status = |(seat, entry): (&Seat, &Entry)| {
+            let hello = entry.shown.as_ref().map(|shown| &shown.hello);
+            let certified = entry.shown.as_ref().map(|shown| &shown.certified);
             PeerStatus {
-                name: name.clone(),
+                seat: *seat,
+                name: entry.slot.name.clone(),
                 node_id: hello.map(|hello| hello.node_id),
                 connected: entry.link.is_some(),
                 born: hello.and_then(|hello| hello.born),
                 version: hello.map(|hello| hello.version.clone()),
                 addresses: hello.map(|hello| hello.addresses.clone()),
-                certificate_expires: entry
-                    .known
-                    .as_ref()
-                    .map(|known| known.certificate_expires.clone()),
+                settings: hello.and_then(|hello| hello.settings),
+                certificate_expires: certified.map(|certified| certified.expires.clone()),
                 rtt: entry.link.as_ref().map(|link| link.connection.rtt()),
                 problem: entry.problem.clone(),
-                disowns: entry.disowns,
             }
         };
-        directory.iter().map(status).collect()
+        self.entries.iter().map(status).collect()
     }
 
-    pub(super) fn set_peers(self: &Arc<Self>, mut peers: BTreeMap<String, Peer>) {
-        peers.remove(&self.own.name);
-        let mut directory = self.directory.lock();
-        if self.stop.is_cancelled() {
-            return;
-        }
-        directory.retain(|name, entry| {
-            let stays = peers.contains_key(name);
-            if !stays {
-                entry.stop.cancel();
-                entry.close(&Refusal::removed(name));
-            }
-            stays
-        });
-        for (name, peer) in peers {
-            if let Some(entry) = directory.get_mut(&name) {
-                let known = entry.known.as_ref().map(|known| known.hello.node_id);
-                if let (Some(expected), Some(known)) = (peer.expected, known)
-                    && expected != known
-                {
-                    entry.close(&Refusal::identity(&name, expected, known));
-                    entry.known = None;
-                }
-                if peer.replaces.is_some() && peer.replaces == known {
-                    entry.close(&Refusal::replaced(&name));
-                    entry.known = None;
-                }
-                let moved = entry.peer.addresses != peer.addresses;
-                entry.peer = peer;
-                if moved && entry.link.is_none() {
-                    entry.wake.notify_one();
-                }
-                continue;
-            }
-            let wake = Arc::new(Notify::new());
-            let stop = self.stop.child_token();
-            self.runtime.spawn(dial::keep_connected(
-                self.clone(),
-                name.clone(),
-                wake.clone(),
-                stop.clone(),
-            ));
-            directory.insert(
-                name,
-                Entry {
-                    peer,
-                    known: None,
-                    link: None,
-                    accepted: Vec::new(),
-                    wake,
-                    stop,
-                    problem: None,
-                    disowns: false,
-                    heard_from: None,
-                },
-            );
-        }
-        self.reroute(&directory);
+    fn entry(&self, slot: &Slot) -> Option<&Entry> {
+        self.entries.values().find(|entry| entry.slot.number == slot.number)
     }
-
-    /// Sends nothing any more. `stop` is cancelled already.
-    pub(super) fn close_links(&self) {
-        let mut directory = self.directory.lock();
-        for link in directory.values_mut().filter_map(|entry| entry.link.take()) {
-            link.close_queues();
-        }
-        self.reroute(&directory);
-    }
-
-    pub(super) fn set_born(&self, born: Option<ClusterId>) {
-        let changed = self.born.send_if_modified(|present| {
-            let changed = *present != born;
-            *present = born;
-            changed
-        });
-        let Some(own) = born.filter(|_| changed) else { return };
-        for (name, entry) in self.directory.lock().iter_mut() {
-            let theirs = entry.known.as_ref().and_then(|known| known.hello.born);
-            if let Some(theirs) = theirs.filter(|theirs| *theirs != own) {
-                entry.close(&Refusal::cluster_id(name, own, theirs));
-            }
-        }
-    }
-
-    pub(super) fn certificate_expires(&self) -> Option<String> {
-        self.expires.lock().clone()
-    }
-
-    pub(super) fn reload_tls(&self, material: &TlsMaterial) -> Result<(), NetError> {
-        let settings = Settings::new(material)?;
-        if let Some(endpoint) = &*self.endpoint.lock() {
-            endpoint.set_server_config(Some(settings.server));
-        }
-        *self.expires.lock() = material.chain.first().and_then(identity::expires);
-        self.client.send_replace(settings.client);
-        tracing::info!("the connections between nodes use the new certificates");
-        Ok(())
-    }
-
-    pub(super) fn counters(&self) -> NetCounters {
-        NetCounters {
-            messages_dropped: self.dropped.load(Ordering::Relaxed),
-            refusals: self.refusals.count(),
-        }
-    }
-}
-
-/// Whom the other end's certificate names, once the handshake is over.
-pub(super) fn certified(connection: &Connection) -> Result<CertifiedNode, Refusal> {
-    let chain = connection
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let Some(leaf) = chain.as_ref().and_then(|chain| chain.first()) else {
-        return Err(Refusal::protocol("no certificate was presented"));
-    };
-    CertifiedNode::read(leaf).map_err(|error| Refusal::not_a_node(&error))
 }

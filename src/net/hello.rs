@@ -1,9 +1,11 @@
 //! What two nodes tell each other before anything else, on the first stream of a connection and again
 //! whenever a node becomes part of a cluster.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::frame::FrameError;
+use crate::cluster::{Known, Settings};
 use crate::raft::{ClusterId, NodeId};
 
 /// The newest version of the protocol between nodes that this release speaks.
@@ -11,7 +13,7 @@ pub const WIRE_VERSION_MAX: u16 = 1;
 /// The oldest version that it still speaks.
 pub const WIRE_VERSION_MIN: u16 = 1;
 /// The largest hello, in bytes.
-pub(super) const HELLO_BYTES_MAX: usize = 4096;
+pub(super) const HELLO_BYTES_MAX: usize = 64 << 10;
 
 /// A hello. The two versions come first in every version of the protocol; further fields are only ever
 /// appended, and what follows the fields known here is ignored.
@@ -30,6 +32,23 @@ pub(super) struct Hello {
     pub(super) version: String,
     /// Where it says that it listens. Appended later: empty where a peer does not say.
     pub(super) addresses: Addresses,
+    /// The newest committed membership that it knows of. Appended later.
+    pub(super) known: Option<Known>,
+    /// In an answer: why the other end is refused. Appended later.
+    pub(super) refused: Option<Refused>,
+    /// What its configuration says that should be the same everywhere. Appended later.
+    pub(super) settings: Option<Settings>,
+}
+
+/// A refusal, as the one who is refused is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refused {
+    /// The number of its [`CloseCode`](super::CloseCode).
+    pub(super) code: u8,
+    /// Whether the other end says that this node does not belong to the cluster, as far as it knows.
+    pub(super) disowns: bool,
+    /// For an operator.
+    pub(super) sentence: String,
 }
 
 /// Where a node is reached, as it says itself. Empty where it does not say.
@@ -65,7 +84,7 @@ impl Versions {
 /// What the bytes of a hello turned out to be.
 #[derive(Debug)]
 pub(super) enum Greeting {
-    Understood(Hello),
+    Understood(Box<Hello>),
     /// No version is spoken by both; the rest was not looked at.
     OtherVersions(Versions),
 }
@@ -80,11 +99,11 @@ impl Hello {
         }
         let ((versions, cluster, name, node_id, born, version), rest) =
             postcard::take_from_bytes::<First>(body).map_err(|_| FrameError::Malformed)?;
-        let addresses = match rest {
-            b"" => Addresses::default(),
-            rest => postcard::take_from_bytes(rest).map_err(|_| FrameError::Malformed)?.0,
-        };
-        Ok(Greeting::Understood(Hello {
+        let (addresses, rest) = appended(rest)?;
+        let (known, rest) = appended(rest)?;
+        let (refused, rest) = appended(rest)?;
+        let (settings, _) = appended(rest)?;
+        Ok(Greeting::Understood(Box::new(Hello {
             versions,
             cluster,
             name,
@@ -92,8 +111,19 @@ impl Hello {
             born,
             version,
             addresses,
-        }))
+            known,
+            refused,
+            settings,
+        })))
     }
+}
+
+/// A field that earlier hellos did not have, and what follows it.
+fn appended<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<(T, &[u8]), FrameError> {
+    if bytes.is_empty() {
+        return Ok((T::default(), bytes));
+    }
+    postcard::take_from_bytes(bytes).map_err(|_| FrameError::Malformed)
 }
 
 #[cfg(test)]
@@ -110,20 +140,32 @@ mod tests {
             born: Some(ClusterId(9)),
             version: "0.1.0".to_owned(),
             addresses: Addresses { raft: "h:1".to_owned(), http: "h:2".to_owned() },
+            known: None,
+            refused: Some(Refused { code: 5, disowns: true, sentence: "no".to_owned() }),
+            settings: Some(Settings {
+                value_bytes_max: 100,
+                election_timeout_ms: 50,
+                lease_reads: true,
+            }),
         }
     }
 
     #[test]
     fn bytes_are_settled() {
         let bytes = postcard::to_stdvec(&hello()).unwrap();
-        assert_eq!(bytes, b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0\x03h:1\x03h:2");
+        assert_eq!(
+            bytes,
+            b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0\x03h:1\x03h:2\x00\x01\x05\x01\x02no"
+        );
     }
 
     #[test]
     fn the_first_hellos_named_no_addresses() {
         let recorded = b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0";
         let Ok(Greeting::Understood(read)) = Hello::decode(recorded) else { panic!() };
-        assert_eq!(read, Hello { addresses: Addresses::default(), ..hello() });
+        let first =
+            Hello { addresses: Addresses::default(), known: None, refused: None, ..hello() };
+        assert_eq!(*read, first);
         assert!(Hello::decode(&recorded[..recorded.len() - 1]).is_err());
     }
 
@@ -132,7 +174,7 @@ mod tests {
         let mut bytes = postcard::to_stdvec(&hello()).unwrap();
         bytes.extend_from_slice(b"more");
         let Ok(Greeting::Understood(read)) = Hello::decode(&bytes) else { panic!() };
-        assert_eq!(read, hello());
+        assert_eq!(*read, hello());
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! Everything is framed, see [`frame`]. Nothing here promises delivery: the protocol repeats what is lost.
 
 mod accept;
+mod admission;
 mod dial;
 mod directory;
 pub mod frame;
@@ -29,6 +30,7 @@ mod link;
 mod queue;
 mod refusal;
 mod reset;
+mod shared;
 mod socket;
 mod stream;
 mod tls;
@@ -45,8 +47,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use crate::cluster::{Known, Roster, Seat, Settings};
 use crate::raft::{ClusterId, Message, NodeId};
-use directory::Shared;
+use shared::Shared;
 
 pub use accept::ARRIVAL_TIMEOUT;
 pub use hello::{Addresses, WIRE_VERSION_MAX, WIRE_VERSION_MIN};
@@ -98,6 +101,8 @@ pub struct PeerHello {
     pub version: String,
     /// Where it says that it is reached.
     pub addresses: Addresses,
+    /// What its configuration says that should be the same everywhere, if it says so.
+    pub settings: Option<Settings>,
 }
 
 /// What a network is started with.
@@ -115,27 +120,22 @@ pub struct NetConfig {
     pub version: String,
     /// Where this node is reached, shown to peers.
     pub addresses: Addresses,
+    /// What the configuration says that should be the same everywhere, shown to peers.
+    pub settings: Settings,
     /// Certificate, key and authorities.
     pub tls: TlsMaterial,
-    /// The largest body of a frame in bytes; all nodes need the same. See [`FRAME_BYTES_MAX`].
+    /// The servers of the configuration, by name: where each listens for peers, `host:port` (UDP).
+    pub configured: BTreeMap<String, String>,
+    /// The largest body of a frame in bytes: what the largest configuration that a peer may have asks for. See
+    /// [`FRAME_BYTES_MAX`].
     pub frame_bytes_max: usize,
-}
-
-/// A peer to be connected to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Each `host:port` (UDP), tried in turn and looked up at every attempt to connect. After them come
-    /// the address that the peer says it has, and the one that it was last heard from.
-    pub addresses: Vec<String>,
-    /// The identity of its data directory, once known. Another one is refused.
-    pub expected: Option<NodeId>,
-    /// The identity that was put out for it, and is refused.
-    pub replaces: Option<NodeId>,
 }
 
 /// How things stand with a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
+    /// Its identity as the membership has it, or the stand-in that waits for it.
+    pub seat: Seat,
     /// Its name.
     pub name: String,
     /// The identity that it showed last.
@@ -148,14 +148,14 @@ pub struct PeerStatus {
     pub version: Option<String>,
     /// Where it is reached, as it said last.
     pub addresses: Option<Addresses>,
+    /// What its configuration says that should be the same everywhere, as it said last.
+    pub settings: Option<Settings>,
     /// When the certificate that it showed last expires, RFC 3339.
     pub certificate_expires: Option<String>,
     /// The round trip time as QUIC estimates it, while connected.
     pub rtt: Option<Duration>,
     /// Why it is not connected, as a sentence for the operator.
     pub problem: Option<String>,
-    /// Whether it said last that this node is no member.
-    pub disowns: bool,
 }
 
 /// What happened since the start.
@@ -261,15 +261,31 @@ impl Net {
         self.shared.peers()
     }
 
-    /// Sets who the peers are, by name: new ones are dialled, the connections of those that are gone
-    /// are closed, and so are those with an identity that is not the one expected.
-    pub fn set_peers(&self, peers: BTreeMap<String, Peer>) {
-        self.shared.set_peers(peers);
+    /// Changes what this node knows of who belongs to the cluster. New peers are dialled; the connections of
+    /// those that do not belong any more are closed, and so are those with an identity that is not the one
+    /// expected. Once the node belongs to a cluster, the peers are told.
+    pub fn change_roster(&self, change: impl FnOnce(&mut Roster)) {
+        self.shared.change_roster(change);
     }
 
-    /// Sets the cluster that this node belongs to, and tells the peers. Peers of another one are refused.
-    pub fn set_born(&self, born: Option<ClusterId>) {
-        self.shared.set_born(born);
+    /// Takes in what a member of the cluster tells of the membership; older news changes nothing.
+    pub fn learn(&self, told: &Known) {
+        self.shared.learn(Some(told));
+    }
+
+    /// What this node knows of who belongs.
+    pub fn roster(&self) -> Roster {
+        self.shared.roster()
+    }
+
+    /// Whether this node was put out of the cluster; see [`crate::cluster::removal`].
+    pub fn is_removed(&self) -> bool {
+        self.shared.is_removed()
+    }
+
+    /// Of a node that was put out: whether another host has its name, or is to have it.
+    pub fn is_replaced(&self) -> bool {
+        self.shared.is_replaced()
     }
 
     /// When this node's certificate expires, RFC 3339.

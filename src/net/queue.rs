@@ -102,7 +102,13 @@ mod tests {
     use crate::raft::{Entry, Index, LogId, NodeId, Payload, Term};
 
     fn message(body: Body) -> Message {
-        Message { from: NodeId(1), to: NodeId(2), term: Term(1), body }
+        Message {
+            cluster: crate::raft::ClusterId(1),
+            from: NodeId(1),
+            to: NodeId(2),
+            term: Term(1),
+            body,
+        }
     }
 
     fn append(bytes: usize) -> Message {

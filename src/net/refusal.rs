@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use quinn::{ConnectionError, VarInt};
 
-use super::hello::Versions;
+use super::hello::{Refused, Versions};
 use super::identity::NotANode;
-use crate::raft::{ClusterId, NodeId};
+use crate::cluster::{Known, Why};
+use crate::raft::NodeId;
 
 /// How long a peer's refusal for one reason is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
@@ -50,12 +51,14 @@ impl CloseCode {
 #[error("{sentence}")]
 pub(super) struct Refusal {
     pub(super) code: CloseCode,
+    /// Whether the other end does not belong to the cluster, as far as is known here.
+    pub(super) disowns: bool,
     pub(super) sentence: String,
 }
 
 impl Refusal {
     fn new(code: CloseCode, sentence: String) -> Refusal {
-        Refusal { code, sentence }
+        Refusal { code, disowns: false, sentence }
     }
 
     pub(super) fn versions(theirs: Versions) -> Refusal {
@@ -70,43 +73,90 @@ impl Refusal {
         )
     }
 
-    pub(super) fn identity(name: &str, expected: NodeId, shown: NodeId) -> Refusal {
+    /// What a decision at the door means, for the operator of the host `name`.
+    pub(super) fn of(name: &str, why: &Why) -> Refusal {
+        let host = shown(name);
+        let (code, sentence) = match why {
+            Why::OtherCluster { own, theirs } => (
+                CloseCode::Cluster,
+                format!(
+                    "{host} belongs to the cluster that was born as {:016x}, this node to {:016x}: two clusters \
+                     of the same name were founded; empty the data directories of the wrong one",
+                    theirs.0, own.0
+                ),
+            ),
+            Why::Copy { of } if of == name => (
+                CloseCode::Identity,
+                format!(
+                    "{host} has reached itself, or another host with its certificate and a copy of its data \
+                     directory: where another {name} is a member already, this one is not needed"
+                ),
+            ),
+            Why::Copy { of } => (
+                CloseCode::Identity,
+                format!(
+                    "{host} shows the identity of {of}: its data directory is a copy; give {name} a data \
+                     directory of its own: an empty one, after `konsen member replace {name}`"
+                ),
+            ),
+            Why::OtherIdentity { expected, answers: true } => (
+                CloseCode::Identity,
+                format!(
+                    "{host} is a member by the identity {expected}, which is connected; this is another host with \
+                     its certificate: stop it, and add it under a name of its own"
+                ),
+            ),
+            Why::OtherIdentity { expected, answers: false } => (
+                CloseCode::Identity,
+                format!(
+                    "{host} shows another identity than {expected}, by which the cluster knows it: its data \
+                     directory was lost or exchanged; restore the data directory, or use `konsen member \
+                     replace {name}`"
+                ),
+            ),
+            Why::Replaced { .. } => (
+                CloseCode::NotAMember,
+                format!(
+                    "{host} was put out of the cluster and another host has its place, or is to have it; this \
+                     data directory is not needed any more"
+                ),
+            ),
+            Why::NoMember { .. } => (
+                CloseCode::NotAMember,
+                format!("{host} is not a member of this cluster, as far as this node knows"),
+            ),
+            Why::Taken { by } => (
+                CloseCode::Identity,
+                format!(
+                    "two hosts show the certificate of {host}, and {by} is connected in its place: stop one of \
+                     them, and give each host a certificate of its own"
+                ),
+            ),
+        };
+        Refusal { disowns: why.disowns(), ..Refusal::new(code, sentence) }
+    }
+
+    /// Somebody else than was dialled answers under the same name: the host that is being replaced, or the new one.
+    pub(super) fn other_place(name: &str, id: NodeId) -> Refusal {
         Refusal::new(
-            CloseCode::Identity,
+            CloseCode::Done,
             format!(
-                "{name} shows the identity {shown}, but the cluster knows it by {expected}: its data \
-                 directory was lost or exchanged; restore the data directory, or use \
-                 `konsen member replace {name}`"
+                "at this address answers another {} than the one that is waited for: {id}",
+                shown(name)
             ),
         )
     }
 
-    pub(super) fn identity_taken(name: &str, other: &str, shown: NodeId) -> Refusal {
-        Refusal::new(
-            CloseCode::Identity,
-            format!(
-                "{name} shows the identity {shown}, which is that of {other}: its data directory is a \
-                 copy; give {name} a data directory of its own: an empty one, after `konsen member replace \
-                 {name}`"
-            ),
-        )
+    /// The other end's certificate is of an authority that is trusted no more.
+    pub(super) fn no_longer_trusted(name: &str, error: &rustls::Error) -> Refusal {
+        let sentence = format!("the certificate of {} is trusted no more: {error}", shown(name));
+        Refusal::new(CloseCode::NotAMember, sentence)
     }
 
     pub(super) fn cluster_name(own: &str, theirs: &str) -> Refusal {
         Refusal::new(
             CloseCode::Cluster,
             format!("this is the cluster {}, not {}", shown(own), shown(theirs)),
-        )
-    }
-
-    pub(super) fn cluster_id(name: &str, own: ClusterId, theirs: ClusterId) -> Refusal {
-        Refusal::new(
-            CloseCode::Cluster,
-            format!(
-                "{name} belongs to the cluster that was born as {:016x}, this node to {:016x}: two \
-                 clusters of the same name were founded; empty the data directories of the wrong one",
-                theirs.0, own.0
-            ),
         )
     }
 
@@ -125,20 +175,14 @@ impl Refusal {
         )
     }
 
-    pub(super) fn not_a_member(name: &str) -> Refusal {
-        Refusal::new(
-            CloseCode::NotAMember,
-            format!("{} is not a member of this cluster, as far as this node knows", shown(name)),
-        )
+    /// The place of that name is kept for another identity than before.
+    pub(super) fn known_anew(name: &str) -> Refusal {
+        let sentence = format!("{} is known by another identity now", shown(name));
+        Refusal::new(CloseCode::Done, sentence)
     }
 
     pub(super) fn removed(name: &str) -> Refusal {
         Refusal::new(CloseCode::NotAMember, format!("{name} was removed from the cluster"))
-    }
-
-    pub(super) fn replaced(name: &str) -> Refusal {
-        let sentence = format!("{name} was put out of the cluster, and a new {name} is to come");
-        Refusal::new(CloseCode::NotAMember, sentence)
     }
 
     pub(super) fn protocol(what: impl std::fmt::Display) -> Refusal {
@@ -151,7 +195,7 @@ impl Refusal {
     }
 }
 
-/// What a peer says, made fit for a log.
+/// A name that a peer claims, made fit for a log.
 fn shown(text: &str) -> String {
     let cut: String = text.chars().take(100).collect();
     format!("{cut:?}")
@@ -165,6 +209,10 @@ pub(super) struct Ending {
     /// Whether one of the two ends decided against the other.
     pub(super) refused: bool,
     pub(super) sentence: String,
+    /// What a peer that refused this node knows of who belongs.
+    pub(super) told: Option<Box<Known>>,
+    /// Who said so that this node is no member.
+    pub(super) disowned: Option<NodeId>,
 }
 
 /// Kinds of endings that are no codes of QUIC; those are below 2^62.
@@ -174,77 +222,68 @@ const KIND_OWN_REFUSAL: u64 = KIND_UNREACHABLE + 16;
 const KIND_PEER_REFUSAL: u64 = KIND_UNREACHABLE + 32;
 
 impl Ending {
+    fn new(kind: u64, refused: bool, sentence: String) -> Ending {
+        Ending { kind, refused, sentence, told: None, disowned: None }
+    }
+
     /// Nothing came back.
     pub(super) fn unreachable(sentence: &str) -> Ending {
-        Ending { kind: KIND_UNREACHABLE, refused: false, sentence: sentence.to_owned() }
+        Ending::new(KIND_UNREACHABLE, false, sentence.to_owned())
     }
 
     /// The address leads nowhere.
     pub(super) fn address(sentence: String) -> Ending {
-        Ending { kind: KIND_ADDRESS, refused: false, sentence }
+        Ending::new(KIND_ADDRESS, false, sentence)
     }
 
-    /// Whether the other end said that this node is no member.
-    pub(super) fn disowns(&self) -> bool {
-        self.kind == KIND_PEER_REFUSAL + CloseCode::NotAMember as u64
+    /// The other end decided, and said why; `told` is what it knows of who belongs.
+    pub(super) fn by_peer(peer: NodeId, refused: &Refused, told: Option<Known>) -> Ending {
+        let Refused { code, disowns, sentence } = refused;
+        let kind = KIND_PEER_REFUSAL + u64::from(*code);
+        let sentence = format!("the other end refused this node: {}", readable(sentence));
+        let disowned = told.as_ref().filter(|_| *disowns).map(|_| peer);
+        let told = told.map(Box::new);
+        Ending { told, disowned, ..Ending::new(kind, *code != CloseCode::Done as u8, sentence) }
     }
 
     /// This end decided.
     pub(super) fn own(refusal: &Refusal) -> Ending {
-        Ending {
-            kind: KIND_OWN_REFUSAL + refusal.code as u64,
-            refused: true,
-            sentence: refusal.sentence.clone(),
-        }
+        let refused = refusal.code != CloseCode::Done;
+        Ending::new(KIND_OWN_REFUSAL + refusal.code as u64, refused, refusal.sentence.clone())
     }
 
     pub(super) fn of(error: &ConnectionError) -> Ending {
         match error {
             ConnectionError::ApplicationClosed(close) => {
                 let code = close.error_code.into_inner();
-                let reason: String = String::from_utf8_lossy(&close.reason)
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(REASON_CHARS_MAX)
-                    .collect();
+                let reason = readable(&String::from_utf8_lossy(&close.reason));
                 let peaceful = code <= CloseCode::ShuttingDown as u64;
-                Ending {
-                    kind: KIND_PEER_REFUSAL.saturating_add(code.min(1 << 20)),
-                    refused: !peaceful,
-                    sentence: if peaceful {
-                        format!("the other end closed the connection: {reason}")
-                    } else {
-                        format!("the other end refused this node: {reason}")
-                    },
-                }
+                let sentence = match peaceful {
+                    true => format!("the other end closed the connection: {reason}"),
+                    false => format!("the other end refused this node: {reason}"),
+                };
+                Ending::new(KIND_PEER_REFUSAL + code.min(1 << 20), !peaceful, sentence)
             }
             ConnectionError::TransportError(error) => {
                 let code = u64::from(error.code);
-                match tls_alert(code) {
-                    Some(alert) => Ending {
-                        kind: code,
-                        refused: true,
-                        sentence: format!(
-                            "this node refused the other end: {} ({})",
-                            alert_sentence(alert),
-                            error.reason
-                        ),
-                    },
-                    None => Ending { kind: code, refused: false, sentence: error.to_string() },
+                match tls_alert(code).map(alert_sentence) {
+                    Some(alert) => {
+                        let reason = &error.reason;
+                        let sentence =
+                            format!("this node refused the other end: {alert} ({reason})");
+                        Ending::new(code, true, sentence)
+                    }
+                    None => Ending::new(code, false, error.to_string()),
                 }
             }
             ConnectionError::ConnectionClosed(close) => {
                 let code = u64::from(close.error_code);
-                match tls_alert(code) {
-                    Some(alert) => Ending {
-                        kind: KIND_PEER_REFUSAL.saturating_add(code),
-                        refused: true,
-                        sentence: format!(
-                            "the other end refused this node: {}",
-                            alert_sentence(alert)
-                        ),
-                    },
-                    None => Ending { kind: code, refused: false, sentence: close.to_string() },
+                match tls_alert(code).map(alert_sentence) {
+                    Some(alert) => {
+                        let sentence = format!("the other end refused this node: {alert}");
+                        Ending::new(KIND_PEER_REFUSAL.saturating_add(code), true, sentence)
+                    }
+                    None => Ending::new(code, false, close.to_string()),
                 }
             }
             ConnectionError::TimedOut => Ending::unreachable("nothing is heard from the other end"),
@@ -252,6 +291,11 @@ impl Ending {
             other => Ending::unreachable(&other.to_string()),
         }
     }
+}
+
+/// What a peer says, made fit for a log.
+fn readable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect()
 }
 
 /// The TLS alert in a QUIC error code (RFC 9001, section 4.8).
@@ -340,7 +384,8 @@ mod tests {
 
     #[test]
     fn a_wiped_directory_is_explained() {
-        let refusal = Refusal::identity("n2", NodeId(1000), NodeId(2000));
+        let refusal =
+            Refusal::of("n2", &Why::OtherIdentity { expected: NodeId(1000), answers: false });
         assert_eq!(refusal.code as u8, 3);
         for word in ["identity", "data directory", "konsen member replace n2", "restore"] {
             assert!(refusal.sentence.contains(word), "{word}: {refusal}");
@@ -359,7 +404,7 @@ mod tests {
     #[test]
     fn the_same_is_said_once_a_minute() {
         let log = RefusalLog::default();
-        let ending = Ending::own(&Refusal::not_a_member("x"));
+        let ending = Ending::own(&Refusal::removed("x"));
         assert!(log.note("n1".to_owned(), &ending));
         assert!(!log.note("n1".to_owned(), &ending));
         assert!(log.note("n2".to_owned(), &ending));

@@ -8,9 +8,10 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, version};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::NetError;
 
@@ -69,6 +70,24 @@ impl fmt::Debug for TlsMaterial {
 pub(super) struct Settings {
     pub(super) server: quinn::ServerConfig,
     pub(super) client: quinn::ClientConfig,
+    pub(super) trust: Trust,
+}
+
+/// Whose certificates are trusted.
+#[derive(Clone, Debug)]
+pub(super) struct Trust(Arc<dyn ClientCertVerifier>);
+
+impl Trust {
+    /// Whether an authority that is trusted vouches for the other end of a connection, now.
+    pub(super) fn vouches_for(
+        &self,
+        chain: &[CertificateDer<'static>],
+    ) -> Result<(), rustls::Error> {
+        let Some((leaf, rest)) = chain.split_first() else {
+            return Err(rustls::Error::NoCertificatesPresented);
+        };
+        self.0.verify_client_cert(leaf, rest, UnixTime::now()).map(|_| ())
+    }
 }
 
 impl Settings {
@@ -84,9 +103,13 @@ impl Settings {
             return Err(NetError::Tls("no authority to trust was given".to_owned()));
         }
         let roots = Arc::new(roots);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .map_err(|error| NetError::Tls(error.to_string()))?;
         Ok(Settings {
-            server: server(material, &provider, &roots)?,
+            server: server(material, &provider, verifier.clone())?,
             client: client(material, &provider, &roots)?,
+            trust: Trust(verifier),
         })
     }
 }
@@ -94,11 +117,8 @@ impl Settings {
 fn server(
     material: &TlsMaterial,
     provider: &Arc<CryptoProvider>,
-    roots: &Arc<RootCertStore>,
+    verifier: Arc<dyn ClientCertVerifier>,
 ) -> Result<quinn::ServerConfig, NetError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-        .build()
-        .map_err(|error| NetError::Tls(error.to_string()))?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(|error| NetError::Tls(error.to_string()))?

@@ -106,10 +106,9 @@ impl Ballot {
 
     /// On to `won`, back to following, or not yet decided.
     fn outcome(&self, core: &Core, won: Transition) -> Option<Transition> {
-        let membership = core.membership()?;
-        if membership.is_quorum(|node| self.answers.get(&node) == Some(&true)) {
+        if core.elects(|node| self.answers.get(&node) == Some(&true))? {
             Some(won)
-        } else if !membership.is_quorum(|node| self.answers.get(&node) != Some(&false)) {
+        } else if !core.elects(|node| self.answers.get(&node) != Some(&false))? {
             Some(Transition::Follower { term: core.term(), leader: None })
         } else {
             None

@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::entry::Payload;
-use super::id::{Index, NodeId, ProposalId};
+use super::id::{Index, LogId, NodeId, ProposalId};
 use super::io::Refused;
 use super::leader::{Leader, Transfer};
 use super::membership::Membership;
@@ -21,7 +21,7 @@ impl Leader {
         &mut self,
         core: &mut Core,
         wanted: Membership,
-    ) -> Result<super::id::LogId, Refused> {
+    ) -> Result<LogId, Refused> {
         if self.transfer.is_some() {
             return Err(Refused::Transferring);
         }
@@ -39,6 +39,27 @@ impl Leader {
         let id = self.append(core, Payload::Membership(next));
         self.follow_membership(core, id.index);
         Ok(id)
+    }
+
+    /// Undoes the change that is under way, if that is safe.
+    pub(super) fn undo_change(&mut self, core: &mut Core, id: ProposalId) {
+        let undone = self.undo(core).ok_or(Refused::NothingToUndo);
+        core.out.accepted.push((id, undone));
+    }
+
+    /// Appends the membership from before the joint one in force. Safe while that is not committed and this
+    /// leader is established: nobody can have gone on from the joint phase then, and whoever wants to needs
+    /// a majority of the outgoing voters as well. A joint one that is committed goes on at once.
+    pub(super) fn undo(&mut self, core: &mut Core) -> Option<LogId> {
+        let (index, now) = core.log.membership()?;
+        let established = self.is_established(core) || on(Mutant::UndoneUnestablished);
+        if *index <= core.log.commit() || !established || self.transfer.is_some() {
+            return None;
+        }
+        let undone = now.undone()?;
+        let id = self.append(core, Payload::Membership(undone));
+        self.follow_membership(core, id.index);
+        Some(id)
     }
 
     /// The commit index moved on from `before`. If that took in the membership in force, the change

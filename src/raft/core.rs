@@ -6,7 +6,7 @@ use super::entry::{Entry, HardState, Payload};
 use super::id::{Index, LogId, Moment, NodeId, ReadId, Seq, Term};
 use super::io::{Config, LogWrite, Output, Recovered, Refused};
 use super::log::Log;
-use super::membership::Membership;
+use super::membership::{ClusterId, Membership};
 use super::message::{Body, Message};
 use super::timer::{ElectionTimer, SplitMix64};
 use crate::mutant::{Mutant, on};
@@ -39,6 +39,11 @@ pub(super) struct Core {
     next_question: u64,
     /// What the clock showed last.
     now: Moment,
+    /// The cluster that was heard of first, or last while no leader is heard; a membership rules.
+    heard_of: Option<ClusterId>,
+    /// An operator takes the risk that a joint change is undone although it may have been decided: the
+    /// outgoing voters alone elect this node.
+    pub(super) forced: bool,
     /// Ticks since a leader was heard, in whatever term; since the start if one may have been heard
     /// right before.
     silent_ticks: u32,
@@ -58,6 +63,8 @@ impl Core {
             held: VecDeque::new(),
             next_question: random.next(),
             now: Moment::default(),
+            heard_of: None,
+            forced: false,
             silent_ticks: match recovered.heard_leader {
                 true if !on(Mutant::RestartedVoterForgets) => 0,
                 _ => u32::MAX,
@@ -102,6 +109,7 @@ impl Core {
     }
 
     pub(super) fn heard_leader(&mut self) {
+        self.forced = false;
         self.silent_ticks = 0;
     }
 
@@ -131,11 +139,39 @@ impl Core {
         self.log.membership().map(|(_, membership)| membership)
     }
 
-    /// Whether `node` takes part as far as is known here; everybody does before there is a membership.
+    /// The cluster that this node belongs to, or has heard of; none before that.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        self.membership().map(|membership| membership.cluster).or(self.heard_of)
+    }
+
+    /// Takes part in `cluster` from now on, unless a membership says of which one this node is.
+    pub(super) fn hear_of(&mut self, cluster: ClusterId) {
+        self.heard_of = Some(cluster);
+    }
+
+    /// Whether `node` takes part as far as is known here: by the membership in force, or by the one that is
+    /// committed, since what is not committed may be undone. Everybody does before there is a membership.
     pub(super) fn is_member(&self, node: NodeId) -> bool {
-        self.membership().is_none_or(|membership| {
-            membership.members.contains_key(&node) || membership.is_voter(node)
+        let Some(in_force) = self.membership() else { return true };
+        let committed = self.log.committed_membership().map(|(_, membership)| membership);
+        let committed = committed.filter(|_| !on(Mutant::OutgoingUnheard));
+        std::iter::once(in_force)
+            .chain(committed)
+            .any(|membership| membership.members.contains_key(&node) || membership.is_voter(node))
+    }
+
+    /// Whether those for whom `yes` answers true elect this node.
+    pub(super) fn elects(&self, yes: impl Fn(NodeId) -> bool) -> Option<bool> {
+        let membership = self.membership()?;
+        Some(match self.undone_by_force() {
+            Some(undone) => undone.is_quorum(yes),
+            None => membership.is_quorum(yes),
         })
+    }
+
+    /// The membership that an operator wants back at any risk.
+    pub(super) fn undone_by_force(&self) -> Option<Membership> {
+        self.membership().filter(|_| self.forced)?.undone()
     }
 
     /// Whether this node has a say in elections.
@@ -222,7 +258,9 @@ impl Core {
 
     /// Sends in another term, as the two pre-vote messages do.
     pub(super) fn send_in(&mut self, term: Term, to: NodeId, body: Body) {
-        let message = Message { from: self.config.id, to, term, body };
+        // Whoever has heard of no cluster has nobody to talk to.
+        let Some(cluster) = self.cluster() else { return };
+        let message = Message { cluster, from: self.config.id, to, term, body };
         if self.is_vouched() || on(Mutant::SpeakBeforeDurable) {
             self.out.send.push(message);
         } else if self.held.len() < HELD_MAX {

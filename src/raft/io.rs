@@ -90,6 +90,16 @@ pub enum Input {
         /// The membership wanted, not joint.
         membership: Membership,
     },
+    /// An operator wants the change that is under way undone. A leader does it if that is safe, which it is until
+    /// the joint phase is committed. With `force` a node without a leader stands for election with the votes of
+    /// the outgoing voters alone, and undoes the change when it leads: if the other side has decided without
+    /// them, two clusters go on.
+    UndoChange {
+        /// Comes back in [`Output::accepted`]; of a node that stands for election with `Refused::NotLeader`.
+        id: ProposalId,
+        /// Whether to take that risk.
+        force: bool,
+    },
     /// Hand leadership over.
     TransferLeadership {
         /// To whom; none: to the voter that is furthest.
@@ -125,6 +135,8 @@ pub struct Output {
     pub standing: Option<Standing>,
     /// The membership in force, if it changed (appended, or undone by a truncation).
     pub membership: Option<Membership>,
+    /// The newest membership that is committed, and from which index on, if that changed.
+    pub committed: Option<(Index, Membership)>,
 }
 
 /// One write to the log. What it holds becomes durable as a whole.
@@ -167,6 +179,8 @@ pub enum Refused {
     Busy,
     /// Another membership change is under way, or this leader has not yet committed in its own term.
     ChangeInProgress,
+    /// No membership change is under way that could be undone.
+    NothingToUndo,
     /// Leadership is being handed over.
     Transferring,
     /// The membership asked for cannot follow the one in force: joint, of another cluster, without

@@ -113,7 +113,12 @@ impl Leader {
             let is_active =
                 |node| node == id || self.peers.get(&node).is_some_and(|progress| progress.active);
             let quorum = core.membership().is_some_and(|now| now.is_quorum(is_active));
-            if !quorum && !on(Mutant::NoQuorumCheck) {
+            // A change whose new voters do not answer is given up rather than the place.
+            let before = core.membership().and_then(Membership::undone);
+            let goes_back = before.is_some_and(|before| before.is_quorum(is_active));
+            let goes_back = !quorum && goes_back && !on(Mutant::ChangeNotUndone);
+            let stays = quorum || (goes_back && self.undo(core).is_some());
+            if !stays && !on(Mutant::NoQuorumCheck) {
                 return Some(Transition::Follower { term: core.term(), leader: None });
             }
             for progress in self.peers.values_mut() {

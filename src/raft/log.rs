@@ -107,6 +107,11 @@ impl Log {
         self.memberships.iter().rfind(|(index, _)| in_force(*index))
     }
 
+    /// The newest membership that is committed, and the index from which on it has been.
+    pub(super) fn committed_membership(&self) -> Option<&(Index, Membership)> {
+        self.memberships.iter().rfind(|(index, _)| *index <= self.commit)
+    }
+
     /// The membership before the one in force, while that is not committed.
     pub(super) fn former_membership(&self) -> Option<&Membership> {
         let [.., (_, former), (index, _)] = self.memberships.as_slice() else { return None };

@@ -74,6 +74,21 @@ impl Membership {
         outgoing.map_or(new, |old| new.min(of(old)))
     }
 
+    /// The membership without the change that is under way, of a joint one: the outgoing voters decide, the
+    /// stand-ins of those that were to come in their place are gone, and who was to be given a vote is a
+    /// learner that still is to have one.
+    pub fn undone(&self) -> Option<Membership> {
+        let voters = self.outgoing.clone()?;
+        let mut members = self.members.clone();
+        members.retain(|_, member| member.replaces.is_none_or(|old| !voters.contains(&old)));
+        for id in self.voters.difference(&voters) {
+            if let Some(member) = members.get_mut(id) {
+                member.promote = true;
+            }
+        }
+        Some(Membership { cluster: self.cluster, members, voters, outgoing: None })
+    }
+
     /// The member of that name.
     pub fn by_name(&self, name: &str) -> Option<(NodeId, &Member)> {
         self.members

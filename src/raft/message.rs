@@ -4,10 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use super::id::{Index, LogId, NodeId, ReadId, Term};
+use super::membership::ClusterId;
 
 /// One message from one node to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
+    /// The cluster that it is about: an old cluster and one that was restored from it never mix.
+    pub cluster: ClusterId,
     /// Who says it.
     pub from: NodeId,
     /// To whom.

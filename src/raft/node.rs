@@ -17,6 +17,9 @@ use crate::mutant::{Mutant, on};
 
 /// Terms beyond this come from nobody honest: a term a nanosecond would take a century.
 pub(super) const TERM_MAX: Term = Term(1 << 62);
+/// Nor does one that is so far ahead of this node's: that many elections in a row take years. So nobody can use
+/// the terms up.
+const TERM_LEAP_MAX: u64 = 1 << 32;
 /// Indexes beyond this come from nobody honest.
 pub(super) const INDEX_MAX: Index = Index(1 << 62);
 
@@ -46,6 +49,7 @@ struct Told {
     standing: Option<Standing>,
     /// The term and index of the membership's entry.
     membership: Option<LogId>,
+    committed: Option<Index>,
 }
 
 /// A way from one role to another.
@@ -115,6 +119,16 @@ impl Node {
                     leader.snapshot_ended(peer, installed);
                 }
             }
+            Input::UndoChange { id, force } => match &mut self.role {
+                Role::Leader(leader) => leader.undo_change(&mut self.core, id),
+                _ => {
+                    self.core.out.accepted.push((id, Err(self.not_leader())));
+                    self.core.forced = force && self.leader().is_none();
+                    if self.core.undone_by_force().is_some() {
+                        self.turn(Some(Transition::PreCandidate));
+                    }
+                }
+            },
             Input::TransferLeadership { to } => {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.hand_over(&mut self.core, to);
@@ -164,6 +178,13 @@ impl Node {
                 self.core.out.membership = self.core.membership().cloned();
             }
         }
+        let committed = self.core.log.committed_membership();
+        if let Some((index, membership)) = committed
+            && self.told.committed != Some(*index)
+        {
+            self.told.committed = Some(*index);
+            self.core.out.committed = Some((*index, membership.clone()));
+        }
         let tail_bytes_max = self.core.config.tail_bytes_max;
         self.core.log.shrink(tail_bytes_max);
         mem::take(&mut self.core.out)
@@ -204,6 +225,7 @@ impl Node {
         let credible = held || !matches!(self.role, Role::Leader(_));
         // Nor does any hold entries of a term that nobody here has heard of: whoever sent it spoke in it.
         let credible = credible && last.term <= self.core.term();
+        let credible = credible && self.core.cluster() == Some(membership.cluster);
         if last.index <= log.commit() || last.index > INDEX_MAX || !credible {
             return;
         }
@@ -223,16 +245,23 @@ impl Node {
     /// otherwise three voters that lag could never elect the one that does not. Everything else from
     /// non-members is dropped before it can change anything, its term included.
     fn receive(&mut self, message: Message) {
-        let Message { from, to, term, body } = message;
+        let Message { cluster, from, to, term, body } = message;
         if to != self.core.id()
             || from == to
             || term == Term(0)
-            || term > TERM_MAX
+            || term > self.term_limit()
             || !is_sound(&body, term)
         {
             return;
         }
         let quiet = !self.hears_leader();
+        if self.core.cluster() != Some(cluster) && !on(Mutant::ClustersMix) {
+            // Who belongs to none yet goes with the first that it hears of, until that is quiet.
+            if self.core.membership().is_some() || !quiet {
+                return;
+            }
+            self.core.hear_of(cluster);
+        }
         let stranger = !self.core.is_member(from) && !on(Mutant::StrangerHeard);
         if stranger && self.leader() != Some(from) {
             let heard = quiet
@@ -463,7 +492,9 @@ impl Node {
 
     fn become_leader(&mut self) -> Option<Transition> {
         self.leave_role(Some(self.core.id()));
-        let leader = Leader::new(&mut self.core, Payload::Noop);
+        let undone = self.core.undone_by_force().map(Payload::Membership);
+        self.core.forced = false;
+        let leader = Leader::new(&mut self.core, undone.unwrap_or(Payload::Noop));
         self.role = Role::Leader(Box::new(leader));
         None
     }
@@ -479,6 +510,14 @@ impl Node {
                 }
             }
             Role::PreCandidate(_) | Role::Candidate(_) => {}
+        }
+    }
+
+    /// The newest term that is believed. Who belongs to no cluster yet has no measure of its own.
+    fn term_limit(&self) -> Term {
+        match self.core.membership() {
+            Some(_) => TERM_MAX.min(Term(self.core.term().0.saturating_add(TERM_LEAP_MAX))),
+            None => TERM_MAX,
         }
     }
 

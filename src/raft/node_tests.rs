@@ -51,6 +51,7 @@ fn a_founder_says_nothing_before_its_birth_is_durable() {
     assert_eq!(output.send.len(), 2, "an append to each peer");
     assert_eq!(output.commit, None);
     node.step(Input::Receive(Message {
+        cluster: ClusterId(1),
         from: NodeId(2),
         to: NodeId(1),
         term: Term(1),
@@ -88,7 +89,13 @@ fn what_waits_for_a_slow_disk_is_bounded() {
     let vote = Body::Vote { last: LogId::new(Term(1), Index(1)), transfer: false };
     for from in [2, 3].into_iter().cycle().take(5000) {
         let (from, to) = (NodeId(from), NodeId(1));
-        node.step(Input::Receive(Message { from, to, term: Term(2), body: vote.clone() }));
+        node.step(Input::Receive(Message {
+            cluster: ClusterId(1),
+            from,
+            to,
+            term: Term(2),
+            body: vote.clone(),
+        }));
     }
     let output = node.take_output();
     assert_eq!((output.persist.len(), output.send.len()), (1, 0));

@@ -3,7 +3,7 @@
 use super::entry::{Entry, HardState};
 use super::id::{Index, LogId, NodeId, Term};
 use super::io::RoleName;
-use super::membership::Membership;
+use super::membership::{ClusterId, Membership};
 use super::node::{Node, Role};
 use super::progress::PeerProgress;
 
@@ -99,6 +99,16 @@ impl Node {
     /// The membership in force.
     pub fn membership(&self) -> Option<&Membership> {
         self.core.membership()
+    }
+
+    /// The membership in force with the index of its entry, and the newest one that is committed.
+    pub fn memberships(&self) -> [Option<&(Index, Membership)>; 2] {
+        [self.core.log.membership(), self.core.log.committed_membership()]
+    }
+
+    /// The cluster that it takes part in, if it has heard of any.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.core.cluster()
     }
 
     /// Term, vote and commit index.

@@ -1,7 +1,10 @@
 //! The seam of a replica: what happens to it, and what it wants done.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::{Change, ChangeRefused, Known, Shown};
 use crate::kv::{Reply, Revision, Write};
 use crate::raft::{
     Fetch, Index, Input, LogId, LogWrite, Membership, Message, NodeId, PeerProgress, Refused,
@@ -42,13 +45,60 @@ pub enum Event {
         /// Its room.
         room: Room,
     },
-    /// The membership is to change.
-    ChangeMembers {
+    /// The membership is to change, from the one in force when this is stepped.
+    Change {
         /// Comes back in [`Effects::changes`].
         id: RequestId,
-        /// To this.
-        membership: Membership,
+        /// How.
+        step: Step,
+        /// Who is connected, this node included, as each showed itself.
+        hosts: Vec<Shown>,
     },
+}
+
+/// A change of the membership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// What an operator asks for.
+    Operator {
+        /// What.
+        change: Change,
+        /// Whether to take the risks that the refusals name.
+        force: bool,
+    },
+    /// What a leader does by itself, if there is anything to do.
+    Reconcile,
+    /// The change that is under way is to be undone; see [`Input::UndoChange`].
+    Undo {
+        /// Whether at any risk.
+        force: bool,
+    },
+}
+
+/// A change of the membership that was taken into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposed {
+    /// Its entry.
+    pub at: LogId,
+    /// The voters before it.
+    pub before: BTreeSet<NodeId>,
+    /// The membership once the change is complete.
+    pub membership: Membership,
+    /// What it is, for a log.
+    pub what: String,
+}
+
+/// Why a change of the membership was not taken into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeFailed {
+    /// It is not to be made.
+    Refused(ChangeRefused),
+    /// The membership is as wanted, or there is nothing to do.
+    Unneeded,
+    /// This node leads and would lose its vote: another has to lead first.
+    OwnSeat,
+    /// As with any proposal.
+    NotTaken(Refused),
 }
 
 /// How much room there is on a disk.
@@ -84,11 +134,13 @@ pub struct Effects {
     /// Reads for which the local state is fresh enough now, or that were refused.
     pub reads: Vec<(RequestId, Result<(), ReadRefused>)>,
     /// Membership changes that were taken into the log, or refused.
-    pub changes: Vec<(RequestId, Result<LogId, Refused>)>,
+    pub changes: Vec<(RequestId, Result<Proposed, ChangeFailed>)>,
     /// Role, term or leader, if one changed.
     pub standing: Option<Standing>,
-    /// The membership, if it changed.
+    /// The membership in force, if it changed.
     pub membership: Option<Membership>,
+    /// The newest membership that is committed, if that changed.
+    pub committed: Option<Known>,
     /// The last index applied, if it grew.
     pub applied: Option<Index>,
     /// Whom to tell how much room this node's disk has, if that is little or was; it comes back there as [`Event::PeerRoom`]. May

@@ -42,7 +42,7 @@ fn the_log_hears_of_a_checkpoint_only_after_it_follows_the_snapshot_that_overtoo
     let mut replica = Replica::new(node, state.clone(), log.reader());
     // Whose term the snapshot is of.
     let body = Body::Append { prev: LogId::default(), entries: Vec::new(), commit: Index(0) };
-    let heard = Message { from: LEADER, to: NodeId(2), term: Term(1), body };
+    let heard = Message { cluster: ClusterId(1), from: LEADER, to: NodeId(2), term: Term(1), body };
     replica.step(Event::Raft(Input::Receive(heard)));
     assert!(replica.wants_snapshot(LEADER, Term(1), LogId::new(Term(1), Index(20))));
     let _ = replica.take_effects().unwrap();

@@ -6,27 +6,61 @@
 //! answered when the entry at its index has been applied, a read when its index has.
 
 mod effects;
+pub mod forwarding;
+pub mod history;
+pub mod holds;
 mod pending;
 mod room;
-pub mod roster;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-pub use effects::{Effects, Event, ReadRefused, RequestId, Room, Summary, WriteFailed};
+pub use effects::{
+    ChangeFailed, Effects, Event, Proposed, ReadRefused, RequestId, Room, Step, Summary,
+    WriteFailed,
+};
 use pending::{PendingReads, PendingWrites};
 use room::Rooms;
 
+use crate::cluster::consistency::StateHash;
+use crate::cluster::{ClusterView, Known, Shown, change, reconcile};
 use crate::kv::{Command, Revision};
 use crate::mutant::{Mutant, on};
 use crate::raft::{
-    Index, Input, Load, LogId, Membership, Node, NodeId, Payload, ProposalId, ReadId, Term,
+    ClusterId, Index, Input, Load, LogId, Membership, Node, NodeId, Payload, ProposalId, ReadId,
+    Refused, RoleName, Term,
 };
-use crate::store::{LogReader, State, StoreError};
+use crate::store::{LogReader, Mark, State, StoreError};
+
+impl StateHash for Mark {
+    fn index(&self) -> u64 {
+        self.index
+    }
+}
+
+/// A change of the membership that the core was asked for.
+#[derive(Debug)]
+struct Wanted {
+    before: BTreeSet<NodeId>,
+    membership: Option<Membership>,
+    what: String,
+}
+
+/// What to ask the core for.
+enum Next {
+    Propose(Membership, String),
+    Undo { force: bool },
+}
 
 /// The most bytes of entries applied between two looks at the inbox, so that a long replay delays no
 /// heartbeat.
 const APPLY_BYTES_MAX: usize = 1 << 20;
+
+/// Whether a log's disk that has not answered for `busy_for` is so slow that a leader is to hand over.
+pub fn is_disk_slow(busy_for: Duration, election_timeout: Duration) -> bool {
+    busy_for > election_timeout && !on(Mutant::SlowDiskIgnored)
+}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -36,7 +70,7 @@ pub struct Replica {
     log: LogReader,
     writes: PendingWrites,
     reads: PendingReads,
-    changes: HashMap<ProposalId, RequestId>,
+    changes: HashMap<ProposalId, Wanted>,
     applicable: Index,
     applied: LogId,
     /// A snapshot is taking the state's place: nothing may be applied.
@@ -94,11 +128,68 @@ impl Replica {
                 self.node.step(Input::Propose { id: ProposalId(id.0), payload });
             }
             Event::Read { id, lease } => self.node.step(Input::Read { id: ReadId(id.0), lease }),
-            Event::ChangeMembers { id, membership } => {
-                self.changes.insert(ProposalId(id.0), id);
-                self.node.step(Input::ChangeMembers { id: ProposalId(id.0), membership });
-            }
+            Event::Change { id, step, hosts } => self.change(id, step, &hosts),
         }
+    }
+
+    /// Makes a change of the membership from the one in force, so that none is based on an older one.
+    fn change(&mut self, id: RequestId, step: Step, hosts: &[Shown]) {
+        let proposal = ProposalId(id.0);
+        let before = self.node.membership().map(|now| now.voters.clone()).unwrap_or_default();
+        match self.next_membership(step, hosts) {
+            Ok(Next::Propose(membership, what)) => {
+                let wanted = Wanted { before, membership: Some(membership.clone()), what };
+                self.changes.insert(proposal, wanted);
+                self.node.step(Input::ChangeMembers { id: proposal, membership });
+            }
+            Ok(Next::Undo { force }) => {
+                let membership = self.node.membership().and_then(Membership::undone);
+                let what = "the change that was under way is undone".to_owned();
+                self.changes.insert(proposal, Wanted { before, membership, what });
+                self.node.step(Input::UndoChange { id: proposal, force });
+            }
+            Err(failed) => self.effects.changes.push((id, Err(failed))),
+        }
+    }
+
+    fn next_membership(&self, step: Step, hosts: &[Shown]) -> Result<Next, ChangeFailed> {
+        if let Step::Undo { force } = step {
+            return Ok(Next::Undo { force });
+        }
+        let own = self.node.id();
+        let now = self.node.membership().filter(|_| self.node.role() == RoleName::Leader);
+        let Some(now) = now else {
+            let leader = self.node.leader().filter(|leader| *leader != own);
+            return Err(ChangeFailed::NotTaken(Refused::NotLeader { leader }));
+        };
+        let peers = self.node.peers();
+        let peer = |id| peers.iter().find(|peer| peer.id == id);
+        let last = self.node.last().index.0;
+        let connected = |id| hosts.iter().any(|host| host.id == id);
+        let view = ClusterView {
+            reachable: &|id| {
+                id == own || (connected(id) && peer(id).is_some_and(|peer| peer.active))
+            },
+            lag: &|id| Some(last.saturating_sub(peer(id)?.matched.0)),
+        };
+        let (next, what) = match &step {
+            Step::Operator { change, force } => {
+                let next = change::change(now, change, view, *force);
+                (next.map_err(ChangeFailed::Refused)?, format!("{change:?}"))
+            }
+            _ => {
+                let next = reconcile::next(now, hosts, view);
+                let (what, next) = next.ok_or(ChangeFailed::Unneeded)?;
+                (next, what)
+            }
+        };
+        if next == *now {
+            return Err(ChangeFailed::Unneeded);
+        }
+        if now.is_voter(own) && !next.voters.contains(&own) {
+            return Err(ChangeFailed::OwnSeat);
+        }
+        Ok(Next::Propose(next, what))
     }
 
     fn hand_over_for_room(&mut self) {
@@ -114,8 +205,9 @@ impl Replica {
 
     /// Stops applying, so that a snapshot that has come can take the state's place; until
     /// [`Replica::installed`]. False if it is not needed any more.
-    pub fn begin_install(&mut self, last: LogId) -> bool {
-        self.installing = self.may_install(last);
+    pub fn begin_install(&mut self, cluster: ClusterId, last: LogId) -> bool {
+        let same = self.node.cluster() == Some(cluster) || on(Mutant::ClustersMix);
+        self.installing = same && self.may_install(last);
         self.installing
     }
 
@@ -180,6 +272,18 @@ impl Replica {
         self.node.membership()
     }
 
+    /// The membership in force and the index of its entry, and the newest one that is committed.
+    pub fn memberships(&self) -> (Option<(Index, Membership)>, Option<Known>) {
+        let [in_force, committed] = self.node.memberships();
+        let known = |(at, membership): (Index, Membership)| Known { at, membership };
+        (in_force.cloned(), committed.cloned().map(known))
+    }
+
+    /// The cluster that this node takes part in.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.node.cluster()
+    }
+
     /// What this node knows of itself and, if it leads, of its peers.
     pub fn summary(&self) -> Summary {
         Summary {
@@ -220,17 +324,22 @@ impl Replica {
             self.applicable = commit;
         }
         for (id, admission) in output.accepted {
-            let is_change = self.changes.remove(&id).is_some();
-            match admission {
-                Ok(at) if is_change => {
-                    self.effects.changes.push((RequestId(id.0), Ok(at)));
+            let request = RequestId(id.0);
+            match (self.changes.remove(&id), admission) {
+                (Some(Wanted { before, membership: Some(membership), what }), Ok(at)) => {
+                    let proposed = Proposed { at, before, membership, what };
+                    self.effects.changes.push((request, Ok(proposed)));
                 }
-                Ok(at) => self.writes.insert(at, RequestId(id.0)),
-                Err(refused) if is_change => {
-                    self.effects.changes.push((RequestId(id.0), Err(refused)));
+                (Some(_), Err(refused)) => {
+                    self.effects.changes.push((request, Err(ChangeFailed::NotTaken(refused))));
                 }
-                Err(refused) => {
-                    self.effects.writes.push((RequestId(id.0), Err(WriteFailed::Refused(refused))));
+                (Some(_), Ok(_)) => {
+                    // Nothing is taken in without a membership to go to.
+                    self.effects.changes.push((request, Err(ChangeFailed::Unneeded)));
+                }
+                (None, Ok(at)) => self.writes.insert(at, request),
+                (None, Err(refused)) => {
+                    self.effects.writes.push((request, Err(WriteFailed::Refused(refused))));
                 }
             }
         }
@@ -249,6 +358,9 @@ impl Replica {
         }
         if output.membership.is_some() {
             self.effects.membership = output.membership;
+        }
+        if let Some((at, membership)) = output.committed {
+            self.effects.committed = Some(Known { at, membership });
         }
     }
 

@@ -33,14 +33,20 @@ fn leader() -> Node {
 }
 
 fn received(from: u64, body: Body) -> Input {
-    Input::Receive(Message { from: NodeId(from), to: NodeId(1), term: Term(1), body })
+    Input::Receive(Message {
+        cluster: ClusterId(1),
+        from: NodeId(from),
+        to: NodeId(1),
+        term: Term(1),
+        body,
+    })
 }
 
 fn append(payload: Payload) -> Message {
     let entries = vec![Entry { id: LogId::new(Term(1), Index(2)), payload }];
     let prev = LogId::new(Term(1), Index(1));
     let body = Body::Append { prev, entries, commit: Index(1) };
-    Message { from: NodeId(1), to: NodeId(2), term: Term(1), body }
+    Message { cluster: ClusterId(1), from: NodeId(1), to: NodeId(2), term: Term(1), body }
 }
 
 fn command(bytes: usize) -> Message {

@@ -9,15 +9,15 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::kv::Reply;
-use crate::raft::{LogId, Refused};
-use crate::replica::WriteFailed;
+use crate::raft::Refused;
+use crate::replica::{ChangeFailed, Proposed, WriteFailed};
 
 /// What one who waits is told.
 #[derive(Debug)]
 pub(super) enum Answer {
     Write(oneshot::Sender<Result<Reply, WriteFailed>>, Result<Reply, WriteFailed>),
     Read(oneshot::Sender<Result<(), Refused>>, Result<(), Refused>),
-    Change(oneshot::Sender<Result<LogId, Refused>>, Result<LogId, Refused>),
+    Change(oneshot::Sender<Result<Proposed, ChangeFailed>>, Result<Proposed, ChangeFailed>),
 }
 
 impl Answer {

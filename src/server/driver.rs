@@ -12,12 +12,15 @@ use super::mailbox::{Letter, Mailbox};
 use super::peer_request::{self, PeerRequest};
 use super::snapshots;
 use super::timing::Timing;
+use crate::cluster::Known;
 use crate::kv::{Reply, Revision};
 use crate::net::Net;
 use crate::raft::{
     Body, Entry, Fetch, Index, Input, LogId, Membership, NodeId, Refused, RoleName, Standing,
 };
-use crate::replica::{Effects, Event, Replica, RequestId, Room, WriteFailed};
+use crate::replica::{
+    ChangeFailed, Effects, Event, Proposed, Replica, RequestId, Room, WriteFailed, is_disk_slow,
+};
 use crate::store::{Checkpointer, LogWriter, Space, SpaceWatch, StoreError};
 
 /// How long it may take to tell the leader that the disk has little room. It is told every 200 ms or so.
@@ -26,11 +29,15 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a node that stops waits for the decisions on what it has taken in.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The membership in force with the index of its entry, and the newest one that is committed.
+pub(super) type Memberships = (Option<(Index, Membership)>, Option<Known>);
+
 /// What the thread lets everybody know.
 #[derive(Debug)]
 pub(super) struct Bulletin {
     pub(super) standing: watch::Sender<Standing>,
     pub(super) membership: watch::Sender<Option<Membership>>,
+    pub(super) memberships: watch::Sender<Memberships>,
     pub(super) applied: watch::Sender<Index>,
     pub(super) revision: watch::Sender<Revision>,
     pub(super) checkpoints: watch::Sender<Index>,
@@ -58,7 +65,7 @@ struct Waiting {
     next: u64,
     writes: HashMap<RequestId, oneshot::Sender<Result<Reply, WriteFailed>>>,
     reads: HashMap<RequestId, oneshot::Sender<Result<(), Refused>>>,
-    changes: HashMap<RequestId, oneshot::Sender<Result<LogId, Refused>>>,
+    changes: HashMap<RequestId, oneshot::Sender<Result<Proposed, ChangeFailed>>>,
 }
 
 impl Waiting {
@@ -132,10 +139,10 @@ impl Driver {
                         waiting.reads.insert(id, reply);
                         self.replica.step(Event::Read { id, lease });
                     }
-                    Letter::ChangeMembers { membership, reply } => {
+                    Letter::Change { step, hosts, reply } => {
                         let id = waiting.id();
                         waiting.changes.insert(id, reply);
-                        self.replica.step(Event::ChangeMembers { id, membership });
+                        self.replica.step(Event::Change { id, step, hosts });
                     }
                     Letter::Inspect { reply } => {
                         // Whoever asked may have gone; nothing is lost.
@@ -149,8 +156,8 @@ impl Driver {
                         // Whoever asked may have gone; nothing is lost.
                         let _ = reply.send(self.replica.wants_snapshot(from, term, last));
                     }
-                    Letter::InstallSnapshot { last, reply } => {
-                        let begins = self.replica.begin_install(last);
+                    Letter::InstallSnapshot { cluster, last, reply } => {
+                        let begins = self.replica.begin_install(cluster, last);
                         if reply.send(begins).is_err() && begins {
                             self.replica.give_up_install();
                         }
@@ -174,7 +181,7 @@ impl Driver {
             }
             if late > 0 {
                 until_tick.as_mut().reset(next_tick.into());
-                let slow = self.log_writer.busy_for() > self.timing.election_timeout;
+                let slow = is_disk_slow(self.log_writer.busy_for(), self.timing.election_timeout);
                 if slow && !told_slow {
                     tracing::warn!("the log's disk has not answered for an election time-out");
                 }
@@ -218,7 +225,7 @@ impl Driver {
         }
         for message in effects.send {
             if matches!(message.body, Body::Snapshot { .. }) {
-                self.snapshots.begin(message.to, message.term);
+                self.snapshots.begin(message.cluster, message.to, message.term);
             }
             self.net.send(message);
         }
@@ -238,8 +245,12 @@ impl Driver {
             announce(standing);
             self.bulletin.standing.send_replace(standing);
         }
+        let changed = effects.membership.is_some() || effects.committed.is_some();
         if let Some(membership) = effects.membership {
             self.bulletin.membership.send_replace(Some(membership));
+        }
+        if changed {
+            self.bulletin.memberships.send_replace(self.replica.memberships());
         }
         if let Some(applied) = effects.applied {
             self.bulletin.applied.send_replace(applied);

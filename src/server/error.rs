@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kv::Revision;
+use crate::replica::forwarding::Cause;
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,9 @@ pub enum Error {
     /// The write was given up before any leader had it, or another entry took its place. Not applied.
     #[error("the write was not applied: leadership changed")]
     NotApplied,
+    /// The leader's release does not know such a request. Not applied.
+    #[error("the leader runs a release that does not know such a request; upgrade it")]
+    NotUnderstood,
     /// The deadline passed while the write may be on its way, or the leader that had it is gone. Unknown.
     #[error(
         "nobody tells what became of it: the deadline passed, or the leader that had it is gone"
@@ -66,4 +70,15 @@ pub enum Error {
     /// The state could not be read; the node stops.
     #[error("the state could not be read")]
     Storage,
+}
+
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Error {
+        match cause {
+            Cause::Busy => Error::Busy,
+            Cause::NoRoom => Error::DiskFull,
+            Cause::Overwritten => Error::NotApplied,
+            Cause::NotUnderstood => Error::NotUnderstood,
+        }
+    }
 }

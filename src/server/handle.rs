@@ -11,14 +11,16 @@ use super::error::{Consistency, Error};
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::passing::Reads;
-use super::peer_request::{self, ForwardError, LeaderProgress, PeerReply, PeerRequest};
-use super::status::{ClusterStatus, MemberStatus, Status};
+use super::peer_request::{self, LeaderProgress, PeerReply, PeerRequest};
+use super::status::{ClusterStatus, MemberStatus, PendingChange, Status};
+use crate::cluster::pending::{Pending, pending};
+use crate::cluster::{Addresses, ClusterView};
 use crate::config::Config;
 use crate::kv::{Item, Page, RangeQuery, Reply, Revision, Write};
-use crate::net::{Net, RequestError};
-use crate::raft::{Index, LogId, Membership, NodeId, Refused, RoleName, Standing};
-use crate::replica::roster::Addresses;
-use crate::replica::{Room, Summary, WriteFailed};
+use crate::net::{Net, PeerStatus, RequestError};
+use crate::raft::{Index, Membership, NodeId, Refused, RoleName, Standing};
+use crate::replica::forwarding::{Cause, Fate, Passed};
+use crate::replica::{Room, Summary};
 use crate::store::{DataDir, Mark, ReadError, Space, State, StoreError};
 
 /// How long to wait before asking the same supposed leader again when nothing else was heard.
@@ -47,6 +49,8 @@ pub(super) struct Shared {
     pub(super) data: DataDir,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) membership: watch::Receiver<Option<Membership>>,
+    /// Since when a change of the membership has been under way, if one is.
+    pub(super) joint_since: watch::Receiver<Option<Instant>>,
     pub(super) applied: watch::Receiver<Index>,
     pub(super) revision: watch::Receiver<Revision>,
     pub(super) checkpoints: watch::Receiver<Index>,
@@ -72,7 +76,7 @@ impl Handle {
     pub async fn write(&self, write: Write, deadline: Instant) -> Result<Reply, Error> {
         let mut standing = self.shared.standing.clone();
         loop {
-            if *self.shared.stopping.borrow() {
+            if self.is_stopping() {
                 return Err(Error::ShuttingDown);
             }
             let leader = standing.borrow_and_update().leader;
@@ -81,40 +85,27 @@ impl Handle {
                     self.write_here(write.clone(), deadline).await
                 }
                 Some(leader) => self.forward(leader, write.clone(), deadline).await,
-                None => Err(ForwardError::NotLeader),
+                None => Err(Fate::Again),
             };
             match tried {
                 Ok(reply) => return Ok(reply),
-                Err(ForwardError::Failed(error)) => return Err(error),
-                Err(ForwardError::NotLeader) => {
-                    wait_for_leader(&mut standing, leader, deadline).await?;
-                }
+                Err(Fate::Again) => wait_for_leader(&mut standing, leader, deadline).await?,
+                Err(Fate::NotApplied(cause)) => return Err(cause.into()),
+                Err(Fate::Unknown) => return Err(Error::Unknown),
             }
         }
     }
 
     /// Carries a write out if this node leads.
-    pub(super) async fn write_here(
-        &self,
-        write: Write,
-        deadline: Instant,
-    ) -> Result<Reply, ForwardError> {
+    pub(super) async fn write_here(&self, write: Write, deadline: Instant) -> Result<Reply, Fate> {
         let (reply, answer) = oneshot::channel();
         if self.shared.mailbox.ask(Letter::Write { write, reply }).is_err() {
-            return Err(ForwardError::Failed(Error::Busy));
+            return Err(Fate::NotApplied(Cause::Busy));
         }
         match timeout_at(deadline.into(), answer).await {
-            Ok(Ok(Ok(reply))) => Ok(reply),
-            Ok(Ok(Err(WriteFailed::Refused(Refused::Busy)))) => {
-                Err(ForwardError::Failed(Error::Busy))
-            }
-            Ok(Ok(Err(WriteFailed::NoRoom))) => Err(ForwardError::Failed(Error::DiskFull)),
-            Ok(Ok(Err(WriteFailed::Refused(_)))) => Err(ForwardError::NotLeader),
-            Ok(Ok(Err(WriteFailed::Overwritten))) => Err(ForwardError::Failed(Error::NotApplied)),
-            // The replica thread stopped, or a snapshot came over it, or the time is up: the entry may be,
-            // or may yet be, committed.
-            Ok(Ok(Err(WriteFailed::Superseded))) => Err(ForwardError::Failed(Error::Unknown)),
-            Ok(Err(_)) | Err(_) => Err(ForwardError::Failed(Error::Unknown)),
+            Ok(Ok(result)) => result.map_err(Fate::from),
+            // The replica thread stopped, or the time is up: the entry may be, or may yet be, committed.
+            Ok(Err(_)) | Err(_) => Err(Fate::Unknown),
         }
     }
 
@@ -123,7 +114,7 @@ impl Handle {
         leader: NodeId,
         write: Write,
         deadline: Instant,
-    ) -> Result<Reply, ForwardError> {
+    ) -> Result<Reply, Fate> {
         let left = deadline.saturating_duration_since(Instant::now());
         let request = peer_request::encode(&PeerRequest::Write { write, deadline: left });
         let replied = tokio::select! {
@@ -131,14 +122,13 @@ impl Handle {
             // If it lives, it has learnt by now what became of the write.
             () = self.deposed(leader) => Err(RequestError::Unknown),
         };
-        match replied {
-            Ok(bytes) => match peer_request::decode(&bytes) {
-                Some(PeerReply::Write(result)) => result,
-                _ => Err(ForwardError::Failed(Error::Unknown)),
-            },
-            Err(RequestError::NotSent) => Err(ForwardError::NotLeader),
-            Err(RequestError::Unknown) => Err(ForwardError::Failed(Error::Unknown)),
-        }
+        let passed = match replied.map(|bytes| peer_request::decode(&bytes)) {
+            Ok(Some(PeerReply::Write(result))) => Passed::Answered(result),
+            Ok(Some(PeerReply::NotUnderstood)) => Passed::NotUnderstood,
+            Ok(_) | Err(RequestError::Unknown) => Passed::NoAnswer,
+            Err(RequestError::NotSent) => Passed::NotSent,
+        };
+        passed.outcome()
     }
 
     /// Waits until another has led for an election time-out.
@@ -183,7 +173,7 @@ impl Handle {
     async fn read_index(&self, lease: bool, deadline: Instant) -> Result<(), Error> {
         let mut standing = self.shared.standing.clone();
         loop {
-            if *self.shared.stopping.borrow() {
+            if self.is_stopping() {
                 return Err(Error::ShuttingDown);
             }
             let leader = standing.borrow_and_update().leader;
@@ -263,9 +253,9 @@ impl Handle {
         }
     }
 
-    /// Whether the node is stopping.
+    /// Whether the node is stopping, or has to since it was put out: nothing comes of waiting for a leader.
     pub fn is_stopping(&self) -> bool {
-        *self.shared.stopping.borrow()
+        *self.shared.stopping.borrow() || *self.shared.removed.borrow()
     }
 
     /// This node's role, term and leader, as of the last change.
@@ -319,11 +309,12 @@ impl Handle {
             None => None,
         };
         let connections = self.shared.net.peers();
+        let change = self.pending_change(&connections);
         let in_force = self.shared.membership.borrow().clone();
         let members = in_force.iter().flat_map(|m| m.members.iter().map(move |x| (m, x)));
         let members = members.map(|(membership, (&id, member))| {
             let own = id == self.shared.id;
-            let peer = connections.iter().find(|peer| peer.name == member.name);
+            let peer = connections.iter().find(|peer| peer.seat == id);
             let matched = progress.as_ref().and_then(|leader| {
                 leader.matched.iter().find(|(node, _)| *node == id).map(|(_, matched)| *matched)
             });
@@ -366,6 +357,7 @@ impl Handle {
             leader: summary.leader.and_then(|id| self.name_of(id)),
             term: summary.term.0,
             members: members.collect(),
+            change,
         })
     }
 
@@ -465,17 +457,15 @@ impl Handle {
         leads.then(|| progress_of(self.shared.id, &summary))
     }
 
-    /// Proposes another membership, if this node leads.
-    pub(super) async fn propose_membership(
-        &self,
-        membership: Membership,
-    ) -> Result<LogId, Refused> {
-        let (reply, answer) = oneshot::channel();
-        self.shared
-            .mailbox
-            .ask(Letter::ChangeMembers { membership, reply })
-            .map_err(|_| Refused::Busy)?;
-        answer.await.unwrap_or(Err(Refused::NotLeader { leader: None }))
+    /// What a change of the membership waits for that is under way.
+    fn pending_change(&self, connections: &[PeerStatus]) -> Option<PendingChange> {
+        let now = self.membership()?;
+        let reached = |id| connections.iter().any(|peer| peer.seat == id && peer.connected);
+        let reachable = |id| id == self.shared.id || reached(id);
+        let view = ClusterView { reachable: &reachable, lag: &|_| None };
+        let Pending { before, after, missing } = pending(&now, view)?;
+        let since = self.shared.joint_since.borrow().unwrap_or_else(Instant::now);
+        Some(PendingChange { before, after, missing, for_seconds: since.elapsed().as_secs() })
     }
 
     async fn ask_progress(&self, leader: NodeId) -> Option<LeaderProgress> {

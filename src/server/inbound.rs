@@ -7,11 +7,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 
-use super::birth;
+use super::bootstrap;
 use super::handle::Handle;
 use super::mailbox::{Letter, Mailbox};
-use super::peer_request::{self, Founding, PeerReply, PeerRequest};
+use super::peer_request::{self, PeerReply, PeerRequest};
 use super::snapshots;
+use crate::cluster::Settings;
 use crate::net::{Arriving, Inbound, PeerHello};
 use crate::raft::{Input, Membership, Message, NodeId};
 use crate::store::{DataDir, Space, State};
@@ -20,7 +21,10 @@ use crate::store::{DataDir, Space, State};
 #[derive(Debug)]
 pub(super) struct Reception {
     pub(super) mailbox: Arc<Mailbox>,
+    pub(super) settings: Settings,
     pub(super) data: DataDir,
+    /// Whether this node is to join a cluster, and helps nobody to found one.
+    pub(super) join: bool,
     pub(super) state: Arc<State>,
     pub(super) space: Arc<Space>,
     pub(super) membership: watch::Receiver<Option<Membership>>,
@@ -39,7 +43,11 @@ impl Inbound for Reception {
         self.mailbox.tell(Letter::Input(Input::Unreachable { peer }));
     }
 
-    fn peer_up(&self, _peer: PeerHello) {
+    fn peer_up(&self, peer: PeerHello) {
+        let theirs = peer.settings.iter();
+        for difference in theirs.flat_map(|theirs| self.settings.differences(&peer.name, theirs)) {
+            tracing::warn!("{difference}");
+        }
         self.peers_changed.notify_waiters();
         self.peers_changed.notify_one();
     }
@@ -51,7 +59,7 @@ impl Inbound for Reception {
     fn request(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
         let handle = self.handle.get().cloned();
         let data = self.data.clone();
-        let born = self.membership.borrow().is_some();
+        let born = self.membership.borrow().is_some() || self.join;
         Box::pin(async move {
             let reply = match (peer_request::decode(&body), handle) {
                 (Some(PeerRequest::Write { write, deadline }), Some(handle)) => {
@@ -59,10 +67,7 @@ impl Inbound for Reception {
                     PeerReply::Write(handle.write_here(write, deadline).await)
                 }
                 (Some(PeerRequest::GrantFounding { founder }), Some(_)) => {
-                    PeerReply::Founding(match born {
-                        true => Founding::Born,
-                        false => birth::grant(&data, founder).await,
-                    })
+                    PeerReply::Founding(bootstrap::grant(&data, born, founder).await)
                 }
                 (Some(PeerRequest::Progress), Some(handle)) => {
                     PeerReply::Progress(handle.progress().await)
@@ -71,12 +76,12 @@ impl Inbound for Reception {
                     handle.hand_over(to);
                     PeerReply::TransferBegun
                 }
-                (Some(PeerRequest::Change { change, force, deadline }), Some(handle)) => {
+                (Some(PeerRequest::Change { operation, force, deadline }), Some(handle)) => {
                     let deadline = Instant::now() + deadline;
-                    PeerReply::Change(handle.change_here(&change, force, deadline).await)
+                    PeerReply::Change(handle.operate_here(&operation, force, deadline).await)
                 }
                 (Some(PeerRequest::Members), Some(handle)) => {
-                    PeerReply::Members(handle.membership())
+                    PeerReply::Members(handle.net().roster().newest().cloned())
                 }
                 (Some(PeerRequest::Marks), Some(handle)) => PeerReply::Marks(handle.marks()),
                 (Some(PeerRequest::Diverged { own, majority }), Some(handle)) => {

@@ -6,9 +6,10 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Sleep;
 
+use crate::cluster::Shown;
 use crate::kv::{Reply, Write};
-use crate::raft::{Input, LogId, Membership, Message, NodeId, Refused, Term};
-use crate::replica::{Room, Summary, WriteFailed};
+use crate::raft::{ClusterId, Input, LogId, Message, NodeId, Refused, Term};
+use crate::replica::{ChangeFailed, Proposed, Room, Step, Summary, WriteFailed};
 use crate::store::StoreError;
 
 /// The most client requests that wait for the replica; beyond it a client is told to come back.
@@ -33,8 +34,8 @@ pub(super) enum Letter {
     Write { write: Write, reply: oneshot::Sender<Result<Reply, WriteFailed>> },
     /// A client's read.
     Read { lease: bool, reply: oneshot::Sender<Result<(), Refused>> },
-    /// Another membership is wanted.
-    ChangeMembers { membership: Membership, reply: oneshot::Sender<Result<LogId, Refused>> },
+    /// The membership is to change.
+    Change { step: Step, hosts: Vec<Shown>, reply: oneshot::Sender<Result<Proposed, ChangeFailed>> },
     /// Somebody wants to know how things stand.
     Inspect { reply: oneshot::Sender<Summary> },
     /// A checkpoint ended, which covers everything up to there: there may be room to apply again, and the
@@ -43,7 +44,7 @@ pub(super) enum Letter {
     /// Whether the snapshot that `from` offers as the leader of `term` is wanted.
     OfferSnapshot { from: NodeId, term: Term, last: LogId, reply: oneshot::Sender<bool> },
     /// A snapshot has come and is to take the state's place, if it is still wanted.
-    InstallSnapshot { last: LogId, reply: oneshot::Sender<bool> },
+    InstallSnapshot { cluster: ClusterId, last: LogId, reply: oneshot::Sender<bool> },
     /// The snapshot of `from` took the state's place, or was found not to be newer.
     SnapshotInstalled { from: NodeId },
     /// The disk failed: stop.

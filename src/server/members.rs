@@ -3,45 +3,71 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::error::Error;
 use super::handle::{Handle, wait_for_leader};
 use super::leadership::TransferError;
-use super::peer_request::{self, LeaderProgress, PeerReply, PeerRequest};
+use super::mailbox::Letter;
+use super::peer_request::{self, PeerReply, PeerRequest};
 use super::status::{MemberInfo, Members};
+use crate::cluster::change::warnings;
+use crate::cluster::{Addresses, Change, ChangeRefused, Shown};
 use crate::net::RequestError;
-use crate::raft::{LogId, Membership, NodeId, Refused};
-use crate::replica::roster::{self, Change, Obstacle, Sight};
+use crate::raft::{Membership, NodeId, Refused};
+use crate::replica::{ChangeFailed, Proposed, Step};
 
 /// Why the membership was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ChangeError {
     /// The change is not to be made. Nothing was changed.
     #[error(transparent)]
-    Refused(#[from] Obstacle),
+    Refused(#[from] ChangeRefused),
     /// As with any request.
     #[error(transparent)]
     Failed(#[from] Error),
 }
 
-/// What became of a change at the node that was asked to make it.
+/// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Tried {
+pub(super) enum Operation {
+    /// Another membership.
+    Change(Change),
+    /// That the change which is under way be undone.
+    Undo,
+}
+
+impl Operation {
+    fn puts_out(&self, name: &str) -> bool {
+        matches!(self, Operation::Change(change) if change.puts_out(name))
+    }
+
+    fn step(&self, force: bool) -> Step {
+        match self {
+            Operation::Change(change) => Step::Operator { change: change.clone(), force },
+            Operation::Undo => Step::Undo { force },
+        }
+    }
+}
+
+/// What became of it at the node that was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ChangeOutcome {
     Done(Members),
     NotLeader,
     Not(ChangeError),
 }
 
-impl<E: Into<ChangeError>> From<E> for Tried {
-    fn from(error: E) -> Tried {
-        Tried::Not(error.into())
+impl<E: Into<ChangeError>> From<E> for ChangeOutcome {
+    fn from(error: E) -> ChangeOutcome {
+        ChangeOutcome::Not(error.into())
     }
 }
 
 impl Handle {
-    /// Changes the membership, here or at the leader, and waits until the change is complete. With `force` even
-    /// if too few of the voters can be reached afterwards.
+    /// Changes the membership, here or at the leader, and waits until the change is complete. What `force`
+    /// overrides the refusals name; see [`crate::cluster::change::change`].
     ///
     /// A leader that is to go hands over first.
     pub async fn change(
@@ -50,109 +76,195 @@ impl Handle {
         force: bool,
         deadline: Instant,
     ) -> Result<Members, ChangeError> {
+        self.operate(Operation::Change(change), force, deadline).await
+    }
+
+    /// Undoes a change of the membership that is under way, if that is safe. With `force` and without a leader
+    /// at any risk: if the other side of the change has decided without this one, two clusters go on.
+    pub async fn undo_change(
+        &self,
+        force: bool,
+        deadline: Instant,
+    ) -> Result<Members, ChangeError> {
+        self.operate(Operation::Undo, force, deadline).await
+    }
+
+    async fn operate(
+        &self,
+        operation: Operation,
+        force: bool,
+        deadline: Instant,
+    ) -> Result<Members, ChangeError> {
         let mut standing = self.watch_standing();
+        let patience = deadline.min(Instant::now() + LEADER_PATIENCE * self.election_timeout());
         loop {
             if self.is_stopping() {
                 return Err(Error::ShuttingDown.into());
             }
             let leader = standing.borrow_and_update().leader;
-            let tried = match leader {
+            let outcome = match leader {
                 Some(leader) if leader == self.id() => {
-                    self.change_here(&change, force, deadline).await
+                    self.operate_here(&operation, force, deadline).await
                 }
-                Some(leader) => self.forward_change(leader, &change, force, deadline).await,
-                None => Tried::NotLeader,
+                Some(leader) => self.forward_change(leader, &operation, force, deadline).await,
+                None if operation == Operation::Undo && Instant::now() >= patience => {
+                    return self.undo_without_leader(force, deadline).await;
+                }
+                None => ChangeOutcome::NotLeader,
             };
-            match tried {
-                Tried::Done(members) => return Ok(members),
-                Tried::Not(error) => return Err(error),
-                Tried::NotLeader => wait_for_leader(&mut standing, leader, deadline).await?,
+            match outcome {
+                ChangeOutcome::Done(members) => return Ok(members),
+                ChangeOutcome::Not(error) => return Err(error),
+                ChangeOutcome::NotLeader if operation == Operation::Undo => {
+                    let until = if leader.is_some() { deadline } else { patience };
+                    match wait_for_leader(&mut standing, leader, until).await {
+                        Ok(()) => {}
+                        Err(Error::NoLeader) if leader.is_none() => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                ChangeOutcome::NotLeader => {
+                    wait_for_leader(&mut standing, leader, deadline).await?
+                }
             }
         }
+    }
+
+    /// No leader can be elected: perhaps since one side of the change cannot be reached.
+    async fn undo_without_leader(
+        &self,
+        force: bool,
+        deadline: Instant,
+    ) -> Result<Members, ChangeError> {
+        let Some(now) = self.membership() else { return Err(Error::NoLeader.into()) };
+        if now.outgoing.is_none() {
+            return Err(Error::NoLeader.into());
+        }
+        if !force {
+            return Err(ChangeRefused::UndecidedWithoutLeader.into());
+        }
+        tracing::warn!("an operator takes the risk to undo the change of the membership");
+        let mut membership = self.watch_membership();
+        loop {
+            // It stands for election, and again if that fails.
+            let _ = self.change_membership(Step::Undo { force }).await;
+            let until = deadline.min(Instant::now() + 2 * self.election_timeout());
+            let undone =
+                membership.wait_for(|now| now.as_ref().is_some_and(|now| now.outgoing.is_none()));
+            match timeout_at(until.into(), undone).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(_)) => return Err(Error::ShuttingDown.into()),
+                Err(_) if until == deadline => return Err(Error::Unknown.into()),
+                Err(_) => {}
+            }
+        }
+        self.members().ok_or(Error::Unknown.into())
     }
 
     async fn forward_change(
         &self,
         leader: NodeId,
-        change: &Change,
+        operation: &Operation,
         force: bool,
         deadline: Instant,
-    ) -> Tried {
+    ) -> ChangeOutcome {
         let left = deadline.saturating_duration_since(Instant::now());
-        let request = PeerRequest::Change { change: change.clone(), force, deadline: left };
+        let request = PeerRequest::Change { operation: operation.clone(), force, deadline: left };
         let request = peer_request::encode(&request);
         let replied = tokio::select! {
             replied = self.net().request(leader, request, deadline) => replied,
             () = self.deposed(leader) => Err(RequestError::Unknown),
         };
         match replied.map(|bytes| peer_request::decode(&bytes)) {
-            Ok(Some(PeerReply::Change(tried))) => tried,
-            Err(RequestError::Unknown) if change.puts_out(&self.name()) => {
+            Ok(Some(PeerReply::Change(outcome))) => outcome,
+            Err(RequestError::Unknown) if operation.puts_out(&self.name()) => {
                 // The answer cannot come from whoever does not talk to this node any more.
                 let patience = deadline.min(Instant::now() + self.election_timeout());
                 match timeout_at(patience.into(), self.put_out()).await {
-                    Ok(()) => {
-                        self.members_without_this().map_or(Error::Unknown.into(), Tried::Done)
-                    }
+                    Ok(()) => self
+                        .members_without_this()
+                        .map_or(Error::Unknown.into(), ChangeOutcome::Done),
                     Err(_) => Error::Unknown.into(),
                 }
             }
             Ok(_) | Err(RequestError::Unknown) => Error::Unknown.into(),
-            Err(RequestError::NotSent) => Tried::NotLeader,
+            Err(RequestError::NotSent) => ChangeOutcome::NotLeader,
         }
     }
 
-    /// Makes the change if this node leads.
-    pub(super) async fn change_here(
+    /// Does what is asked for if this node leads.
+    pub(super) async fn operate_here(
         &self,
-        change: &Change,
+        operation: &Operation,
         force: bool,
         deadline: Instant,
-    ) -> Tried {
+    ) -> ChangeOutcome {
         // Who runs into another change waits for it as long as one takes in a cluster that is well.
         let patience = deadline.min(Instant::now() + self.election_timeout());
         let mut membership = self.watch_membership();
         loop {
-            let Some(now) = membership.borrow_and_update().clone() else { return Tried::NotLeader };
-            let Some(progress) = self.progress().await else { return Tried::NotLeader };
-            let next =
-                match self.sight(&progress, |sight| roster::change(&now, change, sight, force)) {
-                    Ok(next) => next,
-                    // The other change ends; whoever has just been counted answers the next heartbeat.
-                    Err(Obstacle::InProgress | Obstacle::QuorumAtRisk { .. })
-                        if Instant::now() < patience =>
-                    {
-                        let soon = patience.min(Instant::now() + RETRY_PAUSE);
-                        let _ = timeout_at(soon.into(), membership.changed()).await;
-                        continue;
-                    }
-                    Err(obstacle) => return obstacle.into(),
-                };
-            if now.is_voter(self.id()) && !next.voters.contains(&self.id()) {
-                return match self.transfer_leadership(None, deadline).await {
-                    Ok(_) => Tried::NotLeader,
-                    Err(TransferError::Failed(error)) => error.into(),
-                    Err(_) => Error::NotApplied.into(),
-                };
+            if membership.borrow_and_update().is_none() {
+                return ChangeOutcome::NotLeader;
             }
-            match self.propose_membership(next).await {
-                Ok(at) => return self.completed(at, deadline).await,
-                Err(Refused::ChangeInProgress | Refused::Transferring) => {
-                    if Instant::now() >= patience {
-                        return Obstacle::InProgress.into();
-                    }
-                    let soon = patience.min(Instant::now() + RETRY_PAUSE);
-                    let _ = timeout_at(soon.into(), membership.changed()).await;
+            let refused = match self.change_membership(operation.step(force)).await {
+                Ok(proposed) => return self.completed(&proposed, deadline).await,
+                Err(ChangeFailed::Unneeded) => {
+                    return self.members().map_or(Error::NoLeader.into(), ChangeOutcome::Done);
                 }
-                Err(Refused::Busy) => return Error::Busy.into(),
-                Err(Refused::NotLeader { .. }) => return Tried::NotLeader,
-                Err(_) => return Error::NotApplied.into(),
+                Err(ChangeFailed::OwnSeat) => {
+                    return match self.transfer_leadership(None, deadline).await {
+                        Ok(_) => ChangeOutcome::NotLeader,
+                        Err(TransferError::Failed(error)) => error.into(),
+                        Err(_) => Error::NotApplied.into(),
+                    };
+                }
+                // The other change ends; whoever has just been counted answers the next heartbeat.
+                Err(ChangeFailed::Refused(
+                    refused @ (ChangeRefused::InProgress | ChangeRefused::QuorumAtRisk { .. }),
+                )) => refused,
+                Err(ChangeFailed::Refused(refused)) => return refused.into(),
+                Err(ChangeFailed::NotTaken(refused)) => match refused {
+                    Refused::ChangeInProgress | Refused::Transferring => ChangeRefused::InProgress,
+                    Refused::NothingToUndo => return ChangeRefused::NothingToUndo.into(),
+                    Refused::Busy => return Error::Busy.into(),
+                    Refused::NotLeader { .. } => return ChangeOutcome::NotLeader,
+                    Refused::UnfitMembership => return Error::NotApplied.into(),
+                },
+            };
+            if Instant::now() >= patience {
+                return refused.into();
             }
+            let soon = patience.min(Instant::now() + RETRY_PAUSE);
+            let _ = timeout_at(soon.into(), membership.changed()).await;
         }
     }
 
-    /// Waits until the entry at `at`, and the one that ends a joint phase after it, are applied.
-    async fn completed(&self, at: LogId, deadline: Instant) -> Tried {
+    /// Changes the membership as this node's replica sees it, if it leads.
+    pub(super) async fn change_membership(&self, step: Step) -> Result<Proposed, ChangeFailed> {
+        let (reply, answer) = oneshot::channel();
+        let letter = Letter::Change { step, hosts: self.shown(), reply };
+        if self.shared.mailbox.ask(letter).is_err() {
+            return Err(ChangeFailed::NotTaken(Refused::Busy));
+        }
+        answer.await.unwrap_or(Err(ChangeFailed::NotTaken(Refused::NotLeader { leader: None })))
+    }
+
+    /// Who is connected, as each showed itself, this node included.
+    fn shown(&self) -> Vec<Shown> {
+        let (id, addresses) = self.own_addresses();
+        let own = Shown { id, name: self.name(), addresses: Some(addresses) };
+        let connected = self.net().peers().into_iter().filter(|peer| peer.connected);
+        let peers = connected.filter_map(|peer| {
+            let said = peer.addresses.map(|said| Addresses { raft: said.raft, http: said.http });
+            let addresses = said.filter(|said| !said.raft.is_empty() && !said.http.is_empty());
+            Some(Shown { id: peer.node_id?, name: peer.name, addresses })
+        });
+        std::iter::once(own).chain(peers).collect()
+    }
+
+    /// Waits until the entry of a change, and the one that ends a joint phase after it, are applied.
+    async fn completed(&self, proposed: &Proposed, deadline: Instant) -> ChangeOutcome {
+        let at = proposed.at;
         let mut applied = self.watch_applied();
         let mut membership = self.watch_membership();
         let complete = async {
@@ -161,16 +273,20 @@ impl Handle {
                 return None;
             }
             // The leader goes on to the end of the joint phase by itself, and whoever follows it as well.
-            membership
+            let now = membership
                 .wait_for(|now| now.as_ref().is_some_and(|now| now.outgoing.is_none()))
                 .await
-                .ok()?;
+                .ok()?
+                .clone()?;
             let last = self.progress().await?.last;
             applied.wait_for(|applied| applied.0 >= last).await.ok()?;
-            self.members()
+            if now.voters == proposed.before && now.voters != proposed.membership.voters {
+                return Some(ChangeRefused::Undone.into());
+            }
+            self.members().map(ChangeOutcome::Done)
         };
         match timeout_at(deadline.into(), complete).await {
-            Ok(Some(members)) => Tried::Done(members),
+            Ok(Some(outcome)) => outcome,
             // Another leads, or this node stops, or it takes too long: the change may yet be made.
             Ok(None) | Err(_) => Error::Unknown.into(),
         }
@@ -187,25 +303,10 @@ impl Handle {
         now.voters.remove(&self.id());
         Some(members_of(&now))
     }
-
-    /// What this node, as the leader, knows of the hosts.
-    pub(super) fn sight<T>(
-        &self,
-        progress: &LeaderProgress,
-        look: impl FnOnce(Sight<'_>) -> T,
-    ) -> T {
-        let peers = self.net().peers();
-        let is_connected = |id| peers.iter().any(|peer| peer.connected && peer.node_id == Some(id));
-        look(Sight {
-            reachable: &|id| id == self.id() || (is_connected(id) && progress.active.contains(&id)),
-            lag: &|id| {
-                let (_, matched) = progress.matched.iter().find(|(node, _)| *node == id)?;
-                Some(progress.last.saturating_sub(*matched))
-            },
-        })
-    }
 }
 
+/// For how many election time-outs a leader is waited for before a change is undone without one.
+const LEADER_PATIENCE: u32 = 3;
 /// How long to wait for a leader that has just begun, or is handing over.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -220,5 +321,5 @@ fn members_of(now: &Membership) -> Members {
     };
     let mut members: Vec<MemberInfo> = now.members.iter().map(info).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    Members { members, warnings: roster::warnings(now) }
+    Members { members, warnings: warnings(now) }
 }

@@ -9,13 +9,14 @@
 //! | `space` | looks ten times a second how much room the disk has |
 //! | tokio's | HTTP, and the tasks here that look after the membership and the past |
 
-mod agreement;
 mod answers;
 mod background;
 mod backup;
-mod birth;
+mod bootstrap;
 mod certificates;
 mod clock;
+mod consistency;
+mod discovery;
 mod driver;
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -31,13 +32,13 @@ mod pace;
 mod passing;
 mod peer_request;
 mod peers;
+mod reconcile;
 mod removal;
 mod snapshots;
 mod start;
 mod status;
 mod thread;
 mod timing;
-mod upkeep;
 
 pub use error::{Consistency, Error};
 pub use handle::Handle;

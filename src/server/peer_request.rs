@@ -6,13 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::error::Error;
-use super::members::Tried;
+use super::members::{ChangeOutcome, Operation};
 use super::passing::{PassedAnswer, PassedRead};
+use crate::cluster::Known;
+use crate::cluster::bootstrap::Founding;
 use crate::kv::{Reply, Write};
-use crate::raft::{Membership, NodeId};
+use crate::raft::NodeId;
 use crate::replica::Room;
-use crate::replica::roster::Change;
+use crate::replica::forwarding::Fate;
 use crate::store::Mark;
 
 /// A question. The order of the variants is part of the wire format.
@@ -27,8 +28,8 @@ pub(super) enum PeerRequest {
     /// Hand leadership over, to that voter or to the one that is furthest, if you lead.
     TransferLeadership { to: Option<NodeId> },
     /// Change the membership if you lead; do not pass it on.
-    Change { change: Change, force: bool, deadline: Duration },
-    /// Who belongs to your cluster? From a node that belongs to none yet.
+    Change { operation: Operation, force: bool, deadline: Duration },
+    /// Who belongs to your cluster? From a node that belongs to none yet, or hears no leader.
     Members,
     /// What are the hashes of your state?
     Marks,
@@ -44,7 +45,7 @@ pub(super) enum PeerRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum PeerReply {
     /// What became of the write.
-    Write(Result<Reply, ForwardError>),
+    Write(Result<Reply, Fate>),
     /// Whether the founding is granted; if not, who has the grant, or that a cluster exists.
     Founding(Founding),
     /// The last index of the leader's log, and the last durable one of each peer; none if it does not
@@ -55,35 +56,15 @@ pub(super) enum PeerReply {
     /// It is begun, if it can be; who leads then shows whether it went well.
     TransferBegun,
     /// What became of the change.
-    Change(Tried),
-    /// The membership; none if there is none.
-    Members(Option<Membership>),
+    Change(ChangeOutcome),
+    /// The newest committed membership; none if there is none.
+    Members(Option<Known>),
     /// Hashes of the state at some indexes.
     Marks(Vec<Mark>),
     /// It is noted.
     Noted,
     /// The answer; none if it is too large, or nobody is there to give it.
     Read(Option<PassedAnswer>),
-}
-
-/// Why a forwarded write has no reply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum ForwardError {
-    /// The node asked does not lead; the write went nowhere.
-    NotLeader,
-    /// It ended badly there.
-    Failed(Error),
-}
-
-/// The answer to a request for the founding grant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Founding {
-    /// Granted, durably.
-    Granted,
-    /// Another node has the grant.
-    GrantedTo(NodeId),
-    /// The node asked belongs to a cluster already.
-    Born,
 }
 
 /// How far the members are, as the leader knows it.

@@ -1,63 +1,54 @@
-//! Keeps the network's list of peers in step with the membership.
+//! Keeps what the network knows of who belongs in step with the log.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
 
+use super::driver::Memberships;
 use crate::config::Config;
-use crate::net::{Net, Peer};
+use crate::net::Net;
 use crate::raft::Membership;
 
-/// Who the peers are: those of the configuration until there is a membership, which rules from then on.
-pub(super) fn of(config: &Config, membership: Option<&Membership>) -> BTreeMap<String, Peer> {
-    let configured = |name: &str| config.servers.get(name).map(ToString::to_string);
-    let mut peers = BTreeMap::new();
-    match membership {
-        None => {
-            for (name, address) in &config.servers {
-                let addresses = vec![address.to_string()];
-                let peer = Peer { addresses, expected: None, replaces: None };
-                peers.insert(name.to_string(), peer);
-            }
-        }
-        Some(membership) => {
-            for (&id, member) in &membership.members {
-                let mut addresses = vec![member.raft_address.clone()];
-                // The way to the others if the whole cluster has moved.
-                addresses
-                    .extend(configured(&member.name).filter(|one| *one != member.raft_address));
-                let expected = member.seen.then_some(id);
-                let peer = Peer { addresses, expected, replaces: member.replaces };
-                peers.insert(member.name.clone(), peer);
-            }
-        }
-    }
-    peers.remove(config.name.as_str());
-    peers
-}
-
-/// Tells the network who its peers are.
-pub(super) fn tell_net(net: &Net, config: &Config, membership: Option<&Membership>) {
-    net.set_peers(of(config, membership));
-    net.set_born(membership.map(|membership| membership.cluster));
-}
-
-/// Follows the membership until the node stops.
-pub(super) async fn follow_membership(
+/// Follows the memberships of the log until the node stops.
+pub(super) async fn follow_memberships(
     net: Net,
     config: Arc<Config>,
-    mut membership: watch::Receiver<Option<Membership>>,
+    mut memberships: watch::Receiver<Memberships>,
 ) {
     let mut said = Vec::new();
     loop {
-        let now = membership.borrow_and_update().clone();
-        tell_net(&net, &config, now.as_ref());
-        let differences = now.as_ref().map(|now| differences(&config, now)).unwrap_or_default();
+        let (in_force, committed) = memberships.borrow_and_update().clone();
+        let now = in_force.as_ref().map(|(_, membership)| membership);
+        let differences = now.map(|now| differences(&config, now)).unwrap_or_default();
+        net.change_roster(|roster| roster.follow(in_force, committed));
         for difference in differences.iter().filter(|one| !said.contains(*one)) {
             tracing::warn!("{}: {difference}", config.file.display());
         }
         said = differences;
+        if memberships.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Notes since when a change of the voters has been under way.
+pub(super) async fn note_joint(
+    mut membership: watch::Receiver<Option<Membership>>,
+    since: watch::Sender<Option<Instant>>,
+) {
+    loop {
+        let joint = {
+            let now = membership.borrow_and_update();
+            now.as_ref().is_some_and(|now| now.outgoing.is_some())
+        };
+        since.send_if_modified(|since| {
+            let changed = since.is_some() != joint;
+            if changed {
+                *since = joint.then(Instant::now);
+            }
+            changed
+        });
         if membership.changed().await.is_err() {
             return;
         }

@@ -1,8 +1,6 @@
 //! Snapshots on their way: a leader sends the state to a peer that its log does not reach any more.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,7 +13,8 @@ use super::mailbox::{Letter, Mailbox};
 use super::pace::{self, Pace};
 use super::peer_request::{decode, encode};
 use crate::net::{Arriving, Net, TransferError};
-use crate::raft::{Input, LogId, NodeId, Term};
+use crate::raft::{ClusterId, Input, LogId, NodeId, Term};
+use crate::replica::holds::Holds;
 use crate::store::{Incoming, IncomingError, Purpose, SnapshotReader, Space, State, StoreError};
 
 /// The size of a piece, in bytes.
@@ -28,16 +27,11 @@ const INSTALL_TIMEOUT: Duration = Duration::from_secs(60);
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How often a long transfer is told of.
 const TELL_EVERY: Duration = Duration::from_secs(5);
-/// How long the log that follows a snapshot is kept after the snapshot was installed, as a multiple of the
-/// time that it took, and at least.
-const HOLD_FACTOR: u32 = 2;
-const HOLD_MIN: Duration = Duration::from_secs(10);
-
 /// The first piece of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Transfer {
     /// The leader of `term` sends the state up to `last`.
-    Snapshot { term: Term, last: LogId },
+    Snapshot { cluster: ClusterId, term: Term, last: LogId },
 }
 
 /// The reply to a transfer.
@@ -59,27 +53,17 @@ pub(super) struct Sender {
     state: Arc<State>,
     mailbox: Arc<Mailbox>,
     pace: Arc<Pace>,
-    /// The snapshots whose receivers need the log after them.
-    holds: Arc<Mutex<BTreeMap<NodeId, Hold>>>,
-    /// How many were begun.
-    transfers: AtomicU64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Hold {
-    /// The transfer that it is for. A leader that was deposed and leads again may begin another to the same
-    /// peer before the old one has ended.
-    transfer: u64,
-    last: LogId,
-    until: Option<Instant>,
+    holds: Arc<Mutex<Holds>>,
+    /// When this began: the holds count from then.
+    since: Instant,
 }
 
 impl Sender {
     /// To be called within the runtime on which the transfers are to run.
     pub(super) fn new(net: Net, state: Arc<State>, mailbox: Arc<Mailbox>) -> Sender {
         let runtime = tokio::runtime::Handle::current();
-        let (pace, holds, transfers) = (Arc::default(), Arc::default(), AtomicU64::new(0));
-        Sender { runtime, net, state, mailbox, pace, holds, transfers }
+        let (pace, holds) = (Arc::default(), Arc::default());
+        Sender { runtime, net, state, mailbox, pace, holds, since: Instant::now() }
     }
 
     /// How fast snapshots go out.
@@ -88,17 +72,17 @@ impl Sender {
     }
 
     /// Begins to send the newest checkpoint to `to`. How it ends comes as an input.
-    pub(super) fn begin(&self, to: NodeId, term: Term) {
+    pub(super) fn begin(&self, cluster: ClusterId, to: NodeId, term: Term) {
         let reader = self.state.snapshot();
         let last = reader.last();
-        let transfer = self.transfers.fetch_add(1, Ordering::Relaxed);
-        self.holds.lock().insert(to, Hold { transfer, last, until: None });
+        let since = self.since;
+        let transfer = self.holds.lock().begin(to, last, since.elapsed());
         let (net, mailbox, holds) = (self.net.clone(), self.mailbox.clone(), self.holds.clone());
         let pace = self.pace.clone();
         self.runtime.spawn(async move {
             let began = Instant::now();
             tracing::info!(%to, %last, "sending a snapshot");
-            let sent = send(&net, &pace, to, term, reader).await;
+            let sent = send(&net, &pace, to, (cluster, term), reader).await;
             let took = began.elapsed();
             let installed = match sent {
                 Ok((Received::Installed, bytes)) => {
@@ -124,29 +108,16 @@ impl Sender {
                     false
                 }
             };
-            {
-                let mut holds = holds.lock();
-                if holds.get(&to).is_none_or(|hold| hold.transfer != transfer) {
-                    // A newer one is on its way; how that ends is what counts.
-                    return;
-                }
-                if installed {
-                    let until = Instant::now() + (took * HOLD_FACTOR).max(HOLD_MIN);
-                    holds.insert(to, Hold { transfer, last, until: Some(until) });
-                } else {
-                    holds.remove(&to);
-                }
+            // If a newer one is on its way, how that ends is what counts.
+            if holds.lock().end(to, transfer, installed, since.elapsed()) {
+                mailbox.tell(Letter::Input(Input::SnapshotEnded { peer: to, installed }));
             }
-            mailbox.tell(Letter::Input(Input::SnapshotEnded { peer: to, installed }));
         });
     }
 
     /// Up to where the log may be cut once a checkpoint covers everything up to `checkpoint`.
     pub(super) fn may_cut(&self, checkpoint: LogId) -> LogId {
-        let mut holds = self.holds.lock();
-        let now = Instant::now();
-        holds.retain(|_, hold| hold.until.is_none_or(|until| until > now));
-        holds.values().map(|hold| hold.last).fold(checkpoint, Ord::min)
+        self.holds.lock().may_cut(checkpoint, self.since.elapsed())
     }
 }
 
@@ -168,7 +139,7 @@ async fn send(
     net: &Net,
     pace: &Pace,
     to: NodeId,
-    term: Term,
+    (cluster, term): (ClusterId, Term),
     reader: SnapshotReader,
 ) -> Result<(Received, u64), SendError> {
     let last = reader.last();
@@ -176,7 +147,7 @@ async fn send(
     let (pieces, mut next) = mpsc::channel(PIECES_MAX);
     // The thread ends with the transfer, since nobody takes its pieces then.
     let read = background::spawn("snapshot-out", move || read(reader, &pieces))?;
-    let mut wanted = outgoing.send(encode(&Transfer::Snapshot { term, last })).await?;
+    let mut wanted = outgoing.send(encode(&Transfer::Snapshot { cluster, term, last })).await?;
     let (mut bytes, mut told, mut pause_at) = (0, Instant::now(), pace::STRIDE_BYTES);
     while wanted && let Some(piece) = next.recv().await {
         let piece = Bytes::from(piece?);
@@ -223,6 +194,15 @@ pub(super) struct Disk {
     pub(super) space: Arc<Space>,
 }
 
+/// A snapshot that a peer sends.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    from: NodeId,
+    cluster: ClusterId,
+    term: Term,
+    last: LogId,
+}
+
 /// Takes a snapshot in that a peer sends; the reply.
 pub(super) async fn receive(
     mailbox: Arc<Mailbox>,
@@ -232,8 +212,9 @@ pub(super) async fn receive(
 ) -> Bytes {
     let received = match arriving.next().await {
         Ok(Some(first)) => match decode(&first) {
-            Some(Transfer::Snapshot { term, last }) => {
-                take_in(mailbox, disk, from, term, last, arriving).await
+            Some(Transfer::Snapshot { cluster, term, last }) => {
+                let offer = Offer { from, cluster, term, last };
+                take_in(mailbox, disk, offer, arriving).await
             }
             None => Received::Failed("the transfer is of an unknown kind".to_owned()),
         },
@@ -245,11 +226,10 @@ pub(super) async fn receive(
 async fn take_in(
     mailbox: Arc<Mailbox>,
     disk: Disk,
-    from: NodeId,
-    term: Term,
-    last: LogId,
+    offer: Offer,
     mut arriving: Arriving,
 ) -> Received {
+    let Offer { from, term, last, .. } = offer;
     let (reply, wanted) = oneshot::channel();
     let asked = mailbox.ask(Letter::OfferSnapshot { from, term, last, reply });
     if asked.is_err() || wanted.await != Ok(true) {
@@ -259,7 +239,7 @@ async fn take_in(
     let (pieces, next) = mpsc::channel(PIECES_MAX);
     let written = {
         let mailbox = mailbox.clone();
-        background::spawn("snapshot-in", move || write(&mailbox, &disk, from, last, next))
+        background::spawn("snapshot-in", move || write(&mailbox, &disk, offer, next))
     };
     let written = match written {
         Ok(written) => written,
@@ -301,10 +281,10 @@ async fn take_in(
 fn write(
     mailbox: &Mailbox,
     disk: &Disk,
-    from: NodeId,
-    last: LogId,
+    offer: Offer,
     mut pieces: mpsc::Receiver<Bytes>,
 ) -> Result<bool, IncomingError> {
+    let Offer { from, cluster, last, .. } = offer;
     let began = Instant::now();
     let room = |bytes| disk.space.reserve(bytes, Purpose::Bulk).ok_or(IncomingError::NoRoom);
     let begun = room(Incoming::BEGIN_BYTES)?;
@@ -327,7 +307,7 @@ fn write(
         return Err(IncomingError::Damaged("it is not the one that was offered"));
     }
     let (reply, begin) = oneshot::channel();
-    let asked = mailbox.ask(Letter::InstallSnapshot { last, reply });
+    let asked = mailbox.ask(Letter::InstallSnapshot { cluster, last, reply });
     if asked.is_err() || begin.blocking_recv() != Ok(true) {
         return Ok(false);
     }

@@ -6,23 +6,25 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::agreement;
 use super::answers;
-use super::birth::Birth;
+use super::bootstrap::Bootstrap;
 use super::certificates::{self, tls_material};
-use super::driver::{self, Bulletin, Driver};
+use super::consistency;
+use super::discovery;
+use super::driver::{self, Bulletin, Driver, Memberships};
 use super::handle::{Handle, Shared};
 use super::history;
 use super::inbound::Reception;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::peers;
+use super::reconcile;
 use super::removal;
 use super::snapshots;
 use super::thread::ReplicaThread;
 use super::timing::Timing;
-use super::upkeep;
-use crate::config::{Config, ConfigError};
+use crate::cluster::{Known, Settings};
+use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::PkiError;
 use crate::raft::{self, Input, Node, RoleName, Standing};
@@ -61,7 +63,10 @@ pub enum StartError {
 #[derive(Debug)]
 pub enum Ending {
     /// The cluster has put it out.
-    Removed,
+    Removed {
+        /// Whether another host has its name, or is to have it.
+        replaced: bool,
+    },
     /// Its disk failed; none if its thread ended for no known reason.
     Failed(Option<StoreError>),
 }
@@ -99,6 +104,10 @@ impl Server {
         let standing = Standing { role: RoleName::Follower, term: node.term(), leader: None };
         let (standing_sender, standing) = watch::channel(standing);
         let (membership_sender, membership) = watch::channel(node.membership().cloned());
+        let (in_force, committed) = memberships_of(&node);
+        let (memberships_sender, memberships) =
+            watch::channel((in_force.clone(), committed.clone()));
+        let (joint_sender, joint_since) = watch::channel(None);
         let (applied_sender, applied) = watch::channel(opened.state.applied().index);
         let (revision_sender, revision) = watch::channel(opened.state.revision());
         let (checkpoint_sender, checkpoints) = watch::channel(opened.state.durable().index);
@@ -110,7 +119,9 @@ impl Server {
 
         let reception = Arc::new(Reception {
             mailbox: mailbox.clone(),
+            settings: settings_of(&config),
             data: opened.data.clone(),
+            join: config.join,
             state: opened.state.clone(),
             space: opened.space.clone(),
             membership: membership.clone(),
@@ -118,7 +129,8 @@ impl Server {
             disowned: disowned.clone(),
             handle: OnceLock::new(),
         });
-        let frame_bytes_max = FRAME_BYTES_MAX.max(2 * bytes(config.limits.value));
+        // Of whatever a peer may take from its clients, so that none is cut off by another's configuration.
+        let frame_bytes_max = FRAME_BYTES_MAX.max(2 * bytes(config::Limits::VALUE_MAX));
         let net_config = NetConfig {
             listen,
             cluster: config.cluster.to_string(),
@@ -129,7 +141,13 @@ impl Server {
                 raft: config.raft_address().to_string(),
                 http: config.http_address().to_string(),
             },
+            settings: settings_of(&config),
             tls: tls_material(material),
+            configured: config
+                .servers
+                .iter()
+                .map(|(name, address)| (name.to_string(), address.to_string()))
+                .collect(),
             frame_bytes_max,
         };
         let replica_thread = ReplicaThread::start().await?;
@@ -137,7 +155,7 @@ impl Server {
             let _within = replica_thread.runtime().enter();
             Net::start(net_config, reception.clone())?
         };
-        peers::tell_net(&net, &config, membership.borrow().as_ref());
+        net.change_roster(|roster| roster.follow(in_force, committed));
 
         let handle = Handle::new(Arc::new(Shared {
             id,
@@ -152,6 +170,7 @@ impl Server {
             data: opened.data.clone(),
             standing,
             membership: membership.clone(),
+            joint_since,
             applied,
             revision,
             checkpoints,
@@ -204,6 +223,7 @@ impl Server {
             bulletin: Bulletin {
                 standing: standing_sender,
                 membership: membership_sender,
+                memberships: memberships_sender,
                 applied: applied_sender,
                 revision: revision_sender,
                 checkpoints: checkpoint_sender,
@@ -213,22 +233,22 @@ impl Server {
         };
         let ended = replica_thread.run(driver);
 
-        let birth = Birth {
-            id,
+        let bootstrap = Bootstrap {
+            handle: handle.clone(),
             config: config.clone(),
             data: opened.data,
-            net: net.clone(),
-            mailbox: mailbox.clone(),
             membership: membership.clone(),
             peers_changed: peers_changed.clone(),
         };
         let tasks = vec![
-            tokio::spawn(birth.run()),
+            tokio::spawn(bootstrap.run()),
             tokio::spawn(history::give_up_the_past(handle.clone(), config.history.clone())),
             tokio::spawn(certificates.follow(net.clone(), https_sender, config.clone())),
-            tokio::spawn(peers::follow_membership(net, config, membership)),
-            tokio::spawn(upkeep::run(handle.clone(), peers_changed)),
-            tokio::spawn(agreement::run(handle.clone())),
+            tokio::spawn(peers::follow_memberships(net, config, memberships)),
+            tokio::spawn(peers::note_joint(membership, joint_sender)),
+            tokio::spawn(discovery::run(handle.clone())),
+            tokio::spawn(reconcile::run(handle.clone(), peers_changed)),
+            tokio::spawn(consistency::run(handle.clone())),
             tokio::spawn(removal::run(handle.clone(), disowned, removed_sender)),
         ];
         let stopping = stopping_sender;
@@ -250,7 +270,9 @@ impl Server {
         tokio::select! {
             result = &mut self.ended => Ending::Failed(result.unwrap_or(Ok(())).err()),
             // The sender goes with the task that learns of it, which says nothing.
-            Ok(_) = self.removed.wait_for(|removed| *removed) => Ending::Removed,
+            Ok(_) = self.removed.wait_for(|removed| *removed) => {
+                Ending::Removed { replaced: self.handle.net().is_replaced() }
+            }
         }
     }
 
@@ -279,6 +301,22 @@ impl Server {
             _ => tracing::warn!("nobody took leadership over in time"),
         }
     }
+}
+
+/// What the other nodes' configurations should say as well.
+pub(super) fn settings_of(config: &Config) -> Settings {
+    let election_timeout = config.raft.election_timeout.as_millis();
+    Settings {
+        value_bytes_max: config.limits.value,
+        election_timeout_ms: u64::try_from(election_timeout).unwrap_or(u64::MAX),
+        lease_reads: config.reads.lease,
+    }
+}
+
+fn memberships_of(node: &Node) -> Memberships {
+    let [in_force, committed] = node.memberships();
+    let committed = committed.cloned().map(|(at, membership)| Known { at, membership });
+    (in_force.cloned(), committed)
 }
 
 /// What a data directory holds, opened.

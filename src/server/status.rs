@@ -118,4 +118,20 @@ pub struct ClusterStatus {
     pub term: u64,
     /// Everybody.
     pub members: Vec<MemberStatus>,
+    /// The change of the voters that is under way, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<PendingChange>,
+}
+
+/// A change of the voters that is not complete: those before it and those after it have to agree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingChange {
+    /// The names of the voters before it.
+    pub before: Vec<String>,
+    /// The names of the voters after it.
+    pub after: Vec<String>,
+    /// Who is needed and cannot be reached from the node asked; empty where the change can go on.
+    pub missing: Vec<String>,
+    /// For how many seconds the node asked has known of it.
+    pub for_seconds: u64,
 }

@@ -214,7 +214,8 @@ pub fn begin_alone(
     if on(Mutant::SurvivorLogKept) {
         return Ok(());
     }
-    let hard_state = HardState { commit: last.index, ..recovered.hard_state };
+    // Terms and votes were those of the cluster that is given up. One of its members may have used them up.
+    let hard_state = HardState { term: last.term, vote: None, commit: last.index };
     log.append(&[LogWrite {
         hard_state: Some(hard_state),
         reset: Some((last, members)),

@@ -109,7 +109,7 @@ fn is_rescued(path: &Path, id: NodeId) {
     assert_eq!((state.applied(), log.base(), recovered.committed), (last, last, last));
     assert_eq!(recovered.memberships, [(Index(9), alone(id))]);
     assert_eq!(state.membership(), Some((Index(9), alone(id))));
-    assert_eq!(recovered.hard_state.term, Term(4));
+    assert_eq!((recovered.hard_state.term, recovered.hard_state.vote), (Term(2), None));
     for index in 2..=9 {
         assert!(state.get(format!("key {index}").as_bytes(), None).unwrap().1.is_some());
     }

@@ -219,7 +219,7 @@ pub(crate) fn come_back(chaos: &mut Chaos) -> Result<(), Skipped> {
     fs::rename(&aside, &data).unwrap();
     let from = chaos.hosts.cluster.nodes[node].log().len();
     chaos.hosts.cluster.nodes[node].start();
-    chaos.hosts.wait_logged(node, from, "identity");
+    chaos.hosts.wait_logged(node, from, "born as");
     chaos.hold(1000, 3000);
     assert!(!chaos.is_ready(node), "node{} of the old cluster serves", node + 1);
     assert_eq!(members(chaos), before, "node{} of the old cluster is let in", node + 1);

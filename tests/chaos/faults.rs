@@ -1,7 +1,9 @@
 //! All faults that there are.
 
 use crate::nemesis::{Chaos, Skipped};
-use crate::{anew, backups, certificates, clock, disk, membership, network, process, proxy};
+use crate::{
+    anew, backups, certificates, clock, disk, membership, network, operators, process, proxy,
+};
 
 /// A kind of fault.
 pub(crate) struct Fault {
@@ -51,6 +53,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("leadership handed over", 0, membership::transfer),
     fault("a node lost and replaced by an empty one", 1, membership::replace),
     fault("a node put out and taken in again", 1, membership::remove_and_add),
+    fault("a node replaced that answers, and returns late", 1, operators::replace_live),
+    fault("a node away while another is replaced, which leads", 2, operators::away),
+    fault("a change of the voters that cannot be completed, undone", 1, operators::undo),
     fault("all certificates renewed", 0, certificates::renew),
     fault("a node with another's certificate", 1, certificates::swap),
     fault("the wall clock jumps", 1, clock::jump),

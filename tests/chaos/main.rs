@@ -2,7 +2,8 @@
 //! judges what its clients saw, while a nemesis draws one fault after the other from a seed.
 //!
 //! `KONSEN_CHAOS_SEED=n` chooses the faults, `KONSEN_CHAOS_SECONDS=n` how long they go on,
-//! `KONSEN_CHAOS_NODES=n` how many nodes there are. Needs root, `ip` and `iptables`; says so and does nothing
+//! `KONSEN_CHAOS_NODES=n` how many nodes there are, `KONSEN_CHAOS_FAULTS=words` takes only those with these words in
+//! their names. Needs root, `ip` and `iptables`; says so and does nothing
 //! where they are missing.
 #![allow(clippy::unwrap_used)]
 // Modules are shared between binaries by path, so that their items are `pub`.
@@ -24,6 +25,7 @@ mod nemesis;
 #[path = "../cluster/netns.rs"]
 mod netns;
 mod network;
+mod operators;
 mod process;
 mod proxy;
 

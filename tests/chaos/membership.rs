@@ -60,7 +60,7 @@ pub(crate) fn remove_and_add(chaos: &mut Chaos) -> Result<(), Skipped> {
 }
 
 /// Asks for a change until it is done: a leader may change in between.
-fn must(chaos: &Chaos, asked: usize, method: &str, path: &str, body: &str) {
+pub(crate) fn must(chaos: &Chaos, asked: usize, method: &str, path: &str, body: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let (status, answer) = chaos.ask(asked, method, path, body);

@@ -296,8 +296,10 @@ fn history(
             Some(fault) => fault,
             None => {
                 // Every kind comes once before any comes again.
+                let wanted = std::env::var("KONSEN_CHAOS_FAULTS").unwrap_or_default();
                 let possible = FAULTS.iter().filter(|fault| fault.harms <= chaos.minority());
-                deck.extend(possible);
+                deck.extend(possible.filter(|fault| fault.name.contains(&wanted)));
+                assert!(!deck.is_empty(), "no fault has {wanted:?} in its name");
                 deck.shuffle(&mut chaos.random);
                 continue;
             }

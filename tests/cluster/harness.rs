@@ -273,8 +273,7 @@ impl Node {
         self.child.is_some()
     }
 
-    /// How the process ended, if it has by itself; it can be started again then. Only chaos asks.
-    #[allow(dead_code)]
+    /// How the process ended, if it has by itself; it can be started again then.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.as_mut()?.try_wait().unwrap()?;
         self.child = None;

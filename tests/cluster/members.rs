@@ -56,7 +56,7 @@ async fn ask(
 }
 
 /// Waits until the membership, as a node knows it, is as wanted.
-async fn wait_members(
+pub(crate) async fn wait_members(
     cluster: &Cluster,
     asked: usize,
     what: &str,
@@ -76,7 +76,7 @@ async fn wait_members(
     }
 }
 
-fn named<'a>(members: &'a Value, name: &str) -> &'a Value {
+pub(crate) fn named<'a>(members: &'a Value, name: &str) -> &'a Value {
     let members = members.as_array().map(Vec::as_slice).unwrap_or_default();
     members.iter().find(|member| member["name"] == name).unwrap_or(&Value::Null)
 }

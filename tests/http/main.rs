@@ -15,6 +15,7 @@ mod connections;
 mod errors;
 mod key;
 mod listing;
+mod members;
 mod node;
 mod original;
 mod raw;

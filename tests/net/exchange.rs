@@ -202,7 +202,7 @@ async fn peers_learn_of_a_birth() {
     introduce(&[&a, &b]);
     talk(&a, &b).await;
     assert_eq!(b.status_of("a").born, None);
-    a.net.set_born(Some(ClusterId(5)));
+    a.set_born(Some(ClusterId(5)));
     eventually("b knows", || b.status_of("a").born == Some(ClusterId(5))).await;
     let told = async {
         loop {
@@ -213,7 +213,7 @@ async fn peers_learn_of_a_birth() {
         }
     };
     assert_eq!(within(told).await.name, "a");
-    b.net.set_born(Some(ClusterId(5)));
+    b.set_born(Some(ClusterId(5)));
     eventually("a knows", || a.status_of("b").born == Some(ClusterId(5))).await;
     talk(&a, &b).await;
 }
@@ -236,12 +236,12 @@ async fn an_address_that_is_none_is_named() {
     let authority = Authority::new("ca");
     let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
     let (name, mut peer) = b.as_peer();
-    peer.addresses = vec!["no-such-host.invalid:1".to_owned()];
-    a.net.set_peers([(name, peer)].into());
+    peer.address = "no-such-host.invalid:1".to_owned();
+    a.set_peers([(name, peer)].into());
     a.troubled_by("b", &["no-such-host.invalid:1", "cannot be looked up"]).await;
     // A corrected address is used at once.
-    a.net.set_peers([b.as_peer()].into());
-    b.net.set_peers([a.as_peer()].into());
+    a.set_peers([b.as_peer()].into());
+    b.set_peers([a.as_peer()].into());
     talk(&a, &b).await;
 }
 

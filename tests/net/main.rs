@@ -4,6 +4,7 @@
 
 mod certificates;
 mod exchange;
+mod floods;
 mod garbage;
 mod node;
 mod pki;

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use konsen::cluster::{Known, Own, Roster, Settings, stand_in};
 use konsen::net::{
-    Addresses, Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, NetError, Peer, PeerHello,
-    PeerStatus, TlsMaterial,
+    Addresses, Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, NetError, PeerHello, PeerStatus,
+    TlsMaterial,
 };
-use konsen::raft::{Body, Entry, Index, LogId, Message, NodeId, Payload, Term};
+use konsen::raft::{
+    Body, ClusterId, Entry, Index, LogId, Member, Membership, Message, NodeId, Payload, Term,
+};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -74,6 +77,16 @@ impl Inbound for Recorder {
     }
 }
 
+/// A peer, as a node is told of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: String,
+    /// The identity that the membership has; none where only the configuration names it.
+    pub(crate) expected: Option<NodeId>,
+}
+
+type Peers = BTreeMap<String, Peer>;
+
 /// A node.
 pub(crate) struct TestNode {
     pub(crate) net: Net,
@@ -82,6 +95,7 @@ pub(crate) struct TestNode {
     pub(crate) messages: Mutex<UnboundedReceiver<Message>>,
     pub(crate) lost: Mutex<UnboundedReceiver<NodeId>>,
     pub(crate) up: Mutex<UnboundedReceiver<PeerHello>>,
+    told: std::sync::Mutex<(Peers, Option<ClusterId>, u64)>,
 }
 
 pub(crate) fn config(name: &str, id: u64, tls: TlsMaterial) -> NetConfig {
@@ -92,7 +106,13 @@ pub(crate) fn config(name: &str, id: u64, tls: TlsMaterial) -> NetConfig {
         node_id: NodeId(id),
         version: "1.2.3".to_owned(),
         addresses: Addresses::default(),
+        settings: Settings {
+            value_bytes_max: 1 << 20,
+            election_timeout_ms: 500,
+            lease_reads: false,
+        },
         tls,
+        configured: BTreeMap::new(),
         frame_bytes_max: FRAME_BYTES_MAX,
     }
 }
@@ -117,12 +137,50 @@ impl TestNode {
             messages: Mutex::new(messages),
             lost: Mutex::new(lost),
             up: Mutex::new(up),
+            told: std::sync::Mutex::default(),
         })
     }
 
     pub(crate) fn as_peer(&self) -> (String, Peer) {
-        let addresses = vec![self.net.local_addr().to_string()];
-        (self.name.clone(), Peer { addresses, expected: None, replaces: None })
+        let address = self.net.local_addr().to_string();
+        (self.name.clone(), Peer { address, expected: None })
+    }
+
+    /// Tells the node who its peers are.
+    pub(crate) fn set_peers(&self, peers: Peers) {
+        self.told.lock().unwrap().0 = peers;
+        self.tell();
+    }
+
+    /// Tells the node that it belongs to a cluster.
+    pub(crate) fn set_born(&self, cluster: Option<ClusterId>) {
+        self.told.lock().unwrap().1 = cluster;
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let mut told = self.told.lock().unwrap();
+        let (peers, born, index) = &mut *told;
+        *index += 1;
+        let own = Own { name: self.name.clone(), id: self.id };
+        let address = |(name, peer): (&String, &Peer)| (name.clone(), peer.address.clone());
+        let mut roster = Roster::new(own, peers.iter().map(address).collect());
+        if born.is_some() || peers.values().any(|peer| peer.expected.is_some()) {
+            let named = peers.iter().filter(|(name, _)| **name != self.name);
+            let mut members: BTreeMap<NodeId, Member> = named
+                .map(|(name, peer)| {
+                    let id = peer.expected.unwrap_or_else(|| stand_in(name));
+                    (id, member(name, &peer.address, peer.expected.is_some()))
+                })
+                .collect();
+            members.insert(self.id, member(&self.name, &self.net.local_addr().to_string(), true));
+            let cluster = born.unwrap_or(ClusterId(1));
+            let voters = members.keys().copied().collect();
+            let now = Membership { cluster, members, voters, outgoing: None };
+            let at = Index(*index);
+            roster.follow(Some((at, now.clone())), Some(Known { at, membership: now }));
+        }
+        self.net.change_roster(|present| *present = roster);
     }
 
     pub(crate) fn status_of(&self, peer: &str) -> PeerStatus {
@@ -171,9 +229,20 @@ impl TestNode {
 
 /// Makes everybody everybody's peer.
 pub(crate) fn introduce(nodes: &[&TestNode]) {
-    let peers: BTreeMap<String, Peer> = nodes.iter().map(|node| node.as_peer()).collect();
+    let peers: Peers = nodes.iter().map(|node| node.as_peer()).collect();
     for node in nodes {
-        node.net.set_peers(peers.clone());
+        node.set_peers(peers.clone());
+    }
+}
+
+fn member(name: &str, address: &str, seen: bool) -> Member {
+    Member {
+        name: name.to_owned(),
+        raft_address: address.to_owned(),
+        http_address: String::new(),
+        seen,
+        promote: false,
+        replaces: None,
     }
 }
 
@@ -188,7 +257,13 @@ pub(crate) async fn talk(a: &TestNode, b: &TestNode) {
 }
 
 pub(crate) fn heartbeat(from: NodeId, to: NodeId, round: u64) -> Message {
-    Message { from, to, term: Term(3), body: Body::Heartbeat { commit: Index(5), round } }
+    Message {
+        cluster: ClusterId(1),
+        from,
+        to,
+        term: Term(3),
+        body: Body::Heartbeat { commit: Index(5), round },
+    }
 }
 
 /// An append of one entry of `bytes` bytes at `index`.
@@ -196,7 +271,13 @@ pub(crate) fn append(from: NodeId, to: NodeId, index: u64, bytes: usize) -> Mess
     let payload = Payload::Command(Bytes::from(vec![7; bytes]));
     let entries = vec![Entry { id: LogId::new(Term(3), Index(index)), payload }];
     let prev = LogId::new(Term(3), Index(index - 1));
-    Message { from, to, term: Term(3), body: Body::Append { prev, entries, commit: Index(0) } }
+    Message {
+        cluster: ClusterId(1),
+        from,
+        to,
+        term: Term(3),
+        body: Body::Append { prev, entries, commit: Index(0) },
+    }
 }
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {

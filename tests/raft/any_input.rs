@@ -118,12 +118,9 @@ fn any_node() -> impl Strategy<Value = NodeId> {
 
 fn any_message() -> impl Strategy<Value = Message> {
     let to = prop_oneof![9 => Just(NodeId(1)), 1 => any_node()];
-    (any_node(), to, any_term(), any_body()).prop_map(|(from, to, term, body)| Message {
-        from,
-        to,
-        term,
-        body,
-    })
+    let cluster = prop_oneof![9 => Just(ClusterId(1)), 1 => (0..3u64).prop_map(ClusterId)];
+    (cluster, any_node(), to, any_term(), any_body())
+        .prop_map(|(cluster, from, to, term, body)| Message { cluster, from, to, term, body })
 }
 
 /// An input, and whether the output is taken after it.
@@ -142,6 +139,7 @@ fn any_input() -> impl Strategy<Value = (Input, bool)> {
             .prop_map(|(peer, (prev, entries))| Input::Fetched { peer, prev, entries }),
         2 => any_index().prop_map(|index| Input::Applied { index }),
         1 => (id(), any_membership()).prop_map(|(id, membership)| Input::ChangeMembers { id, membership }),
+        1 => (id(), any::<bool>()).prop_map(|(id, force)| Input::UndoChange { id, force }),
         1 => proptest::option::of(any_node()).prop_map(|to| Input::TransferLeadership { to }),
         1 => any_node().prop_map(|peer| Input::Unreachable { peer }),
         1 => (any_node(), any::<bool>())

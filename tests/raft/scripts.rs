@@ -6,12 +6,14 @@
 //!   `members n1 n2` only states the voters, `host n1 [terms=1,1,2] [term=3]` adds one with entries of
 //!   these terms after the membership, `empty n4` one with an empty disk.
 //! - `tick NODE [COUNT]`, `timeout NODE` (ticks until it stands or the role changes).
-//! - `propose NODE TEXT..`, `read NODE ID..`, `change NODE voters=.. [learners=..]`, `found NODE voters=..`,
+//! - `propose NODE TEXT..`, `read NODE ID..`, `change NODE voters=.. [learners=..]`, `undo NODE`,
+//!   `force-undo NODE`, `found NODE voters=..`,
 //!   `clock NODE MICROSECONDS`, `lease-read NODE ID..`, `transfer NODE [TO]`, `disk-slow NODE`, `unreachable NODE PEER`.
 //! - `deliver [FILTER]`: what is on its way now, once; `drop [FILTER]`; `save NAME [FILTER]` takes
 //!   messages out and `replay NAME` puts copies of them back, so that they come late, again or out of
 //!   order. A filter is `from=n1`, `to=n2`, `kind=append` (a prefix of the text).
-//! - `message FROM TO TERM KIND [last=5@2] [commit=N] [matched=N] [prev=5@2 terms=2,2]`: a message made up.
+//! - `message FROM TO TERM KIND [last=5@2] [commit=N] [matched=N] [prev=5@2 terms=2,2] [cluster=2]`: a message
+//!   made up.
 //! - `persist NODE [COUNT]`, `disks auto|manual`: whether writes become durable by themselves.
 //! - `crash NODE`, `restart NODE`, `cut from=n1 to=n2`, `isolate NODE`, `heal`.
 //! - `settle`: delivers and persists until nothing moves; `live COUNT [NODE..]` does so after every
@@ -29,8 +31,8 @@ use std::path::Path;
 
 use goldenscript::{Command, Context};
 use konsen::raft::{
-    Body, Entry, Fetch, Index, Input, LogId, Membership, Message, Moment, NodeId, Output, Payload,
-    ProposalId, ReadId, RoleName, Term,
+    Body, ClusterId, Entry, Fetch, Index, Input, LogId, Membership, Message, Moment, NodeId,
+    Output, Payload, ProposalId, ReadId, RoleName, Term,
 };
 
 use crate::args::{Args, Filter, Outcome, log_id, node, numbers};
@@ -234,7 +236,8 @@ impl Runner {
             "snapshot" => Body::Snapshot { last },
             _ => return Err(format!("'{kind}' is no message").into()),
         };
-        Ok(Message { from, to, term, body })
+        let cluster = ClusterId(args.named("cluster").map_or(Ok(1), |text| text.parse())?);
+        Ok(Message { cluster, from, to, term, body })
     }
 
     /// The state of a host as of its last checkpoint, which is where its log begins.
@@ -367,6 +370,12 @@ impl Runner {
                 let proposal = ProposalId(self.proposals.len() as u64 + 1);
                 self.proposals.insert(proposal, "change".into());
                 self.step(id, Input::ChangeMembers { id: proposal, membership })?
+            }
+            "undo" | "force-undo" => {
+                let id = args.node()?;
+                let proposal = ProposalId(self.proposals.len() as u64 + 1);
+                self.proposals.insert(proposal, "undo".into());
+                self.step(id, Input::UndoChange { id: proposal, force: name == "force-undo" })?
             }
             "found" => {
                 let id = args.node()?;

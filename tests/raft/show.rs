@@ -103,6 +103,7 @@ pub(crate) fn refused(refused: &Refused) -> String {
         Refused::Busy => "busy".into(),
         Refused::ChangeInProgress => "change in progress".into(),
         Refused::Transferring => "transferring".into(),
+        Refused::NothingToUndo => "nothing to undo".into(),
         Refused::UnfitMembership => "unfit membership".into(),
     }
 }

@@ -1,12 +1,12 @@
 //! In the end: clusters that begin anew with one host, from a backup and from what a host still has.
 
+use konsen::cluster::{Addresses, begin_anew};
 use konsen::kv::Revision;
 use konsen::raft::{ClusterId, Input, LogId, Membership, Node, NodeId, RoleName};
-use konsen::replica::roster::{self, Addresses};
 use konsen::store::{BackupCheck, BackupError, Origin, State, StoreError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::host::{Begun, Host};
+use super::host::{Begun, Configuration, Host};
 use super::oracle::{Broken, ensure};
 use super::world::World;
 
@@ -24,9 +24,10 @@ impl World {
         });
         let Some((host, running)) = served else { return Ok(()) };
         let members = alone(NodeId(7_000));
+        let config = Configuration { name: "h1".to_owned(), ..host.config.clone() };
         let restored = back_up(&running.state)
             .and_then(|(_, backup)| {
-                Host::new(NodeId(7_000)).take_in(&self.plan, &backup, members.clone())
+                Host::new(NodeId(7_000), config).take_in(&self.plan, &backup, members.clone())
             })
             .map_err(|error| Broken(format!("a backup of {} is no good: {error}", host.id)))?;
         ensure!(
@@ -112,7 +113,7 @@ impl World {
 fn alone(id: NodeId) -> Membership {
     let addresses = |name: &str| Addresses { raft: format!("{name}:1"), http: format!("{name}:2") };
     let hosts = ["h1", "h2", "h3"].map(|name| (name.to_owned(), addresses(name)));
-    roster::begin_anew(CLUSTER, ("h1", id), hosts)
+    begin_anew(CLUSTER, ("h1", id), hosts)
 }
 
 /// The store's revision in a backup, and the backup.

@@ -66,7 +66,10 @@ impl World {
 
     pub(super) fn look(&mut self, host: usize, request: u64) -> Result<(), Broken> {
         let id = self.hosts[host].id;
-        let Some(running) = &self.hosts[host].running else { return Ok(()) };
+        let Some(running) = self.hosts[host].running.as_ref().filter(|_| !self.is_lost(host))
+        else {
+            return Ok(());
+        };
         let Ask::Get { key } = self.history.get(request).ask else { return Ok(()) };
         let (revision, item) = match running.state.get(&key_name(key), None) {
             Ok(found) => found,
@@ -126,13 +129,11 @@ impl World {
     }
 
     pub(super) fn arrive(&mut self, host: usize, request: u64) -> Result<(), Broken> {
+        if self.history.get(request).ask.write(request).is_some() {
+            return self.write(host, request, 0);
+        }
         let id = RequestId(request);
-        let event = match self.history.get(request).ask.write(request) {
-            // The clock of the command names the request.
-            Some(write) => Event::Write { id, write, time_unix_ms: request },
-            None => Event::Read { id, lease: request.is_multiple_of(2) },
-        };
-        self.step(host, event)
+        self.step(host, Event::Read { id, lease: request.is_multiple_of(2) })
     }
 
     pub(super) fn give_up(&mut self, client: usize, request: u64) -> Result<(), Broken> {

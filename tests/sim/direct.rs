@@ -35,7 +35,10 @@ pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
         Mutant::PhantomMembership => a_snapshot_ends_memberships_of_another_log,
         Mutant::ApplyWhileInstalling => nothing_is_applied_while_a_snapshot_takes_its_place,
         Mutant::ChecksumIgnored => a_changed_value_is_no_entry,
-        _ => return None,
+        Mutant::OutgoingUnheard => an_outgoing_voter_is_heard,
+        Mutant::UndoneUnestablished => a_new_leader_undoes_nothing,
+        Mutant::ChangeNotUndone => a_change_without_an_echo_is_undone,
+        other => return super::direct_cluster::check_of(other),
     })
 }
 
@@ -93,7 +96,13 @@ fn node_that(terms: &[u64], heard_leader: bool) -> Node {
 }
 
 fn hear(node: &mut Node, from: u64, term: u64, body: Body) -> Vec<Message> {
-    let message = Message { from: NodeId(from), to: NodeId(1), term: Term(term), body };
+    let message = Message {
+        cluster: ClusterId(1),
+        from: NodeId(from),
+        to: NodeId(1),
+        term: Term(term),
+        body,
+    };
     node.step(Input::Receive(message));
     settle(node).send
 }
@@ -189,6 +198,105 @@ fn nobody_is_helped_against_a_leader_that_lives() -> Result<(), Broken> {
     let granted =
         answers.iter().any(|one| matches!(one.body, Body::PreVoteReply { granted: true }));
     ensure!(!granted, "a pre-vote is given while the leader lives");
+    Ok(())
+}
+
+/// Node 1 of three voters whose log states, undecided, what comes of the first two.
+fn node_with_a_change(next: impl FnOnce(&Membership) -> Membership) -> Node {
+    let three = Membership {
+        cluster: ClusterId(1),
+        members: (1..=3).map(NodeId).map(|id| (id, member(id))).collect(),
+        voters: (1..=3).map(NodeId).collect(),
+        outgoing: None,
+    };
+    let next = next(&three);
+    let entry = |index, payload| Entry { id: LogId::new(Term(1), Index(index)), payload };
+    let first = entry(1, Payload::Membership(three.clone()));
+    let second = entry(2, Payload::Membership(next.clone()));
+    Node::new(
+        Config::new(NodeId(1), 7),
+        Recovered {
+            hard_state: HardState { term: Term(1), vote: None, commit: Index(1) },
+            committed: first.id,
+            memberships: vec![(Index(1), three), (Index(2), next)],
+            tail: vec![second],
+            applied: Index(1),
+            ..Recovered::default()
+        },
+    )
+}
+
+fn an_outgoing_voter_is_heard() -> Result<(), Broken> {
+    let mut node = node_with_a_change(|three| {
+        let mut two = three.clone();
+        two.members.remove(&NodeId(3));
+        two.voters.remove(&NodeId(3));
+        two
+    });
+    hear(&mut node, 3, 9, Body::VoteReply { granted: false });
+    ensure!(
+        node.term() == Term(9),
+        "a voter that may yet stay a member says term 9, and the node stays in {}",
+        node.term()
+    );
+    Ok(())
+}
+
+fn a_new_leader_undoes_nothing() -> Result<(), Broken> {
+    let mut node = node_with_a_change(|three| Membership {
+        voters: [1, 2].map(NodeId).into(),
+        outgoing: Some(three.voters.clone()),
+        ..three.clone()
+    });
+    elect(&mut node)?;
+    node.step(Input::UndoChange { id: ProposalId(1), force: false });
+    let accepted = settle(&mut node).accepted;
+    ensure!(
+        accepted.iter().all(|(_, admission)| admission.is_err()),
+        "a leader undoes a change that may have been decided: {accepted:?}"
+    );
+    Ok(())
+}
+
+/// A leader of three voters that has taken the change to the first and fourth in.
+fn leader_with_a_change() -> Result<Node, Broken> {
+    let mut node = node(&[1]);
+    let term = elect(&mut node)?;
+    for peer in [2, 3] {
+        hear(&mut node, peer, term, Body::AppendReply { matched: Index(2) });
+    }
+    let membership = Membership {
+        cluster: ClusterId(1),
+        members: [1, 4].map(NodeId).map(|id| (id, member(id))).into(),
+        voters: [1, 4].map(NodeId).into(),
+        outgoing: None,
+    };
+    node.step(Input::ChangeMembers { id: ProposalId(1), membership });
+    let accepted = settle(&mut node).accepted;
+    ensure!(
+        accepted.iter().all(|(_, admission)| admission.is_ok()),
+        "no change is taken in: {accepted:?}"
+    );
+    Ok(node)
+}
+
+fn a_change_without_an_echo_is_undone() -> Result<(), Broken> {
+    let mut node = leader_with_a_change()?;
+    let term = node.term().0;
+    for _ in 0..3 * Config::new(NodeId(1), 7).election_ticks {
+        node.step(Input::Tick);
+        let _ = settle(&mut node);
+        // Host 4 never answers.
+        for peer in [2, 3] {
+            hear(&mut node, peer, term, Body::HeartbeatReply { round: 1 });
+        }
+    }
+    let now = node.membership().map(|now| (now.voters.clone(), now.outgoing.clone()));
+    ensure!(
+        node.role() == RoleName::Leader && now == Some(((1..=3).map(NodeId).collect(), None)),
+        "a change whose new voters do not answer leaves a {:?} with {now:?}",
+        node.role()
+    );
     Ok(())
 }
 
@@ -365,11 +473,12 @@ fn nothing_is_applied_while_a_snapshot_takes_its_place() -> Result<(), Broken> {
         .map_err(|error| failed(&error))?;
     let state = Arc::new(state);
     let mut replica = Replica::new(node(&[1, 1, 1]), state.clone(), log.reader());
-    let begun = replica.begin_install(LogId::new(Term(1), Index(9)));
+    let begun = replica.begin_install(ClusterId(1), LogId::new(Term(1), Index(9)));
     ensure!(begun, "a snapshot that is newer is not wanted");
     let body =
         Body::Append { prev: LogId::new(Term(1), Index(3)), entries: Vec::new(), commit: Index(3) };
-    let message = Message { from: NodeId(2), to: NodeId(1), term: Term(1), body };
+    let message =
+        Message { cluster: ClusterId(1), from: NodeId(2), to: NodeId(1), term: Term(1), body };
     replica.step(Event::Raft(Input::Receive(message)));
     for going_on in [false, true] {
         if going_on {

@@ -1,13 +1,13 @@
 //! Data directories that are lost, and hosts that stay away until others have to help them with a snapshot.
 
-use konsen::raft::{Membership, NodeId, RoleName};
-use konsen::replica::roster::{self, Change, Sight};
-use konsen::replica::{Event, RequestId};
+use konsen::cluster::{self, Change, ClusterView};
+use konsen::raft::{Input, Membership, NodeId, ProposalId, RoleName};
+use konsen::replica::{Event, RequestId, Step};
 
 use super::due::Due;
-use super::oracle::Broken;
+use super::oracle::{Broken, Durable};
 use super::plan::{Fault, Time};
-use super::world::{World, addresses_of, host_of, member, name_of};
+use super::world::{CHANGES, World, addresses_of, host_of, member, name_of};
 
 /// The longest that a host stays away on a fast cluster.
 const AWAY_MAX: Time = 30_000;
@@ -49,6 +49,13 @@ impl World {
         }
         self.count("fault: a data directory lost");
         self.empty(host);
+        // A majority of empty hosts would found a cluster of their own: whoever looks after them sees to it.
+        let remembers = |one: &usize| {
+            let durable = self.oracle.hosts.get(&self.hosts[*one].id);
+            durable.is_some_and(|durable| durable.last().0 > 0)
+        };
+        let remember = (0..self.plan.voters).filter(remembers).count();
+        self.hosts[host].config.join |= remember * 2 <= self.plan.voters;
         let down = self.a_while(1, 1_000);
         self.after(down, Due::Start { host });
         self.replace_later(host, old);
@@ -79,8 +86,10 @@ impl World {
             self.replace_later(host, old);
             return Ok(());
         };
-        if wanted.members.contains_key(&old) && self.chance.nemesis.chance(500) {
-            let change = Change::Replace { name: name_of(host), addresses: None };
+        let by_command = self.plan.operators > 0 || self.chance.nemesis.chance(500);
+        if wanted.members.contains_key(&old) && by_command {
+            let name = self.hosts[host].config.name.clone();
+            let change = Change::Replace { name, addresses: None };
             self.operate(leader, &change, false)?;
             self.replace_later(host, old);
             return Ok(());
@@ -93,7 +102,8 @@ impl World {
         if voted {
             wanted.voters.remove(&old);
             // Some take it in without a vote first, and give it one later.
-            if wanted.voters.is_empty() || self.chance.nemesis.chance(500) {
+            let all_known = self.plan.spares == 0;
+            if wanted.voters.is_empty() || (all_known && self.chance.nemesis.chance(500)) {
                 wanted.voters.insert(new);
             }
         }
@@ -117,6 +127,13 @@ impl World {
         wanted.outgoing = None;
         let id = self.hosts[host].id;
         let is_member = wanted.members.contains_key(&id);
+        if self.is_twin(host) || (!is_member && self.dead.contains(&host)) {
+            return Ok(());
+        }
+        if !is_member && self.has_belonged(host) {
+            self.renew(host);
+            return Ok(());
+        }
         let is_awaited = !is_member && wanted.by_name(&name_of(host)).is_some();
         if is_awaited || self.is_lost(host) || self.chance.nemesis.chance(500) {
             let change = self.draw_change(&wanted, host);
@@ -124,10 +141,8 @@ impl World {
             return self.operate(leader, &change, force);
         }
         if !is_member {
+            // It may know nobody yet, so it cannot vote at once.
             wanted.members.insert(id, member(id));
-            if self.chance.nemesis.chance(300) {
-                wanted.voters.insert(id);
-            }
         } else if wanted.voters.contains(&id) {
             wanted.voters.remove(&id);
             wanted.members.remove(&id);
@@ -142,6 +157,36 @@ impl World {
             wanted.members.remove(&id);
         }
         self.put_to(leader, wanted)
+    }
+
+    /// Whether a host is the one that has another's certificate.
+    pub(super) fn is_twin(&self, host: usize) -> bool {
+        host == self.plan.voters + self.plan.spares
+    }
+
+    /// Whether a host has ever been a member of the cluster, with its present directory.
+    pub(super) fn has_belonged(&self, host: usize) -> bool {
+        let stated = |known: &Durable| known.stated().is_some();
+        self.oracle.hosts.get(&self.hosts[host].id).is_some_and(stated)
+    }
+
+    /// Empties a host that was put out, so that it can be taken in again as another; unless somebody may still
+    /// count on it.
+    pub(super) fn renew(&mut self, host: usize) {
+        let id = self.hosts[host].id;
+        let names = |now: &Membership| now.members.contains_key(&id) || now.is_voter(id);
+        let newest = self.oracle.newest.as_ref().map(|(_, now)| now);
+        let named = (0..self.hosts.len())
+            .filter(|other| *other != host)
+            .any(|other| self.stated_at(other).is_some_and(names));
+        if self.is_lost(host) || named || newest.is_none_or(names) {
+            return;
+        }
+        self.count("removed hosts emptied");
+        self.empty(host);
+        self.hosts[host].config.join = true;
+        let down = self.a_while(1, 500);
+        self.after(down, Due::Start { host });
     }
 
     /// Has the leader change to what is wanted, unless that could leave the cluster without a quorum for ever.
@@ -182,15 +227,25 @@ impl World {
         let Some(leader) = self.leader() else { return Ok(()) };
         let now = self.hosts[leader].running.as_ref().and_then(|up| up.replica.membership());
         let Some(now) = now else { return Ok(()) };
-        let mut ids: Vec<NodeId> = self.present().map(|host| self.hosts[host].id).collect();
+        let ids = self.present().filter(|&host| {
+            let is_member = now.members.contains_key(&self.hosts[host].id);
+            let is_new = !self.has_belonged(host) && !self.dead.contains(&host);
+            !self.is_twin(host) && (is_member || is_new)
+        });
+        let mut ids: Vec<NodeId> = ids.map(|host| self.hosts[host].id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
         let random = &mut self.chance.nemesis;
         random.shuffle(&mut ids);
         ids.truncate(random.range(1, ids.len() as u64) as usize);
         let voters = random.range(1, ids.len() as u64) as usize;
+        // Who was no member before may know nobody yet, so it cannot vote at once.
+        let known = ids.iter().filter(|id| now.members.contains_key(id)).copied();
         let wanted = Membership {
             cluster: now.cluster,
             members: ids.iter().map(|&id| (id, member(id))).collect(),
-            voters: ids.into_iter().take(voters).collect(),
+            voters: known.take(voters).collect(),
             outgoing: None,
         };
         self.put_to(leader, wanted)
@@ -211,84 +266,53 @@ impl World {
         }
     }
 
-    /// Makes the change that an operator asks for, as the leader's server would.
+    /// Makes the change that an operator asks for, unless that could leave the cluster without a quorum for ever.
     fn operate(&mut self, leader: usize, change: &Change, force: bool) -> Result<(), Broken> {
-        let Some(wanted) =
-            self.sees(leader, |now, sight| roster::change(now, change, sight, force))
-        else {
+        let Some(running) = &self.hosts[leader].running else { return Ok(()) };
+        let here = ClusterView { reachable: &|_| true, lag: &|_| Some(0) };
+        let next = running
+            .replica
+            .membership()
+            .and_then(|now| cluster::change::change(now, change, here, true).ok());
+        if next.is_none_or(|next| !self.survives(&next, 0)) {
             return Ok(());
-        };
-        match wanted {
-            Ok(wanted) if self.survives(&wanted, 0) => {
-                self.count("fault: change of the membership");
-                self.propose(leader, wanted)
-            }
-            Ok(_) => Ok(()),
-            Err(_) => {
-                self.count("changes of the membership refused");
-                Ok(())
-            }
         }
+        self.count("fault: change of the membership");
+        self.acknowledged.forget();
+        let step = Step::Operator { change: change.clone(), force };
+        self.change(leader, step)
     }
 
-    /// What a leader does by itself: lets hosts in that show themselves, and gives votes.
-    pub(super) fn upkeep(&mut self) -> Result<(), Broken> {
-        self.upkeep_later();
-        let Some(leader) = self.leader() else { return Ok(()) };
-        let shown: Vec<(String, NodeId)> = self
-            .present()
-            .filter(|&host| {
-                let linked = self.blocked[host][leader] == 0 && self.blocked[leader][host] == 0;
-                linked && self.hosts[host].running.is_some()
-            })
-            .map(|host| (name_of(host), self.hosts[host].id))
-            .collect();
-        let next = self.sees(leader, |now, sight| {
-            let admitted = shown.iter().find_map(|(name, id)| roster::admit(now, name, *id));
-            admitted.or_else(|| roster::promote(now, sight))
-        });
-        match next.flatten() {
-            Some(next) if self.survives(&next, 0) => {
-                self.count("steps of the membership's upkeep");
-                self.propose(leader, next)
-            }
-            _ => Ok(()),
+    /// Has a host make a change of the membership, if it leads.
+    fn change(&mut self, leader: usize, step: Step) -> Result<(), Broken> {
+        self.settle(leader)?;
+        self.changes += 1;
+        let id = RequestId(CHANGES + self.changes);
+        let hosts = self.shown_to(leader);
+        self.step(leader, Event::Change { id, step, hosts })
+    }
+
+    /// What a leader does by itself: lets hosts in that show themselves, learns where they are, gives votes.
+    pub(super) fn lead_the_members(&mut self, host: usize) -> Result<(), Broken> {
+        let Some(running) = &self.hosts[host].running else { return Ok(()) };
+        if running.replica.summary().role != RoleName::Leader {
+            return Ok(());
         }
+        self.change(host, Step::Reconcile)
     }
 
-    pub(super) fn upkeep_later(&mut self) {
-        if self.plan.spares > 0 || self.plan.faults.contains(&Fault::Wipe) {
-            self.after(150 * self.plan.slowness, Due::Upkeep);
-        }
-    }
-
-    /// The membership and the hosts as a leader sees them; none if it does not lead.
-    fn sees<T>(&self, leader: usize, look: impl FnOnce(&Membership, Sight<'_>) -> T) -> Option<T> {
-        let replica = &self.hosts[leader].running.as_ref()?.replica;
-        let summary = replica.summary();
-        let now = replica.membership().filter(|_| summary.role == RoleName::Leader)?;
-        let own = self.hosts[leader].id;
-        let peer = |id| summary.peers.iter().find(|peer| peer.id == id);
-        let sight = Sight {
-            reachable: &|id| id == own || peer(id).is_some_and(|peer| peer.active),
-            lag: &|id| Some(summary.last.0.saturating_sub(peer(id)?.matched.0)),
-        };
-        Some(look(now, sight))
-    }
-
+    /// Changes to any membership, as no operator can.
     fn propose(&mut self, leader: usize, membership: Membership) -> Result<(), Broken> {
         // What was committed before was so by the membership before.
         self.settle(leader)?;
+        self.acknowledged.forget();
         self.changes += 1;
-        let id = RequestId((1 << 40) + self.changes);
-        self.step(leader, Event::ChangeMembers { id, membership })?;
-        // Newcomers have some time to answer, from when the change is taken in.
-        self.heard[leader].fill(self.ticks[leader]);
-        Ok(())
+        let id = ProposalId(CHANGES + self.changes);
+        self.step(leader, Event::Raft(Input::ChangeMembers { id, membership }))
     }
 
     /// Whether a quorum of voters who still have their disks is left when `more` of them lose theirs.
-    fn survives(&self, membership: &Membership, more: usize) -> bool {
+    pub(super) fn survives(&self, membership: &Membership, more: usize) -> bool {
         let has_disk = |id: &&NodeId| self.hosts[host_of(**id)].id == **id;
         std::iter::once(&membership.voters).chain(&membership.outgoing).all(|voters| {
             let left = voters.iter().filter(has_disk).count();
@@ -297,11 +321,16 @@ impl World {
     }
 
     /// Every membership that anybody may go by.
-    fn memberships(&self) -> impl Iterator<Item = &Membership> {
+    pub(super) fn memberships(&self) -> impl Iterator<Item = &Membership> {
         let running = self.present().filter_map(|host| self.hosts[host].running.as_ref());
         let in_force = running.filter_map(|up| up.replica.membership());
-        let stated = self.hosts.iter().filter_map(|host| self.oracle.hosts.get(&host.id)?.stated());
-        in_force.chain(stated.map(|(_, membership)| membership))
+        in_force.chain((0..self.hosts.len()).filter_map(|host| self.stated_at(host)))
+    }
+
+    /// The newest membership that a host's log states on its disk.
+    fn stated_at(&self, host: usize) -> Option<&Membership> {
+        let durable = self.oracle.hosts.get(&self.hosts[host].id)?;
+        durable.stated().map(|(_, membership)| membership)
     }
 
     /// Whose acknowledgements count, as the newest leader sees it.

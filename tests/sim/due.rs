@@ -1,8 +1,13 @@
 //! What can be due at some time.
 
+use konsen::cluster::Known;
+use konsen::cluster::bootstrap::Founding;
 use konsen::raft::{Fetch, Index, Message, NodeId};
 use konsen::replica::Room;
+use konsen::replica::forwarding::Passed;
 
+use super::links::Call;
+use super::operator::Command;
 use super::plan::Time;
 use super::world::host_of;
 
@@ -22,9 +27,41 @@ pub(super) enum Due {
         host: usize,
         old: NodeId,
     },
-    Found {
+    /// A host looks whom to dial.
+    Dial {
         host: usize,
         life: u64,
+    },
+    /// A call reaches whoever listens.
+    Knock(Call),
+    /// A host is told of a membership.
+    Told {
+        host: usize,
+        life: u64,
+        known: Known,
+    },
+    /// A host hears that a way is lost.
+    WayLost {
+        host: usize,
+        life: u64,
+        peer: NodeId,
+    },
+    /// A host is asked to let a founder found the cluster.
+    Grant {
+        host: usize,
+        life: u64,
+        /// The identity that is asked.
+        of: NodeId,
+        founder: NodeId,
+        asker: usize,
+    },
+    /// The answer to that.
+    Granted {
+        host: usize,
+        life: u64,
+        founder: NodeId,
+        by: NodeId,
+        answer: Founding,
     },
     Tick {
         host: usize,
@@ -76,6 +113,33 @@ pub(super) enum Due {
         life: u64,
         request: u64,
     },
+    /// A host tries a write again that went nowhere.
+    TryAgain {
+        host: usize,
+        life: u64,
+        request: u64,
+        tries: u32,
+    },
+    /// A write that was passed on reaches the leader.
+    PassedOn {
+        host: usize,
+        life: u64,
+        id: u64,
+        request: u64,
+    },
+    /// What became of it is told to who passed it on.
+    PassedBack {
+        host: usize,
+        life: u64,
+        id: u64,
+        answer: Passed,
+    },
+    /// Who passed a write on waits no longer.
+    Unanswered {
+        host: usize,
+        life: u64,
+        id: u64,
+    },
     /// A released read looks at the state.
     Look {
         host: usize,
@@ -101,6 +165,25 @@ pub(super) enum Due {
     Strike,
     /// The membership changes, beside the faults.
     Churn,
+    /// An operator does something.
+    Operate {
+        operator: usize,
+    },
+    /// An operator's command reaches a host.
+    Command {
+        host: usize,
+        life: u64,
+        command: Command,
+    },
+    /// An operator tries a command again.
+    Again {
+        command: Command,
+    },
+    /// A leader is to hand over, since it is to go.
+    HandOver {
+        host: usize,
+        life: u64,
+    },
     /// Somebody takes a backup.
     BackUp,
     /// The cluster is lost, and another begins.
@@ -109,8 +192,6 @@ pub(super) enum Due {
     Empty {
         host: usize,
     },
-    /// A leader looks after the membership.
-    Upkeep,
     /// The power fails for a moment.
     Blink {
         host: usize,
@@ -136,7 +217,17 @@ impl Due {
     /// The host that it is meant for, and in which of its lives; none if that does not matter.
     pub(super) fn target(&self) -> Option<(usize, Option<u64>)> {
         match self {
-            Due::Found { host, life }
+            Due::Dial { host, life }
+            | Due::Command { host, life, .. }
+            | Due::HandOver { host, life }
+            | Due::TryAgain { host, life, .. }
+            | Due::PassedOn { host, life, .. }
+            | Due::PassedBack { host, life, .. }
+            | Due::Unanswered { host, life, .. }
+            | Due::Told { host, life, .. }
+            | Due::WayLost { host, life, .. }
+            | Due::Grant { host, life, .. }
+            | Due::Granted { host, life, .. }
             | Due::EndWrite { host, life }
             | Due::Fetch { host, life, .. }
             | Due::Freeze { host, life }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use konsen::raft::Membership;
+
 use super::clients::{Answer, Ask};
 use super::cut::Cut;
 use super::due::Due;
@@ -37,6 +39,7 @@ pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken>
     world.recover()?;
     let recovered = world.now - healed;
     world.converge()?;
+    world.part_with_the_removed()?;
     world.read_back()?;
     world.same_bytes()?;
     let checked = world.history.judge(world.plan.keys, &world.oracle.reference)?;
@@ -86,21 +89,14 @@ impl World {
         self.mend_all();
         self.end_scarcity()?;
         self.plan.sync = self.plan.sync.min(5 * self.plan.slowness);
+        self.end_the_lost();
         let voters = self.plan.voters;
         let mut alive: Vec<usize> = (0..self.hosts.len()).collect();
-        // A membership that changed could need any of them.
-        if self.plan.spares == 0 && !self.plan.faults.contains(&Fault::Wipe) {
+        // A membership that changed could need any of them, and so could a cluster of which not everybody has heard.
+        let newest = self.oracle.newest.as_ref();
+        let born = newest.is_some_and(|(_, now)| now.members.values().all(|member| member.seen));
+        if born && self.plan.spares == 0 && !self.plan.faults.contains(&Fault::Wipe) {
             self.chance.nemesis.shuffle(&mut alive);
-            // Before everybody has heard of the cluster, its founder is needed.
-            let born = (0..voters).all(|host| {
-                self.oracle
-                    .hosts
-                    .get(&self.hosts[host].id)
-                    .is_some_and(|durable| durable.last().0 > 0)
-            });
-            if !born {
-                alive.sort_unstable();
-            }
             let count = self.chance.nemesis.range(voters as u64 / 2 + 1, voters as u64);
             for host in alive.split_off(count as usize) {
                 self.crash(host, false);
@@ -115,6 +111,29 @@ impl World {
         Ok(())
     }
 
+    /// A host with an empty directory that two clusters wait for goes with the first that it hears of. So where there
+    /// is one, somebody ends the cluster that was given up, as whoever restores a backup is told to.
+    fn end_the_lost(&mut self) {
+        let is_empty = |host: usize| {
+            let known = [&self.oracle, &self.lost.oracle];
+            let mut known = known.iter().filter_map(|one| one.hosts.get(&self.hosts[host].id));
+            !known.any(|durable| durable.stated().is_some())
+        };
+        let empty: Vec<bool> = (0..self.hosts.len()).map(is_empty).collect();
+        if self.oracle.began == 0 || empty.iter().all(|empty| !empty) {
+            return;
+        }
+        self.count("lost clusters ended for good");
+        for (host, empty) in empty.into_iter().enumerate() {
+            if empty || self.is_lost(host) {
+                self.crash(host, false);
+            }
+            if self.is_lost(host) && !empty {
+                self.dead.insert(host);
+            }
+        }
+    }
+
     /// How long recovery may take.
     fn bound(&self) -> Time {
         // With the smallest windows every entry takes a round trip and a sync of its own.
@@ -126,8 +145,13 @@ impl World {
     fn insist(&mut self, ask: Ask, what: &str) -> Result<(), Broken> {
         let until = self.now + self.bound();
         let slowness = self.plan.slowness;
+        let (healed, mut leaderless) = (self.now, 0);
         while self.now < until {
             let Some(leader) = self.leader() else {
+                leaderless += 1;
+                if self.now > healed + 10 * self.plan.election() && leaderless % 10 == 0 {
+                    self.undo_by_force()?;
+                }
                 self.run((self.now + 50 * slowness).min(until), |world| world.leader().is_some())?;
                 continue;
             };
@@ -151,7 +175,36 @@ impl World {
                 None => {}
             }
         }
+        self.trace(World::describe);
         Err(Broken(format!("{what} is not done {} ms after the faults ended", self.bound())))
+    }
+
+    /// Everybody's standing, for who looks for a reason.
+    fn describe(&self) -> String {
+        let mut lines = String::new();
+        for (host, one) in self.hosts.iter().enumerate() {
+            let (id, lost) = (one.id, self.is_lost(host));
+            let removed = one.removed;
+            lines.push_str(&format!("\n  {id}: lost {lost}, removed {removed}"));
+            let Some(running) = &one.running else { continue };
+            let summary = running.replica.summary();
+            let linked: Vec<usize> =
+                self.links.keys().filter(|key| key.0 == host).map(|key| key.1).collect();
+            let (in_force, committed) = running.replica.memberships();
+            let voters = |now: &Membership| (now.voters.clone(), now.outgoing.clone());
+            lines.push_str(&format!(
+                ", {:?} of {} under {:?}, at {} of {}, links to {linked:?}, in force {:?}, committed {:?}",
+                summary.role,
+                summary.term,
+                summary.leader,
+                summary.commit,
+                summary.last,
+                in_force.map(|(at, now)| (at, voters(&now))),
+                committed.map(|known| (known.at, voters(&known.membership))),
+            ));
+            lines.push_str(&format!(", disowned by {:?}", running.disowners.keys()));
+        }
+        lines
     }
 
     fn recover(&mut self) -> Result<(), Broken> {
@@ -164,18 +217,65 @@ impl World {
         let until = self.now + self.bound();
         let mut members = Vec::new();
         while members.is_empty() {
+            if self.now >= until {
+                self.trace(World::describe);
+            }
             ensure!(self.now < until, "the members do not come to the same state");
             self.run(self.now + 100 * self.plan.slowness, |_| false)?;
             members = self.agreed();
         }
-        let before = self.terms(&members);
-        self.run(self.now + 6 * self.plan.election(), |_| false)?;
-        let after = self.terms(&members);
-        ensure!(before == after, "terms go on growing: {before:?}, {after:?}");
+        // Who comes in late may know of a term that others have not heard of.
+        loop {
+            let before = self.terms(&members);
+            self.run(self.now + 6 * self.plan.election(), |_| false)?;
+            let after = self.terms(&members);
+            if before == after {
+                break;
+            }
+            ensure!(self.now < until, "terms go on growing: {before:?}, {after:?}");
+        }
         for &host in &members {
             self.inspect(host)?;
         }
         Ok(())
+    }
+
+    /// Whoever was put out finds out and stops, and no member listens to it.
+    fn part_with_the_removed(&mut self) -> Result<(), Broken> {
+        let until = self.now + self.bound();
+        loop {
+            let Some((at, now)) = self.oracle.newest.clone() else { return Ok(()) };
+            let is_member = |host: usize| now.members.contains_key(&self.hosts[host].id);
+            // Who knows none of the members that are left, or not where they are, finds nobody who could tell.
+            let finds = |one: usize| {
+                (0..self.hosts.len()).any(|host| {
+                    let up = self.hosts[host].running.is_some();
+                    up && is_member(host) && self.knows_the_way(one, host)
+                })
+            };
+            let left = self.present().find(|&host| {
+                let roster = self.roster(host);
+                let roster = roster.filter(|roster| roster.cluster() == Some(now.cluster));
+                !is_member(host) && roster.is_some() && finds(host)
+            });
+            let Some(host) = left else {
+                let stranger = self.links.keys().find(|(from, to)| {
+                    let awaited =
+                        self.roster(*from).is_none_or(|roster| roster.cluster().is_none());
+                    is_member(*to) && !is_member(*from) && !awaited
+                });
+                ensure!(stranger.is_none(), "a link of one who was put out stays: {stranger:?}");
+                return Ok(());
+            };
+            if self.now > until {
+                self.trace(World::describe);
+                return Err(Broken(format!(
+                    "{} is no member as of {at} and does not stop",
+                    self.hosts[host].id
+                )));
+            }
+            self.run(self.now + 200 * self.plan.slowness, |_| false)?;
+        }
     }
 
     /// Who is no member any more may still learn of a term that has long begun.
@@ -187,10 +287,10 @@ impl World {
     /// The members that run, if all of them have applied all there is.
     fn agreed(&self) -> Vec<usize> {
         let Some(membership) = self.membership_in_force() else { return Vec::new() };
+        // Everybody whose host is there at all is up.
         let members: Vec<usize> = (0..self.hosts.len())
-            .filter(|&host| {
-                self.hosts[host].running.is_some()
-                    && membership.members.contains_key(&self.hosts[host].id)
+            .filter(|host| {
+                !self.dead.contains(host) && membership.members.contains_key(&self.hosts[*host].id)
             })
             .collect();
         let everything = self.oracle.committed.len() as u64;

@@ -2,13 +2,18 @@
 //! that
 //! write the log and the checkpoints are steps here.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
+
+use konsen::cluster::{Addresses, Known, Own, Roster, Seat};
 
 use konsen::raft::{
     self, Fetch, HardState, Input, LogId, LogWrite, Membership, Node, NodeId, Term,
 };
 use konsen::replica::Replica;
+use konsen::replica::history::RevisionTimes;
+use konsen::replica::holds::{Holds, TransferId};
 use konsen::store::{self, BackupError, Frozen, Incoming, Log, LogReader, State, StoreError};
 
 use super::disk::{Ail, Disk, Operation, Survival, damage, power_off};
@@ -19,6 +24,12 @@ use super::random::Random;
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) id: NodeId,
+    /// What its configuration says.
+    pub(crate) config: Configuration,
+    /// Whom it lets found the cluster, durably.
+    pub(crate) grant: Option<NodeId>,
+    /// It found out that it was put out, and stopped for good.
+    pub(crate) removed: bool,
     log_disk: Disk,
     state_disk: Disk,
     /// Counts the starts, so that what was meant for an earlier life is told apart.
@@ -36,8 +47,43 @@ pub(crate) struct Host {
     pub(crate) unsure_install: Option<LogId>,
 }
 
+/// A host's file of configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Configuration {
+    /// Its name, which its certificate states, too.
+    pub(crate) name: String,
+    /// Where it listens, and says that it does.
+    pub(crate) addresses: Addresses,
+    /// The servers that it knows of.
+    pub(crate) servers: BTreeMap<String, Addresses>,
+    /// Whether it is to join a cluster, and never to found one.
+    pub(crate) join: bool,
+}
+
+/// What a host knows of a peer that it has met.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Met {
+    /// Where it says that it listens.
+    pub(crate) said: Option<Addresses>,
+    /// Where it was heard from.
+    pub(crate) heard_from: Option<String>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Running {
+    /// What it knows of who belongs.
+    pub(crate) roster: Roster,
+    /// What is known of those that it has met.
+    pub(crate) met: BTreeMap<Seat, Met>,
+    /// Who says that it is no member, and which membership they know.
+    pub(crate) disowners: BTreeMap<Seat, (NodeId, Known)>,
+    /// How often each peer was dialled since it was reached last.
+    pub(crate) dialled: BTreeMap<Seat, usize>,
+    /// Since when it has had no leader.
+    pub(crate) leaderless: Option<Time>,
+    pub(crate) began: Time,
+    /// Who lets it found the cluster.
+    pub(crate) grants: BTreeSet<NodeId>,
     pub(crate) replica: Replica,
     pub(crate) state: Arc<State>,
     log: Log,
@@ -52,6 +98,12 @@ pub(crate) struct Running {
     /// A checkpoint of which the log has not heard, and how many writes come before it.
     pub(crate) covered: Option<(LogId, usize)>,
     pub(crate) told_slow: bool,
+    /// What of the log stays for who takes a snapshot in.
+    pub(crate) holds: Holds,
+    /// The last snapshot that was begun for each peer: the one that counts.
+    pub(crate) sends: BTreeMap<NodeId, TransferId>,
+    /// When it had which revision.
+    pub(crate) times: RevisionTimes,
 }
 
 /// A host that begins a cluster anew.
@@ -74,9 +126,12 @@ pub(crate) struct Found {
 }
 
 impl Host {
-    pub(crate) fn new(id: NodeId) -> Host {
+    pub(crate) fn new(id: NodeId, config: Configuration) -> Host {
         Host {
             id,
+            config,
+            grant: None,
+            removed: false,
             log_disk: Disk::default(),
             state_disk: Disk::default(),
             life: 0,
@@ -90,7 +145,7 @@ impl Host {
     }
 
     /// Opens what the disk holds, as the server does.
-    pub(crate) fn start(&mut self, plan: &Plan, seed: u64) -> Result<Found, StoreError> {
+    pub(crate) fn start(&mut self, plan: &Plan, seed: u64, now: Time) -> Result<Found, StoreError> {
         self.life += 1;
         let state = Arc::new(State::open_backend(self.state_disk.clone(), &plan.state())?);
         let (mut log, found) = Log::open_backend(self.log_disk.clone(), &plan.log())?;
@@ -106,8 +161,22 @@ impl Host {
         let hard_state = recovered.hard_state;
         let node = Node::new(plan.raft(self.id, seed), recovered);
         let membership = node.membership().cloned();
+        let replica = Replica::new(node, state.clone(), reader.clone());
+        let own = Own { name: self.config.name.clone(), id: self.id };
+        let servers = self.config.servers.iter();
+        let servers = servers.map(|(name, at)| (name.clone(), at.raft.clone())).collect();
+        let mut roster = Roster::new(own, servers);
+        let (in_force, committed) = replica.memberships();
+        roster.follow(in_force, committed);
         self.running = Some(Running {
-            replica: Replica::new(node, state.clone(), reader.clone()),
+            roster,
+            met: BTreeMap::new(),
+            disowners: BTreeMap::new(),
+            dialled: BTreeMap::new(),
+            leaderless: Some(now),
+            began: now,
+            grants: BTreeSet::new(),
+            replica,
             state,
             log,
             reader,
@@ -117,6 +186,9 @@ impl Host {
             placing: None,
             covered: None,
             told_slow: false,
+            holds: Holds::default(),
+            sends: BTreeMap::new(),
+            times: RevisionTimes::new(plan.keep),
         });
         Ok(Found { hard_state, base, entries, applied, membership })
     }
@@ -248,12 +320,12 @@ impl Host {
     }
 
     /// Another try to open failed half-way: whatever it left is what a crash leaves.
-    pub(crate) fn crash_in_start(&mut self, plan: &Plan, random: &mut Random) {
+    pub(crate) fn crash_in_start(&mut self, plan: &Plan, random: &mut Random, now: Time) {
         self.log_disk.fail_after(random.below(10));
         self.state_disk.fail_after(random.below(10));
         let seed = random.next();
         // The failure is what is wanted; the next start shows whether it did harm.
-        let _ = self.start(plan, seed);
+        let _ = self.start(plan, seed, now);
         power_off(self.running.take());
         self.replace_disks(random);
     }
@@ -269,7 +341,7 @@ impl Host {
     /// Both files are gone, and with them the identity.
     pub(crate) fn wipe(&mut self, id: NodeId) {
         let life = self.life;
-        *self = Host { life, ..Host::new(id) };
+        *self = Host { life, ..Host::new(id, self.config.clone()) };
     }
 
     /// What both files hold.

@@ -98,21 +98,27 @@ impl Oracle {
         let Payload::Membership(next) = &entry.payload else { return Ok(()) };
         let before = self.hosts.get(&id).and_then(Durable::stated);
         let Some((at, before)) = before else { return Ok(()) };
-        let decided = self.committed.len() as u64;
+        let there = self.committed.get(at.index.0 as usize - 1);
+        let decided = there.is_some_and(|(entry, _)| entry.id == at);
+        // A joint change that is not decided may be undone.
+        let undone = (!decided || self.undone.contains(&at.index))
+            && next.outgoing.is_none()
+            && before.outgoing.as_ref() == Some(&next.voters);
         ensure!(
-            at.index.0 <= decided,
+            decided || undone,
             "{id} takes the membership of {} in, and that of {at} is not committed",
             entry.id
         );
         let of_term = self.committed.iter().rev().find(|(one, _)| one.id.term <= entry.id.term);
+        let forced = undone && self.forced;
         ensure!(
-            of_term.is_some_and(|(one, _)| one.id.term == entry.id.term),
+            forced || of_term.is_some_and(|(one, _)| one.id.term == entry.id.term),
             "{id} takes the membership of {} in, before anything of its term is committed",
             entry.id
         );
         let follows = match &next.outgoing {
             Some(outgoing) => before.outgoing.is_none() && *outgoing == before.voters,
-            None => next.voters == before.voters,
+            None => undone || next.voters == before.voters,
         };
         ensure!(follows, "{id} goes from {before:?} to {next:?} in one step");
         Ok(())

@@ -1,24 +1,31 @@
 //! A host from its start to its end: its clock, its steps, and what follows from them.
 
+use std::time::Duration;
+
 use konsen::raft::{Body, Input, LogId, NodeId, RoleName};
-use konsen::replica::{Effects, Event, Summary, WriteFailed};
+use konsen::replica::{Effects, Event, Summary, is_disk_slow};
 
 use super::clients::Answer;
 use super::due::Due;
 use super::host::Found;
 use super::oracle::{Broken, ensure, is_quorum};
+use super::passing::PASSED;
 use super::plan::Time;
-use super::world::{World, host_of};
+use super::transfer::hold_time;
+use super::world::{CHANGES, World, host_of};
 
 impl World {
     pub(super) fn start(&mut self, host: usize) -> Result<(), Broken> {
-        if self.hosts[host].running.is_some() || self.dead.contains(&host) {
+        if self.hosts[host].running.is_some()
+            || self.hosts[host].removed
+            || self.dead.contains(&host)
+        {
             return Ok(());
         }
         let seed = self.chance.disk.next();
         let one = &mut self.hosts[host];
         let id = one.id;
-        match one.start(&self.plan, seed) {
+        match one.start(&self.plan, seed, self.now) {
             Ok(found) => self.begin(host, &found),
             Err(error) => self.halt(host, format!("{id} does not start: {error}")),
         }
@@ -31,7 +38,6 @@ impl World {
         let oracle = self.lost.oracle_of(host, &mut self.oracle);
         oracle.started(id, found, &one.unsure, one.unsure_checkpoint, one.unsure_install)?;
         let life = one.life;
-        let newborn = one.running.as_ref().is_some_and(|up| up.replica.membership().is_none());
         self.trace(|_| {
             format!(
                 "{id} starts with {:?}, {} entries, state at {}",
@@ -42,9 +48,7 @@ impl World {
         });
         self.count("starts");
         self.inspect(host)?;
-        if id == NodeId(1) && newborn {
-            self.after(20, Due::Found { host, life });
-        }
+        self.after(1, Due::Dial { host, life });
         self.after(self.plan.tick(), Due::Tick { host, life, late: 0 });
         self.plan_checkpoint(host, life);
         self.settle(host)
@@ -70,8 +74,9 @@ impl World {
         self.leads_with_a_quorum(host)?;
         let patience = self.plan.tick() * Time::from(self.plan.election_ticks);
         if let Some(running) = &mut self.hosts[host].running {
-            let slow =
-                running.writing.as_ref().is_some_and(|(_, since)| self.now - since > patience);
+            let busy = running.writing.as_ref().map(|(_, since)| self.now - since);
+            let [busy, patience] = [busy.unwrap_or_default(), patience].map(Duration::from_millis);
+            let slow = is_disk_slow(busy, patience);
             let news = slow && !running.told_slow;
             running.told_slow = slow;
             if news {
@@ -99,9 +104,11 @@ impl World {
         };
         ensure!(
             is_quorum(membership, hears),
-            "{} leads {} and has heard no quorum for {patience} ticks",
+            "{} leads {} and has heard no quorum for {patience} ticks of {:?} and {:?}",
             self.hosts[host].id,
-            now.term
+            now.term,
+            membership.voters,
+            membership.outgoing
         );
         Ok(())
     }
@@ -116,7 +123,18 @@ impl World {
         if matches!(event, Event::Raft(Input::Tick)) {
             self.ticks[host] += 1;
         }
+        let changes = matches!(
+            event,
+            Event::Change { .. }
+                | Event::Raft(
+                    Input::Found { .. } | Input::ChangeMembers { .. } | Input::UndoChange { .. }
+                )
+        );
         running.replica.step(event);
+        if changes {
+            // Newcomers have some time to answer, from when the change is taken in.
+            self.heard[host].fill(self.ticks[host]);
+        }
         // The server's thread often takes several letters before it looks at what follows.
         if self.chance.pace.chance(200) {
             let delay = self.chance.pace.below(3);
@@ -129,6 +147,7 @@ impl World {
     /// Carries out what the replica wants, and checks everything.
     pub(super) fn settle(&mut self, host: usize) -> Result<(), Broken> {
         loop {
+            self.follow_cluster(host);
             let one = &mut self.hosts[host];
             let (id, life) = (one.id, one.life);
             let operations = one.disk_operations();
@@ -145,6 +164,8 @@ impl World {
             let more = running.replica.has_more();
             running.queue.append(&mut effects.persist);
             if let Some(checkpoint) = effects.cover.take() {
+                let now = hold_time(self.now, self.plan.slowness);
+                let checkpoint = running.holds.may_cut(checkpoint, now);
                 running.cover(checkpoint);
             }
             let idle = running.writing.is_none() && running.queue.is_empty();
@@ -177,6 +198,7 @@ impl World {
         let (id, life) = (self.hosts[host].id, self.hosts[host].life);
         if let Some(standing) = effects.standing {
             self.trace(|_| format!("{id} is {standing:?}"));
+            self.another_leads(host, standing.leader)?;
             if standing.role == RoleName::Leader {
                 self.heard[host].fill(self.ticks[host]);
                 self.count("leaderships");
@@ -197,7 +219,17 @@ impl World {
             place.copy_from_slice(&number.to_le_bytes());
         }
         self.remember(&bytes);
-        self.oracle_of(host).stepped(id, summary, effects.membership.as_ref(), state)?;
+        let in_force = self.hosts[host].running.as_ref().and_then(|up| up.replica.memberships().0);
+        let news = effects.membership.as_ref();
+        let before = self.oracle_of(host).committed.len();
+        self.oracle_of(host).stepped(id, summary, news, in_force.as_ref(), state)?;
+        self.committed_since(host, before)?;
+        if effects.membership.is_some() || effects.committed.is_some() {
+            self.follow_memberships(host)?;
+            if !self.is_up(host, life) {
+                return Ok(());
+            }
+        }
         if effects.membership.is_some() {
             // Newcomers have some time to answer.
             self.heard[host].fill(self.ticks[host]);
@@ -205,7 +237,7 @@ impl World {
         for message in effects.send {
             self.oracle_of(host).sent(&message)?;
             if matches!(message.body, Body::Snapshot { .. }) {
-                self.begin_transfer(id, message.to, message.term);
+                self.begin_transfer(&message);
             }
             self.send(message);
         }
@@ -217,20 +249,10 @@ impl World {
             self.after(delay, Due::Fetch { host, life, fetch });
         }
         for (request, result) in effects.writes {
-            if result == Err(WriteFailed::Superseded) {
-                self.count("writes that a snapshot came over");
-                continue;
+            // A change that no operator could ask for is a proposal like any to the replica.
+            if request.0 < CHANGES || request.0 > PASSED {
+                self.write_ended(host, request.0, result)?;
             }
-            let answer = match result {
-                Ok(reply) => Answer::Written(reply),
-                Err(refused) => {
-                    if refused == WriteFailed::NoRoom {
-                        self.count("writes refused for want of room");
-                    }
-                    Answer::Refused
-                }
-            };
-            self.answer(request.0, answer, summary.leader)?;
         }
         for (request, result) in effects.reads {
             match result {
@@ -243,13 +265,15 @@ impl World {
                         self.after(delay, Due::Look { host, life, request: request.0 });
                     }
                 }
+                Err(_) if self.is_lost(host) => {}
                 Err(_) => self.answer(request.0, Answer::Refused, summary.leader)?,
             }
         }
-        for (_, result) in effects.changes {
+        for (request, result) in effects.changes {
+            self.change_answered(request.0, &result)?;
             match result {
-                Ok(at) => {
-                    self.trace(|_| format!("{id} takes a membership change in at {at}"));
+                Ok(taken) => {
+                    self.trace(|_| format!("{id} takes in at {}: {}", taken.at, taken.what));
                     self.count("membership changes");
                 }
                 Err(refused) => self.trace(|_| format!("{id} refuses a change: {refused:?}")),
@@ -272,6 +296,7 @@ impl World {
         let base = self.hosts[host].running.as_ref().map_or(before, |up| up.base());
         if base != before && batch.iter().all(|write| write.reset.is_none()) {
             self.count("log compactions");
+            self.spares_receivers(host, base)?;
             self.oracle_of(host).compacted(id, base)?;
             self.step(host, Event::Raft(Input::Compacted { last: base }))?;
         }
@@ -309,6 +334,7 @@ impl World {
         if self.hosts[host].running.is_none() {
             return;
         }
+        self.end_links_of(host);
         let survival = self.hosts[host].crash(&mut self.chance.disk, in_write);
         self.hosts[host].paused_until = 0;
         self.trace(|world| format!("{} loses power, {survival:?}", world.hosts[host].id));
@@ -319,7 +345,7 @@ impl World {
             self.count("power losses with lost writes");
         }
         if self.chance.disk.chance(100) {
-            self.hosts[host].crash_in_start(&self.plan, &mut self.chance.disk);
+            self.hosts[host].crash_in_start(&self.plan, &mut self.chance.disk, self.now);
             self.count("power losses in a start");
         }
     }

@@ -1,13 +1,21 @@
 //! Whole clusters on one thread: the replica of the shipped binary on a virtual clock, a virtual
 //! network and disks that lose power. All of it comes from one seed.
 //!
+//! What the server and the network decide about the cluster is decided here by the same functions: whom to dial and
+//! where, whom to let in, who was put out (`links`), who founds a cluster (`births`), what becomes of a write that
+//! is passed on (`passing`), what of the log stays for a snapshot (`transfer`), what of the past goes and whose
+//! state is wrong (`chores`). Operators (`operator`) use the commands that there are, and what they were told has to
+//! stay true (`changes`). Beside them the membership is also changed as nobody could ask for (`directory`).
+//!
 //! - `cargo test --test sim`: a fixed set of seeds.
 //! - `KONSEN_SIM_SEED=7 cargo test --test sim one_seed -- --nocapture`: one seed with a full trace.
 //! - `KONSEN_SIM_CUT='…'`, as a failing seed prints it, with that: a smaller run that still fails.
 //! - `KONSEN_SIM_SEEDS=1000..2000 cargo test --profile sim --test sim seeds -- --nocapture`: other seeds;
 //!   with `KONSEN_SIM_EVENTS=20000` each goes on until it had so many events, and with
 //!   `KONSEN_SIM_SECONDS=60` no seed begins after that time.
-//! - `KONSEN_SIM_CHURN=1` with any of these: the membership changes in every seed, again and again.
+//! - `KONSEN_SIM_CHURN=1` with any of these: the membership changes in every seed, again and again, also as no
+//!   operator could change it.
+//! - `KONSEN_SIM_OPERATOR=1` with any of these: operators add, remove, replace, move and restart hosts in every seed.
 //! - `cargo test --profile sim --features mutants --test sim mutants -- --nocapture`: plants mistakes.
 //!
 //! `CARGO_PROFILE_DEV_OPT_LEVEL=1` in place of `--profile sim` is built sooner and still four times as
@@ -15,10 +23,15 @@
 
 mod anew;
 mod asking;
+mod births;
+mod changes;
+mod chores;
 mod clients;
 mod cut;
 #[cfg(feature = "mutants")]
 mod direct;
+#[cfg(feature = "mutants")]
+mod direct_cluster;
 mod directory;
 mod disk;
 mod due;
@@ -26,11 +39,14 @@ mod finale;
 mod host;
 mod leaders;
 mod life;
+mod links;
 mod many;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod nemesis;
+mod operator;
 mod oracle;
+mod passing;
 mod plan;
 mod random;
 mod rebirth;
@@ -118,14 +134,20 @@ fn replay(seed: u64, cut: &Cut) -> String {
         events => format!("KONSEN_SIM_EVENTS={events} "),
     };
     let churn = if churn() { "KONSEN_SIM_CHURN=1 " } else { "" };
+    let operator = if operator() { "KONSEN_SIM_OPERATOR=1 " } else { "" };
     format!(
-        "replay: {cut}{events}{churn}KONSEN_SIM_SEED={seed} cargo test --test sim one_seed -- --nocapture"
+        "replay: {cut}{events}{churn}{operator}KONSEN_SIM_SEED={seed} cargo test --test sim one_seed -- --nocapture"
     )
 }
 
 /// What `KONSEN_SIM_CHURN` asks for.
 fn churn() -> bool {
     std::env::var_os("KONSEN_SIM_CHURN").is_some()
+}
+
+/// What `KONSEN_SIM_OPERATOR` asks for.
+fn operator() -> bool {
+    std::env::var_os("KONSEN_SIM_OPERATOR").is_some()
 }
 
 /// What `KONSEN_SIM_EVENTS` asks for.

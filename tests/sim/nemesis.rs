@@ -124,7 +124,7 @@ impl World {
                 }
             }
             // Happens when a vote is given, and when it is time.
-            Fault::CrashVoter | Fault::Rebirth => {}
+            Fault::CrashVoter | Fault::Rebirth | Fault::Operator => {}
             Fault::Change => self.change_members(leader, any)?,
             Fault::Hole => {
                 self.count("fault: large messages lost");

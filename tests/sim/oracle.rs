@@ -1,7 +1,7 @@
 //! Sees everything and forgets nothing: what each disk has acknowledged, who led when, what was
 //! committed. Says at once when a promise of the protocol is broken.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use konsen::raft::{
     Body, Entry, HardState, Index, LogId, LogWrite, Membership, Message, NodeId, Payload, RoleName,
@@ -100,6 +100,12 @@ pub(crate) struct Oracle {
     pub(crate) reference: Reference,
     /// How many of the committed entries the cluster began with.
     pub(crate) began: usize,
+    /// The newest membership that is committed, and the index of its entry.
+    pub(crate) newest: Option<(Index, Membership)>,
+    /// Whether a change was undone by force.
+    pub(super) forced: bool,
+    /// Joint memberships that were committed by the voters from before alone, since the next undoes them.
+    pub(super) undone: BTreeSet<Index>,
     /// How many changes of the membership are committed and complete.
     pub(crate) changes: u64,
 }
@@ -333,6 +339,7 @@ impl Oracle {
         id: NodeId,
         now: &Summary,
         news: Option<&Membership>,
+        now_in_force: Option<&(Index, Membership)>,
         state: (LogId, u64),
     ) -> Result<(), Broken> {
         let host = self.host(id);
@@ -364,7 +371,7 @@ impl Oracle {
         self.stepped_as_leader(id, now)?;
         let known = self.committed.len() as u64;
         for index in known + 1..=now.commit.0 {
-            self.commit(id, Index(index), now.term, news)?;
+            self.commit(id, Index(index), now.term, news, now_in_force)?;
         }
         if now.commit.0 > known
             && now.role == RoleName::Leader
@@ -409,6 +416,7 @@ impl Oracle {
         index: Index,
         term: Term,
         news: Option<&Membership>,
+        now_in_force: Option<&(Index, Membership)>,
     ) -> Result<(), Broken> {
         // Whichever was in force between the last step and now.
         let before = self.hosts.get(&id).and_then(|host| host.membership.as_ref());
@@ -417,10 +425,17 @@ impl Oracle {
             let held = self.hosts.get(&node).and_then(|host| host.at(index));
             held.is_some_and(|(_, other)| *other == hash)
         };
+        // What is in force may undo a joint change again: then the voters from before decide.
+        let is_undone = |joint: &Membership| {
+            now_in_force.is_some_and(|(at, next)| {
+                let same = joint.outgoing.as_ref() == Some(&next.voters);
+                *at > index && next.outgoing.is_none() && same
+            })
+        };
         let decided = |entry: &Entry, hash: u64| {
             let by = |membership: &Membership| is_quorum(membership, |node| holds(node, hash));
             let own = match &entry.payload {
-                Payload::Membership(own) => by(own),
+                Payload::Membership(own) => by(own) || is_undone(own),
                 _ => true,
             };
             own && in_force().any(by)
@@ -433,6 +448,12 @@ impl Oracle {
         // The first one is the birth.
         let complete = matches!(&entry.payload, Payload::Membership(now) if now.outgoing.is_none());
         self.changes += u64::from(complete && !self.committed.is_empty());
+        if let Payload::Membership(now) = &entry.payload {
+            if is_undone(now) {
+                self.undone.insert(index);
+            }
+            self.newest = Some((entry.id.index, now.clone()));
+        }
         self.committed.push((entry, hash));
         self.committed_in.push(term);
         Ok(())
@@ -440,7 +461,7 @@ impl Oracle {
 
     /// A message leaves: what it says has to be durable where it comes from.
     pub(crate) fn sent(&mut self, message: &Message) -> Result<(), Broken> {
-        let Message { from, to, term, body } = message;
+        let Message { from, to, term, body, .. } = message;
         let host = self.hosts.entry(*from).or_default();
         let HardState { term: written, vote, .. } = host.hard_state;
         let ahead = matches!(body, Body::PreVote { .. } | Body::PreVoteReply { .. });

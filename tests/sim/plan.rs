@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use konsen::raft::{self, Load, Moment};
+use konsen::replica::history::Keep;
 use konsen::store::{LogOptions, StateOptions};
 
 use super::random::Random;
@@ -67,6 +68,15 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     /// The mean time between two changes of the membership, beside the faults.
     pub(crate) change_every: Option<Time>,
+    /// How many operators there are, and the mean time between two things that one of them does.
+    pub(crate) operators: usize,
+    pub(crate) operate_every: Option<Time>,
+    /// Whether one host more has the certificate of the first spare.
+    pub(crate) twin: bool,
+    /// Whether hosts pass on to the leader what they cannot take in.
+    pub(crate) passes_on: bool,
+    /// What leaders keep of the past.
+    pub(crate) keep: Keep,
     /// What each host takes for a tick.
     pub(crate) ticks: Vec<Time>,
     /// Whether leaders hold leases, and how fast each host's clock runs then, in thousandths.
@@ -140,6 +150,8 @@ pub(crate) enum Fault {
     Lag,
     /// Once in the run the cluster is lost for ever, and another begins in its place.
     Rebirth,
+    /// Operators are at work.
+    Operator,
 }
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -175,6 +187,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::Echo,
     Fault::Lag,
     Fault::Rebirth,
+    Fault::Operator,
 ];
 
 impl Fault {
@@ -184,7 +197,7 @@ impl Fault {
         match self {
             Fault::DiskError | Fault::Wipe => 6,
             // It has its own time.
-            Fault::Rebirth => 0,
+            Fault::Rebirth | Fault::Operator => 0,
             Fault::Change | Fault::Unreachable | Fault::LateTimeoutNow => 4,
             _ => 1,
         }
@@ -229,6 +242,12 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::Away, Fault::Change, Fault::Isolate],
     &[Fault::Wipe, Fault::CrashLeader],
     &[Fault::Wipe, Fault::Change, Fault::Split],
+    // Operators, while hosts come and go.
+    &[Fault::Operator],
+    &[Fault::Operator, Fault::Away, Fault::Crash],
+    &[Fault::Operator, Fault::Wipe, Fault::CrashLeader],
+    &[Fault::Operator, Fault::Split, Fault::Isolate],
+    &[Fault::Operator, Fault::Rebirth],
     // The end of a cluster, and what comes after it.
     &[Fault::Rebirth, Fault::CrashAll, Fault::Echo],
     &[Fault::Rebirth, Fault::Change, Fault::Isolate],
@@ -324,13 +343,41 @@ impl Plan {
             },
             faults,
             change_every: None,
+            operators: 0,
+            operate_every: None,
+            twin: false,
+            passes_on: random.chance(600),
+            keep: Keep {
+                age: random
+                    .chance(200)
+                    .then(|| Duration::from_millis(random.range(300, 4_000) * slowness)),
+                revisions: random.chance(200).then(|| random.range(2, 40)),
+            },
             ticks,
             leases,
         };
+        if plan.faults.contains(&Fault::Operator) || crate::operator() {
+            plan.add_operator(random);
+        }
         if crate::churn() {
             plan.add_churn(random);
         }
         plan
+    }
+
+    /// Has operators at work all the time, in clusters of one to five voters.
+    fn add_operator(&mut self, random: &mut Random) {
+        self.voters = self.voters.min(5);
+        self.spares = self.spares.max(random.range(1, 3) as usize);
+        self.operators = random.range(1, 2) as usize;
+        self.operate_every = Some(random.range(100, 2_000) * self.slowness);
+        self.twin = random.chance(300);
+        let least = 2 * self.election();
+        self.fault_every = self.fault_every.map(|every| every.max(least));
+        // Mostly only they change the membership, so that it stays as they were told.
+        if random.chance(850) {
+            self.faults.retain(|fault| *fault != Fault::Change);
+        }
     }
 
     /// Has the membership change from the beginning to the end, whatever else goes wrong.

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use konsen::cluster::begin_anew;
 use konsen::kv::Revision;
 use konsen::raft::{ClusterId, Entry, HardState, Index, LogId, Membership, NodeId, Payload};
-use konsen::replica::roster;
 
 use super::anew;
 use super::due::Due;
@@ -58,20 +58,36 @@ impl World {
         self.lost.hosts.contains(&host)
     }
 
+    /// A host with an empty directory belongs to whichever of the two clusters reaches it.
+    pub(super) fn follow_cluster(&mut self, host: usize) {
+        let cluster = self.hosts[host].running.as_ref().and_then(|up| up.replica.cluster());
+        let Some(cluster) = cluster.filter(|_| self.oracle.began > 0) else { return };
+        let (id, lost) = (self.hosts[host].id, cluster != CLUSTER);
+        if self.is_lost(host) == lost {
+            return;
+        }
+        let known = self.oracle_of(host).hosts.remove(&id);
+        match lost {
+            true => self.lost.hosts.insert(host),
+            false => self.lost.hosts.remove(&host),
+        };
+        self.oracle_of(host).hosts.extend(known.map(|known| (id, known)));
+    }
+
     /// Who judges a host.
     pub(super) fn oracle_of(&mut self, host: usize) -> &mut Oracle {
         self.lost.oracle_of(host, &mut self.oracle)
     }
 
+    /// The newest membership that is committed in the cluster of a host, and the index of its entry.
+    pub(super) fn newest_committed(&self, host: usize) -> Option<(Index, Membership)> {
+        let oracle = if self.is_lost(host) { &self.lost.oracle } else { &self.oracle };
+        oracle.newest.clone()
+    }
+
     /// The hosts that belong to the cluster, or could.
     pub(super) fn present(&self) -> impl Iterator<Item = usize> {
         (0..self.hosts.len()).filter(|&host| !self.is_lost(host))
-    }
-
-    /// Whether a message comes from the cluster that its receiver belongs to; others are refused when they show
-    /// who they are.
-    pub(super) fn is_of_same_cluster(&mut self, from: NodeId, to: usize) -> bool {
-        self.oracle_of(to).hosts.contains_key(&from)
     }
 
     /// The appointments of a run in which the cluster is to be lost.
@@ -132,6 +148,7 @@ impl World {
         let founder = beginning.founder;
         self.trace(|world| format!("{} begins a cluster anew", world.hosts[founder].id));
         self.leave_behind(beginning)?;
+        self.dead.remove(&founder);
         let goes_down = self.chance.nemesis.chance(500);
         for (host, fate) in fates.into_iter().enumerate().filter(|(host, _)| *host != founder) {
             if goes_down {
@@ -196,11 +213,13 @@ impl World {
         }
         let founder = *self.chance.nemesis.pick(&with_log);
         let in_write = self.chance.nemesis.chance(500);
+        self.hosts[founder].removed = false;
         self.crash(founder, in_write);
         // What a loss of power left on the disk, the next start finds out.
         self.hosts[founder].cure();
         self.start(founder)?;
         self.end_transfers_of(founder)?;
+        self.end_links_of(founder);
         self.hosts[founder].stop();
         let id = self.hosts[founder].id;
         let members = self.draw_members(fates, founder);
@@ -218,7 +237,7 @@ impl World {
             "{id} begins anew after {last}, its log ends at {}",
             durable.last()
         );
-        let hard_state = HardState { commit: last.index, ..durable.hard_state };
+        let hard_state = HardState { term: last.term, vote: None, commit: last.index };
         let entries = durable.entries.clone();
         self.count("clusters begun anew from a survivor");
         Ok(Some(Beginning { founder, members, hard_state, entries }))
@@ -227,12 +246,17 @@ impl World {
     /// The founder and those who are to come, among them some who never will.
     fn draw_members(&mut self, fates: &[Option<Time>], founder: usize) -> Membership {
         let mut named = Vec::new();
+        let own = self.hosts[founder].config.name.clone();
         for (host, fate) in fates.iter().enumerate() {
-            if host == founder || fate.is_some() || self.chance.nemesis.chance(300) {
-                named.push((name_of(host), addresses_of(host)));
+            if self.is_twin(host) {
+                continue;
+            }
+            let name = name_of(host);
+            if name == own || fate.is_some() || self.chance.nemesis.chance(300) {
+                named.push((name, addresses_of(host)));
             }
         }
-        roster::begin_anew(CLUSTER, (&name_of(founder), self.hosts[founder].id), named)
+        begin_anew(CLUSTER, (&own, self.hosts[founder].id), named)
     }
 
     /// All but the founder belong to the old cluster from now on, and everybody begins to count anew.
@@ -245,6 +269,10 @@ impl World {
             oracle: std::mem::replace(&mut self.oracle, anew),
             hosts: (0..self.hosts.len()).filter(|&host| host != founder).collect(),
         };
+        self.acknowledged.forget();
+        self.asked.clear();
+        self.passed.clear();
+        self.note_revision();
         self.history.begin_anew(self.plan.keys, &self.oracle.reference);
         self.due.retain(|_, due| !matches!(due, Due::Replace { .. }));
         for client in 0..self.clients.len() {
@@ -264,6 +292,8 @@ impl World {
         if self.is_lost(host) {
             self.count("hosts of a lost cluster emptied");
             self.empty(host);
+            // Else a majority of empty hosts would found a cluster of their own.
+            self.hosts[host].config.join = true;
             self.lost.hosts.remove(&host);
             let down = self.a_while(1, 500);
             self.after(down, Due::Start { host });
@@ -283,6 +313,7 @@ impl Oracle {
         let mut base = LogId::default();
         if let Some((last, _)) = entries.last_mut() {
             base = last.id;
+            oracle.newest = Some((base.index, members.clone()));
             last.payload = Payload::Membership(members);
         }
         oracle.committed_in = vec![base.term; entries.len()];

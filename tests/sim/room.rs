@@ -31,7 +31,7 @@ impl World {
     /// A host tells the leader. That goes the way of any message, but has no order.
     pub(super) fn tell_room(&mut self, host: usize, leader: NodeId, room: Room) {
         let (to, peer) = (host_of(leader), self.hosts[host].id);
-        if self.blocked[host][to] == 0 {
+        if self.blocked[host][to] == 0 && self.is_linked(host, to, leader) {
             let delay = self.chance.net.below(20) * self.plan.slowness;
             self.after(delay, Due::PeerRoom { host: to, peer, room });
         }

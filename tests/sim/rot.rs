@@ -18,6 +18,7 @@ impl World {
         // A disk that fails the last commit leaves what a crash leaves; damage to that is told from nothing.
         self.hosts[host].cure();
         self.end_transfers_of(host)?;
+        self.end_links_of(host);
         self.hosts[host].stop();
         let before = self.hosts[host].images();
         let what = self.hosts[host].damage(&mut self.chance.nemesis);
@@ -26,7 +27,7 @@ impl World {
         let seed = self.chance.nemesis.next();
         let one = &mut self.hosts[host];
         // A panic is no fine way to refuse, but it is one.
-        let started = catch_unwind(AssertUnwindSafe(|| one.start(&self.plan, seed)));
+        let started = catch_unwind(AssertUnwindSafe(|| one.start(&self.plan, seed, self.now)));
         match started {
             Ok(Ok(found)) => {
                 self.count("damage where nothing is kept");

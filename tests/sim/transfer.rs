@@ -1,13 +1,16 @@
 //! Snapshots on their way: what the tasks of two servers and the stream between them do, a piece at a time.
 
-use konsen::raft::{Input, LogId, NodeId, Term};
+use std::time::Duration;
+
+use konsen::raft::{ClusterId, Input, LogId, Message, NodeId, Term};
 use konsen::replica::Event;
+use konsen::replica::holds::TransferId;
 use konsen::store::{Incoming, IncomingError, SnapshotReader};
 
 use super::disk::power_off;
 use super::due::Due;
-use super::oracle::Broken;
-use super::plan::Fault;
+use super::oracle::{Broken, ensure};
+use super::plan::{Fault, Time};
 use super::world::{World, host_of};
 
 /// A snapshot on its way.
@@ -17,7 +20,12 @@ pub(super) struct Transfer {
     to: NodeId,
     /// The lives of both ends when it began.
     lives: [u64; 2],
+    cluster: ClusterId,
     term: Term,
+    /// What it holds of its sender's log.
+    hold: TransferId,
+    /// The last entry that it covers.
+    last: LogId,
     /// None once everything is sent.
     reader: Option<SnapshotReader>,
     incoming: Option<Incoming>,
@@ -26,15 +34,31 @@ pub(super) struct Transfer {
 
 impl World {
     /// A leader begins to send its newest checkpoint.
-    pub(super) fn begin_transfer(&mut self, from: NodeId, to: NodeId, term: Term) {
-        let Some(running) = &self.hosts[host_of(from)].running else { return };
+    pub(super) fn begin_transfer(&mut self, offer: &Message) {
+        let Message { cluster, from, to, term, .. } = *offer;
+        let now = hold_time(self.now, self.plan.slowness);
+        let Some(running) = &mut self.hosts[host_of(from)].running else { return };
         let reader = running.state.snapshot();
-        self.trace(|_| format!("{from} sends {to} a snapshot up to {}", reader.last()));
+        let last = reader.last();
+        let hold = running.holds.begin(to, last, now);
+        running.sends.insert(to, hold);
+        self.trace(|_| format!("{from} sends {to} a snapshot up to {last}"));
         self.count("snapshots begun");
         let lives = [self.hosts[host_of(from)].life, self.hosts[host_of(to)].life];
         let piece_bytes = *self.chance.net.pick(&[1, 200, 2_000]);
         let reader = Some(reader);
-        let transfer = Transfer { from, to, lives, term, reader, incoming: None, piece_bytes };
+        let transfer = Transfer {
+            from,
+            to,
+            lives,
+            cluster,
+            term,
+            hold,
+            last,
+            reader,
+            incoming: None,
+            piece_bytes,
+        };
         self.transfers_begun += 1;
         self.transfers.insert(self.transfers_begun, transfer);
         let delay = 1 + self.chance.net.below(self.plan.delay);
@@ -46,7 +70,7 @@ impl World {
         let Some(mut transfer) = self.transfers.remove(&number) else { return Ok(()) };
         let ends = [host_of(transfer.from), host_of(transfer.to)];
         let ups = [0, 1].map(|end| self.is_up(ends[end], transfer.lives[end]));
-        let cut = self.blocked[ends[0]][ends[1]] > 0 || self.blocked[ends[1]][ends[0]] > 0;
+        let cut = !self.is_open(ends[0], ends[1]) || !self.is_linked(ends[0], ends[1], transfer.to);
         let torn =
             !self.calm && self.plan.faults.contains(&Fault::Hole) && self.chance.nemesis.chance(20);
         if ups != [true, true] || cut || torn {
@@ -143,7 +167,7 @@ impl World {
                 transfer.to
             )));
         };
-        if !running.replica.begin_install(last) {
+        if !running.replica.begin_install(transfer.cluster, last) {
             return self.transfer_ended(&transfer, false);
         }
         running.placing = Some((incoming, last));
@@ -186,9 +210,38 @@ impl World {
         if !self.is_up(host, transfer.lives[0]) {
             return Ok(());
         }
+        let now = hold_time(self.now, self.plan.slowness);
+        let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
+        if !running.holds.end(transfer.to, transfer.hold, installed, now) {
+            return Ok(());
+        }
         let input = Input::SnapshotEnded { peer: transfer.to, installed };
         self.step(host, Event::Raft(input))
     }
+}
+
+impl World {
+    /// A log is cut, but not where somebody is taking in a snapshot needs it.
+    pub(super) fn spares_receivers(&self, host: usize, base: LogId) -> Result<(), Broken> {
+        let one = &self.hosts[host];
+        let Some(running) = &one.running else { return Ok(()) };
+        for transfer in self.transfers.values() {
+            let Transfer { from, to, lives, hold, last, .. } = transfer;
+            let counts = *from == one.id && lives[0] == one.life;
+            let counts = counts && running.sends.get(to) == Some(hold);
+            ensure!(
+                !counts || base.index <= last.index,
+                "{} cuts its log up to {base}, and sends {to} a snapshot up to {last}",
+                one.id
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The time by which holds of the log count: it runs faster here, since a run is short.
+pub(super) fn hold_time(now: Time, slowness: Time) -> Duration {
+    Duration::from_millis(now * 20 / slowness)
 }
 
 impl super::oracle::Oracle {

@@ -16,6 +16,10 @@ const REPLAY_MAX: Time = 10_000;
 impl World {
     pub(super) fn send(&mut self, message: Message) {
         let (from, to) = (host_of(message.from), host_of(message.to));
+        if !self.is_linked(from, to, message.to) {
+            self.count("messages without a way");
+            return;
+        }
         if self.blocked[from][to] > 0 {
             self.count("messages blocked");
             return;
@@ -120,6 +124,10 @@ impl World {
                     | Due::Fill { .. }
                     | Due::Strike
                     | Due::Churn
+                    | Due::Operate { .. }
+                    | Due::Command { .. }
+                    | Due::Again { .. }
+                    | Due::HandOver { .. }
                     | Due::BackUp
                     | Due::Rebirth
                     | Due::Empty { .. }
@@ -167,11 +175,6 @@ impl World {
         if self.hosts[to].id != message.to {
             // Who dials an identity is not let in by another.
             self.count("messages to a lost identity");
-            return Ok(());
-        }
-        if !self.is_of_same_cluster(message.from, to) {
-            // Nor is who belongs to another cluster.
-            self.count("messages of another cluster refused");
             return Ok(());
         }
         self.count("messages delivered");

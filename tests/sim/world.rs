@@ -2,21 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use konsen::raft::{ClusterId, Input, Member, Membership, Message, NodeId, RoleName};
-use konsen::replica::roster::{self, Addresses};
+use konsen::cluster::{self, Addresses};
+use konsen::kv::Revision;
+use konsen::raft::{Input, Member, Message, NodeId, RoleName};
+use konsen::replica::forwarding::Passed;
 use konsen::replica::{Event, Room};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::asking::Client;
+use super::changes::Acknowledged;
 use super::clients::History;
 use super::cut::Cut;
 use super::due::Due;
-use super::host::Host;
+use super::host::{Configuration, Host};
+use super::links::Link;
+use super::operator::{Asked, Command};
 use super::oracle::{Broken, Oracle};
+use super::passing::PassedOn;
 use super::plan::{Fault, Plan, Time};
 use super::random::Random;
 use super::rebirth::{Backup, Lost};
 use super::transfer::Transfer;
+
+/// The names of changes of the membership are above this.
+pub(super) const CHANGES: u64 = 1 << 40;
 
 /// The most hosts of a world, spares and all.
 const HOSTS_MAX: usize = 16;
@@ -26,7 +35,7 @@ pub(super) fn host_of(id: NodeId) -> usize {
     if id.0 >> 63 == 0 {
         return (id.0 as usize - 1) % 100;
     }
-    let waits = |host: &usize| roster::stand_in(&name_of(*host)) == id;
+    let waits = |host: &usize| cluster::stand_in(&name_of(*host)) == id;
     (0..HOSTS_MAX).find(waits).expect("somebody is waited for")
 }
 
@@ -54,6 +63,17 @@ pub(super) fn member(id: NodeId) -> Member {
     }
 }
 
+/// A host with an empty directory: the first ones found a cluster, the others join it.
+fn new_host(host: usize, plan: &Plan) -> Host {
+    let join = host >= plan.voters;
+    let named = if host == plan.voters + plan.spares { plan.voters } else { host };
+    let known = (0..plan.voters).chain(join.then_some(named));
+    let servers = known.map(|other| (name_of(other), addresses_of(other))).collect();
+    let config =
+        Configuration { name: name_of(named), addresses: addresses_of(host), servers, join };
+    Host::new(NodeId(host as u64 + 1), config)
+}
+
 /// See the module's documentation.
 pub(crate) struct World {
     pub(super) plan: Plan,
@@ -74,6 +94,10 @@ pub(crate) struct World {
     pub(super) blocked: Vec<Vec<u32>>,
     /// How many faults keep large messages from each link.
     pub(super) holes: Vec<Vec<u32>>,
+    /// Connections, by who dialled and who was dialled.
+    pub(super) links: BTreeMap<(usize, usize), Link>,
+    /// How many clusters were founded.
+    pub(super) births: u64,
     pub(super) attic: Vec<Message>,
     /// Snapshots on their way, and how many there have been.
     pub(super) transfers: BTreeMap<u64, Transfer>,
@@ -84,7 +108,22 @@ pub(crate) struct World {
     /// How late messages to a host are.
     pub(super) lag: Vec<Lag>,
     pub(super) clients: Vec<Client>,
+    /// Writes that were passed on and are not answered, and how many there have been.
+    pub(super) passed: BTreeMap<u64, PassedOn>,
+    pub(super) passes: u64,
+    /// How often hosts have tried the writes that they took in.
+    pub(super) tries: BTreeMap<u64, u32>,
+    /// The newest revision that was committed, by time.
+    pub(super) reached: BTreeMap<Time, Revision>,
     pub(super) changes: u64,
+    /// What operators were told.
+    pub(super) acknowledged: Acknowledged,
+    /// Commands that hosts were asked to carry out.
+    pub(super) asked: BTreeMap<u64, Asked>,
+    /// The last command, for who types it again.
+    pub(super) repeatable: Option<Command>,
+    /// How often a host moved.
+    pub(super) moves: u64,
     /// Hosts that never come back.
     pub(super) dead: BTreeSet<usize>,
     tracing: bool,
@@ -111,6 +150,7 @@ pub(super) struct Chance {
     pub(super) clients: Random,
     pub(super) nemesis: Random,
     pub(super) pace: Random,
+    pub(super) operator: Random,
 }
 
 impl World {
@@ -119,9 +159,9 @@ impl World {
         let mut plan = Plan::draw(&mut random);
         plan.events_min = crate::events_min();
         cut.apply(&mut plan);
-        let count = plan.voters + plan.spares;
+        let count = plan.voters + plan.spares + usize::from(plan.twin);
         let mut world = World {
-            hosts: (1..=count as u64).map(|id| Host::new(NodeId(id))).collect(),
+            hosts: (0..count).map(|host| new_host(host, &plan)).collect(),
             now: 0,
             oracle: Oracle::default(),
             lost: Lost::default(),
@@ -136,11 +176,14 @@ impl World {
                 clients: random.fork(),
                 nemesis: random.fork(),
                 pace: random.fork(),
+                operator: random.fork(),
             },
             due: BTreeMap::new(),
             scheduled: 0,
             blocked: vec![vec![0; count]; count],
             holes: vec![vec![0; count]; count],
+            links: BTreeMap::new(),
+            births: 0,
             attic: Vec::new(),
             transfers: BTreeMap::new(),
             transfers_begun: 0,
@@ -148,13 +191,23 @@ impl World {
             ticks: vec![0; count],
             lag: vec![Lag::default(); count],
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
+            passed: BTreeMap::new(),
+            passes: 0,
+            tries: BTreeMap::new(),
+            reached: BTreeMap::new(),
             changes: 0,
+            acknowledged: Acknowledged::default(),
+            asked: BTreeMap::new(),
+            repeatable: None,
+            moves: 0,
             dead: BTreeSet::new(),
             tracing,
             plan,
         };
         world.trace(|world| format!("{:#?}", world.plan));
-        for host in 0..count {
+        // Operators start the hosts that they add.
+        let first = if world.plan.operators > 0 { world.plan.voters } else { count };
+        for host in 0..first {
             world.after(0, Due::Start { host });
         }
         for client in 0..world.clients.len() {
@@ -165,7 +218,7 @@ impl World {
         }
         world.lose_later();
         world.churn_later();
-        world.upkeep_later();
+        (0..world.plan.operators).for_each(|operator| world.operate_later(operator));
         world
     }
 
@@ -182,16 +235,6 @@ impl World {
     pub(super) fn after(&mut self, delay: Time, due: Due) {
         self.scheduled += 1;
         self.due.insert((self.now + delay, self.scheduled), due);
-    }
-
-    pub(super) fn membership(&self) -> Membership {
-        let ids = || self.hosts[..self.plan.voters].iter().map(|host| host.id);
-        Membership {
-            cluster: ClusterId(1),
-            members: ids().map(|id| (id, member(id))).collect(),
-            voters: ids().collect(),
-            outgoing: None,
-        }
     }
 
     /// Runs until `until`, or until `done` says so.
@@ -260,9 +303,13 @@ impl World {
             Due::Start { host } => self.start(host),
             Due::Return { host, last, until } => self.come_back(host, last, until),
             Due::Replace { host, old } => self.replace(host, old),
-            Due::Found { host, .. } => {
-                let membership = self.membership();
-                self.step(host, Event::Raft(Input::Found { membership }))
+            Due::Dial { host, life } => self.dial(host, life),
+            Due::Knock(call) => self.knock(call),
+            Due::Told { host, known, .. } => self.learn(host, Some(&known)),
+            Due::WayLost { host, peer, .. } => self.way_lost(host, peer),
+            Due::Grant { host, of, founder, asker, .. } => self.grant(host, of, founder, asker),
+            Due::Granted { host, founder, by, answer, .. } => {
+                self.granted(host, founder, by, answer)
             }
             Due::Tick { host, life, late } => self.tick(host, life, late),
             Due::Deliver(message) if self.is_blocked(&message) => Ok(()),
@@ -276,19 +323,31 @@ impl World {
             Due::Settle { host, .. } => self.settle(host),
             Due::Client { client } => self.ask(client),
             Due::Request { host, request, .. } => self.arrive(host, request),
+            Due::TryAgain { host, request, tries, .. } => self.write(host, request, tries),
+            Due::PassedOn { host, id, request, .. } => self.take_passed(host, id, request),
+            Due::PassedBack { id, answer, .. } => self.passed_back(id, answer),
+            Due::Unanswered { id, .. } => self.passed_back(id, Passed::NoAnswer),
             Due::Look { host, request, .. } => self.look(host, request),
             Due::GiveUp { client, request } => self.give_up(client, request),
             Due::Roomy { host, .. } => self.step(host, Event::Room(Room::default())),
             Due::PeerRoom { host, peer, room } => self.step(host, Event::PeerRoom { peer, room }),
             Due::Strike => self.strike(),
             Due::Churn => self.churn(),
+            Due::Operate { operator } => self.act(operator),
+            Due::Command { host, command, .. } => self.carry_command_out(host, command),
+            Due::Again { command } => {
+                self.command_again(command);
+                Ok(())
+            }
+            Due::HandOver { host, .. } => {
+                self.step(host, Event::Raft(Input::TransferLeadership { to: None }))
+            }
             Due::BackUp => self.back_up(),
             Due::Rebirth => self.rebirth(),
             Due::Empty { host } => {
                 self.empty_for_new(host);
                 Ok(())
             }
-            Due::Upkeep => self.upkeep(),
             Due::Blink { host, life, what } => self.blink(host, life, what),
             Due::Cut { links, duration } => {
                 self.block(links, duration);

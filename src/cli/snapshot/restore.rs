@@ -10,10 +10,10 @@ use super::super::config::warn;
 use super::super::remote::{Format, columns, print, print_json};
 use super::super::{CliError, Exit};
 use super::{inspect, open, unusable};
+use crate::cluster::{self, Addresses, MEMBERS_MAX};
 use crate::config::Config;
 use crate::kv::Revision;
 use crate::raft::{ClusterId, LogId, Membership, NodeId};
-use crate::replica::roster::{self, Addresses, MEMBERS_MAX};
 use crate::store::{self, IdentityCheck, Survivor};
 
 /// Make the first node of a new cluster from a backup, or from one node's data directory
@@ -125,7 +125,7 @@ fn members(config: &Config, cluster: ClusterId, id: NodeId) -> Membership {
         let http = config.http_servers.get(name).map(ToString::to_string).unwrap_or_default();
         (name.to_string(), Addresses { raft: raft.to_string(), http })
     });
-    roster::begin_anew(cluster, (config.name.as_str(), id), hosts)
+    cluster::begin_anew(cluster, (config.name.as_str(), id), hosts)
 }
 
 fn made(config: &Config, cluster: ClusterId, id: NodeId, revision: Revision, last: LogId) -> Made {

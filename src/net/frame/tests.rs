@@ -10,7 +10,7 @@ use crate::raft::{
 const LIMIT: usize = 1 << 16;
 
 fn message(body: Said) -> Message {
-    Message { from: NodeId(1), to: NodeId(300), term: Term(7), body }
+    Message { cluster: ClusterId(2), from: NodeId(1), to: NodeId(300), term: Term(7), body }
 }
 
 fn at(term: u64, index: u64) -> LogId {
@@ -81,8 +81,13 @@ fn the_bytes_of_every_message_are_settled() {
         let sent = message(body);
         let mut buffer = BytesMut::new();
         encode(&sent, LIMIT, &mut buffer).unwrap();
-        // From 1, to 300, term 7.
-        assert_eq!(hex(&buffer[HEADER_BYTES..]), format!("01ac0207{expected}"), "{:?}", sent.body);
+        // Of cluster 2, from 1, to 300, term 7.
+        assert_eq!(
+            hex(&buffer[HEADER_BYTES..]),
+            format!("0201ac0207{expected}"),
+            "{:?}",
+            sent.body
+        );
         assert_eq!(decode_message(&buffer[HEADER_BYTES..]), Ok(sent));
     }
 }

@@ -1,0 +1,118 @@
+use super::super::sample::{known, member, roster, unborn, voters};
+use super::*;
+use crate::raft::{Member, Membership};
+
+const CLUSTER: Option<ClusterId> = Some(ClusterId(1));
+
+fn visitor(name: &str, id: u64, cluster: Option<ClusterId>) -> Visitor<'_> {
+    Visitor { name, id: NodeId(id), cluster }
+}
+
+fn at_door(roster: &Roster, visitor: Visitor<'_>) -> Result<Seat, Why> {
+    decide(roster, visitor, &BTreeMap::new())
+}
+
+/// With a stand-in for `name`, in the place of `replaces`.
+fn awaiting(mut now: Membership, name: &str, replaces: Option<u64>) -> Membership {
+    let replaces = replaces.map(NodeId);
+    now.members.insert(stand_in(name), Member { seen: false, replaces, ..member(name) });
+    now
+}
+
+#[test]
+fn members_are_let_in_by_their_identity() {
+    let own = roster(1, 5, voters(1..=3));
+    assert_eq!(at_door(&own, visitor("n2", 2, CLUSTER)), Ok(NodeId(2)));
+    assert_eq!(at_door(&own, visitor("n3", 2, CLUSTER)), Err(Why::Copy { of: "n2".to_owned() }));
+    assert_eq!(at_door(&own, visitor("n2", 1, CLUSTER)), Err(Why::Copy { of: "n1".to_owned() }));
+    let stranger = at_door(&own, visitor("n9", 9, CLUSTER));
+    assert_eq!(stranger, Err(Why::NoMember { at: Some(Index(5)) }));
+    assert!(stranger.is_err_and(|why| why.disowns()));
+}
+
+#[test]
+fn a_directory_that_was_lost_is_told_from_a_host_that_was_replaced() {
+    let own = roster(1, 5, voters(1..=3));
+    let lost = at_door(&own, visitor("n2", 7, None));
+    assert_eq!(lost, Err(Why::OtherIdentity { expected: NodeId(2), answers: false }));
+    let connected = BTreeMap::from([(NodeId(2), NodeId(2))]);
+    let second = decide(&own, visitor("n2", 7, None), &connected);
+    assert_eq!(second, Err(Why::OtherIdentity { expected: NodeId(2), answers: true }));
+    assert!(lost.is_err_and(|why| !why.disowns()));
+    let late = at_door(&own, visitor("n2", 7, CLUSTER));
+    assert_eq!(late, Err(Why::Replaced { at: Index(5) }));
+    let mut now = voters([1, 3]);
+    now = awaiting(now, "n2", Some(2));
+    let own = roster(1, 6, now);
+    assert_eq!(at_door(&own, visitor("n2", 2, CLUSTER)), Err(Why::Replaced { at: Index(6) }));
+    assert_eq!(at_door(&own, visitor("n2", 7, None)), Ok(stand_in("n2")));
+}
+
+#[test]
+fn of_two_hosts_with_one_certificate_the_first_is_let_in() {
+    let own = roster(1, 5, awaiting(voters(1..=3), "n4", None));
+    let mut connected = BTreeMap::from([(stand_in("n4"), NodeId(40))]);
+    assert_eq!(decide(&own, visitor("n4", 40, None), &connected), Ok(stand_in("n4")));
+    let second = decide(&own, visitor("n4", 41, None), &connected);
+    assert_eq!(second, Err(Why::Taken { by: NodeId(40) }));
+    // Nor does one host have two places.
+    connected = BTreeMap::from([(NodeId(2), NodeId(2)), (stand_in("n3"), NodeId(50))]);
+    let both = decide(&own, visitor("n4", 50, None), &connected);
+    assert!(matches!(both, Err(Why::Copy { .. })));
+}
+
+#[test]
+fn while_a_member_is_being_replaced_both_are_let_in() {
+    let mut joint = awaiting(voters(1..=3), "n3", Some(3));
+    joint.voters = [NodeId(1), NodeId(2)].into();
+    joint.outgoing = Some([NodeId(1), NodeId(2), NodeId(3)].into());
+    let mut own = roster(1, 5, voters(1..=3));
+    let committed = own.newest().cloned();
+    own.follow(Some((Index(6), joint.clone())), committed);
+    assert_eq!(at_door(&own, visitor("n3", 3, CLUSTER)), Ok(NodeId(3)));
+    assert_eq!(at_door(&own, visitor("n3", 9, None)), Ok(stand_in("n3")));
+    // Its end is in the log and not yet decided: the outgoing voter may still be needed.
+    let last = awaiting(voters(1..=2), "n3", Some(3));
+    own.follow(Some((Index(7), last.clone())), Some(known(6, joint)));
+    assert_eq!(at_door(&own, visitor("n3", 3, CLUSTER)), Ok(NodeId(3)));
+    own.follow(Some((Index(7), last.clone())), Some(known(7, last)));
+    assert_eq!(at_door(&own, visitor("n3", 3, CLUSTER)), Err(Why::Replaced { at: Index(7) }));
+}
+
+#[test]
+fn who_lags_lets_in_whom_it_is_told_of() {
+    let mut own = roster(3, 5, voters(1..=3));
+    assert!(at_door(&own, visitor("n4", 4, CLUSTER)).is_err());
+    assert!(own.learn(&known(9, voters(2..=4))));
+    assert!(!own.learn(&known(8, voters(1..=4))), "older news");
+    assert_eq!(at_door(&own, visitor("n4", 4, CLUSTER)), Ok(NodeId(4)));
+    // Whom its own log names stays, until the log says more.
+    assert_eq!(at_door(&own, visitor("n1", 1, CLUSTER)), Ok(NodeId(1)));
+    own.follow(Some((Index(9), voters(2..=4))), Some(known(9, voters(2..=4))));
+    assert!(at_door(&own, visitor("n1", 1, CLUSTER)).is_err());
+}
+
+#[test]
+fn clusters_are_kept_apart() {
+    let mut own = roster(1, 5, voters(1..=3));
+    let other = Some(ClusterId(2));
+    let refused = Why::OtherCluster { own: ClusterId(1), theirs: ClusterId(2) };
+    assert_eq!(at_door(&own, visitor("n2", 2, other)), Err(refused));
+    let foreign = Membership { cluster: ClusterId(2), ..voters(1..=3) };
+    assert!(!own.learn(&known(99, foreign.clone())));
+    // Who belongs to none listens to one that waits for it, and then to no other.
+    let mut newborn = unborn(4);
+    assert!(!newborn.learn(&known(99, foreign.clone())), "nobody there knows it");
+    assert!(newborn.learn(&known(5, awaiting(voters(1..=3), "n4", None))));
+    assert!(!newborn.learn(&known(99, awaiting(foreign, "n4", None))));
+    assert_eq!(at_door(&newborn, visitor("n2", 2, CLUSTER)), Ok(NodeId(2)));
+}
+
+#[test]
+fn before_there_is_a_cluster_the_configuration_rules() {
+    let own = unborn(1);
+    assert_eq!(at_door(&own, visitor("n2", 20, None)), Ok(stand_in("n2")));
+    let stranger = at_door(&own, visitor("n9", 9, None));
+    assert_eq!(stranger, Err(Why::NoMember { at: None }));
+    assert!(stranger.is_err_and(|why| !why.disowns()), "it may be known later");
+}

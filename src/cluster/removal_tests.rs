@@ -1,0 +1,83 @@
+use super::super::sample::{known, member, roster, unborn, voters};
+use super::*;
+use crate::raft::{Member, Membership};
+
+/// Whether n3 was put out, which knows `own`, if these say so, each with what it knows.
+fn removed(own: &Roster, say: &[(u64, Known)]) -> bool {
+    let say = say.iter().map(|(n, known)| (NodeId(*n), known.clone()));
+    is_removed(own, &say.collect())
+}
+
+#[test]
+fn a_majority_of_the_voters_after_the_removal_decides() {
+    let own = roster(3, 5, voters(1..=3));
+    let after = known(8, voters(1..=2));
+    assert!(!removed(&own, &[(1, after.clone())]));
+    assert!(removed(&own, &[(1, after.clone()), (2, after)]));
+    // Of three others, two; also of those that this node had never heard of.
+    let after = known(9, voters([1, 4, 5]));
+    assert!(!removed(&own, &[(4, after.clone()), (2, after.clone())]));
+    assert!(removed(&own, &[(4, after.clone()), (5, after)]));
+    // The only one that is left.
+    let after = known(8, voters([1]));
+    assert!(removed(&own, &[(1, after)]));
+}
+
+#[test]
+fn who_lags_has_no_say() {
+    // n3 came in at 5; n1 has not heard of that, nor has n2.
+    let own = roster(3, 5, voters(1..=3));
+    let before = known(2, voters(1..=2));
+    assert!(!removed(&own, &[(1, before.clone()), (2, before)]));
+    // It was put out at 8 and taken in again at 11, as n1 knows.
+    let (out, back) = (known(8, voters(1..=2)), known(11, voters(1..=3)));
+    assert!(!removed(&own, &[(1, back), (2, out.clone())]));
+    // What one has from a snapshot counts from where that ends.
+    let snapshot = Known { at: crate::raft::Index(30), ..out.clone() };
+    assert!(removed(&own, &[(1, snapshot), (2, out)]));
+}
+
+#[test]
+fn who_is_replaced_is_told_from_who_is_removed() {
+    let own = roster(3, 5, voters(1..=3));
+    let replaced = |after: &Known| is_replaced(&own, &[(NodeId(1), after.clone())].into());
+    assert!(!replaced(&known(8, voters(1..=2))));
+    let mut after = voters(1..=2);
+    after.members.insert(NodeId(7), member("n3"));
+    assert!(replaced(&known(8, after)));
+}
+
+#[test]
+fn who_was_replaced_before_anything_reached_it_does_not_wait() {
+    let mut after = voters(1..=2);
+    let replaces = Some(NodeId(3));
+    after.members.insert(stand_in("n3"), Member { seen: false, replaces, ..member("n3") });
+    let own = unborn(3);
+    let said = known(8, after);
+    assert!(!removed(&own, &[(1, said.clone())]));
+    assert!(removed(&own, &[(1, said.clone()), (2, said.clone())]));
+    assert!(is_replaced(&own, &[(NodeId(1), said)].into()));
+    // Its place is kept for it, or for whoever comes.
+    let mut waits = voters(1..=2);
+    waits.members.insert(stand_in("n3"), Member { seen: false, ..member("n3") });
+    let said = known(8, waits);
+    assert!(!removed(&own, &[(1, said.clone()), (2, said)]));
+}
+
+#[test]
+fn nobody_is_removed_while_the_change_is_under_way() {
+    let own = roster(3, 5, voters(1..=3));
+    let joint = Membership { outgoing: Some((1..=3).map(NodeId).collect()), ..voters(1..=2) };
+    let said = [(1, known(8, joint.clone())), (2, known(8, joint))];
+    assert!(!removed(&own, &said));
+}
+
+#[test]
+fn a_learner_can_be_removed_and_a_stranger_cannot() {
+    let mut now = voters(1..=2);
+    now.members.insert(NodeId(3), Member { ..member("n3") });
+    let own = roster(3, 5, now);
+    let after = known(8, voters(1..=2));
+    assert!(removed(&own, &[(1, after.clone()), (2, after.clone())]));
+    assert!(!removed(&unborn(3), &[(1, after.clone()), (2, after)]));
+}

@@ -1,0 +1,206 @@
+//! What one node knows of who belongs to the cluster, and whom it dials.
+//!
+//! Three memberships count, and whoever is in any of them is dialled and listened to: the one in force in
+//! the node's own log, which may yet be undone; the newest one that its log has committed; and the newest
+//! committed one that somebody told of, until the log has it. So a node that was away while members changed
+//! finds its way to a leader that it has never heard of, and an outgoing voter stays until it is decided
+//! that it goes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::stand_in;
+use crate::mutant::{Mutant, on};
+use crate::raft::{ClusterId, Index, Membership, NodeId};
+
+/// A membership that is committed, and from which index of the log on it is known to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The index of its entry, or of a snapshot that states it.
+    pub at: Index,
+    /// The membership.
+    pub membership: Membership,
+}
+
+/// Who a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Its name, as its certificate states it.
+    pub name: String,
+    /// The identity of its data directory.
+    pub id: NodeId,
+}
+
+/// Somebody to be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name, as its certificate has to state it.
+    pub name: String,
+    /// Where the memberships and the configuration say that it listens, the likeliest first.
+    pub addresses: Vec<String>,
+    /// Whether its identity is known: then its key is that, else it is kept for who shows itself.
+    pub seen: bool,
+    /// The identity that was put out for it, and is not let in in its place.
+    pub replaces: Option<NodeId>,
+}
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    own: Own,
+    /// The servers of the configuration: name and where it listens for peers.
+    configured: BTreeMap<String, String>,
+    in_force: Option<(Index, Membership)>,
+    committed: Option<Known>,
+    learnt: Option<Known>,
+}
+
+impl Roster {
+    /// Of a node that knows its configuration only.
+    pub fn new(own: Own, configured: BTreeMap<String, String>) -> Roster {
+        Roster { own, configured, in_force: None, committed: None, learnt: None }
+    }
+
+    /// Who the node is.
+    pub fn own(&self) -> &Own {
+        &self.own
+    }
+
+    /// The cluster that the node belongs to; none before its log says so.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.in_force.as_ref().map(|(_, membership)| membership.cluster)
+    }
+
+    /// The membership in force in the node's own log.
+    pub fn in_force(&self) -> Option<&Membership> {
+        self.in_force.as_ref().map(|(_, membership)| membership)
+    }
+
+    /// The newest committed membership that the node knows of, its own or one that it was told.
+    pub fn newest(&self) -> Option<&Known> {
+        self.committed.iter().chain(&self.learnt).max_by_key(|known| known.at)
+    }
+
+    /// The log states another membership, or has committed another.
+    pub fn follow(&mut self, in_force: Option<(Index, Membership)>, committed: Option<Known>) {
+        (self.in_force, self.committed) = (in_force, committed);
+        let (decided, cluster) = (self.decided_at(), self.cluster());
+        self.learnt.take_if(|learnt| {
+            let other = cluster.is_some_and(|own| own != learnt.membership.cluster);
+            Some(learnt.at) <= decided || other
+        });
+    }
+
+    /// Somebody tells of a membership. True if that is news: whom to dial and whom to let in has changed then.
+    ///
+    /// Who belongs to no cluster yet listens to one that waits for it, and only to the first.
+    pub fn learn(&mut self, told: &Known) -> bool {
+        let own = self.learnt.as_ref().map(|learnt| learnt.membership.cluster);
+        let fits = match self.cluster().or(own) {
+            Some(own) => told.membership.cluster == own,
+            None => self.is_awaited_in(&told.membership),
+        };
+        let known = self.decided_at().max(self.learnt.as_ref().map(|learnt| learnt.at));
+        let news = fits && known.is_none_or(|known| told.at > known) && !on(Mutant::NothingLearnt);
+        if news {
+            self.learnt = Some(told.clone());
+        }
+        news
+    }
+
+    /// From which index on the log's newest membership is known to be committed. What is not may be cut off again:
+    /// it says nothing against what somebody tells, however far the log goes.
+    fn decided_at(&self) -> Option<Index> {
+        match &self.in_force {
+            Some((index, _)) if on(Mutant::UndecidedOutweighs) => Some(*index),
+            _ => self.committed.as_ref().map(|known| known.at),
+        }
+    }
+
+    fn is_awaited_in(&self, membership: &Membership) -> bool {
+        let stand_in = stand_in(&self.own.name);
+        membership.members.contains_key(&self.own.id) || membership.members.contains_key(&stand_in)
+    }
+
+    /// The memberships that count, the newest first.
+    pub(super) fn memberships(&self) -> impl Iterator<Item = &Membership> {
+        let learnt = self.learnt.as_ref().map(|known| &known.membership);
+        let committed = self.committed.as_ref().map(|known| &known.membership);
+        let committed = committed.filter(|_| !on(Mutant::OutgoingCutOff));
+        learnt.into_iter().chain(self.in_force()).chain(committed)
+    }
+
+    /// Whether the node belongs to any of the memberships that count.
+    pub fn is_member(&self) -> bool {
+        self.memberships()
+            .any(|one| one.members.contains_key(&self.own.id) || one.is_voter(self.own.id))
+    }
+
+    /// The newest index as of which a membership names the node.
+    pub(super) fn named_at(&self) -> Option<Index> {
+        let names = |membership: &Membership| {
+            membership.members.contains_key(&self.own.id) || membership.is_voter(self.own.id)
+        };
+        let in_force = self.in_force.iter().filter(|(_, one)| names(one)).map(|(at, _)| *at);
+        let known = self.committed.iter().chain(&self.learnt);
+        in_force.chain(known.filter(|known| names(&known.membership)).map(|known| known.at)).max()
+    }
+
+    /// Whom to be connected to: each by its identity, or by a stand-in as long as that is not known. Those of
+    /// the configuration until there is a membership, which rules from then on.
+    pub fn peers(&self) -> BTreeMap<NodeId, Peer> {
+        let mut peers: BTreeMap<NodeId, Peer> = BTreeMap::new();
+        let mut ruled = false;
+        for membership in self.memberships() {
+            ruled = true;
+            for (&id, member) in &membership.members {
+                let waits_here = !member.seen && member.name == self.own.name;
+                if id == self.own.id || waits_here {
+                    continue;
+                }
+                let peer = peers.entry(id).or_insert_with(|| Peer {
+                    name: member.name.clone(),
+                    addresses: Vec::new(),
+                    seen: member.seen,
+                    replaces: member.replaces,
+                });
+                push_new(&mut peer.addresses, &member.raft_address);
+            }
+        }
+        // The way to the others if the whole cluster has moved.
+        for peer in peers.values_mut().filter(|peer| peer.name != self.own.name) {
+            if let Some(address) = self.configured.get(&peer.name) {
+                push_new(&mut peer.addresses, address);
+            }
+        }
+        if !ruled {
+            for (name, address) in
+                self.configured.iter().filter(|(name, _)| **name != self.own.name)
+            {
+                let addresses = vec![address.clone()];
+                let peer = Peer { name: name.clone(), addresses, seen: false, replaces: None };
+                peers.insert(stand_in(name), peer);
+            }
+        }
+        peers
+    }
+}
+
+/// Where a peer can be dialled, the likeliest first: where memberships and configuration say, where it says
+/// itself that it listens, and where it was heard from.
+pub fn ways_to(peer: &Peer, said: Option<&str>, heard_from: Option<&str>) -> Vec<String> {
+    let mut ways = peer.addresses.clone();
+    let said = said.filter(|_| !on(Mutant::SaidAddressIgnored));
+    let heard_from = heard_from.filter(|_| !on(Mutant::HeardAddressIgnored));
+    for address in said.into_iter().chain(heard_from) {
+        push_new(&mut ways, address);
+    }
+    ways
+}
+
+fn push_new(addresses: &mut Vec<String>, address: &str) {
+    if !address.is_empty() && addresses.iter().all(|one| one != address) {
+        addresses.push(address.to_owned());
+    }
+}

@@ -1,0 +1,56 @@
+//! How a node that was away finds the others: while it hears no leader it asks whoever is connected who belongs
+//! to the cluster by now. What it is told counts until its own log says more; see [`crate::cluster::Roster`].
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::handle::Handle;
+use super::peer_request::{self, PeerReply, PeerRequest};
+use crate::raft::NodeId;
+
+/// How often to ask.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a peer may take to answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Asks while no leader is heard, until the node stops.
+pub(super) async fn run(handle: Handle) {
+    let mut standing = handle.watch_standing();
+    loop {
+        if standing.wait_for(|now| now.leader.is_none()).await.is_err() {
+            return;
+        }
+        // An election that goes well is over by then.
+        let heard = tokio::time::timeout(
+            handle.election_timeout(),
+            standing.wait_for(|now| now.leader.is_some()),
+        );
+        match heard.await {
+            Ok(Ok(_)) => continue,
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
+        ask_all(&handle).await;
+        let heard = standing.wait_for(|now| now.leader.is_some());
+        if let Ok(Err(_)) = tokio::time::timeout(ASK_AGAIN, heard).await {
+            return;
+        }
+    }
+}
+
+async fn ask_all(handle: &Handle) {
+    let peers = handle.net().peers().into_iter().filter(|peer| peer.connected);
+    let asked = peers.filter_map(|peer| peer.node_id).map(|id| ask(handle, id));
+    join_all(asked).await;
+}
+
+/// Asks a member who belongs to the cluster.
+pub(super) async fn ask(handle: &Handle, id: NodeId) {
+    let request = peer_request::encode(&PeerRequest::Members);
+    let deadline = Instant::now() + ASK_TIMEOUT;
+    let Ok(bytes) = handle.net().request(id, request, deadline).await else { return };
+    if let Some(PeerReply::Members(Some(known))) = peer_request::decode(&bytes) {
+        handle.net().learn(&known);
+    }
+}
