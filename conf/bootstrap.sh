@@ -7,7 +7,20 @@ BACKOFF_MAX=30  # seconds
 LIVED=5         # a node that ran this many seconds counts as having worked
 FAILURES_MAX=6  # so many ends in a row without having worked, and this script gives up
 
-say() { printf 'bootstrap: %s\n' "$*" >&2; }
+SAY_MAX=2       # seconds that a line may wait for its reader
+
+# Whoever reads standard error may be gone, or take nothing: a line is written beside this script, and is lost if it
+# cannot be in time.
+say() {
+    printf 'bootstrap: %s\n' "$*" >&2 &
+    saying=$!
+    { sleep "$SAY_MAX"; kill -KILL "$saying"; } </dev/null >/dev/null 2>&1 &
+    patience=$!
+    wait "$saying" 2>/dev/null
+    kill "$patience" 2>/dev/null
+    wait "$patience" 2>/dev/null
+    return 0
+}
 
 unset CDPATH
 cd -- "$(dirname -- "$0")" || { say "cannot enter the folder of $0"; exit 1; }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::{CliError, print};
+use super::{CliError, print_text};
 use crate::config::{Config, NodeName};
 use crate::pki::{
     AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, Material, Overwrite, PeerIdentity, Role,
@@ -94,7 +94,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
          whoever has it can join the cluster.\n",
         options.certs.join("ca.key").display()
     );
-    print(&text)
+    print_text(&text)
 }
 
 /// Makes the authority if there is none, and every node's folder; their paths. Can be repeated.

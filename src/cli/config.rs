@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
+use super::output::say;
 use super::{CliError, print};
 use crate::config::Config;
 
@@ -42,15 +43,18 @@ pub fn run(args: Args) -> Result<(), CliError> {
     match args.command {
         Command::Check(file) => {
             let config = load(&file)?;
-            print(&format!(
-                "{}: ok: {} of {} nodes in the cluster {}\n",
-                file.config.display(),
-                config.name,
-                config.servers.len(),
-                config.cluster
-            ))
+            print(
+                format!(
+                    "{}: ok: {} of {} nodes in the cluster {}\n",
+                    file.config.display(),
+                    config.name,
+                    config.servers.len(),
+                    config.cluster
+                )
+                .as_bytes(),
+            )
         }
-        Command::Show(file) => print(&load(&file)?.to_yaml()),
+        Command::Show(file) => print(load(&file)?.to_yaml().as_bytes()),
     }
 }
 
@@ -63,6 +67,6 @@ fn load(file: &File) -> Result<Config, CliError> {
 /// Says what is probably not meant, on standard error.
 pub(super) fn warn(config: &Config) {
     for warning in &config.warnings {
-        eprintln!("warning: {}: {warning}", config.file.display());
+        say(&format!("warning: {}: {warning}\n", config.file.display()));
     }
 }

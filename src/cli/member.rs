@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::CliError;
 use super::cluster::{self, BuildOptions};
+use super::output::say;
 use super::remote::{Connection, Format, print, print_json};
 use super::status::member_table;
 use crate::client::Client;
@@ -263,23 +264,16 @@ impl Maker {
              ssh HOST konsen/bootstrap.sh\n\n",
             home.display()
         );
-        eprint(&text);
+        say(&text);
         Ok(())
     }
-}
-
-/// Says something beside the data. With standard error gone there is nobody to tell.
-fn eprint(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
     match output {
         Format::Table => {
             let cluster = client.cluster().await?;
-            // Whether anybody reads on is of no interest after the last line.
-            let _ = print(member_table(&cluster).as_bytes())?;
+            print(member_table(&cluster).as_bytes())?;
             Ok(())
         }
         _ => report(&client.members().await?, output),
@@ -289,10 +283,9 @@ async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
 /// Prints the members after a change.
 fn report(members: &Members, output: Format) -> Result<(), CliError> {
     for warning in &members.warnings {
-        eprint(&format!("warning: {warning}\n"));
+        say(&format!("warning: {warning}\n"));
     }
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match output {
+    match output {
         Format::Json => print_json(members)?,
         Format::Raw => {
             let names = members.members.iter().map(|member| format!("{}\n", member.name));
@@ -317,6 +310,6 @@ fn report(members: &Members, output: Format) -> Result<(), CliError> {
             }
             print(super::remote::columns(&rows).as_bytes())?
         }
-    };
+    }
     Ok(())
 }

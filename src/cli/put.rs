@@ -67,13 +67,14 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let key = bytes_of(args.key);
     let written = client.put(&key, &value, args.content_type.as_deref(), preconditions).await?;
     let word = if written.created { "created" } else { "replaced" };
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match args.output {
-        Format::Table => print(format!("{word}, revision {}\n", written.revision).as_bytes())?,
-        Format::Raw => print(format!("{}\n", written.revision).as_bytes())?,
-        Format::Json => print_json(&Done { revision: written.revision, created: written.created })?,
+    let printed = match args.output {
+        Format::Table => print(format!("{word}, revision {}\n", written.revision).as_bytes()),
+        Format::Raw => print(format!("{}\n", written.revision).as_bytes()),
+        Format::Json => print_json(&Done { revision: written.revision, created: written.created }),
     };
-    Ok(())
+    printed.map_err(|error| {
+        error.although(&format!("the key was {word}, revision {}", written.revision))
+    })
 }
 
 fn stdin() -> Result<Bytes, CliError> {

@@ -1,7 +1,6 @@
 //! What the commands that talk to a cluster share: how to reach it, how to print, how they fail.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::ValueEnum;
 
+pub(crate) use super::output::print;
 use super::{CliError, Exit};
 use crate::client::{Client, Error, Options, TlsFiles};
 
@@ -120,30 +120,8 @@ pub fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Whether the reader of stdout is still there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Reader {
-    /// It takes more.
-    There,
-    /// It went away, which is no error: `konsen list | head`.
-    Gone,
-}
-
-/// Writes to stdout at once.
-pub fn print(bytes: &[u8]) -> Result<Reader, CliError> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(Reader::There),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        Err(error) => {
-            Err(CliError::new(Exit::Failed, format!("could not write to stdout: {error}")))
-        }
-    }
-}
-
 /// Writes a line of JSON to stdout.
-pub fn print_json<T: serde::Serialize>(value: &T) -> Result<Reader, CliError> {
+pub fn print_json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
     // Serializing plain data into memory cannot fail.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');

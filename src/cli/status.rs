@@ -49,8 +49,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         return Err(error.unwrap_or(CliError::new(Exit::Unavailable, "there is no endpoint")));
     }
     let cluster = client.cluster().await?;
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match args.output {
+    match args.output {
         Format::Json => print_json(&StatusJson {
             endpoints: endpoints.iter().map(endpoint_json).collect(),
             cluster: &cluster,
@@ -63,7 +62,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             let text = format!("{}\n{}", endpoint_table(&endpoints), member_table(&cluster));
             print(text.as_bytes())?
         }
-    };
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/bootstrap.sh");
 
 /// A node's folder whose program is `program`.
-fn home(program: &str) -> TempDir {
+pub(crate) fn home(program: &str) -> TempDir {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("certs")).unwrap();
     for file in ["cluster.yml", "certs/ca.crt", "certs/node.crt", "certs/node.key"] {

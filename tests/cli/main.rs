@@ -6,6 +6,7 @@ mod cert;
 mod check;
 mod cluster;
 mod config;
+mod output;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

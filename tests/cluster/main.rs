@@ -20,6 +20,7 @@ mod members;
 mod namespaces;
 mod netns;
 mod notify;
+mod output;
 mod refusals;
 mod rolling;
 mod shutdown;

@@ -142,12 +142,11 @@ impl<'a> SummaryJson<'a> {
 
 fn report(summary: &BackupSummary, output: Format) -> Result<(), CliError> {
     let json = SummaryJson::of(summary);
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match output {
+    match output {
         Format::Json => print_json(&json)?,
         Format::Raw => print(format!("{}\n", json.sha256).as_bytes())?,
         Format::Table => print(table(&json).as_bytes())?,
-    };
+    }
     Ok(())
 }
 

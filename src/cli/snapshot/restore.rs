@@ -1,12 +1,13 @@
 //! `konsen snapshot restore`: the first node of a new cluster, from a backup or from what a node still has.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use rand::RngExt;
 use serde::Serialize;
 
 use super::super::config::warn;
+use super::super::output::{self, say};
 use super::super::remote::{Format, columns, print, print_json};
 use super::super::{CliError, Exit};
 use super::{inspect, open, unusable};
@@ -171,12 +172,13 @@ fn confirm(config: &Config, had: &Survivor) -> Result<(), CliError> {
         voters(&had.members).join(", "),
         config.data.display()
     );
-    let _ = io::stderr().write_all(warning.as_bytes());
+    say(&warning);
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(CliError::usage("this loses writes and was not confirmed; nothing was done")
             .hint("confirm it with --i-understand-that-writes-may-be-lost"));
     }
-    let _ = io::stderr().write_all(format!("Type {name} to go on: ").as_bytes());
+    say(&format!("Type {name} to go on: "));
+    output::settle();
     let mut line = String::new();
     match io::stdin().lock().read_line(&mut line) {
         Ok(_) if line.trim() == name => Ok(()),
@@ -185,8 +187,7 @@ fn confirm(config: &Config, had: &Survivor) -> Result<(), CliError> {
 }
 
 fn report(made: &Made, output: Format) -> Result<(), CliError> {
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match output {
+    match output {
         Format::Json => print_json(made)?,
         Format::Raw => print(format!("{}\n", made.cluster_id).as_bytes())?,
         Format::Table => {
@@ -221,7 +222,6 @@ fn report(made: &Made, output: Format) -> Result<(), CliError> {
             made.node
         );
     }
-    // With standard error gone there is nobody to tell.
-    let _ = io::stderr().write_all(format!("{next}\n").as_bytes());
+    say(&format!("{next}\n"));
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 
 use super::super::logging::interrupted;
+use super::super::output::say;
 use super::super::remote::{Connection, Format};
 use super::super::{CliError, Exit};
 use super::{SummaryJson, report, table};
@@ -53,8 +54,8 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         let stream = client.snapshot().await?;
         if to_stdout {
             let summary = receive(stream, &mut io::stdout().lock(), "standard output").await?;
-            // Data only on standard output; with standard error gone there is nobody to tell.
-            let _ = io::stderr().write_all(table(&SummaryJson::of(&summary)).as_bytes());
+            // Data only on standard output.
+            say(&table(&SummaryJson::of(&summary)));
             return Ok(());
         }
         let mut part = PartFile::create(&args.file)?;
@@ -181,13 +182,13 @@ impl Progress {
             let rate = self.bytes as f64 / self.began.elapsed().as_secs_f64().max(0.001);
             let (bytes, rate) = (ByteSize(self.bytes), ByteSize(rate as u64));
             let line = format!("\r{bytes} at {rate}/s        ");
-            let _ = io::stderr().write_all(line.as_bytes());
+            say(&line);
         }
     }
 
     fn end(&mut self) {
         if self.shown {
-            let _ = io::stderr().write_all(b"\r                                    \r");
+            say("\r                                    \r");
         }
     }
 }
