@@ -15,7 +15,7 @@ use super::notify;
 use crate::config::{Config, HostPort};
 use crate::http;
 use crate::server::{Ending, Server, StartError};
-use crate::store::StoreError;
+use crate::store::{Life, StoreError};
 
 /// Runs one node of a cluster.
 #[derive(Debug, ClapArgs)]
@@ -66,7 +66,11 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 
     // The HTTP port first: it is the cheapest thing that can fail.
     let listener = listen(&http_address).await?;
-    let mut server = Server::start(config.clone()).await.map_err(|error| match error {
+    let life = Arc::<Life>::default();
+    let asking = tokio::spawn(notify::ask_for_time(life.clone()));
+    let started = Server::start_with(config.clone(), life.clone()).await;
+    asking.abort();
+    let mut server = started.map_err(|error| match error {
         StartError::Store(error) => failed(error, &config),
         error => error.into(),
     })?;
@@ -80,7 +84,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let stop = CancellationToken::new();
     let handle = server.handle();
     let tls = server.https();
-    let http = tokio::spawn({
+    let mut http = tokio::spawn({
         let stop = stop.clone();
         async move {
             let limits = handle.limits().clone();
@@ -92,9 +96,18 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let end = tokio::select! {
         () = asked_to_stop(args.stop_with_stdin) => None,
         ending = server.ended() => Some(ending),
+        ended = &mut http => {
+            let why = match ended {
+                Ok(Ok(())) => "for no reason that it told".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            return Err(CliError::failed(format!("the HTTP server ended: {why}")));
+        }
     };
     alive.abort();
     notify::stopping();
+    let asking = tokio::spawn(notify::ask_for_time(life));
     stop.cancel();
     match end {
         Some(Ending::Failed(Some(error))) => return Err(failed(error, &config)),
@@ -110,6 +123,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     // What is in flight ends while this node can still carry it out.
     http.await.context("the HTTP server panicked")?.context("the HTTP server failed")?;
     server.stop().await.map_err(|error| failed(error, &config))?;
+    asking.abort();
     tracing::info!("stopped");
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::raft::{
     Body, Entry, Fetch, Index, Input, LogId, Membership, NodeId, Refused, RoleName, Standing,
 };
 use crate::replica::{Effects, Event, Replica, RequestId, Room, WriteFailed};
-use crate::store::{Checkpointer, LogWriter, Space, SpaceWatch, StoreError};
+use crate::store::{Checkpointer, Life, LogWriter, Space, SpaceWatch, StoreError};
 
 /// How long it may take to tell the leader that the disk has little room. It is told every 200 ms or so.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,6 +43,7 @@ pub(super) struct Driver {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) space: Arc<Space>,
     pub(super) _space_watch: SpaceWatch,
+    pub(super) life: Arc<Life>,
     pub(super) log_writer: LogWriter,
     pub(super) checkpointer: Checkpointer,
     pub(super) snapshots: snapshots::Sender,
@@ -94,6 +95,7 @@ impl Driver {
         let mut stop_by = None;
         let mut room = Room::default();
         loop {
+            self.life.replica.beat();
             // Who waits for what this node has taken in should learn what became of it.
             if stop_by.is_some_and(|by| waiting.is_empty() || Instant::now() >= by) {
                 return Ok(());

@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 
 use super::error::{Consistency, Error};
+use super::life::Stillness;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::passing::Reads;
@@ -19,7 +20,7 @@ use crate::net::{Net, RequestError};
 use crate::raft::{Index, LogId, Membership, NodeId, Refused, RoleName, Standing};
 use crate::replica::roster::Addresses;
 use crate::replica::{Room, Summary, WriteFailed};
-use crate::store::{DataDir, Mark, ReadError, Space, State, StoreError};
+use crate::store::{DataDir, Life, Mark, ReadError, Space, State, StoreError};
 
 /// How long to wait before asking the same supposed leader again when nothing else was heard.
 const STALE_HINT_PAUSE: Duration = Duration::from_millis(25);
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) state: Arc<State>,
     pub(super) space: Arc<Space>,
+    pub(super) life: Arc<Life>,
     /// Who answers what peers pass on.
     pub(super) reads: OnceLock<Weak<dyn Reads>>,
     /// The largest answer that fits between nodes, in bytes.
@@ -250,17 +252,21 @@ impl Handle {
 
     /// Whether this node can serve linearizable requests now; if not, why.
     pub async fn ready(&self) -> Result<(), String> {
+        Stillness::of(&self.shared.life).judge()?;
         let deadline = Instant::now() + INSPECT_TIMEOUT;
         let barrier = self.read_barrier(Consistency::Linearizable, None, deadline);
         barrier.await.map_err(|error| error.to_string())
     }
 
-    /// Whether the process can do its work; if not, why.
+    /// Whether the process can do its work; if not, why. Its workers must get further, each within its own bound,
+    /// also while the node replays its log.
     pub async fn healthy(&self) -> Result<(), String> {
-        match self.inspect().await {
-            Some(_) => Ok(()),
-            None => Err("the replica thread does not answer".to_owned()),
+        let answers = self.inspect().await.is_some();
+        let stillness = Stillness::of(&self.shared.life);
+        if !answers && !stillness.carries_out() {
+            return Err("the replica thread does not answer".to_owned());
         }
+        stillness.judge()
     }
 
     /// Whether the node is stopping.

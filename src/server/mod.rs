@@ -24,6 +24,7 @@ mod handle;
 mod history;
 mod inbound;
 mod leadership;
+mod life;
 mod limits;
 mod mailbox;
 mod members;
@@ -38,6 +39,7 @@ mod status;
 mod thread;
 mod timing;
 mod upkeep;
+mod watched;
 
 pub use error::{Consistency, Error};
 pub use handle::Handle;

@@ -1,9 +1,9 @@
 //! Starting and stopping a node.
 
 use std::sync::{Arc, OnceLock};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::agreement;
@@ -22,14 +22,15 @@ use super::snapshots;
 use super::thread::ReplicaThread;
 use super::timing::Timing;
 use super::upkeep;
+use super::watched;
 use crate::config::{Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::PkiError;
 use crate::raft::{self, Input, Node, RoleName, Standing};
 use crate::replica::Replica;
 use crate::store::{
-    self, Checkpointer, DataDir, IdentityCheck, Log, LogEvent, LogOptions, LogWriter, Space, State,
-    StateOptions, StoreError,
+    self, Checkpointer, DataDir, IdentityCheck, Life, Log, LogEvent, LogOptions, LogWriter, Space,
+    State, StateOptions, StoreError,
 };
 
 /// The most ranges of old entries that wait to be read; there is at most one a peer.
@@ -82,6 +83,11 @@ impl Server {
     /// Opens the data directory, replays what the last checkpoint lacks, and starts to take part. Must be
     /// called within a tokio runtime.
     pub async fn start(config: Arc<Config>) -> Result<Server, StartError> {
+        Server::start_with(config, Arc::default()).await
+    }
+
+    /// As [`Server::start`]; meanwhile and later `life` shows that the node gets further.
+    pub async fn start_with(config: Arc<Config>, life: Arc<Life>) -> Result<Server, StartError> {
         let started = Instant::now();
         let mailbox = Arc::new(Mailbox::default());
         // Whatever is cheap and can fail comes before the disk.
@@ -92,7 +98,7 @@ impl Server {
             Some(listen) => listen,
             None => config.raft_address().resolve().await?,
         };
-        let opened = open(&config)?;
+        let opened = open(&config, life.clone())?;
         let timing = Timing::new(&config.raft, config.reads.lease);
         let node = Node::new(timing.raft_config(opened.data.id()), opened.recovered);
         let id = node.id();
@@ -146,6 +152,7 @@ impl Server {
             mailbox: mailbox.clone(),
             state: opened.state.clone(),
             space: opened.space.clone(),
+            life: life.clone(),
             reads: OnceLock::new(),
             frame_bytes_max,
             net: net.clone(),
@@ -183,19 +190,22 @@ impl Server {
         })?;
         let (fetcher, fetches) = std::sync::mpsc::sync_channel(FETCHES_MAX);
         {
-            let mailbox = mailbox.clone();
-            let log = log_reader.clone();
-            thread::Builder::new()
-                .name("fetch".to_owned())
-                .spawn(move || driver::read_for_peers(&fetches, &log, &mailbox))?;
+            let (log, letters) = (log_reader.clone(), mailbox.clone());
+            watched::thread("fetch", mailbox.clone(), move || {
+                driver::read_for_peers(&fetches, &log, &letters);
+            })?;
         }
         let (answers, delivery) = answers::channel();
-        tokio::spawn(delivery.run());
+        watched::task("the delivery of answers", mailbox.clone(), delivery.run());
         let driver = Driver {
             snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
             replica: Replica::new(node, opened.state, log_reader),
             mailbox: mailbox.clone(),
-            _space_watch: opened.space.watch()?,
+            _space_watch: opened.space.watch({
+                let mailbox = mailbox.clone();
+                move |error| mailbox.tell(Letter::Failed(error))
+            })?,
+            life: life.clone(),
             space: opened.space,
             log_writer,
             checkpointer,
@@ -222,14 +232,26 @@ impl Server {
             membership: membership.clone(),
             peers_changed: peers_changed.clone(),
         };
+        let watch = |name, work: BoxFuture<'static, ()>| watched::task(name, mailbox.clone(), work);
+        let past = history::give_up_the_past(handle.clone(), config.history.clone());
+        let follow = certificates.follow(net.clone(), https_sender, config.clone());
         let tasks = vec![
-            tokio::spawn(birth.run()),
-            tokio::spawn(history::give_up_the_past(handle.clone(), config.history.clone())),
-            tokio::spawn(certificates.follow(net.clone(), https_sender, config.clone())),
-            tokio::spawn(peers::follow_membership(net, config, membership)),
-            tokio::spawn(upkeep::run(handle.clone(), peers_changed)),
-            tokio::spawn(agreement::run(handle.clone())),
-            tokio::spawn(removal::run(handle.clone(), disowned, removed_sender)),
+            watch("the founding of the cluster", Box::pin(birth.run())),
+            watch("giving up the past", Box::pin(past)),
+            watch("the look at certificates", Box::pin(follow)),
+            watch(
+                "following the membership",
+                Box::pin(peers::follow_membership(net, config, membership)),
+            ),
+            watch(
+                "the upkeep of the membership",
+                Box::pin(upkeep::run(handle.clone(), peers_changed)),
+            ),
+            watch("the comparison of states", Box::pin(agreement::run(handle.clone()))),
+            watch(
+                "the look for a removal",
+                Box::pin(removal::run(handle.clone(), disowned, removed_sender)),
+            ),
         ];
         let stopping = stopping_sender;
         Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks })
@@ -290,11 +312,11 @@ struct Opened {
     recovered: raft::Recovered,
 }
 
-fn open(config: &Config) -> Result<Opened, StoreError> {
+fn open(config: &Config, life: Arc<Life>) -> Result<Opened, StoreError> {
     let check =
         IdentityCheck { cluster: config.cluster.to_string(), node: config.name.to_string() };
     let data = DataDir::open(&config.data, &check)?;
-    let space = Space::open(data.path(), config.limits.free_space)?;
+    let space = Space::open_with(data.path(), config.limits.free_space, life)?;
     let _room = space.make_way();
     let state_options = StateOptions {
         cache_bytes: bytes(config.limits.state_cache),

@@ -81,6 +81,7 @@ impl State {
         let mut keys = Vec::new();
         while let Some((key, row)) = scan.next()? {
             keys.push((key, row.is_live()));
+            self.life.apply.beat();
         }
         Ok(keys)
     }

@@ -24,7 +24,7 @@ impl Small {
     }
 
     pub(in crate::store) fn space(&self, wanted: u64) -> Arc<Space> {
-        let space = Space::new(Box::new(self.clone()), wanted);
+        let space = Space::new(Box::new(self.clone()), wanted, Arc::default());
         space.look();
         space
     }

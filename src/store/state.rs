@@ -19,6 +19,7 @@ use super::checkpoint::{self, Frozen, Position};
 use super::error::StoreError;
 use super::files;
 use super::gather::Gather;
+use super::life::{AtWork, Life};
 use super::marks::{self, Mark, Marks};
 use super::overlay::Overlay;
 use super::space::{self, Space};
@@ -109,6 +110,8 @@ pub struct State {
     put_off: AtomicBool,
     /// Whether somebody waits for a checkpoint.
     wanted: AtomicBool,
+    /// Where apply and checkpoints show that they get further.
+    pub(super) life: Arc<Life>,
 }
 
 #[derive(Debug)]
@@ -139,7 +142,8 @@ impl State {
         let gather = Gather::default();
         let db = files::open(path, space, &gather, options.cache_bytes, "state")?;
         let state = State::with_database(db, gather, &path.display().to_string(), options)?;
-        Ok(State { file: space.is_some().then(|| path.to_path_buf()), ..state })
+        let life = space.map(|space| space.life().clone()).unwrap_or_default();
+        Ok(State { file: space.is_some().then(|| path.to_path_buf()), life, ..state })
     }
 
     /// Opens the file that a backend stands for.
@@ -181,6 +185,7 @@ impl State {
             receiving: AtomicBool::new(false),
             put_off: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
+            life: Arc::default(),
         })
     }
 
@@ -227,6 +232,7 @@ impl State {
         let mut batch = Batch { state: self, changes: Overlay::default() };
         let mut all = Vec::with_capacity(entries.len());
         let mut hashes = Vec::new();
+        let _at_work = AtWork::begin(&self.life.apply);
         for entry in entries {
             debug_assert_eq!(entry.id.index, position.applied.index.next(), "a gap");
             let reply = match &entry.payload {
@@ -336,7 +342,13 @@ impl State {
         } else if on(Mutant::SweepTooFar) && compacted > Revision(0) {
             compacted = Revision(compacted.0 + 1).min(frozen.position.counters.revision);
         }
-        checkpoint::write(&self.db, &frozen, compacted, self.options.sweep_rows)?;
+        checkpoint::write(
+            &self.db,
+            &frozen,
+            compacted,
+            self.options.sweep_rows,
+            &self.life.checkpoint,
+        )?;
         let generation = Arc::new(Generation::open(&self.db)?);
         let applied = frozen.applied();
         let mut shared = self.shared.write();
@@ -527,6 +539,7 @@ impl Rows for Batch<'_> {
     type Error = StoreError;
 
     fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
+        self.state.life.apply.beat();
         match self.changes.keys.get(key) {
             Some(row) => Ok(Some(*row)),
             None => self.state.key_row(key),
@@ -543,6 +556,7 @@ impl Rows for Batch<'_> {
     }
 
     fn set(&mut self, id: RowId, row: RevisionRow) {
+        self.state.life.apply.beat();
         self.changes.set(id, row);
     }
 }

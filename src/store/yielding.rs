@@ -31,6 +31,12 @@ impl YieldingFile {
         Ok(YieldingFile { file: FileBackend::new(file)?, space })
     }
 
+    fn gets_further(&self) {
+        if let Some(space) = &self.space {
+            space.life().disk.beat();
+        }
+    }
+
     fn give_way(&self, bytes: u64) -> bool {
         self.space.as_ref().is_some_and(|space| space.give_way(bytes))
     }
@@ -52,6 +58,7 @@ impl StorageBackend for YieldingFile {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.gets_further();
         self.file.read(offset, out)
     }
 
@@ -60,10 +67,12 @@ impl StorageBackend for YieldingFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.gets_further();
         self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.gets_further();
         self.yielding(data.len() as u64, || self.file.write(offset, data))
     }
 

@@ -118,6 +118,34 @@ impl Drop for Small {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_file_on_the_full_disk_harms_nothing_once_there_is_room() {
+    let Some(mut small) = Small::build(1) else { return };
+    let log = small.cluster.nodes[0].home.join("log.txt");
+    std::os::unix::fs::symlink("small/log.txt", log).unwrap();
+    small.cluster.nodes[0].start();
+    small.cluster.wait_ready_all().await;
+    for _ in 0..2 {
+        small.fill(0);
+        small.put_until(0, &[507]).await;
+        small.clear(0);
+        small.put_until(0, &[201, 204]).await;
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(small.answer(0, path).await.0, 200, "{path}");
+    }
+    // All of its threads are there still.
+    let tasks = format!("/proc/{}/task", small.cluster.nodes[0].pid());
+    let name =
+        |task: std::io::Result<fs::DirEntry>| fs::read_to_string(task.unwrap().path().join("comm"));
+    let names: Vec<String> =
+        fs::read_dir(tasks).unwrap().filter_map(|task| name(task).ok()).collect();
+    for thread in ["space", "checkpoint", "log", "replica", "fetch"] {
+        assert!(names.iter().any(|name| name.trim() == thread), "{thread} is not in {names:?}");
+    }
+    small.none_ended();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn full_disks_refuse_writes_and_nothing_else_until_there_is_room() {
     let Some(mut small) = Small::start(3).await else { return };
     (0..3).for_each(|node| small.fill(node));
