@@ -208,13 +208,17 @@ impl Config {
         &self.own.http
     }
 
-    /// What HTTPS needs, from the files; none where HTTP is plain.
-    pub fn http_tls(&self) -> Result<Option<Arc<rustls::ServerConfig>>, PkiError> {
+    /// What HTTPS needs, from the files; none where HTTP is plain. Of clients that show a certificate those come in
+    /// that `admits` names.
+    pub fn http_tls(
+        &self,
+        admits: pki::Admits,
+    ) -> Result<Option<Arc<rustls::ServerConfig>>, PkiError> {
         if !self.http.tls {
             return Ok(None);
         }
         let material = self.material()?;
-        pki::https_config(&material, self.http.client_auth).map(|tls| Some(Arc::new(tls)))
+        pki::https_config(&material, self.http.client_auth, admits).map(|tls| Some(Arc::new(tls)))
     }
 
     /// This node's certificate, key and authority, read and checked.

@@ -41,7 +41,10 @@ fn the_original_file_is_complete() {
     assert_eq!(config.history.keep, Some(Duration::from_secs(300)));
     assert_eq!(config.history.revisions, Some(1_000_000));
     assert!(!config.http.tls && !config.reads.lease);
-    assert!(config.warnings.is_empty() && config.http_tls().unwrap().is_none());
+    assert!(
+        config.warnings.is_empty()
+            && config.http_tls(std::sync::Arc::new(|_| true)).unwrap().is_none()
+    );
 }
 
 #[test]

@@ -220,7 +220,7 @@ fn https_is_set_up_with_each_way_of_client_authentication() {
     files.issue("ca", "spiffe://konsen/node/node1");
     let material = files.load("node1.crt", "node1.key").unwrap();
     for auth in [ClientAuth::None, ClientAuth::Optional, ClientAuth::Required] {
-        let config = https_config(&material, auth).unwrap();
+        let config = https_config(&material, auth, std::sync::Arc::new(|_| true)).unwrap();
         assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
         assert_eq!(auth.to_string().parse(), Ok(auth));
     }

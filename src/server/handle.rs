@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 
+use super::certificates::Facts;
 use super::error::{Consistency, Error};
 use super::life::Stillness;
 use super::limits::Limits;
@@ -41,6 +43,7 @@ pub(super) struct Shared {
     pub(super) state: Arc<State>,
     pub(super) space: Arc<Space>,
     pub(super) life: Arc<Life>,
+    pub(super) facts: Arc<ArcSwap<Facts>>,
     /// Who answers what peers pass on.
     pub(super) reads: OnceLock<Weak<dyn Reads>>,
     /// The largest answer that fits between nodes, in bytes.
@@ -313,6 +316,7 @@ impl Handle {
             uptime_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             next_index: peers.iter().map(|peer| (name(peer.id), peer.next.0)).collect(),
             match_index: peers.iter().map(|peer| (name(peer.id), peer.matched.0)).collect(),
+            warnings: self.shared.facts.load().warnings(time::OffsetDateTime::now_utc()),
         })
     }
 
@@ -371,6 +375,7 @@ impl Handle {
             cluster_id: in_force.as_ref().map(|m| m.cluster.to_string()),
             leader: summary.leader.and_then(|id| self.name_of(id)),
             term: summary.term.0,
+            authorities: self.shared.facts.load().authorities.clone(),
             members: members.collect(),
         })
     }

@@ -3,13 +3,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::agreement;
 use super::answers;
 use super::birth::Birth;
-use super::certificates::{self, tls_material};
+use super::certificates::{self, Users, tls_material};
 use super::driver::{self, Bulletin, Driver};
 use super::handle::{Handle, Shared};
 use super::history;
@@ -93,7 +94,7 @@ impl Server {
         // Whatever is cheap and can fail comes before the disk.
         let certificates = certificates::Files::note(&config);
         let material = config.material()?;
-        let (https_sender, https) = watch::channel(config.http_tls()?);
+        let facts = Arc::new(ArcSwap::from_pointee(certificates::Facts::of(&material)));
         let listen = match config.listen {
             Some(listen) => listen,
             None => config.raft_address().resolve().await?,
@@ -105,6 +106,8 @@ impl Server {
         let standing = Standing { role: RoleName::Follower, term: node.term(), leader: None };
         let (standing_sender, standing) = watch::channel(standing);
         let (membership_sender, membership) = watch::channel(node.membership().cloned());
+        let admits = certificates::admits(config.clone(), membership.clone());
+        let (https_sender, https) = watch::channel(config.http_tls(admits.clone())?);
         let (applied_sender, applied) = watch::channel(opened.state.applied().index);
         let (revision_sender, revision) = watch::channel(opened.state.revision());
         let (checkpoint_sender, checkpoints) = watch::channel(opened.state.durable().index);
@@ -153,6 +156,7 @@ impl Server {
             state: opened.state.clone(),
             space: opened.space.clone(),
             life: life.clone(),
+            facts: facts.clone(),
             reads: OnceLock::new(),
             frame_bytes_max,
             net: net.clone(),
@@ -234,7 +238,8 @@ impl Server {
         };
         let watch = |name, work: BoxFuture<'static, ()>| watched::task(name, mailbox.clone(), work);
         let past = history::give_up_the_past(handle.clone(), config.history.clone());
-        let follow = certificates.follow(net.clone(), https_sender, config.clone());
+        let users = Users { net: net.clone(), https: https_sender, admits, facts };
+        let follow = certificates.follow(users, config.clone());
         let tasks = vec![
             watch("the founding of the cluster", Box::pin(birth.run())),
             watch("giving up the past", Box::pin(past)),
