@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+mod bundle;
 pub mod cert;
 pub mod check;
 pub mod cluster;

@@ -1,6 +1,7 @@
 //! Real processes: the built binary, its certificates, its disks, its ports.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod backup;
 mod bootstrap;
 mod check;
@@ -9,6 +10,7 @@ mod damage;
 mod dev;
 mod divergence;
 mod failover;
+mod folders;
 mod formats;
 mod full;
 mod harness;
