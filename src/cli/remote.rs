@@ -9,6 +9,7 @@ use bytes::Bytes;
 use clap::ValueEnum;
 
 pub(crate) use super::output::print;
+use super::output::say;
 use super::{CliError, Exit};
 use crate::client::{Client, Error, Options, TlsFiles};
 
@@ -44,7 +45,8 @@ impl Connection {
     /// A client for the cluster.
     pub fn client(self) -> Result<Client, CliError> {
         let tls = TlsFiles { ca: self.cacert, cert: self.cert, key: self.key };
-        Ok(Client::new(&Options { endpoints: self.endpoints, tls, timeout: self.timeout })?)
+        let options = Options { endpoints: self.endpoints, tls, timeout: self.timeout };
+        Ok(Client::new(&options)?.with_notice(|what| say(&format!("{what}\n"))))
     }
 }
 
@@ -71,6 +73,10 @@ impl From<Error> for CliError {
             Error::Tls(_) => CliError::new(Exit::NotAllowed, message).hint(
                 "https needs --cacert, and a cluster that asks for certificates --cert and --key",
             ),
+            Error::WrongScheme { is_tls: true, .. } => CliError::new(Exit::NotAllowed, message)
+                .hint("write it as http://…, or let its nodes speak TLS (`http: { tls: true }`)"),
+            Error::WrongScheme { is_tls: false, .. } => CliError::new(Exit::NotAllowed, message)
+                .hint("write it as https://…, and name the cluster's authority with --cacert"),
             Error::Unavailable(_) => CliError::new(Exit::Unavailable, message)
                 .hint("are the nodes up? name them with --endpoints or KONSEN_ENDPOINTS"),
             Error::Unknown(_) => CliError::new(Exit::OutcomeUnknown, message)

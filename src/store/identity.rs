@@ -167,6 +167,26 @@ impl DataDir {
         files::sync_dir(&self.shared.path, WHAT)
     }
 
+    /// What was begun cannot be done: removes what was made, as far as that goes, and the directory if it is new. What
+    /// says that it is unfinished goes last.
+    pub(super) fn abandon(&self, is_new: bool) {
+        let path = &self.shared.path;
+        let databases = [files::LOG, files::STATE].map(|name| path.join(name));
+        let beside = databases.clone().map(|file| file.with_extension("new"));
+        let own = [IDENTITY_FILE, "identity.new", "unfinished.new", LOCK_FILE, UNFINISHED_FILE];
+        let own = own.map(|name| path.join(name));
+        for file in databases.iter().chain(&beside).chain(&own) {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return,
+                _ => {}
+            }
+        }
+        if is_new {
+            // Somebody may have put something into it meanwhile.
+            let _ = fs::remove_dir(path);
+        }
+    }
+
     /// The node's identity, drawn when the directory was made.
     pub fn id(&self) -> NodeId {
         // Checked when the file was read.
