@@ -19,10 +19,12 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check a configuration
+    ///
+    /// With other nodes' files also whether they say the same where all nodes must.
     #[command(
-        after_help = "Example:\n  konsen config check --config conf/cluster.yml --name node2"
+        after_help = "Examples:\n  konsen config check --config conf/cluster.yml --name node2\n  konsen config check --config output/node1/cluster.yml output/node2/cluster.yml output/node3/cluster.yml"
     )]
-    Check(File),
+    Check(Check),
     /// Print a configuration with every default, as YAML
     #[command(after_help = "Example:\n  konsen config show --config conf/cluster.yml")]
     Show(File),
@@ -38,24 +40,56 @@ struct File {
     name: Option<String>,
 }
 
+#[derive(Debug, ClapArgs)]
+struct Check {
+    #[command(flatten)]
+    file: File,
+    /// Files of other nodes of the cluster
+    #[arg(value_name = "OTHER")]
+    others: Vec<PathBuf>,
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     match args.command {
-        Command::Check(file) => {
-            let config = load(&file)?;
-            print(
-                format!(
-                    "{}: ok: {} of {} nodes in the cluster {}\n",
-                    file.config.display(),
-                    config.name,
-                    config.servers.len(),
-                    config.cluster
-                )
-                .as_bytes(),
-            )
-        }
+        Command::Check(check) => self::check(&check),
         Command::Show(file) => print(load(&file)?.to_yaml().as_bytes()),
     }
+}
+
+fn check(check: &Check) -> Result<(), CliError> {
+    let config = load(&check.file)?;
+    if let Some(obstacle) = config.obstacles.first() {
+        return Err(CliError::failed(format!("{}: {obstacle}", config.file.display())));
+    }
+    if let Some(warning) = config.key_warning() {
+        say(&format!("warning: {}: {warning}\n", config.file.display()));
+    }
+    for other in &check.others {
+        let other = Config::load(other, None)?;
+        warn(&other);
+        if let Some((key, here, there)) = config.differs_from(&other) {
+            return Err(CliError::failed(format!(
+                "{}: {key}: {there}, and in {} {here}; all nodes must have the same",
+                other.file.display(),
+                config.file.display()
+            )));
+        }
+    }
+    let beside = match check.others.len() {
+        0 => String::new(),
+        others => format!(", and says the same as {others} more"),
+    };
+    print(
+        format!(
+            "{}: ok: {} of {} nodes in the cluster {}{beside}\n",
+            check.file.config.display(),
+            config.name,
+            config.servers.len(),
+            config.cluster
+        )
+        .as_bytes(),
+    )
 }
 
 fn load(file: &File) -> Result<Config, CliError> {

@@ -10,8 +10,8 @@ use bytesize::ByteSize;
 
 use super::file::{self, File, Text};
 use super::{
-    ClientAuth, Config, ConfigError, HistoryConfig, HostPort, HttpConfig, Limits, NodeName, Own,
-    RaftConfig, ReadsConfig, TlsFiles,
+    ClientAuth, Config, ConfigError, HistoryConfig, Host, HostPort, HttpConfig, Limits, NodeName,
+    Own, RaftConfig, ReadsConfig, TlsFiles,
 };
 
 const MIB: u64 = 1 << 20;
@@ -77,6 +77,7 @@ impl<'a> Check<'a> {
                 servers.len() - 1
             ));
         }
+        let obstacles = families(&servers).into_iter().collect();
         let http = self.http(file.http.unwrap_or_default(), &mut warnings)?;
         let tls = file.tls.unwrap_or_default();
         Ok(Config {
@@ -104,6 +105,7 @@ impl<'a> Check<'a> {
             history: self.history(&file.history.unwrap_or_default())?,
             limits: self.limits(&file.limits.unwrap_or_default())?,
             warnings,
+            obstacles,
             own,
         })
     }
@@ -432,6 +434,21 @@ impl<'a> Check<'a> {
     fn wrong(&self, key: &str, line: Option<u64>, problem: String) -> ConfigError {
         ConfigError::Value { file: self.file.to_path_buf(), line, key: key.to_owned(), problem }
     }
+}
+
+/// Nodes that cannot reach each other: a socket at an IPv4 address sends nothing to IPv6 ones, nor the other way round.
+fn families(servers: &BTreeMap<NodeName, HostPort>) -> Option<String> {
+    let of = |v4: bool| {
+        servers.iter().find(|(_, address)| match address.host() {
+            Host::Ip(ip) => ip.is_ipv4() == v4,
+            Host::Name(_) => false,
+        })
+    };
+    let ((four, v4), (six, v6)) = of(true).zip(of(false))?;
+    Some(format!(
+        "servers: {four} has the IPv4 address {v4} and {six} the IPv6 address {v6}, and neither reaches the other: give \
+         all of one kind, or start each node with --listen '[::]:PORT', which speaks both"
+    ))
 }
 
 pub(super) fn show_duration(duration: Duration) -> String {

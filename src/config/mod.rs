@@ -4,6 +4,7 @@
 //! configuration; all other keys are optional. Relative paths are relative to the file's folder.
 
 mod address;
+mod agree;
 mod check;
 mod error;
 mod file;
@@ -14,7 +15,9 @@ mod show;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +27,9 @@ pub use error::ConfigError;
 
 use crate::pki::{self, PkiError};
 pub use crate::pki::{ClientAuth, ClusterName, Host, NAME_MAX, NameError, NodeName};
+
+/// The largest file that is taken for a configuration.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// One node's configuration, checked: every address is one, the node is among the servers, every number
 /// is in its range.
@@ -59,6 +65,8 @@ pub struct Config {
     pub limits: Limits,
     /// What works and is probably not meant.
     pub warnings: Vec<String>,
+    /// What cannot work unless the node is started in a certain way.
+    pub obstacles: Vec<String>,
     own: Own,
 }
 
@@ -180,10 +188,16 @@ impl Config {
     /// Reads `file` and checks all of it. `name` overrides `localServerName`; neither is needed where
     /// there is one server only.
     pub fn load(file: &Path, name: Option<&str>) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|source| match source.kind() {
+        let failed = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => ConfigError::Missing { file: file.to_path_buf() },
             _ => ConfigError::Read { file: file.to_path_buf(), source },
-        })?;
+        };
+        let mut text = String::new();
+        let opened = std::fs::File::open(file).map_err(failed)?;
+        opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(ConfigError::TooLarge { file: file.to_path_buf() });
+        }
         Config::parse(file, &text, name)
     }
 
@@ -219,6 +233,17 @@ impl Config {
         }
         let material = self.material()?;
         pki::https_config(&material, self.http.client_auth, admits).map(|tls| Some(Arc::new(tls)))
+    }
+
+    /// What is to be said of the key's file, if others can read it.
+    pub fn key_warning(&self) -> Option<String> {
+        let mode = std::fs::metadata(&self.tls.key).ok()?.permissions().mode() & 0o777;
+        (mode & 0o077 != 0).then(|| {
+            format!(
+                "{} can be read by others (mode {mode:o}), who can join the cluster with it: chmod 600",
+                self.tls.key.display()
+            )
+        })
     }
 
     /// This node's certificate, key and authority, read and checked.
