@@ -7,6 +7,7 @@ mod body;
 pub mod compact;
 mod condition;
 mod cursor;
+mod date;
 mod elsewhere;
 pub mod error;
 mod form;

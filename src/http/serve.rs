@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Version};
@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::date;
 use crate::server::Limits;
 
 /// How long a client may take for a request's head. A connection without requests is closed after
@@ -36,6 +37,8 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// The most requests at a time on one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 256;
+/// How often it is told that connections cannot be accepted.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// How long accepting pauses when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often an idle HTTP/2 connection is asked for a sign of life.
@@ -63,10 +66,11 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(places));
     let shared = Arc::new(Shared { app, tls, http: http(), shutdown: shutdown.clone() });
     let mut connections = JoinSet::new();
+    let mut told = None;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &places) => {
+            accepted = accept(&listener, &places, &mut told) => {
                 let (stream, place) = accepted?;
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
@@ -131,6 +135,7 @@ fn queued(listener: TcpListener) -> Vec<TcpStream> {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    told: &mut Option<Instant>,
 ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     loop {
@@ -139,7 +144,10 @@ async fn accept(
             Err(error) if ended_early(&error) => {}
             Err(error) => {
                 // Out of descriptors or memory: nothing announces when there are some again.
-                tracing::warn!(%error, "could not accept a connection");
+                if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                    *told = Some(Instant::now());
+                    tracing::warn!(%error, "could not accept connections");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -198,6 +206,7 @@ where
             let (app, shutdown) = (app.clone(), shutdown.clone());
             async move {
                 let mut response = app.respond(request).await;
+                date::set(response.headers_mut());
                 if is_http1 && shutdown.is_cancelled() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
