@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod compact;
 pub mod config;
 pub mod delete;
+mod descriptors;
 pub mod dev;
 pub mod error;
 pub mod get;
@@ -133,7 +134,14 @@ fn run() -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("cannot start threads: {error}")))?;
-    let outcome = runtime.block_on(cli.command.run());
+    let outcome = runtime.block_on(async {
+        // A handler in the place of the default action, which ends the process: so a file that grows to the limit of
+        // `ulimit -f` is an error of the write.
+        let grown =
+            tokio::signal::unix::SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        let _handled = tokio::signal::unix::signal(grown);
+        cli.command.run().await
+    });
     runtime.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     outcome
 }

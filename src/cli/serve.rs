@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::descriptors;
 use super::error::CliError;
 use super::logging::{LogArgs, interrupted};
 use super::notify;
@@ -59,7 +60,31 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", args.config.display());
     }
+    let granted = descriptors::raise(config.limits.connections);
+    if granted.connections < config.limits.connections {
+        tracing::warn!(
+            "limits.connections is {}, but the process may have only {} files open: at most {} clients are served at a \
+             time; raise the hard limit (LimitNOFILE, ulimit -Hn)",
+            config.limits.connections,
+            granted.descriptors.unwrap_or_default(),
+            granted.connections
+        );
+    }
+    config.limits.connections = granted.connections;
+    tracing::info!(
+        descriptors = granted.descriptors,
+        connections = granted.connections,
+        "limits in force"
+    );
+    if let Some(warning) = config.key_warning() {
+        tracing::warn!("{warning}");
+    }
     let raft_address = args.listen.as_ref().unwrap_or(config.raft_address());
+    if !raft_address.is_unspecified() {
+        for obstacle in &config.obstacles {
+            tracing::warn!("{}: {obstacle}", args.config.display());
+        }
+    }
     config.listen = Some(raft_address.resolve().await?);
     let http_address = args.http_listen.clone().unwrap_or_else(|| config.http_address().clone());
     let config = Arc::new(config);
@@ -132,7 +157,14 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 fn failed(error: StoreError, config: &Config) -> CliError {
     let Some(file) = error.damaged_file() else { return error.into() };
     let path = config.data.join(file);
-    CliError::failed(format!("{}: {error}", path.display())).hint(format!(
+    let failed = CliError::failed(format!("{}: {error}", path.display()));
+    if config.servers.len() == 1 && !config.join {
+        return failed.hint(format!(
+            "no other node has what this one had: move {} away and restore a backup (`konsen snapshot restore`)",
+            config.data.display()
+        ));
+    }
+    failed.hint(format!(
         "the other nodes have all that this one had: run `konsen member replace {}` at one that runs, then \
          start this node with an empty data directory",
         config.name

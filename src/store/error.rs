@@ -148,6 +148,11 @@ pub enum StoreError {
     },
 }
 
+/// Whether there is no room, be it on the disk or up to the largest file that the process may write (`ulimit -f`).
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge)
+}
+
 impl StoreError {
     /// An error of the operating system, of the log, the state or the identity; a full disk is recognised.
     pub(super) fn io(
@@ -156,7 +161,7 @@ impl StoreError {
         path: &Path,
         source: io::Error,
     ) -> StoreError {
-        if source.kind() == io::ErrorKind::StorageFull {
+        if is_full(&source) {
             return StoreError::DiskFull { what: file };
         }
         StoreError::Io { what, path: path.to_path_buf(), source }
@@ -165,9 +170,7 @@ impl StoreError {
     /// An error of the database; a full disk and a damaged file are recognised.
     pub(super) fn database(what: &'static str, error: impl Into<redb::Error>) -> StoreError {
         match error.into() {
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-                StoreError::DiskFull { what }
-            }
+            redb::Error::Io(error) if is_full(&error) => StoreError::DiskFull { what },
             redb::Error::Corrupted(detail) => StoreError::Damaged { what, detail },
             source => StoreError::Database { what, source: Box::new(source) },
         }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -268,6 +268,13 @@ fn create(path: &Path) -> Result<(), StoreError> {
         .mode(0o700)
         .create(path)
         .map_err(|error| failed("create", path, error))?;
+    let mode = fs::metadata(path).map_or(0, |found| found.permissions().mode() & 0o777);
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            "the data directory {} is open to others (mode {mode:o}): chmod 700 {0}",
+            path.display()
+        );
+    }
     missing.into_iter().try_for_each(|dir| files::sync_dir(files::dir_of(dir), WHAT))
 }
 
@@ -394,8 +401,6 @@ fn failed(what: &'static str, path: &Path, source: io::Error) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::store::{Log, LogOptions, State, StateOptions};
 

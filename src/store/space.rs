@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -15,8 +15,10 @@ use std::{fmt, io, thread};
 
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::process::{Resource, getrlimit};
 
 use super::error::StoreError;
+use super::files;
 use super::life::Life;
 use crate::raft::{Entry, LogWrite, Payload};
 
@@ -110,7 +112,9 @@ impl Space {
             .and_then(|file| Ok((file.metadata()?, file)));
         let (found, file) =
             opened.map_err(|error| StoreError::io(BALLAST_FILE, "open", &path, error))?;
-        let space = Space::new(Box::new(Directory { ballast: file }), wanted, life);
+        let largest = getrlimit(Resource::Fsize).current;
+        let files = [files::LOG, files::STATE].map(|name| dir.join(name));
+        let space = Space::new(Box::new(Directory { ballast: file, files, largest }), wanted, life);
         // A copy of the directory may have it with holes.
         let whole = found.blocks().saturating_mul(512) >= found.len();
         let bytes = if whole { found.len().min(space.ballast_max) } else { 0 };
@@ -321,12 +325,21 @@ fn is_clients(entry: &Entry) -> bool {
 /// A real one, seen through the ballast.
 struct Directory {
     ballast: File,
+    /// The files that grow.
+    files: [PathBuf; 2],
+    /// How large a file of this process may become, if there is a limit.
+    largest: Option<u64>,
 }
 
 impl Disk for Directory {
     fn free(&self) -> io::Result<u64> {
         let told = fstatvfs(&self.ballast)?;
-        Ok(told.f_bavail.saturating_mul(told.f_frsize))
+        let free = told.f_bavail.saturating_mul(told.f_frsize);
+        let Some(largest) = self.largest else { return Ok(free) };
+        // One that is not there yet is empty.
+        let length = |file: &PathBuf| std::fs::metadata(file).map_or(0, |found| found.len());
+        let left = self.files.iter().map(|file| largest.saturating_sub(length(file)));
+        Ok(left.fold(free, u64::min))
     }
 
     fn set_ballast(&self, bytes: u64) -> io::Result<()> {

@@ -2,7 +2,6 @@
 //! tried again. Nothing is lost by that, since what was not written was not taken; a sync that fails is
 //! another matter, and final.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend};
 
-use super::files::forward_locks;
+use super::files::{self, forward_locks};
 use super::space::Space;
 
 /// See the module's documentation.
@@ -26,8 +25,7 @@ impl YieldingFile {
         path: &Path,
         space: Option<Arc<Space>>,
     ) -> Result<YieldingFile, DatabaseError> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = files::open_own(path)?;
         Ok(YieldingFile { file: FileBackend::new(file)?, space })
     }
 

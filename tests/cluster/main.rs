@@ -18,6 +18,7 @@ mod harness;
 mod history;
 mod leadership;
 mod liar;
+mod limits;
 mod markers;
 mod members;
 mod namespaces;
