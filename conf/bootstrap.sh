@@ -30,6 +30,11 @@ for file in konsen cluster.yml certs/ca.crt certs/node.crt certs/node.key; do
 done
 [ -x ./konsen ] || { say "$home/konsen is not executable; run: chmod +x $home/konsen"; exit 1; }
 
+for nested in */bootstrap.sh; do
+    [ -e "$nested" ] || continue
+    say "$home/${nested%/bootstrap.sh} is a node's folder, too: if it was copied here to replace this one, it belongs into $home itself"
+done
+
 child=
 stopping=
 stop() {

@@ -91,3 +91,15 @@ fn passes_signals_on_and_exits_as_the_node_did() {
         assert!(home.path().join("stopped").exists());
     }
 }
+
+#[test]
+fn a_folder_that_was_copied_into_another_is_told_of() {
+    let home = home("exit 0");
+    let nested = home.path().join("node2");
+    fs::create_dir(&nested).unwrap();
+    fs::copy(SCRIPT, nested.join("bootstrap.sh")).unwrap();
+    let output = run(home.path());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("/node2 is a node's folder, too"), "{said}");
+}
