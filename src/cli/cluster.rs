@@ -95,7 +95,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         copy_line(&first),
         options.certs.join("ca.key").display()
     );
-    print_text(&text)
+    print_text(&text).map_err(|error| error.although("the folders were made"))
 }
 
 /// How to copy a node's folder to its host, over an earlier one and a program that runs, too: `scp -r` would put it

@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use super::output::say;
 use super::{CliError, print};
-use crate::config::Config;
+use crate::config::{Config, HostPort};
 
 /// What a configuration means, with every default, and whether it can work.
 #[derive(Debug, ClapArgs)]
@@ -44,6 +44,9 @@ struct File {
 struct Check {
     #[command(flatten)]
     file: File,
+    /// Where peers are listened for if not on the advertised address: `[::]:PORT` speaks IPv4 and IPv6
+    #[arg(long, env = "KONSEN_LISTEN", value_name = "HOST:PORT")]
+    listen: Option<HostPort>,
     /// Files of other nodes of the cluster
     #[arg(value_name = "OTHER")]
     others: Vec<PathBuf>,
@@ -58,10 +61,12 @@ pub fn run(args: Args) -> Result<(), CliError> {
 }
 
 fn check(check: &Check) -> Result<(), CliError> {
-    let config = load(&check.file)?;
-    if let Some(obstacle) = config.obstacles.first() {
+    let config = Config::load(&check.file.config, check.file.name.as_deref())?;
+    let speaks_both = check.listen.as_ref().is_some_and(HostPort::is_unspecified);
+    if let Some(obstacle) = config.obstacles.first().filter(|_| !speaks_both) {
         return Err(CliError::failed(format!("{}: {obstacle}", config.file.display())));
     }
+    warn(&config);
     if let Some(warning) = config.key_warning() {
         say(&format!("warning: {}: {warning}\n", config.file.display()));
     }
@@ -100,7 +105,7 @@ fn load(file: &File) -> Result<Config, CliError> {
 
 /// Says what is probably not meant, on standard error.
 pub(super) fn warn(config: &Config) {
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&config.obstacles) {
         say(&format!("warning: {}: {warning}\n", config.file.display()));
     }
 }

@@ -40,7 +40,10 @@ impl LogArgs {
             .with_ansi(colours());
         let started = match self.log_format {
             LogFormat::Text => builder.try_init(),
-            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+            LogFormat::Json => {
+                output::stderr().in_json();
+                builder.json().flatten_event(true).try_init()
+            }
         };
         started.map_err(|error| error.to_string())
     }

@@ -140,11 +140,13 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             let client = shared.connection.client()?;
             let members = client.remove_member(&name, force.force).await?;
             report(&members, shared.output)
+                .map_err(|error| error.although(&format!("{name} was removed")))
         }
         Command::Promote(Promote { name, force, shared }) => {
             let client = shared.connection.client()?;
             let members = client.promote_member(&name, force.force).await?;
             report(&members, shared.output)
+                .map_err(|error| error.although(&format!("{name} was given a vote")))
         }
         Command::Replace(replace) => replace.run().await,
     }

@@ -150,3 +150,8 @@ fn run() -> Result<(), CliError> {
 pub(crate) fn print_text(text: &str) -> Result<(), CliError> {
     print(text.as_bytes())
 }
+
+/// Says on standard output what was made, which is there even if that cannot be said.
+pub(crate) fn print_made(text: &str) -> Result<(), CliError> {
+    print_text(text).map_err(|error| error.although(text.lines().next().unwrap_or_default()))
+}

@@ -43,6 +43,8 @@ struct Queue {
     writing: bool,
     /// Nothing can be written at all.
     closed: bool,
+    /// Each line is an object of JSON.
+    json: bool,
 }
 
 impl Lines {
@@ -78,12 +80,17 @@ impl Lines {
             return;
         }
         if queue.lost > 0 {
-            let note = note(std::mem::take(&mut queue.lost));
+            let note = note(std::mem::take(&mut queue.lost), queue.json);
             queue.waiting.extend_from_slice(note.as_bytes());
         }
         queue.waiting.extend_from_slice(text);
         drop(queue);
         self.shared.filled.notify_one();
+    }
+
+    /// What is said from now on is one object of JSON a line.
+    pub(crate) fn in_json(&self) {
+        self.shared.queue.lock().json = true;
     }
 
     /// Waits until everything is written, for a short time at most.
@@ -103,6 +110,7 @@ impl Shared {
         let mut text = Vec::new();
         // Lines that could not be written, and whether the last that could was cut short.
         let (mut failed, mut cut) = (0, false);
+        let mut json;
         loop {
             {
                 let mut queue = self.queue.lock();
@@ -113,9 +121,10 @@ impl Shared {
                 }
                 std::mem::swap(&mut queue.waiting, &mut text);
                 queue.writing = true;
+                json = queue.json;
             }
             if failed > 0 {
-                let note = format!("{}{}", if cut { "\n" } else { "" }, note(failed));
+                let note = format!("{}{}", if cut { "\n" } else { "" }, note(failed, json));
                 if write_all(&mut to, note.as_bytes()).is_ok() {
                     (failed, cut) = (0, false);
                 }
@@ -131,7 +140,7 @@ impl Shared {
             // What was lost last is told even if nothing more is said.
             let mut queue = self.queue.lock();
             if queue.waiting.is_empty() && queue.lost > 0 {
-                queue.waiting = note(std::mem::take(&mut queue.lost)).into_bytes();
+                queue.waiting = note(std::mem::take(&mut queue.lost), queue.json).into_bytes();
             }
         }
     }
@@ -142,9 +151,13 @@ fn lines_in(text: &[u8]) -> u64 {
     ends + u64::from(text.last().is_some_and(|last| *last != b'\n'))
 }
 
-fn note(lost: u64) -> String {
+fn note(lost: u64, json: bool) -> String {
     let lines = if lost == 1 { "line is" } else { "lines are" };
-    format!("konsen: {lost} {lines} lost here that could not be written in time\n")
+    let text = format!("konsen: {lost} {lines} lost here that could not be written in time");
+    match json {
+        true => format!("{{\"level\":\"WARN\",\"message\":\"{text}\"}}\n"),
+        false => text + "\n",
+    }
 }
 
 /// Writes all, waiting where the other end takes nothing now; how much was written if not all.
@@ -225,7 +238,10 @@ pub(crate) fn tell_of_panics() {
         let thread = thread::current();
         let name = thread.name().unwrap_or("without a name");
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        let why = info.payload_as_str().unwrap_or("for no reason that can be shown");
+        let payload = info.payload();
+        let why = payload.downcast_ref::<&str>().copied();
+        let why = why.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let why = why.unwrap_or("for no reason that can be shown");
         let trace = std::backtrace::Backtrace::capture();
         let trace = match trace.status() {
             std::backtrace::BacktraceStatus::Captured => format!("\n{trace}"),
@@ -362,6 +378,12 @@ mod tests {
             text,
             "one\nt\nkonsen: 2 lines are lost here that could not be written in time\nfour\n"
         );
+    }
+
+    #[test]
+    fn notes_among_objects_are_objects() {
+        let value: serde_json::Value = serde_json::from_str(&note(2, true)).unwrap();
+        assert_eq!(value["message"], note(2, false).trim_end());
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<File, ConfigError> {
         let error = error.without_snippet();
         let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
         let there = line.and_then(|line| text.lines().nth(usize::try_from(line).ok()? - 1));
-        let problem = problem(&error, there.unwrap_or_default());
+        let problem = problem(error, there.unwrap_or_default());
         ConfigError::Syntax { file: file.to_path_buf(), line, problem }
     })
 }

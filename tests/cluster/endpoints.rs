@@ -3,7 +3,7 @@
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Cluster, PATIENCE, konsen};
+use crate::harness::{Cluster, PATIENCE, Place, free_ports, konsen};
 
 fn run(cluster: &Cluster, arguments: &[&str], endpoints: &str) -> (Output, Duration) {
     let began = Instant::now();
@@ -77,4 +77,26 @@ async fn a_port_that_speaks_something_else_is_named() {
         assert!(error.contains("speaks plain HTTP, not TLS"), "{error}");
         assert!(error.contains("hint: write it as http://"), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_at_both_kinds_of_addresses_are_a_cluster_where_each_listens_for_both() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        eprintln!("skipped: there is no IPv6 here");
+        return;
+    }
+    let hosts = ["127.0.0.1", "[::1]", "127.0.0.1"];
+    let places = free_ports(3).into_iter().zip(hosts).map(|((raft_port, http_port), host)| Place {
+        host: host.to_owned(),
+        raft_port,
+        http_port,
+    });
+    let mut cluster = Cluster::build_at(places.collect(), "");
+    for node in &mut cluster.nodes {
+        let listen = format!("[::]:{}", node.raft_port);
+        node.start_with(&["--listen", &listen]);
+    }
+    cluster.wait_ready_all().await;
+    assert_eq!(cluster.put(0, "a", "1").await.unwrap(), 201);
+    assert_eq!(cluster.get(1, "a").await.unwrap().as_deref(), Some("1"));
 }

@@ -71,6 +71,12 @@ async fn a_backup_is_written_through_what_is_no_file() {
     }
     failed(save(&cluster, &["/dev/full"]), "cannot write /dev/full");
 
+    // Standard output by another name: nothing but the backup goes there.
+    let whole = save(&cluster, &["/dev/stdout"]);
+    assert!(whole.status.success());
+    fs::write(dir.join("copy"), whole.stdout).unwrap();
+    digest(&cluster, "copy");
+
     // To nothing yet, then to a file, which is replaced where it lies.
     symlink("real", dir.join("link")).unwrap();
     ok(save(&cluster, &["link"]));

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -119,6 +119,11 @@ impl Target {
                 return Err(CliError::failed(format!("cannot look at {shown}: {error}")));
             }
         };
+        // By another name, as /dev/stdout is: nothing but data may go there.
+        let stdout = rustix::fs::fstat(io::stdout());
+        if stdout.is_ok_and(|stdout| (stdout.st_dev, stdout.st_ino) == (found.dev(), found.ino())) {
+            return Ok(Target::Stdout);
+        }
         let kind = found.file_type();
         if kind.is_dir() {
             return Err(CliError::failed(format!("{shown} is a folder")).hint("name a file in it"));
