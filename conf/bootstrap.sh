@@ -14,7 +14,13 @@ SAY_MAX=2       # seconds that a line may wait for its reader
 say() {
     printf 'bootstrap: %s\n' "$*" >&2 &
     saying=$!
-    { sleep "$SAY_MAX"; kill -KILL "$saying"; } </dev/null >/dev/null 2>&1 &
+    {
+        trap 'kill "$pause"; exit' TERM
+        sleep "$SAY_MAX" &
+        pause=$!
+        wait "$pause"
+        kill -KILL "$saying"
+    } </dev/null >/dev/null 2>&1 &
     patience=$!
     wait "$saying" 2>/dev/null
     kill "$patience" 2>/dev/null

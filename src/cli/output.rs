@@ -43,6 +43,8 @@ struct Queue {
     writing: bool,
     /// Nothing can be written at all.
     closed: bool,
+    /// Somebody has waited in vain since something was written last.
+    stalled: bool,
     /// Each line is an object of JSON.
     json: bool,
 }
@@ -97,10 +99,9 @@ impl Lines {
     pub(crate) fn settle(&self) {
         let until = Instant::now() + SETTLE_TIME_MAX;
         let mut queue = self.shared.queue.lock();
-        while queue.writing || !queue.waiting.is_empty() {
-            if self.shared.emptied.wait_until(&mut queue, until).timed_out() {
-                return;
-            }
+        while (queue.writing || !queue.waiting.is_empty()) && !queue.stalled {
+            // Whoever comes after waits no more, until the reader goes on.
+            queue.stalled = self.shared.emptied.wait_until(&mut queue, until).timed_out();
         }
     }
 }
@@ -115,6 +116,7 @@ impl Shared {
             {
                 let mut queue = self.queue.lock();
                 queue.writing = false;
+                queue.stalled = false;
                 while queue.waiting.is_empty() {
                     self.emptied.notify_all();
                     self.filled.wait(&mut queue);
@@ -324,6 +326,20 @@ mod tests {
             }
         }
         assert!(whole > 0 && lost > 0, "{whole} {lost}");
+    }
+
+    #[test]
+    fn a_reader_that_stalls_is_waited_for_once() {
+        let (reader, writer) = pipe().unwrap();
+        let lines = Lines::start(writer);
+        lines.push(&[b'\n'; WAITING_BYTES_MAX]);
+        let began = Instant::now();
+        for _ in 0..100 {
+            lines.settle();
+        }
+        let waited = began.elapsed();
+        assert!(waited >= SETTLE_TIME_MAX && waited < 20 * SETTLE_TIME_MAX, "{waited:?}");
+        drop(reader);
     }
 
     #[test]

@@ -100,13 +100,12 @@ fn stdin(asked: bool) -> Result<Bytes, CliError> {
 fn is_nothing(asked: bool) -> bool {
     let stdin = std::io::stdin();
     let is_null = match (fstat(&stdin), stat("/dev/null")) {
-        (Ok(stdin), Ok(null)) => stdin.st_rdev == null.st_rdev && is_device(stdin.st_mode),
+        (Ok(stdin), Ok(null)) => {
+            stdin.st_rdev == null.st_rdev
+                && FileType::from_raw_mode(stdin.st_mode) == FileType::CharacterDevice
+        }
         _ => false,
     };
     let writes = fcntl_getfl(&stdin).is_ok_and(|flags| flags.contains(OFlags::RDWR));
     is_null && (writes || !asked)
-}
-
-fn is_device(mode: u32) -> bool {
-    FileType::from_raw_mode(mode) == FileType::CharacterDevice
 }

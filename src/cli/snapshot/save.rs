@@ -120,8 +120,9 @@ impl Target {
             }
         };
         // By another name, as /dev/stdout is: nothing but data may go there.
-        let stdout = rustix::fs::fstat(io::stdout());
-        if stdout.is_ok_and(|stdout| (stdout.st_dev, stdout.st_ino) == (found.dev(), found.ino())) {
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        let stdout = stdout.and_then(|stdout| stdout.metadata());
+        if stdout.is_ok_and(|stdout| (stdout.dev(), stdout.ino()) == (found.dev(), found.ino())) {
             return Ok(Target::Stdout);
         }
         let kind = found.file_type();
