@@ -16,6 +16,8 @@ use super::{Call, Client, GRACE, STREAM_BEGIN_MAX, STREAM_TIME_MAX, revision_in}
 
 /// How long an endpoint may say nothing before the next one is asked as well, where that does no harm.
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
+/// After how long a wait is told of.
+const WORD_AFTER: Duration = Duration::from_secs(2);
 /// How long it may take to find an endpoint that lives, before what cannot be asked twice.
 const SEARCH_TIME_MAX: Duration = Duration::from_secs(3);
 /// An endpoint that answered so recently is not asked first whether it lives.
@@ -50,7 +52,7 @@ impl Client {
         let mut order = (0..count).map(|number| (first + number) % count).peekable();
         let mut asked = FuturesUnordered::new();
         let ask = |at: usize| async move { (at, self.send_to(&self.endpoints[at], call).await) };
-        let mut last = None;
+        let (mut last, mut told) = (None, false);
         loop {
             if asked.is_empty() {
                 let Some(next) = order.next() else {
@@ -79,6 +81,10 @@ impl Client {
                         self.say(&format!("no answer yet; asking {}, too", self.endpoints[next]));
                         asked.push(ask(next));
                     }
+                }
+                () = tokio::time::sleep(WORD_AFTER), if !told => {
+                    told = true;
+                    self.say(&format!("no answer for {} s; waiting on", WORD_AFTER.as_secs()));
                 }
             }
         }

@@ -43,6 +43,11 @@ async fn an_endpoint_that_hangs_costs_a_moment() {
             assert!(error.contains("no answer yet; asking http://"), "{error}");
         }
     }
+    // With nobody else to ask it says at least what it waits for.
+    let (output, _) = run(&cluster, &["get", "a", "--timeout", "2s"], &urls[0]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{error}");
+    assert!(error.contains("no answer for 2 s; waiting on"), "{error}");
     cluster.nodes[hung].signal("CONT");
 }
 
