@@ -111,12 +111,20 @@ impl DataDir {
         }
         create(path)?;
         let lock = lock(path)?;
-        if rebuild == Some(Rebuild::Restore) {
-            is_empty(path)?;
-            write_file(path, UNFINISHED_FILE, Rebuild::Restore.name().as_bytes())?;
-        } else {
+        if rebuild != Some(Rebuild::Restore) {
             unfinished(path, rebuild)?;
+            return DataDir::open_locked(path, check, lock);
         }
+        is_empty(path)?;
+        let marked = write_file(path, UNFINISHED_FILE, Rebuild::Restore.name().as_bytes());
+        let opened = marked.and_then(|()| DataDir::open_locked(path, check, lock));
+        if opened.is_err() {
+            remove_made(path);
+        }
+        opened
+    }
+
+    fn open_locked(path: &Path, check: &IdentityCheck, lock: File) -> Result<DataDir, StoreError> {
         let file = path.join(IDENTITY_FILE);
         let identity = match fs::read(&file) {
             Ok(bytes) => {
@@ -167,24 +175,9 @@ impl DataDir {
         files::sync_dir(&self.shared.path, WHAT)
     }
 
-    /// What was begun cannot be done: removes what was made, as far as that goes, and the directory if it is new. What
-    /// says that it is unfinished goes last.
-    pub(super) fn abandon(&self, is_new: bool) {
-        let path = &self.shared.path;
-        let databases = [files::LOG, files::STATE].map(|name| path.join(name));
-        let beside = databases.clone().map(|file| file.with_extension("new"));
-        let own = [IDENTITY_FILE, "identity.new", "unfinished.new", LOCK_FILE, UNFINISHED_FILE];
-        let own = own.map(|name| path.join(name));
-        for file in databases.iter().chain(&beside).chain(&own) {
-            match fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return,
-                _ => {}
-            }
-        }
-        if is_new {
-            // Somebody may have put something into it meanwhile.
-            let _ = fs::remove_dir(path);
-        }
+    /// What was begun cannot be done: removes what was made, as far as that goes.
+    pub(super) fn abandon(&self) {
+        remove_made(&self.shared.path);
     }
 
     /// The node's identity, drawn when the directory was made.
@@ -362,6 +355,20 @@ fn is_empty(path: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Removes what a restore made in a directory that was empty before. What says that it is unfinished goes last.
+fn remove_made(path: &Path) {
+    let databases = [files::LOG, files::STATE].map(|name| path.join(name));
+    let beside = databases.clone().map(|file| file.with_extension("new"));
+    let own = [IDENTITY_FILE, "identity.new", "unfinished.new", LOCK_FILE, UNFINISHED_FILE];
+    let own = own.map(|name| path.join(name));
+    for file in databases.iter().chain(&beside).chain(&own) {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return,
+            _ => {}
+        }
+    }
 }
 
 fn has_files(path: &Path) -> Result<(), StoreError> {

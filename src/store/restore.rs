@@ -38,7 +38,8 @@ pub fn restore(
     members: impl FnOnce(NodeId) -> Membership,
 ) -> Result<NodeId, BackupError> {
     let is_new = !files::exists(path, "data directory")?;
-    let data = DataDir::open_for(path, check, Some(Rebuild::Restore))?;
+    let opened = DataDir::open_for(path, check, Some(Rebuild::Restore));
+    let data = opened.inspect_err(|_| unmake(path, is_new))?;
     let make = || {
         let state = State::open(&data.state_path(), None, &StateOptions::default())?;
         let log = || Log::open(&data.log_path(), None, &LogOptions::default());
@@ -49,9 +50,18 @@ pub fn restore(
     };
     let made: Result<NodeId, BackupError> = make();
     if made.is_err() {
-        data.abandon(is_new);
+        data.abandon();
+        unmake(path, is_new);
     }
     made
+}
+
+/// Removes a directory that was made and has nothing in it.
+fn unmake(path: &Path, is_new: bool) {
+    if is_new {
+        // It stays where something is in it.
+        let _ = std::fs::remove_dir(path);
+    }
 }
 
 /// Makes an empty state and an empty log those of a node that begins with a backup. All of it is durable and both
