@@ -41,6 +41,13 @@ pub(super) struct Tls {
 pub(super) struct Http {
     pub(super) tls: Option<Text>,
     pub(super) client_auth: Option<Text>,
+    pub(super) hosts: Option<Vec<Text>>,
+    pub(super) idle: Option<Text>,
+    pub(super) head: Option<Text>,
+    pub(super) body: Option<Text>,
+    pub(super) stall: Option<Text>,
+    pub(super) min_rate: Option<Text>,
+    pub(super) backup_rate: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,7 +75,15 @@ pub(super) struct History {
 pub(super) struct Limits {
     pub(super) value: Option<Text>,
     pub(super) connections: Option<Text>,
+    pub(super) connections_per_address: Option<Text>,
     pub(super) bodies: Option<Text>,
+    pub(super) answers: Option<Text>,
+    pub(super) waiters: Option<Text>,
+    pub(super) delete_keys: Option<Text>,
+    pub(super) reads: Option<Text>,
+    pub(super) read_threads: Option<Text>,
+    pub(super) backups: Option<Text>,
+    pub(super) backup_growth: Option<Text>,
     pub(super) log_tail: Option<Text>,
     pub(super) log_cache: Option<Text>,
     pub(super) state_cache: Option<Text>,

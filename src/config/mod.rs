@@ -87,7 +87,24 @@ pub struct HttpConfig {
     pub tls: bool,
     /// Whether clients show certificates; only with `tls`.
     pub client_auth: ClientAuth,
+    /// Names beside those of the configuration that clients may call this node by; [`ANY_HOST`] for all.
+    pub hosts: Vec<String>,
+    /// How long a connection without requests stays open. 1 s to 1 h.
+    pub idle: Duration,
+    /// How long a request's head may take. 1 s to 10 min.
+    pub head: Duration,
+    /// How long a request's body may take. 1 s to 1 h.
+    pub body: Duration,
+    /// How long a client may neither send what it has begun nor take what it asked for. 1 s to 10 min.
+    pub stall: Duration,
+    /// The least bytes a second, on average, of a body or an answer that takes longer than `stall`.
+    pub min_rate: u64,
+    /// The same of a backup.
+    pub backup_rate: u64,
 }
+
+/// In `http.hosts`: every name.
+pub const ANY_HOST: &str = "*";
 
 /// The protocol's times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,15 +136,31 @@ impl HistoryConfig {
     pub const EVERYTHING: HistoryConfig = HistoryConfig { keep: None, revisions: None };
 }
 
-/// Bounds. All but `connections` in bytes.
+/// Bounds. In bytes but for those that count something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest value.
     pub value: u64,
     /// HTTP connections at a time.
     pub connections: usize,
+    /// Those of one address.
+    pub connections_per_address: usize,
     /// Request bodies held at a time, together.
     pub bodies: u64,
+    /// Answers held at a time, together; those of one address may be half of it.
+    pub answers: u64,
+    /// Requests that wait for a change at a time; those of one address may be half of them.
+    pub waiters: usize,
+    /// Keys that one range deletion may delete.
+    pub delete_keys: u64,
+    /// Listings and reads of the past at a time, under way or waiting.
+    pub reads: usize,
+    /// Threads that read them.
+    pub read_threads: usize,
+    /// Backups at a time.
+    pub backups: usize,
+    /// How much the state's file may grow while a backup holds on to old pages.
+    pub backup_growth: u64,
     /// What stays of the log although a checkpoint covers it.
     pub log_tail: u64,
     /// The log's page cache.
@@ -142,7 +175,17 @@ pub struct Limits {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        HttpConfig { tls: false, client_auth: ClientAuth::None }
+        HttpConfig {
+            tls: false,
+            client_auth: ClientAuth::None,
+            hosts: Vec::new(),
+            idle: Duration::from_secs(75),
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(60),
+            stall: Duration::from_secs(20),
+            min_rate: 1 << 10,
+            backup_rate: 256 << 10,
+        }
     }
 }
 
@@ -166,7 +209,15 @@ impl Default for Limits {
         Limits {
             value: 1 << 20,
             connections: 4096,
+            connections_per_address: 1024,
             bodies: 256 << 20,
+            answers: 256 << 20,
+            waiters: 16_384,
+            delete_keys: 10_000,
+            reads: 256,
+            read_threads: 4,
+            backups: 2,
+            backup_growth: 1 << 30,
             log_tail: 64 << 20,
             log_cache: 16 << 20,
             state_cache: 64 << 20,

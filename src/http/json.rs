@@ -121,6 +121,9 @@ pub struct DeletedJson {
     pub deleted: u64,
     /// The store's revision.
     pub revision: Revision,
+    /// In how many steps, each a revision of its own, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
 }
 
 #[cfg(test)]

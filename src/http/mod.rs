@@ -4,6 +4,7 @@
 //! router is asked; everything else is an axum route. [`serve`] runs an app on a listener.
 
 mod body;
+mod budget;
 pub mod compact;
 mod condition;
 mod cursor;
@@ -20,6 +21,7 @@ mod list;
 pub mod members;
 mod node;
 mod original;
+mod original_json;
 mod query;
 mod read;
 mod serve;
@@ -40,7 +42,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
-pub use body::{BODY_TIME_MAX, PAUSE_MAX};
 pub use headers::{TIMEOUT_DEFAULT, TIMEOUT_MAX};
 pub use key::CONTENT_TYPE_BYTES_MAX;
 pub use list::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX, STREAM_PART_BYTES_MAX};
@@ -49,7 +50,7 @@ pub use serve::{
     DRAIN_TIME_MAX, HANDSHAKE_TIME_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, LINGER_TIME,
     STREAMS_MAX, serve,
 };
-pub use snapshot::{BACKUPS_MAX, DIGEST_TRAILER, STALL_MAX, digest_field};
+pub use snapshot::{DIGEST_TRAILER, digest_field};
 
 use crate::server::Handle;
 use error::{Kind, Problem};
@@ -57,8 +58,12 @@ use error::{Kind, Problem};
 /// What every route needs.
 struct Api {
     handle: Handle,
-    /// One permit for each byte of a request body that may be held.
-    bodies: Semaphore,
+    /// The bodies of requests.
+    bodies: body::Bodies,
+    /// The memory for answers.
+    answers: budget::Answers,
+    /// The most requests of one address that wait for a change.
+    waiters_per_guest: usize,
     /// One permit for each backup that may be under way.
     backups: Arc<Semaphore>,
     /// Cancelled when a shutdown begins, so that no wait for a change holds it up.
@@ -80,11 +85,13 @@ struct Inner {
 
 /// The API of a node.
 pub fn router(handle: Handle) -> App {
-    let bodies = handle.limits().body_bytes_max.min(Semaphore::MAX_PERMITS);
+    let limits = handle.limits();
     let api = Arc::new(Api {
+        bodies: body::Bodies::new(limits),
+        answers: budget::Answers::new(limits.answer_bytes_max),
+        waiters_per_guest: limits.waiters_max / 2,
+        backups: Arc::new(Semaphore::new(limits.backups_max)),
         handle,
-        bodies: Semaphore::new(bodies),
-        backups: Arc::new(Semaphore::new(snapshot::BACKUPS_MAX)),
         stopping: CancellationToken::new(),
     });
     let rest = Router::new()

@@ -12,7 +12,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::peer_request::{self, PeerRequest};
 use super::snapshots;
 use super::timing::Timing;
-use crate::kv::{Reply, Revision};
+use crate::kv::Reply;
 use crate::net::Net;
 use crate::raft::{
     Body, Entry, Fetch, Index, Input, LogId, Membership, NodeId, Refused, RoleName, Standing,
@@ -32,7 +32,6 @@ pub(super) struct Bulletin {
     pub(super) standing: watch::Sender<Standing>,
     pub(super) membership: watch::Sender<Option<Membership>>,
     pub(super) applied: watch::Sender<Index>,
-    pub(super) revision: watch::Sender<Revision>,
     pub(super) checkpoints: watch::Sender<Index>,
 }
 
@@ -243,7 +242,6 @@ impl Driver {
         }
         if let Some(applied) = effects.applied {
             self.bulletin.applied.send_replace(applied);
-            self.bulletin.revision.send_replace(self.replica.revision());
         }
         for (id, result) in effects.writes {
             if let Some(reply) = waiting.writes.remove(&id) {

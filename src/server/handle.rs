@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 
@@ -12,9 +13,11 @@ use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::passing::Reads;
 use super::peer_request::{self, ForwardError, LeaderProgress, PeerReply, PeerRequest};
+use super::readers::Readers;
 use super::status::{ClusterStatus, MemberStatus, Status};
+use super::waiters::{Waiter, Waiters};
 use crate::config::Config;
-use crate::kv::{Item, Page, RangeQuery, Reply, Revision, Write};
+use crate::kv::{Item, Reply, Revision, Write};
 use crate::net::{Net, RequestError};
 use crate::raft::{Index, LogId, Membership, NodeId, Refused, RoleName, Standing};
 use crate::replica::roster::Addresses;
@@ -48,7 +51,8 @@ pub(super) struct Shared {
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) membership: watch::Receiver<Option<Membership>>,
     pub(super) applied: watch::Receiver<Index>,
-    pub(super) revision: watch::Receiver<Revision>,
+    pub(super) waiters: Arc<Waiters>,
+    pub(super) readers: Readers,
     pub(super) checkpoints: watch::Receiver<Index>,
     pub(super) started: Instant,
     pub(super) stopping: watch::Receiver<bool>,
@@ -169,15 +173,19 @@ impl Handle {
         }
         match min_revision {
             None => Ok(()),
-            Some(wanted) => {
-                let mut revision = self.shared.revision.clone();
-                match timeout_at(deadline.into(), revision.wait_for(|now| *now >= wanted)).await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(_)) => Err(Error::ShuttingDown),
-                    Err(_) => Err(Error::ReadTimedOut),
-                }
+            Some(wanted) => self.reach(wanted, deadline).await,
+        }
+    }
+
+    /// Waits until this node has applied that revision.
+    async fn reach(&self, wanted: Revision, deadline: Instant) -> Result<(), Error> {
+        while self.revision() < wanted {
+            let waiter = self.shared.waiters.for_revision(wanted)?;
+            if self.revision() < wanted && !waiter.woken(deadline).await {
+                return Err(Error::ReadTimedOut);
             }
         }
+        Ok(())
     }
 
     async fn read_index(&self, lease: bool, deadline: Instant) -> Result<(), Error> {
@@ -204,17 +212,17 @@ impl Handle {
         }
     }
 
-    /// One key as this node has it, at a revision or the newest; and the revision it was read at.
-    pub fn get(&self, key: &[u8], at: Option<Revision>) -> Result<(Revision, Option<Item>), Error> {
-        self.shared.state.get(key, at).map_err(|error| self.read_failed(error))
+    /// One key as this node has it now, and the revision it was read at.
+    pub fn get(&self, key: &[u8]) -> Result<(Revision, Option<Item>), Error> {
+        self.shared.state.get(key, None).map_err(|error| self.read_failed(error))
     }
 
-    /// A part of a listing as this node has it. May read cold pages: call it where that may block.
-    pub fn range(&self, query: &RangeQuery) -> Result<Page, Error> {
-        self.shared.state.range(query).map_err(|error| self.read_failed(error))
+    /// Begins to wait for a change of a key. Whoever reads the key after that and waits then misses none.
+    pub fn waiter(&self, key: Bytes) -> Result<Waiter, Error> {
+        self.shared.waiters.for_key(key)
     }
 
-    fn read_failed(&self, error: ReadError) -> Error {
+    pub(super) fn read_failed(&self, error: ReadError) -> Error {
         match error {
             ReadError::Compacted { asked, oldest } => Error::Compacted { asked, oldest },
             ReadError::Future { asked, newest } => Error::Future { asked, newest },
@@ -234,18 +242,14 @@ impl Handle {
         self.shared.state.revision()
     }
 
+    /// The size of the state's file, in bytes.
+    pub fn state_bytes(&self) -> u64 {
+        self.shared.data.sizes().state_bytes
+    }
+
     /// The oldest revision that can be read here.
     pub fn compacted(&self) -> Revision {
         self.shared.state.compacted()
-    }
-
-    /// Waits until this node's revision is above `seen`, at most until `deadline`; the revision then.
-    pub async fn changed(&self, seen: Revision, deadline: Instant) -> Revision {
-        let mut revision = self.shared.revision.clone();
-        match timeout_at(deadline.into(), revision.wait_for(|now| *now > seen)).await {
-            Ok(Ok(now)) => *now,
-            Ok(Err(_)) | Err(_) => self.revision(),
-        }
     }
 
     /// Whether this node can serve linearizable requests now; if not, why.
@@ -490,7 +494,7 @@ impl Handle {
 
     async fn inspect(&self) -> Option<Summary> {
         let (reply, answer) = oneshot::channel();
-        self.shared.mailbox.ask(Letter::Inspect { reply }).ok()?;
+        self.shared.mailbox.ask_how(Letter::Inspect { reply }).ok()?;
         tokio::time::timeout(INSPECT_TIMEOUT, answer).await.ok()?.ok()
     }
 }

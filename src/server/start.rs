@@ -17,11 +17,13 @@ use super::inbound::Reception;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::peers;
+use super::readers::Readers;
 use super::removal;
 use super::snapshots;
 use super::thread::ReplicaThread;
 use super::timing::Timing;
 use super::upkeep;
+use super::waiters::Waiters;
 use crate::config::{Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::PkiError;
@@ -100,7 +102,6 @@ impl Server {
         let (standing_sender, standing) = watch::channel(standing);
         let (membership_sender, membership) = watch::channel(node.membership().cloned());
         let (applied_sender, applied) = watch::channel(opened.state.applied().index);
-        let (revision_sender, revision) = watch::channel(opened.state.revision());
         let (checkpoint_sender, checkpoints) = watch::channel(opened.state.durable().index);
         let (stopping_sender, stopping) = watch::channel(false);
         let peers_changed = Arc::new(Notify::new());
@@ -139,10 +140,14 @@ impl Server {
         };
         peers::tell_net(&net, &config, membership.borrow().as_ref());
 
+        let limits = Limits::of(&config);
+        let readers = Readers::start(limits.read_threads, limits.reads_max)?;
+        let waiters = Waiters::new(limits.waiters_max);
+        opened.state.observe(waiters.clone());
         let handle = Handle::new(Arc::new(Shared {
             id,
             config: config.clone(),
-            limits: Limits::of(&config),
+            limits,
             mailbox: mailbox.clone(),
             state: opened.state.clone(),
             space: opened.space.clone(),
@@ -153,7 +158,8 @@ impl Server {
             standing,
             membership: membership.clone(),
             applied,
-            revision,
+            waiters: waiters.clone(),
+            readers,
             checkpoints,
             started,
             stopping,
@@ -205,7 +211,6 @@ impl Server {
                 standing: standing_sender,
                 membership: membership_sender,
                 applied: applied_sender,
-                revision: revision_sender,
                 checkpoints: checkpoint_sender,
             },
             answers,
@@ -223,6 +228,7 @@ impl Server {
             peers_changed: peers_changed.clone(),
         };
         let tasks = vec![
+            tokio::spawn(waiters.run()),
             tokio::spawn(birth.run()),
             tokio::spawn(history::give_up_the_past(handle.clone(), config.history.clone())),
             tokio::spawn(certificates.follow(net.clone(), https_sender, config.clone())),

@@ -19,6 +19,7 @@ mod identity;
 mod install;
 mod log;
 mod log_writer;
+mod long_read;
 mod marks;
 mod meta;
 #[cfg(test)]
@@ -52,12 +53,13 @@ pub use identity::{DataDir, IdentityCheck, Sizes};
 pub use install::{Incoming, IncomingError};
 pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
+pub use long_read::{PastRead, RangeRead};
 pub use marks::Mark;
 pub use recovery::recover;
 pub use restore::{Survivor, begin_alone, rescue, restore, survey, take_in};
 pub use snapshot::SnapshotReader;
 pub use space::{Purpose, Reserved, Space, SpaceWatch};
-pub use state::{Applied, ReadError, State, StateOptions};
+pub use state::{Applied, Observer, ReadError, State, StateOptions};
 
 /// The versions of what this release writes: the identity of a data directory, its two databases, the pieces of a
 /// snapshot, and the file of a backup.
