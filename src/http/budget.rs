@@ -32,6 +32,7 @@ impl Counter {
         self.0.fetch_sub(amount, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
     fn used(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -135,6 +136,7 @@ impl Answers {
     }
 
     /// How many bytes are held.
+    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.used.used()
     }

@@ -136,6 +136,10 @@ kinds! {
     DiskFull = "disk-full", INSUFFICIENT_STORAGE, NotApplied, "The disk is full";
 }
 
+/// Marks an answer as one that was made of a [`Problem`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OfKonsen;
+
 /// How the body of an error looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
@@ -279,19 +283,25 @@ struct ErrorJson<'a> {
     error: &'a str,
 }
 
+impl Problem {
+    /// The body of `application/problem+json`.
+    pub(super) fn json(&self) -> Vec<u8> {
+        let json = ProblemJson {
+            r#type: format!("urn:konsen:problem:{}", self.kind.name()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: &self.detail,
+            outcome: self.outcome.unwrap_or(self.kind.outcome()),
+        };
+        // Serializing plain data into memory cannot fail.
+        serde_json::to_vec(&json).unwrap_or_default()
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (content_type, body) = match self.style {
-            Style::Problem => {
-                let body = serde_json::to_vec(&ProblemJson {
-                    r#type: format!("urn:konsen:problem:{}", self.kind.name()),
-                    title: self.kind.title(),
-                    status: self.kind.status().as_u16(),
-                    detail: &self.detail,
-                    outcome: self.outcome.unwrap_or(self.kind.outcome()),
-                });
-                ("application/problem+json", body.unwrap_or_default())
-            }
+            Style::Problem => ("application/problem+json", self.json()),
             Style::Text => ("text/plain; charset=utf-8", self.detail.as_bytes().to_vec()),
             Style::Json => {
                 let body = serde_json::to_vec(&ErrorJson { error: &self.detail });
@@ -300,6 +310,7 @@ impl IntoResponse for Problem {
         };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.kind.status();
+        response.extensions_mut().insert(OfKonsen);
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(revision) = self.revision {

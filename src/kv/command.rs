@@ -184,6 +184,17 @@ impl Command {
 }
 
 impl Write {
+    /// Whether it is a way out of a full disk: what it takes away makes room, in time.
+    pub fn frees(&self) -> bool {
+        match self {
+            Write::Delete { .. }
+            | Write::DeleteRange { .. }
+            | Write::DeleteUpTo { .. }
+            | Write::Compact { .. } => true,
+            Write::Put(_) | Write::PutMany { .. } => false,
+        }
+    }
+
     /// The bytes of keys and values in it.
     pub fn cost_bytes(&self) -> usize {
         match self {
