@@ -9,6 +9,9 @@ use bytes::Bytes;
 
 use super::error::{Kind, Problem};
 
+/// What counts as a small answer, in bytes.
+const SMALL_BYTES: usize = 4096;
+
 /// So much of something may be taken at a time.
 #[derive(Debug, Default)]
 struct Counter(AtomicUsize);
@@ -99,9 +102,13 @@ impl Answers {
 
     /// Sets memory aside before there is something to put into it.
     pub(super) fn reserve(&self, guest: &Guest, bytes: usize) -> Result<Share, Problem> {
+        // Large answers that nobody takes leave room for small ones.
+        let more = if bytes <= SMALL_BYTES { self.max / 4 } else { 0 };
         let whose = match &guest.0 {
-            Some(held) if !held.answer_bytes.take(bytes, self.max / 2) => Some("of this address"),
-            _ if !self.used.take(bytes, self.max) => {
+            Some(held) if !held.answer_bytes.take(bytes, (self.max + more) / 2) => {
+                Some("of this address")
+            }
+            _ if !self.used.take(bytes, self.max + more) => {
                 if let Some(held) = &guest.0 {
                     held.answer_bytes.give_back(bytes);
                 }
@@ -123,8 +130,7 @@ impl Answers {
 
     /// These bytes; they count until the last of them is dropped.
     pub(super) fn hold(&self, guest: &Guest, bytes: Bytes) -> Result<Bytes, Problem> {
-        let share = self.reserve(guest, bytes.len())?;
-        Ok(share.hold(bytes))
+        Ok(self.reserve(guest, bytes.len())?.seal(bytes))
     }
 
     /// The same, whatever is held already: of an answer that must be given, or of a small part of one.
@@ -132,7 +138,7 @@ impl Answers {
         self.used.force(bytes.len());
         let bytes_held = bytes.len();
         let guest = Guest::default();
-        Share { used: self.used.clone(), guest, bytes: bytes_held }.hold(bytes)
+        Share { used: self.used.clone(), guest, bytes: bytes_held }.seal(bytes)
     }
 
     /// How many bytes are held.
@@ -156,28 +162,18 @@ impl fmt::Debug for Share {
 }
 
 impl Share {
-    /// The bytes that it was set aside for; it counts as many as there are.
-    pub(super) fn hold(mut self, bytes: Bytes) -> Bytes {
-        self.resize(bytes.len());
+    /// The bytes that it was set aside for, whose share they carry.
+    fn seal(self, bytes: Bytes) -> Bytes {
         if bytes.is_empty() { bytes } else { Bytes::from_owner(Sealed { bytes, _share: self }) }
-    }
-
-    fn resize(&mut self, bytes: usize) {
-        let held = self.guest.0.as_deref();
-        let counters = [Some(&*self.used), held.map(|held| &held.answer_bytes)];
-        for counter in counters.into_iter().flatten() {
-            match bytes.checked_sub(self.bytes) {
-                Some(more) => counter.force(more),
-                None => counter.give_back(self.bytes - bytes),
-            }
-        }
-        self.bytes = bytes;
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.resize(0);
+        self.used.give_back(self.bytes);
+        if let Some(held) = &self.guest.0 {
+            held.answer_bytes.give_back(self.bytes);
+        }
     }
 }
 
@@ -199,26 +195,33 @@ mod tests {
 
     #[test]
     fn answers_share_a_budget_until_their_last_byte_is_gone() {
-        let answers = Answers::new(100);
+        let answers = Answers::new(100 * SMALL_BYTES);
         let (one, two) = (Guest::new(), Guest::new());
-        let held = answers.hold(&one, Bytes::from(vec![1; 40])).unwrap();
-        assert_eq!(answers.hold(&one, Bytes::from(vec![1; 20])).unwrap_err().kind(), Kind::TooBusy);
-        let other = answers.hold(&two, Bytes::from(vec![2; 50])).unwrap();
+        let held = answers.hold(&one, Bytes::from(vec![1; 40 * SMALL_BYTES])).unwrap();
         assert_eq!(
-            answers.hold(&Guest::default(), held.slice(..20)).unwrap_err().kind(),
+            answers.hold(&one, Bytes::from(vec![1; 20 * SMALL_BYTES])).unwrap_err().kind(),
+            Kind::TooBusy
+        );
+        let other = answers.hold(&two, Bytes::from(vec![2; 50 * SMALL_BYTES])).unwrap();
+        assert_eq!(
+            answers.hold(&Guest::default(), held.slice(..20 * SMALL_BYTES)).unwrap_err().kind(),
             Kind::TooBusy
         );
         let part = held.slice(3..4);
         drop(held);
-        assert_eq!(answers.used(), 90);
+        assert_eq!(answers.used(), 90 * SMALL_BYTES);
+        // There is room for small ones.
+        drop(answers.hold(&one, Bytes::from_static(b"small")).unwrap());
         drop((part, other));
         assert_eq!(answers.used(), 0);
         // One alone may be larger than all.
-        assert_eq!(answers.hold(&one, Bytes::from(vec![1; 400])).unwrap().len(), 400);
+        assert_eq!(
+            answers.hold(&one, Bytes::from(vec![1; 400 * SMALL_BYTES])).unwrap().len(),
+            400 * SMALL_BYTES
+        );
         let share = answers.reserve(&one, 10).unwrap();
-        let held = share.hold(Bytes::from(vec![1; 30]));
-        assert_eq!(answers.used(), 30);
-        drop(held);
+        assert_eq!(answers.used(), 10);
+        drop(share);
         drop(answers.hold_anyway(Bytes::from_static(b"x")));
         assert_eq!((answers.used(), one.0.unwrap().answer_bytes.used()), (0, 0));
     }

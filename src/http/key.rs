@@ -134,13 +134,26 @@ impl Read {
             };
         }
         let Some(wait) = self.wait else {
-            let (revision, item) = api.handle.get(&self.key)?;
-            return match self.settle(api, revision, item)? {
+            return match self.look(api)? {
                 Settled::Answer(response) => Ok(response),
                 Settled::Waits(revision, current) => self.unchanged(revision, current),
             };
         };
         self.wait(api, Instant::now() + wait).await
+    }
+
+    /// Reads the key as it is now; its value only if that is to be answered.
+    fn look(&self, api: &Api) -> Result<Settled, Problem> {
+        if self.condition.if_none_match.is_some() {
+            let (revision, current) = api.handle.mod_revision(&self.key)?;
+            if let Some(current) = current
+                && condition::of_read(&self.condition, current) == Verdict::NotModified
+            {
+                return Ok(Settled::Waits(revision, Some(current)));
+            }
+        }
+        let (revision, item) = api.handle.get(&self.key)?;
+        self.settle(api, revision, item)
     }
 
     /// Answers once the key is another than the request's conditions name. Meanwhile it holds the key and the tags.
@@ -149,8 +162,7 @@ impl Read {
             // Before the key is read, so that no change is missed.
             let _place = self.guest.wait(api.waiters_per_guest)?;
             let waiter = api.handle.waiter(self.key.clone())?;
-            let (revision, item) = api.handle.get(&self.key)?;
-            let (revision, current) = match self.settle(api, revision, item) {
+            let (revision, current) = match self.look(api) {
                 Ok(Settled::Answer(response)) => return Ok(response),
                 Ok(Settled::Waits(revision, current)) => (revision, current),
                 // Many may be woken by one change: each has its turn.

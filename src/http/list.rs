@@ -17,7 +17,7 @@ use hyper::body::Frame;
 use super::budget::{Answers, Guest};
 use super::cursor::Cursor;
 use super::error::{Kind, Problem};
-use super::json::{DeletedJson, ItemJson, PageJson};
+use super::json::{self, DeletedJson, ItemJson, PageJson};
 use super::query::Query;
 use super::read::Freshness;
 use super::{Api, headers, key};
@@ -26,7 +26,7 @@ use crate::server::Handle;
 
 /// The most items of a page.
 pub const PAGE_ITEMS_MAX: usize = 1000;
-/// A page ends with the item that makes its keys and values reach this many bytes.
+/// A page ends with the item that makes it reach this many bytes, be it what it holds or its JSON.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same for the parts that a streamed listing is read in.
 pub const STREAM_PART_BYTES_MAX: usize = 256 * 1024;
@@ -129,15 +129,17 @@ pub(super) async fn list(
     let limit = listing.limit;
     let query = listing.query;
     let keep = query.clone();
-    let read = api.handle.range(query, deadline, move |page| {
+    let read = api.handle.range(query, deadline, move |mut page| {
+        let bytes = cut(&mut page, keep.keys_only, PAGE_BYTES_MAX);
         let next = Cursor::after(&keep, &page).map(|cursor| cursor.encode());
         let json = PageJson {
             revision: page.revision,
             items: page.items.iter().map(|item| ItemJson::new(item, keep.keys_only)).collect(),
             next: next.as_deref().map(Into::into),
         };
+        let mut body = Vec::with_capacity(bytes + next.as_ref().map_or(0, String::len) + 128);
         // Serializing plain data into memory cannot fail.
-        let body = serde_json::to_vec(&json).unwrap_or_default();
+        let _ = serde_json::to_writer(&mut body, &json);
         (page.revision, next, Bytes::from(body))
     });
     let (revision, next, body) = read.await?;
@@ -161,6 +163,20 @@ pub(super) fn json_response(revision: Revision, body: impl Into<Body>) -> Respon
     response
 }
 
+/// Ends a page with the item with which its JSON reaches so many bytes; how many it takes. Escapes make it up to six times
+/// as long as what the items hold.
+fn cut(page: &mut Page, keys_only: bool, bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let mut items = 0;
+    while let Some(item) = page.items.get(items).filter(|_| bytes < bytes_max) {
+        bytes += json::item_bytes(item, keys_only);
+        items += 1;
+    }
+    page.more |= items < page.items.len();
+    page.items.truncate(items);
+    bytes
+}
+
 /// A part of a streamed listing, as bytes, and what to ask for next.
 struct Part {
     revision: Revision,
@@ -169,15 +185,16 @@ struct Part {
 }
 
 /// What a page becomes in a stream of at most `left` items more.
-fn part(query: &RangeQuery, left: Option<usize>, page: &Page) -> Part {
-    let mut bytes = Vec::new();
+fn part(query: &RangeQuery, left: Option<usize>, mut page: Page) -> Part {
+    let length = cut(&mut page, query.keys_only, query.bytes_max);
+    let mut bytes = Vec::with_capacity(length);
     for item in &page.items {
         // Serializing plain data into memory cannot fail.
         let _ = serde_json::to_writer(&mut bytes, &ItemJson::new(item, query.keys_only));
         bytes.push(b'\n');
     }
     let left = left.map(|left| left.saturating_sub(page.items.len()));
-    let rest = match Cursor::after(query, page) {
+    let rest = match Cursor::after(query, &page) {
         Some(cursor) if left != Some(0) => {
             let query =
                 RangeQuery { range: cursor.range, at: Some(cursor.revision), ..query.clone() };
@@ -202,12 +219,14 @@ impl Source {
     /// The next part, its bytes counted among those that answers hold.
     async fn read(&self, mut query: RangeQuery, left: Option<usize>) -> Result<Part, Problem> {
         query.items_max = left.unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX);
-        let share = self.answers.reserve(&self.guest, query.bytes_max)?;
+        // So that what finds no room is not read, for most.
+        let room = self.answers.reserve(&self.guest, query.bytes_max)?;
         let keep = query.clone();
         let deadline = Instant::now() + self.timeout;
-        let read = self.handle.range(query, deadline, move |page| part(&keep, left, &page));
+        let read = self.handle.range(query, deadline, move |page| part(&keep, left, page));
         let part = read.await?;
-        Ok(Part { bytes: share.hold(part.bytes), ..part })
+        drop(room);
+        Ok(Part { bytes: self.answers.hold(&self.guest, part.bytes)?, ..part })
     }
 
     /// The same of a stream that has begun: while the answers of others fill the memory, it waits.
@@ -322,6 +341,11 @@ pub(super) async fn delete(
         return delete_in_steps(&api, range, deadline).await;
     }
     let keys_max = api.handle.limits().delete_keys_max;
+    // What is refused here costs the thread that applies nothing.
+    Freshness::default().reach(&api.handle, deadline).await?;
+    if api.handle.holds_more(range.clone(), keys_max, deadline).await? {
+        return Err(too_many(keys_max).at(api.handle.revision()));
+    }
     let write = Write::DeleteUpTo { range, keys_max, in_steps };
     let reply = api.handle.write(write, deadline).await?;
     match reply.outcome {
@@ -342,9 +366,9 @@ fn too_many(keys_max: u64) -> Problem {
     Problem::new(Kind::TooManyKeys, detail)
 }
 
-fn deleted(json: DeletedJson) -> Response {
+fn deleted(done: DeletedJson) -> Response {
     // Serializing plain data into memory cannot fail.
-    json_response(json.revision, serde_json::to_vec(&json).unwrap_or_default())
+    json_response(done.revision, serde_json::to_vec(&done).unwrap_or_default())
 }
 
 /// Deletes a range a bounded step at a time. What goes wrong after the first says how far it came.

@@ -161,8 +161,38 @@ struct Found {
     next: Option<Bytes>,
 }
 
-/// The first `keys_max` keys of a range, or fewer if too many stand among them that were deleted. Of those, what
+/// Counts the keys that a deletion takes, and those that exist no more and that it steps over. Of those, what
 /// compaction has reached does not count, since it may be gone on other replicas.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    keys_max: u64,
+    keys: u64,
+    seen: u64,
+}
+
+impl Bound {
+    /// At most `keys_max` keys.
+    pub fn new(keys_max: u64) -> Bound {
+        Bound { keys_max, keys: 0, seen: 0 }
+    }
+
+    /// Whether the key that has this row still fits; none if it does not count.
+    pub fn takes(&mut self, row: &KeyRow, compacted: Revision) -> Option<bool> {
+        let live = row.is_live();
+        if !live && row.newest.revision <= compacted {
+            return None;
+        }
+        let seen_max = self.keys_max.saturating_mul(DELETED_PER_KEY_MAX);
+        let fits = self.seen < seen_max && (!live || self.keys < self.keys_max);
+        if fits {
+            self.seen += 1;
+            self.keys += u64::from(live);
+        }
+        Some(fits)
+    }
+}
+
+/// The first `keys_max` keys of a range, or fewer if too many stand among them that were deleted.
 fn first_keys<R: Rows>(
     rows: &R,
     counters: &Counters,
@@ -170,20 +200,15 @@ fn first_keys<R: Rows>(
     keys_max: u64,
 ) -> Result<Found, R::Error> {
     let mut found = Found { keys: Vec::new(), next: None };
-    let seen_max = keys_max.saturating_mul(DELETED_PER_KEY_MAX);
-    let (mut live, mut seen) = (0, 0);
+    let mut bound = Bound::new(keys_max);
     rows.visit(range, &mut |key, row| {
-        if !row.is_live() && row.newest.revision <= counters.compacted {
-            return ControlFlow::Continue(());
-        }
-        if seen == seen_max || (row.is_live() && live == keys_max) {
-            found.next = Some(key);
-            return ControlFlow::Break(());
-        }
-        seen += 1;
-        if row.is_live() {
-            live += 1;
-            found.keys.push((key, row));
+        match bound.takes(&row, counters.compacted) {
+            Some(false) => {
+                found.next = Some(key);
+                return ControlFlow::Break(());
+            }
+            Some(true) if row.is_live() => found.keys.push((key, row)),
+            _ => {}
         }
         ControlFlow::Continue(())
     })?;

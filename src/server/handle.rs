@@ -217,6 +217,11 @@ impl Handle {
         self.shared.state.get(key, None).map_err(|error| self.read_failed(error))
     }
 
+    /// The mod revision of a key as this node has it now, if it exists, and the revision it was read at.
+    pub fn mod_revision(&self, key: &[u8]) -> Result<(Revision, Option<Revision>), Error> {
+        self.shared.state.mod_revision(key).map_err(|error| self.damaged(error))
+    }
+
     /// Begins to wait for a change of a key. Whoever reads the key after that and waits then misses none.
     pub fn waiter(&self, key: Bytes) -> Result<Waiter, Error> {
         self.shared.waiters.for_key(key)

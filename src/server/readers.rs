@@ -17,8 +17,8 @@ use tokio::time::timeout_at;
 use super::background::give_way;
 use super::error::Error;
 use super::handle::Handle;
-use crate::kv::{Item, Page, RangeQuery, Revision};
-use crate::store::{PastRead, RangeRead, ReadError, State};
+use crate::kv::{Item, KeyRange, Page, RangeQuery, Revision};
+use crate::store::{CountRead, PastRead, RangeRead, ReadError, State};
 
 /// How long a read goes on before others get their turn.
 const SLICE: Duration = Duration::from_millis(10);
@@ -237,6 +237,18 @@ impl Handle {
         }
         let step = move |state: &State, pause: &mut dyn FnMut() -> bool| read.step(state, pause);
         self.read_slowly(deadline, step, |found| found, Readers::add).await
+    }
+
+    /// Whether a range holds more than so many keys, as far as this node knows: a deletion of them would be refused.
+    pub async fn holds_more(
+        &self,
+        range: KeyRange,
+        keys_max: u64,
+        deadline: Instant,
+    ) -> Result<bool, Error> {
+        let mut read = CountRead::new(range, keys_max);
+        let step = move |state: &State, pause: &mut dyn FnMut() -> bool| read.step(state, pause);
+        self.read_slowly(deadline, step, |more| more, Readers::add).await
     }
 
     /// Does `work`, which reads a bounded part of a file, where that holds nobody up. How often it is asked for at a

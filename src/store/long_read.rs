@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::range::{Scan, successor};
 use super::state::{Chain, ReadError, Sought, State, Walked};
-use crate::kv::{Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
+use crate::kv::{Bound, Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
 
 /// How often a listing of the newest revision begins anew because that was compacted while it was read.
 const TRIES: u32 = 4;
@@ -155,6 +155,41 @@ impl RangeRead {
     }
 }
 
+/// How many keys there are in a range, up to a bound.
+#[derive(Debug)]
+pub struct CountRead {
+    bound: Bound,
+    left: KeyRange,
+}
+
+impl CountRead {
+    /// Counts as a deletion of at most `keys_max` keys does.
+    pub fn new(range: KeyRange, keys_max: u64) -> CountRead {
+        CountRead { bound: Bound::new(keys_max), left: range }
+    }
+
+    /// Goes on until it is done or `pause`, which is asked after every row, says so; none if it is to go on. Whether a
+    /// deletion of the range would be refused as one of too many keys.
+    pub fn step(
+        &mut self,
+        state: &State,
+        pause: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<bool>, ReadError> {
+        let compacted = state.compacted();
+        let mut scan = Scan::new(state, self.left.clone(), false);
+        while let Some((key, row)) = scan.next()? {
+            if self.bound.takes(&row, compacted) == Some(false) {
+                return Ok(Some(true));
+            }
+            if pause() {
+                self.left.start = successor(&key);
+                return Ok(None);
+            }
+        }
+        Ok(Some(false))
+    }
+}
+
 /// One key in the past.
 #[derive(Debug)]
 pub struct PastRead {
@@ -218,6 +253,11 @@ mod tests {
                 assert_eq!(page, state.range(&query).unwrap());
                 assert!(pauses >= page.items.len() && page.items.len() > 1);
             }
+        }
+        for (keys_max, more) in [(3, true), (31, false)] {
+            let mut count = CountRead::new(KeyRange::all(), keys_max);
+            let found = std::iter::repeat_with(|| count.step(&state, &mut || true).unwrap());
+            assert_eq!(found.flatten().next(), Some(more), "{keys_max}");
         }
         let key = Bytes::from_static(b"key 0");
         for at in 1..=newest.0 {

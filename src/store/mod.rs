@@ -53,7 +53,7 @@ pub use identity::{DataDir, IdentityCheck, Sizes};
 pub use install::{Incoming, IncomingError};
 pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
-pub use long_read::{PastRead, RangeRead};
+pub use long_read::{CountRead, PastRead, RangeRead};
 pub use marks::Mark;
 pub use recovery::recover;
 pub use restore::{Survivor, begin_alone, rescue, restore, survey, take_in};

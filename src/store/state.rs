@@ -400,6 +400,23 @@ impl State {
         }
     }
 
+    /// The mod revision of a key as it is now, if it exists, without its value; and the revision that it was read at.
+    pub fn mod_revision(&self, key: &[u8]) -> Result<(Revision, Option<Revision>), StoreError> {
+        let shared = self.shared.read();
+        let at = shared.position.counters.revision;
+        let fresh = shared.active.keys.get(key);
+        let fresh = fresh.or_else(|| shared.frozen.as_ref().and_then(|old| old.keys.get(key)));
+        let row = match fresh {
+            Some(row) => Some(*row),
+            None => {
+                let generation = shared.generation.clone();
+                drop(shared);
+                generation.key(key)?
+            }
+        };
+        Ok((at, row.filter(KeyRow::is_live).map(|row| row.newest.revision)))
+    }
+
     /// One key at a revision, or where to begin to look for it.
     pub(super) fn find(&self, key: &[u8], at: Option<Revision>) -> Result<Sought, ReadError> {
         let shared = self.shared.read();

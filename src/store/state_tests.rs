@@ -45,7 +45,11 @@ fn checkpoint(state: &State) {
 }
 
 fn value(state: &State, key: &str, at: Option<u64>) -> Option<String> {
-    let (_, item) = state.get(key.as_bytes(), at.map(Revision)).unwrap();
+    let (read_at, item) = state.get(key.as_bytes(), at.map(Revision)).unwrap();
+    if at.is_none() {
+        let current = item.as_ref().map(|item| item.mod_revision);
+        assert_eq!(state.mod_revision(key.as_bytes()).unwrap(), (read_at, current));
+    }
     item.map(|item| String::from_utf8(item.value.to_vec()).unwrap())
 }
 

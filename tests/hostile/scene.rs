@@ -41,7 +41,6 @@ pub struct Scene {
     pub victim: usize,
     pub address: SocketAddr,
     pub lasts: Duration,
-    pub scale: usize,
     /// The first revision of the key that has many.
     pub first: u64,
 }
@@ -72,7 +71,7 @@ impl Scene {
         let address = SocketAddr::from(([127, 0, 0, 1], cluster.nodes[victim].http_port));
         let lasts = Duration::from_secs(number("KONSEN_HOSTILE_SECONDS", 2));
         let scale = number("KONSEN_HOSTILE_SCALE", 1) as usize;
-        let mut scene = Scene { cluster, victim, address, lasts, scale, first: 0 };
+        let mut scene = Scene { cluster, victim, address, lasts, first: 0 };
         scene.fill("gone", KEYS * scale).await;
         scene.delete("gone").await;
         scene.fill("k", KEYS * scale).await;
@@ -84,6 +83,7 @@ impl Scene {
         let first = scene.put("deep").body("x").send().await.unwrap();
         scene.first = first.headers()["konsen-revision"].to_str().unwrap().parse().unwrap();
         clients::put_often(scene.address, "deep", VERSIONS * scale).await;
+        assert!(scene.put("other-client").body("x").send().await.unwrap().status().is_success());
         scene
     }
 

