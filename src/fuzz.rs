@@ -19,6 +19,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cursor", http::fuzz::cursor),
     ("form", http::fuzz::form),
     ("frames", net::fuzz::frames),
+    ("heads", http::fuzz::heads),
     ("history", check::fuzz::history),
     ("identity", store::fuzz::identity),
     ("item_json", http::fuzz::item_json),

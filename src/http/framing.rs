@@ -205,7 +205,7 @@ fn size(line: &[u8]) -> Result<u64, BrokenChunk> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, rest) = line.split_at(digits);
     let follows = rest.trim_ascii_start().first();
-    if !follows.is_none_or(|&byte| byte == b';') || digits.len() > 16 {
+    if follows.is_some_and(|&byte| byte != b';') || digits.len() > 16 {
         return Err(BrokenChunk);
     }
     let digits = std::str::from_utf8(digits).map_err(|_| BrokenChunk)?;

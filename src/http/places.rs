@@ -103,6 +103,10 @@ impl Places {
         let mut addresses = self.addresses.lock();
         let of = addresses.entry(address).or_default();
         let Free { mut permit, mut spare } = free;
+        // One may have become free while the connection was waited for.
+        if spare && let Ok(other) = self.all.clone().try_acquire_owned() {
+            (permit, spare) = (other, false);
+        }
         if !spare && of.connections >= self.per_address_max {
             // What is left of the others' places is not its.
             spare = true;
@@ -187,6 +191,12 @@ mod tests {
         drop(taken);
         assert!(!places.take(places.free().await.unwrap(), one).unwrap().spare);
         drop(others);
+        // Of those that are waited for at a spare place, too.
+        let all: Vec<_> = std::iter::from_fn(|| places.free_now()).collect();
+        let free = places.free().await.unwrap();
+        assert!(free.spare);
+        drop(all);
+        assert!(!places.take(free, other).unwrap().spare);
         assert!(places.addresses.lock().is_empty());
     }
 

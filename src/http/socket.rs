@@ -1,7 +1,6 @@
 //! A client's TCP connection: as tokio's, but that it can be looked at from beside, and that it says how writing goes.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -53,9 +52,20 @@ impl Socket {
 }
 
 impl Beside {
-    /// Whether the client has said that it sends no more, and all that it sent before was read.
+    /// Whether the client has said that it sends no more, or is gone.
+    #[cfg(target_os = "linux")]
     pub(super) fn is_half_closed(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let closed = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut one = [PollFd::new(&*self.0, PollFlags::RDHUP)];
+        let looked = poll(&mut one, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        looked.is_ok() && one[0].revents().intersects(closed)
+    }
+
+    /// Whether the client has said that it sends no more, and all that it sent before was read.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn is_half_closed(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
         matches!(SockRef::from(&*self.0).peek(&mut byte), Ok(0))
     }
 

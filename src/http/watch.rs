@@ -164,7 +164,12 @@ impl Clock {
 
     /// An answer begins to be given.
     pub(super) fn answer(&self, answer: Arc<Answer>) {
-        self.answers.lock().push(answer);
+        let mut answers = self.answers.lock();
+        // No more than twice as many as are under way.
+        if answers.len() == answers.capacity() {
+            answers.retain(|answer| !answer.is_over());
+        }
+        answers.push(answer);
     }
 
     /// What the connection has come to, looked at now and then.

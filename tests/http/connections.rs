@@ -98,6 +98,7 @@ async fn connections_beyond_the_limit_are_told_and_health_has_a_place() {
     assert_eq!((health.status, health.header("connection")), (200, Some("close")));
     assert_eq!(server.send("GET /v1/status", &[]).status, 200);
     drop(held);
+    // Until the node has seen it.
     let deadline = Instant::now() + PATIENCE;
     while server.send_body("PUT /v1/kv/a", &[], "x").status == 429 {
         assert!(Instant::now() < deadline);
