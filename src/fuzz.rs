@@ -12,6 +12,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("answers", client::fuzz::answers),
     ("backup", store::fuzz::backup),
+    ("blocks", http::fuzz::blocks),
     ("certificate", pki::fuzz::certificate),
     ("cluster_yml", config::fuzz::cluster_yml),
     ("commands", kv::fuzz::commands),

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::cursor::Cursor;
 use super::framing::{self, Chunks};
+use super::hpack::Table;
 use super::json::ItemJson;
 use super::query::{self, Query};
 use super::{condition, form, headers, original};
@@ -111,6 +112,21 @@ pub fn heads(data: &[u8]) {
         }
     }
     assert_eq!(at_once, Ok((at, false)));
+}
+
+/// Header blocks of HTTP/2, each with its length before it: following them ends, and a second time says the same.
+pub fn blocks(data: &[u8]) {
+    let mut tables = [Table::new(), Table::new()];
+    let mut rest = data;
+    while let Some((&length, after)) = rest.split_first() {
+        let (block, after) = after.split_at(usize::from(length).min(after.len()));
+        rest = after;
+        let [first, second] = tables.each_mut().map(|table| table.has_fragment(block));
+        assert_eq!(first, second);
+        if first.is_err() {
+            return;
+        }
+    }
 }
 
 /// JSON: an item is shown as what it was read from.

@@ -1,4 +1,5 @@
-//! A connection whose HTTP/1 heads are checked before they are let through: see `framing`.
+//! A connection whose heads are checked before they are let through: those of HTTP/1 as `framing` does, the header blocks of
+//! HTTP/2 for a `#` in their target only.
 //!
 //! What comes behind a head that is refused is let through no more. So the requests before it are answered in peace; then the
 //! connection is shut down, and before that the refusal is written.
@@ -15,10 +16,24 @@ use tokio::time::Sleep;
 
 use super::error::{Kind, Problem};
 use super::framing::{Chunks, Framing, HEADER_BYTES_MAX, check_head, head_end};
+use super::hpack::{Broken, Table};
 use super::watch::Clock;
 
 /// What HTTP/2 begins with (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The types and flags of frames that matter (RFC 9113, section 6).
+const HEADERS: u8 = 1;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+const FRAME_HEADER_BYTES: usize = 9;
+const PRIORITY_BYTES: usize = 5;
+/// The largest frame that the library takes: it says no other.
+const FRAME_BYTES_MAX: usize = 16_384;
+/// The largest header block, as it is encoded.
+const BLOCK_BYTES_MAX: usize = 4 * HEADER_BYTES_MAX;
 /// How much is read at once where it has to be looked at.
 const READ_BYTES: usize = 4096;
 /// How long, and how many bytes of, what a client still sends is read after a refusal, so that it reads that before it
@@ -37,6 +52,8 @@ pub(super) struct Heads<S> {
     /// How many behind them are known to be no whole head.
     seen: usize,
     at: At,
+    /// What header blocks have left behind, over HTTP/2.
+    blocks: Option<Box<Blocks>>,
     ended: bool,
     refusal: Refusal,
 }
@@ -49,8 +66,16 @@ enum At {
     Head,
     Body(u64),
     Chunks(Chunks),
-    /// Nothing that is looked at.
-    Through,
+    /// The header of an HTTP/2 frame.
+    Frame,
+}
+
+/// Header blocks of HTTP/2.
+#[derive(Debug)]
+struct Blocks {
+    table: Table,
+    /// Of the block that is not whole.
+    block: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -72,6 +97,7 @@ impl<S> Heads<S> {
             ready: 0,
             seen: 0,
             at: At::Start,
+            blocks: None,
             ended: false,
             refusal: Refusal::None,
         }
@@ -85,7 +111,9 @@ impl<S> Heads<S> {
                 At::Start if rest.starts_with(HTTP2_PREFACE) => {
                     self.clock.set_http2();
                     self.clock.head_ends();
-                    self.at = At::Through;
+                    self.ready += HTTP2_PREFACE.len();
+                    self.blocks = Some(Box::new(Blocks { table: Table::new(), block: Vec::new() }));
+                    self.at = At::Frame;
                 }
                 At::Start if HTTP2_PREFACE.starts_with(rest) => {
                     self.clock.head_begins();
@@ -131,7 +159,7 @@ impl<S> Heads<S> {
                     self.ready += taken;
                     *left -= taken as u64;
                     if *left == 0 {
-                        self.at = At::Head;
+                        self.at = self.next();
                     }
                 }
                 At::Chunks(chunks) => match chunks.follow(rest) {
@@ -148,9 +176,75 @@ impl<S> Heads<S> {
                         return self.refuse(Problem::new(Kind::Malformed, detail));
                     }
                 },
-                At::Through => self.ready = self.buffer.len(),
+                At::Frame => match self.look_at_frame() {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(why) => return self.go_away(why),
+                },
             }
         }
+    }
+
+    /// What follows a body.
+    fn next(&self) -> At {
+        if self.blocks.is_some() { At::Frame } else { At::Head }
+    }
+
+    /// Looks at the next frame; false if more of it must come first. Frames of a block that is not whole are let through
+    /// with its last one.
+    fn look_at_frame(&mut self) -> Result<bool, &'static str> {
+        let Some(blocks) = &mut self.blocks else { return Ok(false) };
+        let rest = &self.buffer[self.ready + self.seen..];
+        let [a, b, c, kind, flags, _, _, _, _, payload @ ..] = rest else { return Ok(false) };
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        if !matches!(*kind, HEADERS | CONTINUATION) {
+            if self.seen > 0 {
+                return Err("a header block is interrupted");
+            }
+            self.ready += FRAME_HEADER_BYTES;
+            if length > 0 {
+                self.at = At::Body(length as u64);
+            }
+            return Ok(true);
+        }
+        if length > FRAME_BYTES_MAX {
+            return Err("a frame is too large");
+        }
+        let Some(payload) = payload.get(..length) else { return Ok(false) };
+        let fragment = match *kind {
+            HEADERS => block_fragment(payload, *flags).ok_or("a frame is broken")?,
+            _ => payload,
+        };
+        blocks.block.extend_from_slice(fragment);
+        if blocks.block.len() > BLOCK_BYTES_MAX {
+            return Err("a header block is too large");
+        }
+        self.seen += FRAME_HEADER_BYTES + length;
+        if flags & END_HEADERS != 0 {
+            match blocks.table.has_fragment(&blocks.block) {
+                Ok(false) => {}
+                Ok(true) => {
+                    return Err("a target has a #, which would cut it off there; write %23");
+                }
+                Err(Broken) => return Err("a header block is broken"),
+            }
+            blocks.block = Vec::new();
+            self.ready += std::mem::take(&mut self.seen);
+        }
+        Ok(true)
+    }
+
+    /// Ends a connection of HTTP/2: the library, which does not know that, cannot refuse one stream.
+    fn go_away(&mut self, why: &'static str) {
+        self.clock.head_ends();
+        self.buffer.truncate(self.ready);
+        self.ended = true;
+        // All streams, as far as is known; PROTOCOL_ERROR (RFC 9113, section 6.8).
+        let length = 8 + why.len();
+        let mut frame = vec![0, 0, length as u8, GOAWAY, 0, 0, 0, 0, 0];
+        frame.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 1]);
+        frame.extend_from_slice(why.as_bytes());
+        self.refusal = Refusal::Due(frame.as_slice().into());
     }
 
     /// From here on nothing is let through.
@@ -164,6 +258,16 @@ impl<S> Heads<S> {
         }
         self.refusal = Refusal::Due(on_the_wire(problem));
     }
+}
+
+/// The part of the block in a HEADERS frame.
+fn block_fragment(payload: &[u8], flags: u8) -> Option<&[u8]> {
+    let (padding, payload) = match flags & PADDED {
+        0 => (0, payload),
+        _ => payload.split_first().map(|(&padding, rest)| (usize::from(padding), rest))?,
+    };
+    let payload = if flags & PRIORITY != 0 { payload.get(PRIORITY_BYTES..)? } else { payload };
+    payload.get(..payload.len().checked_sub(padding)?)
 }
 
 fn too_large() -> Problem {
@@ -208,7 +312,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
             }
             if this.buffer.is_empty() {
                 match &mut this.at {
-                    At::Through => return Pin::new(&mut this.inner).poll_read(context, into),
                     At::Body(left) => {
                         // No further than the next head, and without a copy.
                         let most =
@@ -219,7 +322,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
                         into.advance(length);
                         *left -= length as u64;
                         if *left == 0 {
-                            this.at = At::Head;
+                            this.at = this.next();
                         }
                         this.ended |= length == 0;
                         return Poll::Ready(Ok(()));
@@ -371,10 +474,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn http2_is_left_alone() {
-        let bytes = format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{BAD}");
-        for at_once in [1, 1000] {
-            assert_eq!(through(&bytes, at_once).await, (bytes.clone(), String::new()));
+    async fn frames_of_http2_are_let_through_but_for_a_target_with_a_fragment() {
+        // The header of a frame: its length, kind and flags, and stream 1.
+        let frame = |kind: u8, flags: u8, payload: &str| {
+            let length = u8::try_from(payload.len()).unwrap();
+            let head = [0, 0, length, kind, flags, 0, 0, 0, 1];
+            String::from_utf8(head.to_vec()).unwrap() + payload
+        };
+        let settings = frame(4, 0, "");
+        let whole = frame(HEADERS, END_HEADERS, "\x04\x02/a");
+        let begins = frame(HEADERS, PADDED, "\x03\x04\x04/a___");
+        let ends = |rest: &str| frame(CONTINUATION, END_HEADERS, rest);
+        let data = frame(0, 1, &format!("{BAD}\x04\x04/a#b"));
+        let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let good = [preface, &settings, &whole, &data, &begins, &ends("xb"), &settings].concat();
+        for at_once in [1, 5, 1000] {
+            assert_eq!(through(&good, at_once).await, (good.clone(), String::new()), "{at_once}");
+            let bad = format!("{good}{begins}{}{whole}", ends("#b"));
+            let (passed, heard) = through(&bad, at_once).await;
+            assert_eq!(passed, good, "{at_once}");
+            assert!(heard.contains("write %23"), "{heard:?}");
+            let interrupted = format!("{good}{begins}{settings}");
+            assert_eq!(through(&interrupted, at_once).await.0, good, "{at_once}");
         }
         // Only what begins with it is.
         assert!(through(&format!("{GET}PRI * HTTP/2.0\r\n\r\n"), 3).await.1.contains(" 505 "));

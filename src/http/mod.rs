@@ -18,6 +18,7 @@ pub mod fuzz;
 mod guard;
 mod headers;
 mod heads;
+mod hpack;
 pub mod json;
 mod key;
 pub mod leader;

@@ -220,6 +220,18 @@ async fn a_fragment_never_reaches_another_key() {
     let left = server.send("GET /v1/kv?prefix=tmp&keys_only=true", &[]).json();
     assert_eq!(left["items"].as_array().unwrap().len(), 4);
     server.send("GET /v1/kv/behind", &[]).problem(404, "no-such-key");
+    // Over HTTP/2, too: its connection ends, with a word.
+    let mut block = b"\x02\x06DELETE\x86\x01\x09localhost\x04\x14".to_vec();
+    block.extend_from_slice(b"/v1/kv?prefix=tmp#1/");
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    bytes.extend_from_slice(&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]);
+    bytes.extend_from_slice(&block);
+    let mut stream = server.connect();
+    stream.write_all(&bytes).unwrap();
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).unwrap();
+    let left = server.send("GET /v1/kv?prefix=tmp&keys_only=true", &[]).json();
+    assert_eq!(left["items"].as_array().unwrap().len(), 4);
     // As it should be written.
     let deleted = server.send("DELETE /v1/kv?prefix=tmp%231/", &[]);
     assert_eq!(deleted.json()["deleted"], 1);
