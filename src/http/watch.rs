@@ -36,6 +36,10 @@ impl Since {
         }
     }
 
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
     /// How long it has been.
     fn elapsed(&self, now: u64) -> Option<Duration> {
         let since = self.0.load(Ordering::Relaxed).checked_sub(1)?;
@@ -179,6 +183,10 @@ impl Clock {
         }
         let now = self.now();
         let longer = |since: &Since, most: Duration| since.elapsed(now).is_some_and(|it| it > most);
+        // The next head may have begun while the answer before it is waited for.
+        if self.head.is_set() && self.in_flight.load(Ordering::Relaxed) > 0 {
+            self.head.set(now);
+        }
         if longer(&self.head, limits.head_time_max) {
             return Some(End::Now("a head did not arrive in time"));
         }
@@ -226,5 +234,93 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.quiet.set(self.0.now());
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        let second = Duration::from_secs(1);
+        Limits {
+            value_bytes_max: 0,
+            connections_max: 0,
+            connections_per_address_max: 0,
+            body_bytes_max: 0,
+            answer_bytes_max: 0,
+            waiters_max: 0,
+            delete_keys_max: 0,
+            reads_max: 0,
+            read_threads: 0,
+            backups_max: 0,
+            backup_growth_max: 0,
+            idle_time: 7 * second,
+            head_time_max: 5 * second,
+            body_time_max: second,
+            stall_max: 6 * second,
+            rate_min: 0,
+            backup_rate_min: 0,
+            hosts: None,
+        }
+    }
+
+    /// A connection that began so long ago.
+    fn clock(seconds: u64) -> Arc<Clock> {
+        let mut clock = Arc::into_inner(Clock::new()).unwrap();
+        clock.began -= Duration::from_secs(seconds);
+        Arc::new(clock)
+    }
+
+    #[test]
+    fn a_connection_without_requests_ends() {
+        assert_eq!(clock(4).look(&limits()), None);
+        assert!(matches!(clock(6).look(&limits()), Some(End::Now(_))));
+        for (seconds, end) in [(8, None), (10, Some(End::Idle))] {
+            let clock = clock(seconds);
+            clock.request();
+            // As if it had ended long ago.
+            clock.quiet.set(0);
+            assert_eq!(clock.look(&limits()), end, "{seconds}");
+            let under_way = clock.request();
+            assert_eq!(clock.look(&limits()), None, "{seconds}");
+            drop(under_way);
+        }
+    }
+
+    #[test]
+    fn heads_that_do_not_end_count_while_nothing_is_under_way() {
+        let clock = clock(6);
+        clock.head.set(0);
+        let under_way = clock.request();
+        assert_eq!(clock.look(&limits()), None);
+        drop(under_way);
+        assert_eq!(clock.look(&limits()), None, "its time begins with the end of the one before");
+        clock.head.set(0);
+        assert!(matches!(clock.look(&limits()), Some(End::Now(_))));
+        clock.head_ends();
+        assert_eq!(clock.look(&limits()), None);
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_or_has_gone_ends_its_connection() {
+        let clock = clock(7);
+        clock.quiet.set(6_500);
+        clock.request();
+        clock.write.set(0);
+        assert!(matches!(clock.look(&limits()), Some(End::Reset(_))));
+        clock.write_goes_on();
+        assert_eq!(clock.look(&limits()), None);
+        let _under_way = clock.request();
+        clock.half_closed.set(0);
+        assert!(clock.is_http1_at_work());
+        assert!(matches!(clock.look(&limits()), Some(End::Now(_))));
+        clock.note_half_closed(false);
+        assert_eq!(clock.look(&limits()), None);
+        clock.set_http2();
+        clock.abort_http1();
+        assert_eq!(clock.look(&limits()), None, "a stream of HTTP/2 has an end of its own");
+        clock.abort();
+        assert!(matches!(clock.look(&limits()), Some(End::Reset(_))));
     }
 }

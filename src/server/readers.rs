@@ -210,6 +210,11 @@ where
 }
 
 impl Handle {
+    /// Ends the reads that may take long; those who wait for them hear that the node stops.
+    pub(super) fn end_reads(&self) {
+        self.shared.readers.close();
+    }
+
     /// A part of a listing as this node has it, and what `then` makes of it, at most until the deadline.
     pub async fn range<T: Send + 'static>(
         &self,

@@ -265,6 +265,7 @@ impl Server {
         self.handle.net().leave();
         self.hand_over().await;
         self.stopping.send_replace(true);
+        self.handle.end_reads();
         for task in &self.tasks {
             task.abort();
         }
