@@ -9,12 +9,18 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Method, Request};
 
 use super::error::{Kind, Problem};
+use super::framing::HEADERS_MAX;
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses a request that is not for this node, or not by its own pages. `hosts` are the names that clients may use;
 /// none: any.
 pub(super) fn check<B>(request: &Request<B>, hosts: Option<&[String]>) -> Result<(), Problem> {
+    // HTTP/1's were counted before.
+    if request.headers().len() > HEADERS_MAX {
+        let detail = format!("the head has more than {HEADERS_MAX} header fields");
+        return Err(Problem::new(Kind::HeadTooLarge, detail));
+    }
     let authority = authority(request)?;
     if let (Some(hosts), Some(authority)) = (hosts, &authority)
         && !is_ours(authority.host(), hosts)
@@ -139,6 +145,14 @@ mod tests {
         let absolute =
             Request::builder().uri("http://evil.example/").header("host", "localhost").body(());
         assert!(check(&absolute.unwrap(), Some(&[])).is_err());
+    }
+
+    #[test]
+    fn fields_are_counted_in_every_version() {
+        let fields = vec![("a", "b"); HEADERS_MAX];
+        assert_eq!(kind("GET", &fields), None);
+        let fields = vec![("a", "b"); HEADERS_MAX + 1];
+        assert_eq!(kind("GET", &fields), Some(Kind::HeadTooLarge));
     }
 
     #[test]

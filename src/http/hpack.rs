@@ -42,6 +42,8 @@ static CODE: LazyLock<Code> = LazyLock::new(Code::new);
 struct Code {
     lengths: [(u32, u32, usize); CODE_BITS_MAX + 1],
     bytes: Vec<u8>,
+    /// By the next eight bits: the byte and the bits of its code; none where that is longer.
+    short: [(u8, u32); 256],
 }
 
 impl Code {
@@ -59,25 +61,58 @@ impl Code {
             *length = (first, count, begin);
             first += count;
         }
-        Code { lengths, bytes }
+        let mut short = [(0, 0); 256];
+        for (bits, &(first, count, begin)) in lengths.iter().enumerate().take(9) {
+            let free = 8 - bits;
+            for at in 0..count {
+                let from = ((first + at) as usize) << free;
+                short[from..from + (1 << free)].fill((bytes[begin + at as usize], bits as u32));
+            }
+        }
+        Code { lengths, bytes, short }
     }
 
     /// Shows the bytes of an encoded string in turn.
     fn decode(&self, encoded: &[u8], mut show: impl FnMut(u8)) -> Result<(), Broken> {
-        let (mut code, mut bits) = (0_u32, 0);
-        for byte in encoded {
-            for place in (0..8).rev() {
-                code = code << 1 | u32::from(byte >> place & 1);
-                bits += 1;
-                let (first, count, begin) = *self.lengths.get(bits).ok_or(Broken)?;
-                if let Some(at) = code.checked_sub(first).filter(|at| *at < count) {
-                    show(self.bytes[begin + at as usize]);
-                    (code, bits) = (0, 0);
+        // The next bits, so many of them.
+        let (mut ahead, mut bits) = (0_u64, 0_u32);
+        let mut rest = encoded.iter();
+        loop {
+            while bits <= 48
+                && let Some(&byte) = rest.next()
+            {
+                ahead = ahead << 8 | u64::from(byte);
+                bits += 8;
+            }
+            let next = match bits {
+                // What fills the last byte up is the beginning of the code that is all ones.
+                0..8 => ahead << (8 - bits) | 0xff >> bits,
+                _ => ahead >> (bits - 8),
+            };
+            let (byte, length) = match self.short[next as usize & 0xff] {
+                (_, 0) if bits < 8 => {
+                    return if ahead == (1 << bits) - 1 { Ok(()) } else { Err(Broken) };
                 }
+                (_, 0) => self.long(ahead, bits)?,
+                (_, length) if length > bits => return Err(Broken),
+                short => short,
+            };
+            show(byte);
+            bits -= length;
+            ahead &= (1 << bits) - 1;
+        }
+    }
+
+    /// The byte whose code of more than eight bits comes next.
+    fn long(&self, ahead: u64, bits: u32) -> Result<(u8, u32), Broken> {
+        for length in 9..=bits.min(CODE_BITS_MAX as u32) {
+            let code = (ahead >> (bits - length)) as u32;
+            let (first, count, begin) = self.lengths[length as usize];
+            if let Some(at) = code.checked_sub(first).filter(|at| *at < count) {
+                return Ok((self.bytes[begin + at as usize], length));
             }
         }
-        // What fills the last byte up is the beginning of the code that is all ones.
-        if bits < 8 && code == (1 << bits) - 1 { Ok(()) } else { Err(Broken) }
+        Err(Broken)
     }
 }
 
@@ -142,9 +177,15 @@ impl Table {
                     }
                     index => self.name(index)?,
                 };
-                let value_bytes = string(&mut rest, |byte| found |= name.is_path && byte == b'#')?;
-                if is_kept {
-                    self.add(name, value_bytes);
+                if is_kept || name.is_path {
+                    let bytes = string(&mut rest, |byte| found |= name.is_path && byte == b'#')?;
+                    if is_kept {
+                        self.add(name, bytes);
+                    }
+                } else {
+                    // Nobody asks what it is.
+                    let length = integer(&mut rest, 7)?;
+                    rest = rest.get(length..).ok_or(Broken)?;
                 }
             }
         }
@@ -295,6 +336,34 @@ mod tests {
         let mut table = Table::new();
         assert_eq!(table.has_fragment(b"\x40\x05:path\x01/"), Ok(false));
         assert_eq!(table.has_fragment(&[&b"\x0f\x2f"[..], &text].concat()), Ok(true));
+    }
+
+    #[test]
+    fn every_byte_is_decoded() {
+        let all: Vec<u8> = (0..=u8::MAX).collect();
+        // By the code itself: all codes one after the other, and ones.
+        let (mut encoded, mut ahead, mut bits) = (Vec::new(), 0_u64, 0_u32);
+        for &byte in &all {
+            let length = u32::from(CODE_BITS[usize::from(byte)]);
+            let (first, _, begin) = CODE.lengths[length as usize];
+            let at = CODE.bytes[begin..].iter().position(|&one| one == byte).unwrap() as u32;
+            ahead = ahead << length | u64::from(first + at);
+            bits += length;
+            while bits >= 8 {
+                bits -= 8;
+                encoded.push((ahead >> bits) as u8);
+                ahead &= (1 << bits) - 1;
+            }
+        }
+        if bits > 0 {
+            encoded.push((ahead << (8 - bits)) as u8 | 0xff >> bits);
+        }
+        let mut decoded = Vec::new();
+        CODE.decode(&encoded, |byte| decoded.push(byte)).unwrap();
+        assert_eq!(decoded, all);
+        assert!(CODE.decode(&[0xff, 0xff, 0xff, 0xff], |_| {}).is_err());
+        assert!(CODE.decode(&[0xff], |_| {}).is_err());
+        assert!(CODE.decode(&[], |_| {}).is_ok());
     }
 
     #[test]

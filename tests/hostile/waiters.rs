@@ -40,8 +40,10 @@ pub async fn large(scene: &Scene) {
 
 /// With heads that take much more memory than room on the wire.
 pub async fn heads(scene: &Scene) {
-    let names: Vec<String> = (0..900).map(|number| format!("x{number}")).collect();
-    let fields: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "y")).collect();
+    let names: Vec<String> = (0..95).map(|number| format!("x{number}")).collect();
+    let value = "y".repeat(300);
+    let fields: Vec<(&str, &str)> =
+        names.iter().map(|name| (name.as_str(), value.as_str())).collect();
     let waiters = wait(scene, "big0", 1_000, &fields).await;
     scene.pause().await;
     drop(waiters);
