@@ -310,25 +310,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
             if this.ended {
                 return Poll::Ready(Ok(()));
             }
-            if this.buffer.is_empty() {
-                match &mut this.at {
-                    At::Body(left) => {
-                        // No further than the next head, and without a copy.
-                        let most =
-                            usize::try_from(*left).unwrap_or(usize::MAX).min(into.remaining());
-                        let mut part = ReadBuf::new(into.initialize_unfilled_to(most));
-                        ready!(Pin::new(&mut this.inner).poll_read(context, &mut part))?;
-                        let length = part.filled().len();
-                        into.advance(length);
-                        *left -= length as u64;
-                        if *left == 0 {
-                            this.at = this.next();
-                        }
-                        this.ended |= length == 0;
-                        return Poll::Ready(Ok(()));
-                    }
-                    _ => {}
+            if this.buffer.is_empty()
+                && let At::Body(left) = &mut this.at
+            {
+                // No further than the next head, and without a copy.
+                let most = usize::try_from(*left).unwrap_or(usize::MAX).min(into.remaining());
+                let mut part = ReadBuf::new(into.initialize_unfilled_to(most));
+                ready!(Pin::new(&mut this.inner).poll_read(context, &mut part))?;
+                let length = part.filled().len();
+                into.advance(length);
+                *left -= length as u64;
+                if *left == 0 {
+                    this.at = this.next();
                 }
+                this.ended |= length == 0;
+                return Poll::Ready(Ok(()));
             }
             let begin = this.buffer.len();
             let mut bytes = [0; READ_BYTES];
