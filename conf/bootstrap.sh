@@ -7,7 +7,24 @@ BACKOFF_MAX=30  # seconds
 LIVED=5         # a node that ran this many seconds counts as having worked
 FAILURES_MAX=6  # so many ends in a row without having worked, and this script gives up
 
-say() { printf 'bootstrap: %s\n' "$*" >&2; }
+SAY_MAX=2       # seconds that a line may wait for its reader
+
+# Whoever reads standard error may be gone, or take nothing: a line is written beside this script, and is lost if it
+# cannot be in time.
+say() {
+    printf 'bootstrap: %s\n' "$*" >&2 &
+    saying=$!
+    {
+        sleep "$SAY_MAX"
+        kill -KILL "$saying"
+    } </dev/null >/dev/null 2>&1 &
+    patience=$!
+    wait "$saying" 2>/dev/null
+    # No other signal is sure to reach a shell that has just begun; its pause ends by itself.
+    kill -KILL "$patience" 2>/dev/null
+    wait "$patience" 2>/dev/null
+    return 0
+}
 
 unset CDPATH
 cd -- "$(dirname -- "$0")" || { say "cannot enter the folder of $0"; exit 1; }
@@ -16,6 +33,11 @@ for file in konsen cluster.yml certs/ca.crt certs/node.crt certs/node.key; do
     [ -r "$file" ] || { say "$home/$file is missing or cannot be read; copy the whole folder here, as its owner"; exit 1; }
 done
 [ -x ./konsen ] || { say "$home/konsen is not executable; run: chmod +x $home/konsen"; exit 1; }
+
+for nested in */bootstrap.sh; do
+    [ -e "$nested" ] || continue
+    say "$home/${nested%/bootstrap.sh} is a node's folder, too: if it was copied here to replace this one, it belongs into $home itself"
+done
 
 child=
 stopping=

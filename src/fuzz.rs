@@ -12,6 +12,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("answers", client::fuzz::answers),
     ("backup", store::fuzz::backup),
+    ("blocks", http::fuzz::blocks),
     ("certificate", pki::fuzz::certificate),
     ("cluster_yml", config::fuzz::cluster_yml),
     ("commands", kv::fuzz::commands),
@@ -19,6 +20,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cursor", http::fuzz::cursor),
     ("form", http::fuzz::form),
     ("frames", net::fuzz::frames),
+    ("heads", http::fuzz::heads),
     ("history", check::fuzz::history),
     ("identity", store::fuzz::identity),
     ("item_json", http::fuzz::item_json),

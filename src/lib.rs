@@ -15,6 +15,9 @@
 //! - [`cli`]: the command line, one file a subcommand.
 //! - `mutant`: mistakes that tests plant and have to find; in no build for use.
 
+// What a process says goes through `cli::output`: these macros block, and panic where they cannot write.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod check;
 pub mod cli;
 pub mod client;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
-use super::{CliError, print};
+use super::{CliError, print_made, print_text};
 use crate::config::{ClusterName, Host, NodeName};
 use crate::pki::{
     AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, DAYS_MAX, Description, Kind, Overwrite,
@@ -149,7 +149,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
             let (cert, key) = pair(&ca.dir.dir, "ca");
             let issued = issue_authority(&ca.cluster, ca.days)?;
             write_pair((&cert, &issued.certificate), (&key, &issued.key), overwrite(ca.force))?;
-            print(&format!(
+            print_made(&format!(
                 "made {} and {}\nKeep the key to yourself: whoever has it can join the cluster.\n",
                 cert.display(),
                 key.display()
@@ -157,7 +157,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         }
         Command::Node(node) => {
             let (cert, key) = issue(&node.new, Role::Node, &node.hosts)?;
-            print(&format!(
+            print_made(&format!(
                 "made {0} and {1}\nNext: on the host of {2}, put them and ca.crt where its cluster.yml \
                  says, certs/{{node.crt,node.key,ca.crt}} unless set.\n",
                 cert.display(),
@@ -167,7 +167,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         }
         Command::Client(client) => {
             let (cert, key) = issue(&client.new, Role::Client, &[])?;
-            print(&format!("made {} and {}\n", cert.display(), key.display()))
+            print_made(&format!("made {} and {}\n", cert.display(), key.display()))
         }
         Command::Show(show) => self::show(&show),
         Command::Renew(renew) => self::renew(&renew),
@@ -236,7 +236,7 @@ fn renew(renew: &Renew) -> Result<(), CliError> {
     let issued = authority(dir)?.issue(&identity, &hosts, renew.days)?;
     write_pair((&cert, &issued.certificate), (&key, &issued.key), Overwrite::Replace)?;
     let until = describe(&cert)?.into_iter().next().and_then(|one| one.not_after);
-    print(&format!(
+    print_made(&format!(
         "renewed {} and {}: {} {}, until {}\n",
         cert.display(),
         key.display(),
@@ -253,10 +253,10 @@ fn show(show: &Show) -> Result<(), CliError> {
         all.extend(describe(file)?);
     }
     match show.output {
-        Format::Text => print(&all.iter().map(text).collect::<String>()),
+        Format::Text => print_text(&all.iter().map(text).collect::<String>()),
         Format::Json => {
             let json = serde_json::to_string_pretty(&all).context("cannot write JSON")?;
-            print(&(json + "\n"))
+            print_text(&(json + "\n"))
         }
     }
 }

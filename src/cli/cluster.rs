@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::{CliError, print};
+use super::{CliError, print_text};
 use crate::config::{Config, NodeName};
 use crate::pki::{
     AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, Material, Overwrite, PeerIdentity, Role,
@@ -33,7 +33,7 @@ enum Command {
     /// Each holds the program, its configuration, certificates, a start script and a systemd unit. It can
     /// be run again: certificates that are still good are kept.
     #[command(
-        after_help = "Example:\n  konsen cluster build --config conf/cluster.yml --out output\n  scp -r output/node1 host1:konsen\n  ssh host1 konsen/bootstrap.sh"
+        after_help = "Example:\n  konsen cluster build --config conf/cluster.yml --out output\n  tar -C output/node1 -cf - . | ssh host1 'mkdir -p konsen && tar -C konsen -xf -'\n  ssh host1 konsen/bootstrap.sh"
     )]
     Build(Build),
 }
@@ -88,13 +88,20 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let first = homes.first().map(|home| home.display().to_string()).unwrap_or_default();
     text += &format!(
         "\nNext: copy each folder to its host, and start it there:\n  \
-         scp -r {first} HOST:konsen\n  \
+         {}\n  \
          ssh HOST konsen/bootstrap.sh\n\
          or install it as a service, as konsen.service says. Keep {} to yourself:\n\
          whoever has it can join the cluster.\n",
+        copy_line(&first),
         options.certs.join("ca.key").display()
     );
-    print(&text)
+    print_text(&text).map_err(|error| error.although("the folders were made"))
+}
+
+/// How to copy a node's folder to its host, over an earlier one and a program that runs, too: `scp -r` would put it
+/// into a folder that is there, where nothing starts it.
+pub(super) fn copy_line(folder: &str) -> String {
+    format!("tar -C {folder} -cf - . | ssh HOST 'mkdir -p konsen && tar -C konsen -xf -'")
 }
 
 /// Makes the authority if there is none, and every node's folder; their paths. Can be repeated.

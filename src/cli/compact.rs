@@ -28,11 +28,10 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<(), CliError> {
     let client = args.connection.client()?;
     let revision = client.compact(Revision(args.revision)).await?;
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match args.output {
-        Format::Table => print(format!("compacted, revision {revision}\n").as_bytes())?,
-        Format::Raw => print(format!("{revision}\n").as_bytes())?,
-        Format::Json => print_json(&CompactJson { revision })?,
+    let printed = match args.output {
+        Format::Table => print(format!("compacted, revision {revision}\n").as_bytes()),
+        Format::Raw => print(format!("{revision}\n").as_bytes()),
+        Format::Json => print_json(&CompactJson { revision }),
     };
-    Ok(())
+    printed.map_err(|error| error.although(&format!("what came before {revision} was given up")))
 }

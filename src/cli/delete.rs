@@ -59,11 +59,10 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         _ => return Err(CliError::new(Exit::Usage, "name either a key or a --prefix")),
     };
     let Done { deleted, revision } = done;
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match args.output {
-        Format::Table => print(format!("deleted {deleted}, revision {revision}\n").as_bytes())?,
-        Format::Raw => print(format!("{deleted}\n").as_bytes())?,
-        Format::Json => print_json(&done)?,
+    let printed = match args.output {
+        Format::Table => print(format!("deleted {deleted}, revision {revision}\n").as_bytes()),
+        Format::Raw => print(format!("{deleted}\n").as_bytes()),
+        Format::Json => print_json(&done),
     };
-    Ok(())
+    printed.map_err(|error| error.although(&format!("{deleted} were deleted, revision {revision}")))
 }

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 
 use super::cluster::{BuildOptions, build_nodes};
 use super::error::CliError;
 use super::logging::interrupted;
+use super::output::{self, say};
 use crate::client::{Client, Options, TlsFiles};
 use crate::config::{Config, HostPort};
 
@@ -33,6 +34,9 @@ const LIVED: Duration = Duration::from_secs(5);
 const FAILURES_MAX: u32 = 6;
 /// How long a node may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How much of what a node says is read at once, and how much of a line without an end is kept.
+const RELAY_BYTES: usize = 8 << 10;
+const LINE_BYTES_MAX: usize = 64 << 10;
 /// How long to wait for the first leader before saying so.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -79,7 +83,12 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         };
         let gave_up = gave_up.clone();
         supervisors.push(tokio::spawn(async move {
-            if let Err(error) = supervisor.run().await {
+            let name = supervisor.name.clone();
+            let outcome = tokio::spawn(supervisor.run()).await;
+            let outcome = outcome.unwrap_or_else(|error| {
+                Err(CliError::failed(format!("the supervisor of {name} ended: {error}")))
+            });
+            if let Err(error) = outcome {
                 // The receiver outlives all supervisors.
                 let _ = gave_up.send(error).await;
             }
@@ -97,13 +106,13 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             },
         },
     };
-    eprintln!("stopping {} nodes", homes.len());
+    say(&format!("stopping {} nodes\n", homes.len()));
     stop.send_replace(true);
     for supervisor in supervisors {
         supervisor.await.context("a supervisor failed")?;
     }
     if outcome.is_ok() {
-        eprintln!("stopped; the data stays in {}", dir.display());
+        say(&format!("stopped; the data stays in {}\n", dir.display()));
     }
     outcome
 }
@@ -266,7 +275,10 @@ async fn introduce(homes: &[Home], stopping: watch::Receiver<bool>) -> Result<()
             }
         }
         if began.elapsed() > LEADER_TIMEOUT && !said {
-            eprintln!("still no leader after {} s; see the logs above", LEADER_TIMEOUT.as_secs());
+            say(&format!(
+                "still no leader after {} s; see the logs above\n",
+                LEADER_TIMEOUT.as_secs()
+            ));
             said = true;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -279,16 +291,19 @@ fn print_introduction(homes: &[Home], leader: &str) {
         (Some(first), Some(last)) => (first, last),
         _ => return,
     };
-    println!("\nkonsen: {} nodes are up\n", homes.len());
+    let mut text = format!("\nkonsen: {} nodes are up\n\n", homes.len());
     for home in homes {
         let mark = if home.name == leader { "  leader" } else { "" };
         let process = home.process.load(Ordering::Relaxed);
-        println!("  {}  {}  process {process}{mark}", home.name, home.http);
+        text += &format!("  {}  {}  process {process}{mark}\n", home.name, home.http);
     }
-    println!("\nTry:");
-    println!("  curl -X PUT --data-binary hello {}/v1/kv/greeting", first.http);
-    println!("  curl {}/v1/kv/greeting", last.http);
-    println!("\nCtrl-C stops all nodes; the data stays for the next start.\n");
+    text += &format!(
+        "\nTry:\n  curl -X PUT --data-binary hello {}/v1/kv/greeting\n  curl {}/v1/kv/greeting\n\n\
+         Ctrl-C stops all nodes; the data stays for the next start.\n\n",
+        first.http, last.http
+    );
+    // The nodes go on whether anybody reads it or not.
+    output::stdout().push(text.as_bytes());
 }
 
 /// Keeps one node running.
@@ -395,14 +410,23 @@ impl Supervisor {
     }
 
     fn say(&self, text: &str) {
-        eprintln!("{} {text}", self.prefix());
+        say(&format!("{} {text}\n", self.prefix()));
     }
 }
 
-/// Prints what a node says, a prefix before each line.
-async fn relay(prefix: String, from: impl AsyncRead + Unpin) {
-    let mut lines = BufReader::new(from).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        eprintln!("{prefix} {line}");
+/// Prints what a node says, a prefix before each line, until the node ends.
+async fn relay(prefix: String, mut from: impl AsyncRead + Unpin) {
+    let mut line = Vec::new();
+    let mut read = vec![0; RELAY_BYTES];
+    while let Ok(count @ 1..) = from.read(&mut read).await {
+        for piece in read[..count].split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(piece);
+            // A longer line goes on in the next.
+            if piece.ends_with(b"\n") || line.len() >= LINE_BYTES_MAX {
+                let text = String::from_utf8_lossy(&line);
+                say(&format!("{prefix} {}\n", text.trim_end_matches(['\n', '\r'])));
+                line.clear();
+            }
+        }
     }
 }

@@ -27,6 +27,8 @@ pub enum Exit {
     NotAllowed = 7,
     /// Ctrl-C.
     Interrupted = 130,
+    /// Whoever read standard output went away: what a shell says of a process that SIGPIPE ended.
+    ReaderGone = 141,
 }
 
 /// Why a command did not do its work.
@@ -57,6 +59,12 @@ impl CliError {
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> CliError {
         CliError { hint: Some(hint.into()), ..self }
+    }
+
+    /// The same of something that was done all the same: `done` says what, and does not depend on what failed.
+    #[must_use]
+    pub fn although(self, done: &str) -> CliError {
+        CliError { message: format!("{done}, but: {}", self.message), ..self }
     }
 
     /// What the process exits with.

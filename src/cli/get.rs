@@ -32,8 +32,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let client = args.connection.client()?;
     let value = client.get(&bytes_of(args.key)).await?;
     let item = value.item;
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match args.output {
+    match args.output {
         Format::Raw => {
             let mut bytes = item.value.to_vec();
             if std::io::stdout().is_terminal() && !bytes.ends_with(b"\n") {
@@ -54,6 +53,6 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             ];
             print(columns(&rows).as_bytes())?
         }
-    };
+    }
     Ok(())
 }

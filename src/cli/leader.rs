@@ -38,11 +38,10 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let Command::Transfer(args) = args.command;
     let client = args.connection.client()?;
     let now = client.transfer_leadership(args.node.as_deref()).await?;
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match args.output {
-        Format::Table => print(format!("{} leads, term {}\n", now.leader, now.term).as_bytes())?,
-        Format::Raw => print(format!("{}\n", now.leader).as_bytes())?,
-        Format::Json => print_json(&now)?,
+    let printed = match args.output {
+        Format::Table => print(format!("{} leads, term {}\n", now.leader, now.term).as_bytes()),
+        Format::Raw => print(format!("{}\n", now.leader).as_bytes()),
+        Format::Json => print_json(&now),
     };
-    Ok(())
+    printed.map_err(|error| error.although(&format!("{} leads", now.leader)))
 }

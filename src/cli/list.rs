@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::CliError;
-use super::remote::{Connection, Format, Reader, bytes_of, columns, print, print_json, printable};
+use super::remote::{Connection, Format, bytes_of, columns, print, print_json, printable};
 use crate::client::{ListPage, ListRequest};
 use crate::http::PAGE_ITEMS_MAX;
 use crate::http::json::ItemJson;
@@ -68,28 +68,21 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     loop {
         request.limit = left.map(|left| left.min(PAGE_ITEMS_MAX as u64));
         let page = client.list(&request).await?;
-        let reader = show(&page, &args.output, args.keys_only, request.cursor.is_none())?;
+        show(&page, &args.output, args.keys_only, request.cursor.is_none())?;
         left = left.map(|left| left.saturating_sub(page.items.len() as u64));
         request.cursor = page.next;
-        if request.cursor.is_none() || left == Some(0) || reader == Reader::Gone {
+        if request.cursor.is_none() || left == Some(0) {
             return Ok(());
         }
     }
 }
 
-fn show(
-    page: &ListPage,
-    format: &Format,
-    keys_only: bool,
-    first: bool,
-) -> Result<Reader, CliError> {
+fn show(page: &ListPage, format: &Format, keys_only: bool, first: bool) -> Result<(), CliError> {
     let mut text = Vec::new();
     match format {
         Format::Json => {
             for item in &page.items {
-                if print_json(&ItemJson::new(item, keys_only))? == Reader::Gone {
-                    return Ok(Reader::Gone);
-                }
+                print_json(&ItemJson::new(item, keys_only))?;
             }
         }
         Format::Raw => {

@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use super::output;
+
 /// How a server logs. Logs go to standard error.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
@@ -32,11 +34,16 @@ impl LogArgs {
             .map_err(|error| format!("--log {}: {error}", self.filter))?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
+            .with_writer(|| output::LogWriter)
+            // It would print by itself, which can block and panic.
+            .log_internal_errors(false)
             .with_ansi(colours());
         let started = match self.log_format {
             LogFormat::Text => builder.try_init(),
-            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+            LogFormat::Json => {
+                output::stderr().in_json();
+                builder.json().flatten_event(true).try_init()
+            }
         };
         started.map_err(|error| error.to_string())
     }

@@ -1,16 +1,14 @@
 //! `konsen member`: who belongs to the cluster.
 
-use std::path::{Path, PathBuf};
-
 use super::CliError;
-use super::cluster::{self, BuildOptions};
+use super::bundle::{Addresses, Bundle, Folder};
+use super::output::say;
 use super::remote::{Connection, Format, print, print_json};
 use super::status::member_table;
 use crate::client::Client;
-use crate::config::{Config, HostPort, NodeName};
+use crate::config::{HostPort, NodeName};
 use crate::http::members::{AddJson, ReplaceJson};
-use crate::pki::Authority;
-use crate::server::Members;
+use crate::server::{MemberStatus, Members};
 
 /// Show and change who belongs to the cluster
 #[derive(Clone, Debug, clap::Args)]
@@ -44,7 +42,7 @@ struct List {
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:
   konsen member add node4 --raft-address 10.0.0.4:10001 --http-address 10.0.0.4:20001
-  scp -r output/node4 10.0.0.4:konsen
+  tar -C output/node4 -cf - . | ssh 10.0.0.4 'mkdir -p konsen && tar -C konsen -xf -'
   ssh 10.0.0.4 konsen/bootstrap.sh")]
 struct Add {
     /// The new member's name: lower-case letters, digits and hyphens.
@@ -149,23 +147,6 @@ struct Force {
     force: bool,
 }
 
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Folder")]
-struct Bundle {
-    /// The folder that the node's folder is made in
-    #[arg(long, env = "KONSEN_OUT", default_value = "output", value_name = "DIR")]
-    out: PathBuf,
-    /// Where the cluster's authority is kept
-    #[arg(long, env = "KONSEN_CERTS", default_value = "certs", value_name = "DIR")]
-    certs: PathBuf,
-    /// A configuration whose other keys the new node takes over
-    #[arg(long, env = "KONSEN_CONFIG", default_value = "conf/cluster.yml", value_name = "FILE")]
-    config: PathBuf,
-    /// Only change the membership: its folder is made elsewhere
-    #[arg(long)]
-    no_folder: bool,
-}
-
 /// Runs the command.
 pub async fn run(args: Args) -> Result<(), CliError> {
     match args.command {
@@ -178,11 +159,13 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             let client = shared.connection.client()?;
             let members = client.remove_member(&name, force.force).await?;
             report(&members, shared.output)
+                .map_err(|error| error.although(&format!("{name} was removed")))
         }
         Command::Promote(Promote { name, force, shared }) => {
             let client = shared.connection.client()?;
             let members = client.promote_member(&name, force.force).await?;
             report(&members, shared.output)
+                .map_err(|error| error.although(&format!("{name} was given a vote")))
         }
         Command::Replace(replace) => replace.run().await,
         Command::Undo(Undo { force, shared }) => {
@@ -195,115 +178,71 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 
 impl Add {
     async fn run(self) -> Result<(), CliError> {
-        // What can fail here comes before the cluster is changed.
-        let maker = self.bundle.maker()?;
         let client = self.shared.connection.client()?;
+        let addresses = Addresses { raft: self.raft_address, http: self.http_address };
         let wanted = AddJson {
             name: self.name.to_string(),
-            raft_address: self.raft_address.to_string(),
-            http_address: self.http_address.to_string(),
+            raft_address: addresses.raft.to_string(),
+            http_address: addresses.http.to_string(),
             learner: self.learner,
         };
-        let members = client.add_member(&wanted).await?;
-        if let Some(maker) = maker {
-            maker.make(&self.name, &members)?;
+        // What can fail here comes before the cluster is changed.
+        let folder = self.bundle.prepare(&client, &self.name, Some(addresses)).await?;
+        let members = match awaited(folder.as_ref()) {
+            // An earlier run got no further, or its folder is lost.
+            Some(known)
+                if known.raft_address == wanted.raft_address
+                    && known.http_address == wanted.http_address =>
+            {
+                say(&format!("{} is a member already, and was never seen\n", self.name));
+                client.members().await?
+            }
+            _ => client.add_member(&wanted).await?,
+        };
+        let done = format!("{} is a member", self.name);
+        if let Some(folder) = folder {
+            folder.put_in_place(&done)?;
         }
-        report(&members, self.shared.output)
+        report(&members, self.shared.output).map_err(|error| error.although(&done))
     }
 }
 
 impl Replace {
     async fn run(self) -> Result<(), CliError> {
-        let maker = self.bundle.maker()?;
         let client = self.shared.connection.client()?;
         let wanted = ReplaceJson {
-            raft_address: self.raft_address.map(|address| address.to_string()),
-            http_address: self.http_address.map(|address| address.to_string()),
+            raft_address: self.raft_address.as_ref().map(ToString::to_string),
+            http_address: self.http_address.as_ref().map(ToString::to_string),
         };
-        let members = client.replace_member(self.name.as_str(), &wanted, self.force.force).await?;
-        if let Some(maker) = maker {
-            maker.make(&self.name, &members)?;
+        let addresses = self.raft_address.zip(self.http_address);
+        let addresses = addresses.map(|(raft, http)| Addresses { raft, http });
+        let stays = addresses.is_none();
+        let folder = self.bundle.prepare(&client, &self.name, addresses).await?;
+        let members = match awaited(folder.as_ref()) {
+            Some(_) if stays => {
+                say(&format!("a new {} is awaited already, and was never seen\n", self.name));
+                client.members().await?
+            }
+            _ => client.replace_member(self.name.as_str(), &wanted, self.force.force).await?,
+        };
+        let done = format!("a new {} is awaited in the old one's place", self.name);
+        if let Some(folder) = folder {
+            folder.put_in_place(&done)?;
         }
-        report(&members, self.shared.output)
+        report(&members, self.shared.output).map_err(|error| error.although(&done))
     }
 }
 
-/// What the folder of a node is made of.
-struct Maker {
-    config: Option<Config>,
-    authority: Authority,
-    options: BuildOptions,
-}
-
-impl Bundle {
-    /// None if no folder is wanted.
-    fn maker(self) -> Result<Option<Maker>, CliError> {
-        if self.no_folder {
-            return Ok(None);
-        }
-        let (cert, key) = (self.certs.join("ca.crt"), self.certs.join("ca.key"));
-        let authority = Authority::load(&cert, &key).map_err(|error| {
-            CliError::from(error).hint(
-                "the new node's certificate comes from the cluster's authority: name its folder with --certs, \
-                 or use --no-folder and make the node's folder where the authority is",
-            )
-        })?;
-        let config = if self.config.exists() { Some(cluster::load(&self.config)?) } else { None };
-        let options = BuildOptions {
-            config: self.config,
-            out: self.out,
-            certs: self.certs,
-            keep_certificates: true,
-            with_binary: true,
-        };
-        Ok(Some(Maker { config, authority, options }))
-    }
-}
-
-impl Maker {
-    /// Makes the folder of `name`, which `members` has already.
-    fn make(self, name: &NodeName, members: &Members) -> Result<(), CliError> {
-        let mut text = String::from("join: true\n");
-        if let Some(config) = &self.config {
-            text += &format!("cluster: {}\n", config.cluster);
-        }
-        text += "servers:\n";
-        for member in &members.members {
-            text += &format!("  {}: \"{}\"\n", member.name, member.raft_address);
-        }
-        text += "httpServers:\n";
-        for member in &members.members {
-            text += &format!("  {}: \"{}\"\n", member.name, member.http_address);
-        }
-        let fresh = Config::parse(Path::new("cluster.yml"), &text, Some(name.as_str()))?;
-        let config = match self.config {
-            None => fresh,
-            Some(config) => fresh.with_keys_of(config),
-        };
-        let origin = "made when it was taken into the cluster";
-        let home = cluster::build_node(&config, name, &self.authority, origin, &self.options)?;
-        let text = format!(
-            "made {0}\n\nNext: copy it to its host, and start it there:\n  scp -r {0} HOST:konsen\n  \
-             ssh HOST konsen/bootstrap.sh\n\n",
-            home.display()
-        );
-        eprint(&text);
-        Ok(())
-    }
-}
-
-/// Says something beside the data. With standard error gone there is nobody to tell.
-fn eprint(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stderr().write_all(text.as_bytes());
+/// The member whose folder it is, if the cluster waits for it to show itself for the first time.
+fn awaited(folder: Option<&Folder>) -> Option<&MemberStatus> {
+    folder?.known.as_ref().filter(|known| known.id.is_none())
 }
 
 async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
     match output {
         Format::Table => {
             let cluster = client.cluster().await?;
-            // Whether anybody reads on is of no interest after the last line.
-            let _ = print(member_table(&cluster).as_bytes())?;
+            print(member_table(&cluster).as_bytes())?;
             Ok(())
         }
         _ => report(&client.members().await?, output),
@@ -313,10 +252,9 @@ async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
 /// Prints the members after a change.
 fn report(members: &Members, output: Format) -> Result<(), CliError> {
     for warning in &members.warnings {
-        eprint(&format!("warning: {warning}\n"));
+        say(&format!("warning: {warning}\n"));
     }
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match output {
+    match output {
         Format::Json => print_json(members)?,
         Format::Raw => {
             let names = members.members.iter().map(|member| format!("{}\n", member.name));
@@ -341,6 +279,6 @@ fn report(members: &Members, output: Format) -> Result<(), CliError> {
             }
             print(super::remote::columns(&rows).as_bytes())?
         }
-    };
+    }
     Ok(())
 }

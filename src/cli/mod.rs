@@ -1,11 +1,13 @@
 //! The command line, one file a subcommand.
 
+mod bundle;
 pub mod cert;
 pub mod check;
 pub mod cluster;
 pub mod compact;
 pub mod config;
 pub mod delete;
+mod descriptors;
 pub mod dev;
 pub mod error;
 pub mod get;
@@ -14,19 +16,21 @@ pub mod list;
 pub mod logging;
 pub mod member;
 mod notify;
+mod output;
 pub mod put;
 pub mod remote;
 pub mod serve;
 pub mod snapshot;
 pub mod status;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 pub use error::{CliError, Exit};
+
+pub(crate) use output::print;
 
 /// How long the runtime waits for blocking work when the program ends.
 const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -85,40 +89,69 @@ impl Command {
             Command::Cluster(args) => cluster::run(args),
             Command::Cert(args) => cert::run(args),
             Command::Config(args) => config::run(args),
-            Command::Version => print(&format!("konsen {}\n", env!("CARGO_PKG_VERSION"))),
+            Command::Version => {
+                print(concat!("konsen ", env!("CARGO_PKG_VERSION"), "\n").as_bytes())
+            }
         }
     }
 }
 
 /// Runs the command of the process's arguments. The whole of the program.
 pub fn main() -> ExitCode {
-    // Exits 2 by itself where the arguments cannot be understood.
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return report(&CliError::failed(format!("cannot start threads: {error}"))),
-    };
-    let outcome = runtime.block_on(cli.command.run());
-    runtime.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
-    match outcome {
+    output::tell_of_panics();
+    let code = match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
-    }
-}
-
-fn report(error: &CliError) -> ExitCode {
-    // With standard error gone the code is all that is left to say.
-    let _ = writeln!(io::stderr(), "{error}");
-    ExitCode::from(error.exit() as u8)
-}
-
-/// Writes to standard output. A reader that went away has had enough; that is no failure.
-pub(crate) fn print(text: &str) -> Result<(), CliError> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::failed(format!("cannot write to standard output: {error}")))
+        Err(error) => {
+            if error.exit() != Exit::ReaderGone {
+                output::say(&format!("{error}\n"));
+            }
+            ExitCode::from(error.exit() as u8)
         }
-        _ => Ok(()),
-    }
+    };
+    output::settle();
+    code
+}
+
+fn run() -> Result<(), CliError> {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and the version are data, and are asked for.
+        Err(told) if !told.use_stderr() => {
+            return told.print().map_err(|error| output::unwritten(&error));
+        }
+        Err(wrong) => {
+            let text = wrong.render();
+            output::say(&if logging::colours() {
+                text.ansi().to_string()
+            } else {
+                text.to_string()
+            });
+            output::settle();
+            std::process::exit(wrong.exit_code());
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("cannot start threads: {error}")))?;
+    let outcome = runtime.block_on(async {
+        // A handler in the place of the default action, which ends the process: so a file that grows to the limit of
+        // `ulimit -f` is an error of the write.
+        let grown =
+            tokio::signal::unix::SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        let _handled = tokio::signal::unix::signal(grown);
+        cli.command.run().await
+    });
+    runtime.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
+    outcome
+}
+
+/// Writes text to standard output.
+pub(crate) fn print_text(text: &str) -> Result<(), CliError> {
+    print(text.as_bytes())
+}
+
+/// Says on standard output what was made, which is there even if that cannot be said.
+pub(crate) fn print_made(text: &str) -> Result<(), CliError> {
+    print_text(text).map_err(|error| error.although(text.lines().next().unwrap_or_default()))
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Read;
 
 use bytes::Bytes;
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
 use serde::Serialize;
 
 use super::remote::{Connection, Format, bytes_of, print, print_json};
@@ -58,7 +59,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let client = args.connection.client()?;
     let value = match args.value {
         Some(value) if value != "-" => bytes_of(value),
-        _ => stdin()?,
+        value => stdin(value.is_some())?,
     };
     let preconditions = Preconditions {
         if_match: args.if_match.map(Revision),
@@ -67,16 +68,22 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let key = bytes_of(args.key);
     let written = client.put(&key, &value, args.content_type.as_deref(), preconditions).await?;
     let word = if written.created { "created" } else { "replaced" };
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match args.output {
-        Format::Table => print(format!("{word}, revision {}\n", written.revision).as_bytes())?,
-        Format::Raw => print(format!("{}\n", written.revision).as_bytes())?,
-        Format::Json => print_json(&Done { revision: written.revision, created: written.created })?,
+    let printed = match args.output {
+        Format::Table => print(format!("{word}, revision {}\n", written.revision).as_bytes()),
+        Format::Raw => print(format!("{}\n", written.revision).as_bytes()),
+        Format::Json => print_json(&Done { revision: written.revision, created: written.created }),
     };
-    Ok(())
+    printed.map_err(|error| {
+        error.although(&format!("the key was {word}, revision {}", written.revision))
+    })
 }
 
-fn stdin() -> Result<Bytes, CliError> {
+/// The value on standard input; `asked` if - names it.
+fn stdin(asked: bool) -> Result<Bytes, CliError> {
+    if is_nothing(asked) {
+        return Err(CliError::usage("standard input is closed, or /dev/null, and gives no value")
+            .hint("give the value as an argument, '' for an empty one, or as - from /dev/null"));
+    }
     let mut value = Vec::new();
     std::io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut value).map_err(|error| {
         CliError::new(Exit::Failed, format!("could not read the value from stdin: {error}"))
@@ -86,4 +93,19 @@ fn stdin() -> Result<Bytes, CliError> {
         return Err(CliError::new(Exit::Failed, message));
     }
     Ok(value.into())
+}
+
+/// Whether standard input was closed, in whose place Rust's runtime opens /dev/null for reading and writing. Who names
+/// none gets /dev/null from many who start commands, and means no empty value either.
+fn is_nothing(asked: bool) -> bool {
+    let stdin = std::io::stdin();
+    let is_null = match (fstat(&stdin), stat("/dev/null")) {
+        (Ok(stdin), Ok(null)) => {
+            stdin.st_rdev == null.st_rdev
+                && FileType::from_raw_mode(stdin.st_mode) == FileType::CharacterDevice
+        }
+        _ => false,
+    };
+    let writes = fcntl_getfl(&stdin).is_ok_and(|flags| flags.contains(OFlags::RDWR));
+    is_null && (writes || !asked)
 }

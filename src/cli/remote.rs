@@ -1,7 +1,6 @@
 //! What the commands that talk to a cluster share: how to reach it, how to print, how they fail.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::ValueEnum;
 
+pub(crate) use super::output::print;
+use super::output::say;
 use super::{CliError, Exit};
 use crate::client::{Client, Error, Options, TlsFiles};
 
@@ -44,7 +45,8 @@ impl Connection {
     /// A client for the cluster.
     pub fn client(self) -> Result<Client, CliError> {
         let tls = TlsFiles { ca: self.cacert, cert: self.cert, key: self.key };
-        Ok(Client::new(&Options { endpoints: self.endpoints, tls, timeout: self.timeout })?)
+        let options = Options { endpoints: self.endpoints, tls, timeout: self.timeout };
+        Ok(Client::new(&options)?.with_notice(|what| say(&format!("{what}\n"))))
     }
 }
 
@@ -71,6 +73,10 @@ impl From<Error> for CliError {
             Error::Tls(_) => CliError::new(Exit::NotAllowed, message).hint(
                 "https needs --cacert, and a cluster that asks for certificates --cert and --key",
             ),
+            Error::WrongScheme { is_tls: true, .. } => CliError::new(Exit::NotAllowed, message)
+                .hint("write it as http://…, or let its nodes speak TLS (`http: { tls: true }`)"),
+            Error::WrongScheme { is_tls: false, .. } => CliError::new(Exit::NotAllowed, message)
+                .hint("write it as https://…, and name the cluster's authority with --cacert"),
             Error::Unavailable(_) => CliError::new(Exit::Unavailable, message)
                 .hint("are the nodes up? name them with --endpoints or KONSEN_ENDPOINTS"),
             Error::Unknown(_) => CliError::new(Exit::OutcomeUnknown, message)
@@ -120,30 +126,8 @@ pub fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Whether the reader of stdout is still there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Reader {
-    /// It takes more.
-    There,
-    /// It went away, which is no error: `konsen list | head`.
-    Gone,
-}
-
-/// Writes to stdout at once.
-pub fn print(bytes: &[u8]) -> Result<Reader, CliError> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(Reader::There),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        Err(error) => {
-            Err(CliError::new(Exit::Failed, format!("could not write to stdout: {error}")))
-        }
-    }
-}
-
 /// Writes a line of JSON to stdout.
-pub fn print_json<T: serde::Serialize>(value: &T) -> Result<Reader, CliError> {
+pub fn print_json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
     // Serializing plain data into memory cannot fail.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');

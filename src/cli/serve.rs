@@ -9,13 +9,14 @@ use clap::Args as ClapArgs;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::descriptors;
 use super::error::CliError;
 use super::logging::{LogArgs, interrupted};
 use super::notify;
 use crate::config::{Config, HostPort};
 use crate::http;
 use crate::server::{Ending, Server, StartError};
-use crate::store::StoreError;
+use crate::store::{Life, StoreError};
 
 /// Runs one node of a cluster.
 #[derive(Debug, ClapArgs)]
@@ -59,14 +60,42 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", args.config.display());
     }
+    let granted = descriptors::raise(config.limits.connections);
+    if granted.connections < config.limits.connections {
+        tracing::warn!(
+            "limits.connections is {}, but the process may have only {} files open: at most {} clients are served at a \
+             time; raise the hard limit (LimitNOFILE, ulimit -Hn)",
+            config.limits.connections,
+            granted.descriptors.unwrap_or_default(),
+            granted.connections
+        );
+    }
+    config.limits.connections = granted.connections;
+    tracing::info!(
+        descriptors = granted.descriptors,
+        connections = granted.connections,
+        "limits in force"
+    );
+    if let Some(warning) = config.key_warning() {
+        tracing::warn!("{warning}");
+    }
     let raft_address = args.listen.as_ref().unwrap_or(config.raft_address());
+    if !raft_address.is_unspecified() {
+        for obstacle in &config.obstacles {
+            tracing::warn!("{}: {obstacle}", args.config.display());
+        }
+    }
     config.listen = Some(raft_address.resolve().await?);
     let http_address = args.http_listen.clone().unwrap_or_else(|| config.http_address().clone());
     let config = Arc::new(config);
 
     // The HTTP port first: it is the cheapest thing that can fail.
     let listener = listen(&http_address).await?;
-    let mut server = Server::start(config.clone()).await.map_err(|error| match error {
+    let life = Arc::<Life>::default();
+    let asking = tokio::spawn(notify::ask_for_time(life.clone()));
+    let started = Server::start_with(config.clone(), life.clone()).await;
+    asking.abort();
+    let mut server = started.map_err(|error| match error {
         StartError::Store(error) => failed(error, &config),
         error => error.into(),
     })?;
@@ -80,7 +109,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let stop = CancellationToken::new();
     let handle = server.handle();
     let tls = server.https();
-    let http = tokio::spawn({
+    let mut http = tokio::spawn({
         let stop = stop.clone();
         async move {
             let limits = handle.limits().clone();
@@ -92,9 +121,18 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let end = tokio::select! {
         () = asked_to_stop(args.stop_with_stdin) => None,
         ending = server.ended() => Some(ending),
+        ended = &mut http => {
+            let why = match ended {
+                Ok(Ok(())) => "for no reason that it told".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            return Err(CliError::failed(format!("the HTTP server ended: {why}")));
+        }
     };
     alive.abort();
     notify::stopping();
+    let asking = tokio::spawn(notify::ask_for_time(life));
     stop.cancel();
     match end {
         Some(Ending::Failed(Some(error))) => return Err(failed(error, &config)),
@@ -116,6 +154,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     // What is in flight ends while this node can still carry it out.
     http.await.context("the HTTP server panicked")?.context("the HTTP server failed")?;
     server.stop().await.map_err(|error| failed(error, &config))?;
+    asking.abort();
     tracing::info!("stopped");
     Ok(())
 }
@@ -124,7 +163,14 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 fn failed(error: StoreError, config: &Config) -> CliError {
     let Some(file) = error.damaged_file() else { return error.into() };
     let path = config.data.join(file);
-    CliError::failed(format!("{}: {error}", path.display())).hint(format!(
+    let failed = CliError::failed(format!("{}: {error}", path.display()));
+    if config.servers.len() == 1 && !config.join {
+        return failed.hint(format!(
+            "no other node has what this one had: move {} away and restore a backup (`konsen snapshot restore`)",
+            config.data.display()
+        ));
+    }
+    failed.hint(format!(
         "the other nodes have all that this one had: run `konsen member replace {}` at one that runs, then \
          start this node with an empty data directory",
         config.name

@@ -1,11 +1,19 @@
 //! `konsen status`: the endpoints and the members of a cluster.
 
-use serde::Serialize;
+use std::collections::BTreeSet;
 
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::output::say;
 use super::remote::{Connection, Format, columns, print, print_json};
 use super::{CliError, Exit};
 use crate::client::Error;
 use crate::server::{ClusterStatus, Status};
+
+/// How long before its end a certificate is warned of.
+const WARN_AHEAD: time::Duration = time::Duration::days(30);
 
 /// Show the endpoints and the members of the cluster
 #[derive(Clone, Debug, clap::Args)]
@@ -49,8 +57,10 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         return Err(error.unwrap_or(CliError::new(Exit::Unavailable, "there is no endpoint")));
     }
     let cluster = client.cluster().await?;
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match args.output {
+    for warning in warnings(&endpoints, &cluster, OffsetDateTime::now_utc()) {
+        say(&format!("warning: {warning}\n"));
+    }
+    match args.output {
         Format::Json => print_json(&StatusJson {
             endpoints: endpoints.iter().map(endpoint_json).collect(),
             cluster: &cluster,
@@ -63,11 +73,37 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             let text = format!("{}\n{}", endpoint_table(&endpoints), member_table(&cluster));
             print(text.as_bytes())?
         }
-    };
+    }
     Ok(())
 }
 
 type Answer = (String, Result<Status, Error>);
+
+/// What the endpoints warn of, and certificates of other members that end soon.
+fn warnings(
+    endpoints: &[Answer],
+    cluster: &ClusterStatus,
+    now: OffsetDateTime,
+) -> BTreeSet<String> {
+    let told = endpoints.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    let mut all: BTreeSet<String> =
+        told.clone().flat_map(|status| status.warnings.clone()).collect();
+    for member in &cluster.members {
+        let end = member.certificate_expires.as_deref();
+        let end = end.and_then(|end| OffsetDateTime::parse(end, &Rfc3339).ok());
+        let Some(end) = end.filter(|end| *end - now < WARN_AHEAD) else { continue };
+        // Who was asked itself has said so.
+        if told.clone().any(|status| status.name == member.name) {
+            continue;
+        }
+        let days = (end - now).whole_days();
+        all.insert(match end < now {
+            true => format!("the certificate of {} has ended", member.name),
+            false => format!("the certificate of {} ends in {days} days", member.name),
+        });
+    }
+    all
+}
 
 fn endpoint_json((endpoint, answer): &Answer) -> EndpointJson<'_> {
     EndpointJson {

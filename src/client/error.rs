@@ -41,6 +41,14 @@ pub enum Error {
     /// One side does not trust the other's certificate, or does not speak TLS.
     #[error("{0}")]
     Tls(String),
+    /// The port does not speak what the URL says, and has understood nothing of the request.
+    #[error("{endpoint} {}", if *.is_tls { "speaks plain HTTP, not TLS" } else { "speaks TLS, not plain HTTP" })]
+    WrongScheme {
+        /// The endpoint.
+        endpoint: String,
+        /// Whether the URL says TLS.
+        is_tls: bool,
+    },
     /// Nobody took the request.
     #[error("{0}")]
     Unavailable(String),
@@ -152,6 +160,24 @@ fn refuses_a_certificate(error: &rustls::Error) -> bool {
                 | Alert::DecryptError
         )
     )
+}
+
+/// Whether what answered does not speak TLS at all.
+pub(super) fn is_no_tls(error: &reqwest::Error) -> bool {
+    let cause = tls_cause(error);
+    matches!(cause, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
+}
+
+/// Whether what came in the place of an answer is no HTTP.
+pub(super) fn is_no_http(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl Failure {

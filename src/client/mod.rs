@@ -1,17 +1,22 @@
 //! The Rust client: konsen's HTTP API over several endpoints.
 //!
 //! An endpoint that is down is passed over for the next one, but only when the request certainly
-//! did not happen there. A write whose outcome is unknown is never sent again.
+//! did not happen there. A write whose outcome is unknown is never sent again. A read that one endpoint does
+//! not answer is asked of the next one, too; a write goes first to one that lives.
 
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod send;
 mod snapshot;
 mod tls;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
@@ -27,7 +32,7 @@ use crate::http::leader::TransferJson;
 use crate::http::members::{AddJson, ReplaceJson};
 use crate::kv::{Item, Revision};
 use crate::server::{ClusterStatus, Leadership, Members, Status};
-use error::{Failure, Problem, Told};
+use error::Failure;
 
 /// All but the unreserved characters of RFC 3986.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -37,6 +42,10 @@ const GRACE: Duration = Duration::from_secs(2);
 /// checkpoint.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const STREAM_BEGIN_MAX: Duration = Duration::from_secs(70);
+/// How long an endpoint may take to say how it is: that needs no other node.
+const STATUS_TIME_MAX: Duration = Duration::from_secs(2);
+/// The shortest time that an answer may be given.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// How long a connection may take to be set up.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 /// How long an idle connection is kept; less than the server keeps it, so that no request meets a
@@ -119,6 +128,10 @@ pub struct Client {
     endpoints: Vec<Url>,
     http: reqwest::Client,
     timeout: Duration,
+    /// Who is asked first: whoever answered last.
+    first: Arc<AtomicUsize>,
+    answered: Arc<Mutex<Option<Instant>>>,
+    notice: Option<fn(&str)>,
 }
 
 /// A request before it has an endpoint.
@@ -156,7 +169,7 @@ impl Client {
         if options.endpoints.is_empty() {
             return Err(Error::Usage("there is no endpoint".to_owned()));
         }
-        if options.timeout > TIMEOUT_MAX || options.timeout.is_zero() {
+        if !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&options.timeout) {
             return Err(Error::Usage("the timeout must be between 1ms and 5m".to_owned()));
         }
         let endpoints = options.endpoints.iter().map(|text| endpoint(text));
@@ -171,7 +184,20 @@ impl Client {
             .http1_only()
             .build()
             .map_err(|error| Error::Usage(error::chain(&error)))?;
-        Ok(Client { endpoints, http, timeout: options.timeout })
+        Ok(Client {
+            endpoints,
+            http,
+            timeout: options.timeout,
+            first: Arc::default(),
+            answered: Arc::default(),
+            notice: None,
+        })
+    }
+
+    /// The same, which says what it waits for.
+    #[must_use]
+    pub fn with_notice(self, notice: fn(&str)) -> Client {
+        Client { notice: Some(notice), ..self }
     }
 
     /// Sets a key.
@@ -353,18 +379,20 @@ impl Client {
         self.json(call).await
     }
 
-    /// What each endpoint says of itself, in order, beside its URL.
+    /// What each endpoint says of itself, in order, beside its URL. All are asked at once.
     pub async fn status(&self) -> Vec<(String, Result<Status, Error>)> {
-        let mut answers = Vec::with_capacity(self.endpoints.len());
-        for endpoint in &self.endpoints {
+        let due = STATUS_TIME_MAX.min(self.timeout + GRACE);
+        let ask = |endpoint| async move {
             let call = Call::new(Method::GET, "v1/status");
-            let answer = match self.send_to(endpoint, &call).await {
-                Ok(response) => json_body(response).await,
-                Err(failure) => Err(failure.error),
+            let answer = async {
+                json_body(self.send_to(endpoint, &call).await.map_err(|failure| failure.error)?)
+                    .await
             };
-            answers.push((endpoint.as_str().trim_end_matches('/').to_owned(), answer));
-        }
-        answers
+            let answer = tokio::time::timeout(due, answer).await;
+            let answer = answer.unwrap_or_else(|_| Err(Failure::of_silence(endpoint).error));
+            (endpoint.as_str().trim_end_matches('/').to_owned(), answer)
+        };
+        futures_util::future::join_all(self.endpoints.iter().map(ask)).await
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Error> {
@@ -374,67 +402,6 @@ impl Client {
             Error::Failed(text) if writes => Error::Unknown(text),
             error => error,
         })
-    }
-
-    /// Sends to one endpoint after the other until one of them settles it.
-    async fn send(&self, call: Call<'_>) -> Result<Response, Error> {
-        let mut last = None;
-        for endpoint in &self.endpoints {
-            match self.send_to(endpoint, &call).await {
-                Ok(response) => return Ok(response),
-                Err(failure) if failure.may_try_another => last = Some(failure.error),
-                Err(failure) => return Err(failure.error),
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::Unavailable("there is no endpoint".to_owned())))
-    }
-
-    async fn send_to(&self, endpoint: &Url, call: &Call<'_>) -> Result<Response, Failure> {
-        let writes = call.changes_something();
-        let mut text = format!("{endpoint}{}", call.path);
-        for (position, (name, value)) in call.query.iter().enumerate() {
-            text.push(if position == 0 { '?' } else { '&' });
-            text.push_str(name);
-            text.push('=');
-            text.push_str(value);
-        }
-        let timeout = humantime::format_duration(self.timeout).to_string().replace(' ', "");
-        let mut request = self
-            .http
-            .request(call.method.clone(), text)
-            .headers(call.headers.clone())
-            .header("konsen-timeout", timeout);
-        if let Some(body) = call.body {
-            request = request.body(body.clone());
-        }
-        if call.streams {
-            request = request.timeout(STREAM_TIME_MAX);
-        }
-        let sent = async {
-            let sent = request.send().await;
-            sent.map_err(|error| Failure::of_transport(endpoint, &error, writes))
-        };
-        // Of a stream only its beginning is due.
-        let due =
-            if call.streams { STREAM_BEGIN_MAX.max(self.timeout) + GRACE } else { STREAM_TIME_MAX };
-        let response = match tokio::time::timeout(due, sent).await {
-            Ok(sent) => sent?,
-            Err(_) => return Err(Failure::of_silence(endpoint)),
-        };
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let status = response.status();
-        let told = Told {
-            revision: revision_in(response.headers(), "konsen-revision"),
-            current: revision_in(response.headers(), ETAG.as_str()),
-        };
-        // A body that does not come, or is no problem, leaves the status alone to judge by.
-        let problem: Option<Problem> = match response.bytes().await {
-            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
-            Err(_) => None,
-        };
-        Err(Failure::of_answer(status, problem, told, writes))
     }
 }
 

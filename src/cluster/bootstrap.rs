@@ -114,12 +114,13 @@ pub fn suffice(grants: usize, size: usize) -> bool {
     grants * 2 > size || half
 }
 
-/// The membership that the node with this name and identity founds: who is not there gets a stand-in.
+/// The membership that the node with this name and identity founds: who is not there gets a stand-in. None while
+/// those that are there are no majority: nobody could ever decide anything.
 pub fn first_membership(
     cluster: ClusterId,
     own: (&str, NodeId),
     now: &Situation<'_>,
-) -> Membership {
+) -> Option<Membership> {
     let member = |(name, Addresses { raft, http }): (&String, &Addresses)| {
         let id = match now.present.get(name) {
             _ if name == own.0 => Some(own.1),
@@ -136,7 +137,9 @@ pub fn first_membership(
         (id.unwrap_or_else(|| stand_in(name)), member)
     };
     let members: BTreeMap<NodeId, Member> = now.servers.iter().map(member).collect();
-    Membership { cluster, voters: members.keys().copied().collect(), members, outgoing: None }
+    let there = members.values().filter(|member| member.seen).count();
+    let voters = members.keys().copied().collect();
+    (there * 2 > members.len()).then_some(Membership { cluster, voters, members, outgoing: None })
 }
 
 /// The membership of a cluster that begins anew with one node, which has all there is: the other hosts come

@@ -66,7 +66,11 @@ fn who_is_absent_gets_a_stand_in_that_counts_for_the_quorum() {
     let (servers, present) = (servers(3), present(&[2]));
     let situation =
         Situation { own: "n1", servers: &servers, join: false, present: &present, waited: true };
-    let first = first_membership(ClusterId(7), ("n1", NodeId(1)), &situation);
+    let first = first_membership(ClusterId(7), ("n1", NodeId(1)), &situation).unwrap();
     assert_eq!(first.voters, [NodeId(1), NodeId(2), stand_in("n3")].into());
     assert!(!first.members[&stand_in("n3")].seen && first.members[&NodeId(2)].seen);
+    // Those who granted it may have gone meanwhile: with them alone nothing could be decided.
+    let nobody = self::present(&[]);
+    let situation = Situation { present: &nobody, ..situation };
+    assert!(first_membership(ClusterId(7), ("n1", NodeId(1)), &situation).is_none());
 }

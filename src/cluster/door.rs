@@ -39,8 +39,6 @@ pub enum Why {
     OtherIdentity {
         /// The member's.
         expected: NodeId,
-        /// Whether the member is connected, so that this is a second host under its name.
-        answers: bool,
     },
     /// The visitor was a member, and another host has its place, or is to have it.
     Replaced {
@@ -113,9 +111,7 @@ pub fn decide(
     match (expected, at) {
         // Whoever has been in this cluster was a member of it.
         (Some(_), Some(at)) if cluster.is_some() => Err(Why::Replaced { at }),
-        (Some(expected), _) => {
-            Err(Why::OtherIdentity { expected, answers: connected.contains_key(&expected) })
-        }
+        (Some(expected), _) => Err(Why::OtherIdentity { expected }),
         (None, at) => Err(Why::NoMember { at }),
     }
 }

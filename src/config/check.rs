@@ -10,8 +10,8 @@ use bytesize::ByteSize;
 
 use super::file::{self, File, Text};
 use super::{
-    ClientAuth, Config, ConfigError, HistoryConfig, HostPort, HttpConfig, Limits, NodeName, Own,
-    RaftConfig, ReadsConfig, TlsFiles,
+    ANY_HOST, ClientAuth, Config, ConfigError, HistoryConfig, Host, HostPort, HttpConfig, Limits,
+    NodeName, Own, RaftConfig, ReadsConfig, TlsFiles,
 };
 
 const MIB: u64 = 1 << 20;
@@ -26,7 +26,16 @@ const LOG_TAIL_SIZES: RangeInclusive<u64> = 0..=1024 * GIB;
 const KEEP_TIMES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 const REVISIONS: RangeInclusive<u64> = 1..=1_000_000_000_000;
-const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+const WAITERS: RangeInclusive<u64> = 0..=10_000_000;
+const DELETE_KEYS: RangeInclusive<u64> = 1..=1_000_000;
+const READS: RangeInclusive<u64> = 1..=100_000;
+const READ_THREADS: RangeInclusive<u64> = 1..=256;
+const BACKUPS: RangeInclusive<u64> = 0..=64;
+const GROWTH_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
+const RATES: RangeInclusive<u64> = 1..=GIB;
+const IDLE_TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+const WAIT_TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 
 /// What switches a limit off.
 pub(super) const OFF: &str = "off";
@@ -77,6 +86,7 @@ impl<'a> Check<'a> {
                 servers.len() - 1
             ));
         }
+        let obstacles = families(&servers).into_iter().collect();
         let http = self.http(file.http.unwrap_or_default(), &mut warnings)?;
         let tls = file.tls.unwrap_or_default();
         Ok(Config {
@@ -104,6 +114,7 @@ impl<'a> Check<'a> {
             history: self.history(&file.history.unwrap_or_default())?,
             limits: self.limits(&file.limits.unwrap_or_default())?,
             warnings,
+            obstacles,
             own,
         })
     }
@@ -226,7 +237,46 @@ impl<'a> Check<'a> {
             }
             warnings.push("http.clientAuth: has no effect without `tls: true`".to_owned());
         }
-        Ok(HttpConfig { tls, client_auth })
+        let defaults = HttpConfig::default();
+        let time = |key: &str, text: &Option<Text>, default, range| {
+            let key = format!("http.{key}");
+            let time = self.duration(&key, text.as_ref(), default)?;
+            let line = text.as_ref().map(|text| text.referenced.line());
+            self.in_range(&key, line, time, range, show_duration)?;
+            Ok(time)
+        };
+        let rate = |key: &str, text: &Option<Text>, default| {
+            self.size(&format!("http.{key}"), text.as_ref(), default, &RATES)
+        };
+        Ok(HttpConfig {
+            tls,
+            client_auth,
+            hosts: self.hosts(http.hosts.as_deref().unwrap_or_default())?,
+            idle: time("idle", &http.idle, defaults.idle, &IDLE_TIMES)?,
+            head: time("head", &http.head, defaults.head, &WAIT_TIMES)?,
+            body: time("body", &http.body, defaults.body, &IDLE_TIMES)?,
+            stall: time("stall", &http.stall, defaults.stall, &WAIT_TIMES)?,
+            min_rate: rate("minRate", &http.min_rate, defaults.min_rate)?,
+            backup_rate: rate("backupRate", &http.backup_rate, defaults.backup_rate)?,
+        })
+    }
+
+    fn hosts(&self, hosts: &[Text]) -> Result<Vec<String>, ConfigError> {
+        let host = |text: &Text| {
+            let name = text.value.to_ascii_lowercase();
+            match name.parse::<crate::pki::Host>() {
+                Ok(_) => Ok(name),
+                Err(_) if name == ANY_HOST => Ok(name),
+                Err(_) => {
+                    let problem = format!(
+                        "{:?} is not a host; give a name without a port, as in kv.example.org, or \"*\" for all",
+                        text.value
+                    );
+                    Err(self.wrong("http.hosts", Some(text.referenced.line()), problem))
+                }
+            }
+        };
+        hosts.iter().map(host).collect()
     }
 
     fn raft(&self, raft: &file::Raft) -> Result<RaftConfig, ConfigError> {
@@ -290,18 +340,24 @@ impl<'a> Check<'a> {
 
     fn limits(&self, limits: &file::Limits) -> Result<Limits, ConfigError> {
         let defaults = Limits::default();
-        let connections = match &limits.connections {
-            None => defaults.connections,
+        let number = |key: &str, text: &Option<Text>, default: u64, range| match text {
+            None => Ok(default),
             Some(text) => {
+                let key = format!("limits.{key}");
                 let line = Some(text.referenced.line());
-                let number = text.value.parse().map_err(|_| {
-                    let problem = format!("{:?} is not a whole number, as in 4096", text.value);
-                    self.wrong("limits.connections", line, problem)
+                let number: u64 = text.value.parse().map_err(|_| {
+                    let problem =
+                        format!("{:?} is not a whole number, as in {default}", text.value);
+                    self.wrong(&key, line, problem)
                 })?;
-                let show = |number: usize| number.to_string();
-                self.in_range("limits.connections", line, number, &CONNECTIONS, show)?;
-                number
+                self.in_range(&key, line, number, range, |number| number.to_string())?;
+                Ok(number)
             }
+        };
+        let count = |key: &str, text: &Option<Text>, default: usize, range| {
+            let default = u64::try_from(default).unwrap_or(u64::MAX);
+            let count = number(key, text, default, range)?;
+            Ok(usize::try_from(count).unwrap_or(usize::MAX))
         };
         let size = |key: &str, text: &Option<Text>, default, range| {
             self.size(&format!("limits.{key}"), text.as_ref(), default, range)
@@ -319,8 +375,41 @@ impl<'a> Check<'a> {
         }
         Ok(Limits {
             value,
-            connections,
+            connections: count(
+                "connections",
+                &limits.connections,
+                defaults.connections,
+                &CONNECTIONS,
+            )?,
+            connections_per_address: count(
+                "connectionsPerAddress",
+                &limits.connections_per_address,
+                defaults.connections_per_address,
+                &CONNECTIONS,
+            )?,
             bodies,
+            answers: size("answers", &limits.answers, defaults.answers, &BODIES_SIZES)?,
+            waiters: count("waiters", &limits.waiters, defaults.waiters, &WAITERS)?,
+            delete_keys: number(
+                "deleteKeys",
+                &limits.delete_keys,
+                defaults.delete_keys,
+                &DELETE_KEYS,
+            )?,
+            reads: count("reads", &limits.reads, defaults.reads, &READS)?,
+            read_threads: count(
+                "readThreads",
+                &limits.read_threads,
+                defaults.read_threads,
+                &READ_THREADS,
+            )?,
+            backups: count("backups", &limits.backups, defaults.backups, &BACKUPS)?,
+            backup_growth: size(
+                "backupGrowth",
+                &limits.backup_growth,
+                defaults.backup_growth,
+                &GROWTH_SIZES,
+            )?,
             log_tail: size("logTail", &limits.log_tail, defaults.log_tail, &LOG_TAIL_SIZES)?,
             log_cache: size("logCache", &limits.log_cache, defaults.log_cache, &CACHE_SIZES)?,
             state_cache: size(
@@ -432,6 +521,21 @@ impl<'a> Check<'a> {
     fn wrong(&self, key: &str, line: Option<u64>, problem: String) -> ConfigError {
         ConfigError::Value { file: self.file.to_path_buf(), line, key: key.to_owned(), problem }
     }
+}
+
+/// Nodes that cannot reach each other: a socket at an IPv4 address sends nothing to IPv6 ones, nor the other way round.
+fn families(servers: &BTreeMap<NodeName, HostPort>) -> Option<String> {
+    let of = |v4: bool| {
+        servers.iter().find(|(_, address)| match address.host() {
+            Host::Ip(ip) => ip.is_ipv4() == v4,
+            Host::Name(_) => false,
+        })
+    };
+    let ((four, v4), (six, v6)) = of(true).zip(of(false))?;
+    Some(format!(
+        "servers: {four} has the IPv4 address {v4} and {six} the IPv6 address {v6}, and neither reaches the other: give \
+         all of one kind, or start each node with --listen '[::]:PORT', which speaks both"
+    ))
 }
 
 pub(super) fn show_duration(duration: Duration) -> String {

@@ -22,6 +22,12 @@ pub enum ConfigError {
         /// What the system said.
         source: io::Error,
     },
+    /// Larger than any configuration.
+    #[error("{}: is larger than 1 MiB, which no configuration is", .file.display())]
+    TooLarge {
+        /// The file asked for.
+        file: PathBuf,
+    },
     /// Nothing but space and comments.
     #[error("{}: the file is empty; it needs `servers` and `httpServers`", .file.display())]
     Empty {

@@ -41,6 +41,13 @@ pub(super) struct Tls {
 pub(super) struct Http {
     pub(super) tls: Option<Text>,
     pub(super) client_auth: Option<Text>,
+    pub(super) hosts: Option<Vec<Text>>,
+    pub(super) idle: Option<Text>,
+    pub(super) head: Option<Text>,
+    pub(super) body: Option<Text>,
+    pub(super) stall: Option<Text>,
+    pub(super) min_rate: Option<Text>,
+    pub(super) backup_rate: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,7 +75,15 @@ pub(super) struct History {
 pub(super) struct Limits {
     pub(super) value: Option<Text>,
     pub(super) connections: Option<Text>,
+    pub(super) connections_per_address: Option<Text>,
     pub(super) bodies: Option<Text>,
+    pub(super) answers: Option<Text>,
+    pub(super) waiters: Option<Text>,
+    pub(super) delete_keys: Option<Text>,
+    pub(super) reads: Option<Text>,
+    pub(super) read_threads: Option<Text>,
+    pub(super) backups: Option<Text>,
+    pub(super) backup_growth: Option<Text>,
     pub(super) log_tail: Option<Text>,
     pub(super) log_cache: Option<Text>,
     pub(super) state_cache: Option<Text>,
@@ -87,25 +102,52 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<File, ConfigError> {
     }
     serde_saphyr::from_str(text).map_err(|error| {
         let error = error.without_snippet();
-        let location = error.location().filter(|location| location.line() > 0);
-        let problem = match error {
-            serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
-                format!("{} stands here twice; remove one", key.as_deref().unwrap_or("a key"))
-            }
-            serde_saphyr::Error::NullIntoString { .. } => {
-                "a key has no value; give one, or remove the key".to_owned()
-            }
-            other => {
-                // The place is said once, in front.
-                let text = other.to_string();
-                let first = text.lines().next().unwrap_or("cannot be read");
-                first.split_once(" at line ").map_or(first, |(before, _)| before).to_owned()
-            }
-        };
-        ConfigError::Syntax {
-            file: file.to_path_buf(),
-            line: location.map(|location| location.line()),
-            problem,
-        }
+        let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
+        let there = line.and_then(|line| text.lines().nth(usize::try_from(line).ok()? - 1));
+        let problem = problem(error, there.unwrap_or_default());
+        ConfigError::Syntax { file: file.to_path_buf(), line, problem }
     })
+}
+
+/// What is wrong with the line where reading ended, in words that need no knowledge of YAML.
+fn problem(error: &serde_saphyr::Error, line: &str) -> String {
+    use serde_saphyr::Error;
+    const QUOTE: &str = "a value that begins with [, {, *, &, !, |, >, %, @ or ` needs quotes, as in \"[::1]:10001\"";
+    let key = line.split_once(':').map_or("", |(key, _)| key.trim());
+    let known = !key.is_empty()
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte));
+    let key = if known { format!("{key}: ") } else { String::new() };
+    match error {
+        Error::DuplicateMappingKey { key, .. } => {
+            format!("{} stands here twice; remove one", key.as_deref().unwrap_or("a key"))
+        }
+        Error::NullIntoString { .. } if matches!(key.as_str(), "null: " | "~: ") => {
+            format!("{key}that means nothing at all in YAML; a name that looks so needs quotes")
+        }
+        Error::NullIntoString { .. } => {
+            "a key has no value; give one, or remove the key".to_owned()
+        }
+        Error::UnknownAnchor { .. } => format!("{key}* stands for another value in YAML; {QUOTE}"),
+        Error::Unexpected { expected: "string scalar", .. } => {
+            format!("{key}one value has to stand here, no list and no keys; {QUOTE}")
+        }
+        Error::Unexpected { expected: "mapping start", .. } => {
+            format!(
+                "{key}keys have to stand here, each with its value, as in `node1: 192.168.1.10:10001`"
+            )
+        }
+        Error::MultipleDocuments { .. } => {
+            "a second document begins here; a configuration is one, without `---` in it".to_owned()
+        }
+        other => {
+            // The place is said once, in front.
+            let text = other.to_string();
+            let first = text.lines().next().unwrap_or("cannot be read");
+            let first = first.split_once(" at line ").map_or(first, |(before, _)| before);
+            match first {
+                "unexpected character: `%'" => format!("{key}{first}; {QUOTE}"),
+                first => first.to_owned(),
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! configuration; all other keys are optional. Relative paths are relative to the file's folder.
 
 mod address;
+mod agree;
 mod check;
 mod error;
 mod file;
@@ -14,7 +15,9 @@ mod show;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +27,9 @@ pub use error::ConfigError;
 
 use crate::pki::{self, PkiError};
 pub use crate::pki::{ClientAuth, ClusterName, Host, NAME_MAX, NameError, NodeName};
+
+/// The largest file that is taken for a configuration.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// One node's configuration, checked: every address is one, the node is among the servers, every number
 /// is in its range.
@@ -59,6 +65,8 @@ pub struct Config {
     pub limits: Limits,
     /// What works and is probably not meant.
     pub warnings: Vec<String>,
+    /// What cannot work unless the node is started in a certain way.
+    pub obstacles: Vec<String>,
     own: Own,
 }
 
@@ -87,7 +95,24 @@ pub struct HttpConfig {
     pub tls: bool,
     /// Whether clients show certificates; only with `tls`.
     pub client_auth: ClientAuth,
+    /// Names beside those of the configuration that clients may call this node by; [`ANY_HOST`] for all.
+    pub hosts: Vec<String>,
+    /// How long a connection without requests stays open. 1 s to 1 h.
+    pub idle: Duration,
+    /// How long a request's head may take. 1 s to 10 min.
+    pub head: Duration,
+    /// How long a request's body may take. 1 s to 1 h.
+    pub body: Duration,
+    /// How long a client may neither send what it has begun nor take what it asked for. 1 s to 10 min.
+    pub stall: Duration,
+    /// The least bytes a second, on average, of a body or an answer that takes longer than `stall`.
+    pub min_rate: u64,
+    /// The same of a backup.
+    pub backup_rate: u64,
 }
+
+/// In `http.hosts`: every name.
+pub const ANY_HOST: &str = "*";
 
 /// The protocol's times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,15 +144,31 @@ impl HistoryConfig {
     pub const EVERYTHING: HistoryConfig = HistoryConfig { keep: None, revisions: None };
 }
 
-/// Bounds. All but `connections` in bytes.
+/// Bounds. In bytes but for those that count something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest value.
     pub value: u64,
     /// HTTP connections at a time.
     pub connections: usize,
+    /// Those of one address.
+    pub connections_per_address: usize,
     /// Request bodies held at a time, together.
     pub bodies: u64,
+    /// Answers held at a time, together; those of one address may be half of it.
+    pub answers: u64,
+    /// Requests that wait for a change at a time; those of one address may be half of them.
+    pub waiters: usize,
+    /// Keys that one range deletion may delete.
+    pub delete_keys: u64,
+    /// Listings and reads of the past at a time, under way or waiting.
+    pub reads: usize,
+    /// Threads that read them.
+    pub read_threads: usize,
+    /// Backups at a time.
+    pub backups: usize,
+    /// How much the state's file may grow while a backup holds on to old pages.
+    pub backup_growth: u64,
     /// What stays of the log although a checkpoint covers it.
     pub log_tail: u64,
     /// The log's page cache.
@@ -148,7 +189,17 @@ impl Limits {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        HttpConfig { tls: false, client_auth: ClientAuth::None }
+        HttpConfig {
+            tls: false,
+            client_auth: ClientAuth::None,
+            hosts: Vec::new(),
+            idle: Duration::from_secs(75),
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(60),
+            stall: Duration::from_secs(20),
+            min_rate: 1 << 10,
+            backup_rate: 256 << 10,
+        }
     }
 }
 
@@ -172,7 +223,15 @@ impl Default for Limits {
         Limits {
             value: 1 << 20,
             connections: 4096,
+            connections_per_address: 1024,
             bodies: 256 << 20,
+            answers: 256 << 20,
+            waiters: 16_384,
+            delete_keys: 10_000,
+            reads: 256,
+            read_threads: 4,
+            backups: 2,
+            backup_growth: 1 << 30,
             log_tail: 64 << 20,
             log_cache: 16 << 20,
             state_cache: 64 << 20,
@@ -186,10 +245,16 @@ impl Config {
     /// Reads `file` and checks all of it. `name` overrides `localServerName`; neither is needed where
     /// there is one server only.
     pub fn load(file: &Path, name: Option<&str>) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|source| match source.kind() {
+        let failed = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => ConfigError::Missing { file: file.to_path_buf() },
             _ => ConfigError::Read { file: file.to_path_buf(), source },
-        })?;
+        };
+        let mut text = String::new();
+        let opened = std::fs::File::open(file).map_err(failed)?;
+        opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(ConfigError::TooLarge { file: file.to_path_buf() });
+        }
         Config::parse(file, &text, name)
     }
 
@@ -214,13 +279,28 @@ impl Config {
         &self.own.http
     }
 
-    /// What HTTPS needs, from the files; none where HTTP is plain.
-    pub fn http_tls(&self) -> Result<Option<Arc<rustls::ServerConfig>>, PkiError> {
+    /// What HTTPS needs, from the files; none where HTTP is plain. Of clients that show a certificate those come in
+    /// that `admits` names.
+    pub fn http_tls(
+        &self,
+        admits: pki::Admits,
+    ) -> Result<Option<Arc<rustls::ServerConfig>>, PkiError> {
         if !self.http.tls {
             return Ok(None);
         }
         let material = self.material()?;
-        pki::https_config(&material, self.http.client_auth).map(|tls| Some(Arc::new(tls)))
+        pki::https_config(&material, self.http.client_auth, admits).map(|tls| Some(Arc::new(tls)))
+    }
+
+    /// What is to be said of the key's file, if others can read it.
+    pub fn key_warning(&self) -> Option<String> {
+        let mode = std::fs::metadata(&self.tls.key).ok()?.permissions().mode() & 0o777;
+        (mode & 0o077 != 0).then(|| {
+            format!(
+                "{} can be read by others (mode {mode:o}), who can join the cluster with it: chmod 600",
+                self.tls.key.display()
+            )
+        })
     }
 
     /// This node's certificate, key and authority, read and checked.

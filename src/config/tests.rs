@@ -41,17 +41,20 @@ fn the_original_file_is_complete() {
     assert_eq!(config.history.keep, Some(Duration::from_secs(300)));
     assert_eq!(config.history.revisions, Some(1_000_000));
     assert!(!config.http.tls && !config.reads.lease);
-    assert!(config.warnings.is_empty() && config.http_tls().unwrap().is_none());
+    assert!(
+        config.warnings.is_empty()
+            && config.http_tls(std::sync::Arc::new(|_| true)).unwrap().is_none()
+    );
 }
 
 #[test]
 fn every_key_is_read() {
     let text = format!(
         "{TWO_KEYS}cluster: other\ndata: /var/k\ntls: {{ca: a, cert: b, key: /c}}\n\
-         http: {{tls: true, clientAuth: optional}}\n\
+         http: {{tls: true, clientAuth: optional, hosts: [Kv.example.org, \"*\"], idle: 3s, minRate: 2KiB}}\n\
          raft: {{heartbeat: 100ms, electionTimeout: 2s}}\nreads: {{lease: true}}\n\
          history: {{keep: 1h 30m, revisions: off}}\n\
-         limits: {{value: 2MiB, connections: 7, bodies: 3 MiB, logCache: 4MiB, stateCache: 1GiB, overlay: 2000000}}\n"
+         limits: {{value: 2MiB, connections: 7, deleteKeys: 5, waiters: 0, bodies: 3 MiB, logCache: 4MiB, stateCache: 1GiB, overlay: 2000000}}\n"
     );
     let config = parse(&text, None).unwrap();
     assert_eq!(config.cluster.as_str(), "other");
@@ -62,6 +65,9 @@ fn every_key_is_read() {
     );
     assert!(config.http.tls && config.reads.lease);
     assert_eq!(config.http.client_auth, ClientAuth::Optional);
+    assert_eq!(config.http.hosts, ["kv.example.org", "*"]);
+    assert_eq!((config.http.idle, config.http.min_rate), (Duration::from_secs(3), 2048));
+    assert_eq!((config.limits.delete_keys, config.limits.waiters), (5, 0));
     assert_eq!(config.raft.election_timeout, Duration::from_secs(2));
     assert_eq!(config.history.keep, Some(Duration::from_secs(5_400)));
     assert_eq!(config.history.revisions, None);
@@ -71,6 +77,7 @@ fn every_key_is_read() {
     let again = Config::parse(Path::new("elsewhere/c.yml"), &config.to_yaml(), None).unwrap();
     assert_eq!(again.to_yaml(), config.to_yaml());
     assert_eq!((again.limits, again.history), (config.limits, config.history));
+    assert_eq!(again.http, config.http);
     let off = parse(&format!("{TWO_KEYS}history: {{keep: off, revisions: 7}}\n"), None).unwrap();
     assert_eq!((off.history.keep, off.history.revisions), (None, Some(7)));
 }
@@ -173,6 +180,12 @@ fn values_out_of_range() {
         ("reads: {lease: maybe}", ["reads.lease", "true nor false"]),
         ("http: {clientAuth: some}", ["http.clientAuth", "none, optional, required"]),
         ("http: {clientAuth: required}", ["http.clientAuth", "tls: true"]),
+        ("http: {hosts: [a b]}", ["http.hosts", "kv.example.org"]),
+        ("http: {idle: 1ms}", ["http.idle", "1s to 1h"]),
+        ("http: {stall: never}", ["http.stall", "as in 50ms"]),
+        ("http: {minRate: 0}", ["http.minRate", "1 B"]),
+        ("limits: {deleteKeys: 0}", ["limits.deleteKeys", "1 to 1000000"]),
+        ("limits: {readThreads: all}", ["limits.readThreads", "as in 4"]),
         ("history: {keep: 10ms}", ["history.keep", "1s to 30days"]),
         ("history: {keep: long}", ["history.keep", "as in 5m, nor off"]),
         ("history: {keep: 0s}", ["history.keep", "1s to 30days"]),

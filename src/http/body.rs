@@ -8,18 +8,56 @@ use axum::http::header::CONTENT_LENGTH;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
+use tokio::time::Instant;
 
 use super::error::{Kind, Problem};
+use super::headers;
+use crate::server::Limits;
 
-/// The longest pause between two parts of a body.
-pub const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// The longest time from a request's head to the end of its body.
-pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+/// How bodies are read.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    /// One permit for each byte that may be held.
+    budget: Semaphore,
+    /// The longest pause between two parts.
+    pause_max: Duration,
+    /// The longest time from a request's head to the end of its body.
+    time_max: Duration,
+    /// The least bytes a second, once a pause's time is over.
+    rate_min: u64,
+}
+
+impl Bodies {
+    pub(crate) fn new(limits: &Limits) -> Bodies {
+        Bodies {
+            budget: Semaphore::new(limits.body_bytes_max.min(Semaphore::MAX_PERMITS)),
+            pause_max: limits.stall_max,
+            time_max: limits.body_time_max,
+            rate_min: limits.rate_min.max(1),
+        }
+    }
+
+    /// When a body that began then has to have more than so many bytes.
+    fn due(&self, began: Instant, bytes: usize) -> Instant {
+        let by_rate = Duration::from_millis((bytes as u64).saturating_mul(1000) / self.rate_min);
+        let by_rate = began + self.pause_max.max(by_rate);
+        by_rate.min(began + self.time_max)
+    }
+}
 
 /// A body, and its share of the bytes that all bodies may hold, until it is dropped.
+#[derive(Debug)]
 pub(crate) struct Held<'a> {
     pub(crate) bytes: Bytes,
     _share: Option<SemaphorePermit<'a>>,
+}
+
+/// The length that a request says its body has.
+pub(crate) fn declared<B: HttpBody>(headers: &HeaderMap, body: &B) -> Option<u64> {
+    headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
+        .or_else(|| body.size_hint().exact())
 }
 
 /// Reads a whole body of at most `bytes_max` bytes.
@@ -27,45 +65,41 @@ pub(crate) async fn read<'a, B>(
     headers: &HeaderMap,
     body: B,
     bytes_max: usize,
-    budget: &'a Semaphore,
+    bodies: &'a Bodies,
 ) -> Result<Held<'a>, Problem>
 where
     B: HttpBody<Data = Bytes>,
 {
-    let declared = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
-        .or_else(|| body.size_hint().exact());
+    headers::refuse_encoding(headers)?;
+    let declared = declared(headers, &body);
+    read_declared(declared, body, bytes_max, bodies).await
+}
+
+/// The same where the head is gone, which said that the body has so many bytes.
+pub(crate) async fn read_declared<'a, B>(
+    declared: Option<u64>,
+    body: B,
+    bytes_max: usize,
+    bodies: &'a Bodies,
+) -> Result<Held<'a>, Problem>
+where
+    B: HttpBody<Data = Bytes>,
+{
     if declared.is_some_and(|declared| declared > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
     if declared == Some(0) {
         return Ok(Held { bytes: Bytes::new(), _share: None });
     }
-    match tokio::time::timeout(BODY_TIME_MAX, collect(body, declared, bytes_max, PAUSE_MAX, budget))
-        .await
-    {
-        Ok(held) => held,
-        Err(_) => Err(late(BODY_TIME_MAX)),
-    }
-}
-
-async fn collect<'a, B>(
-    body: B,
-    declared: Option<u64>,
-    bytes_max: usize,
-    pause_max: Duration,
-    budget: &'a Semaphore,
-) -> Result<Held<'a>, Problem>
-where
-    B: HttpBody<Data = Bytes>,
-{
+    let began = Instant::now();
     let mut body = std::pin::pin!(body);
     let mut bytes = BytesMut::new();
     let mut share: Option<SemaphorePermit<'a>> = None;
     loop {
-        let Ok(frame) = tokio::time::timeout(pause_max, body.frame()).await else {
-            return Err(late(pause_max));
+        let now = Instant::now();
+        let until = bodies.due(began, bytes.len()).min(now + bodies.pause_max);
+        let Ok(frame) = tokio::time::timeout_at(until, body.frame()).await else {
+            return Err(late(bodies, now - began));
         };
         let Some(frame) = frame else { break };
         let Ok(frame) = frame else {
@@ -75,7 +109,7 @@ where
         if data.len() > bytes_max - bytes.len() {
             return Err(too_large(bytes_max));
         }
-        let more = take(budget, data.len())?;
+        let more = take(&bodies.budget, data.len())?;
         match &mut share {
             Some(share) => share.merge(more),
             None => share = Some(more),
@@ -109,25 +143,47 @@ fn too_large(bytes_max: usize) -> Problem {
     Problem::new(Kind::ValueTooLarge, format!("the body is larger than {bytes_max} bytes"))
 }
 
-fn late(limit: Duration) -> Problem {
-    let limit = humantime::format_duration(limit);
-    Problem::new(Kind::BodyTimeout, format!("the body did not arrive within {limit}"))
+fn late(bodies: &Bodies, after: Duration) -> Problem {
+    let show = |time: Duration| humantime::format_duration(time);
+    let after = show(Duration::from_secs(after.as_secs()));
+    let detail = format!(
+        "the body did not arrive in time, and was given up after {after}: no pause may be longer than {} \
+         (http.stall), the rate no less than {} bytes a second after that (http.minRate), the whole no longer than {} \
+         (http.body)",
+        show(bodies.pause_max),
+        bodies.rate_min,
+        show(bodies.time_max)
+    );
+    Problem::new(Kind::BodyTimeout, detail)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use axum::body::Body;
+    use hyper::body::Frame;
 
     use super::*;
 
-    async fn read_all(body: Body, bytes_max: usize, budget: &Semaphore) -> Result<Bytes, Kind> {
+    fn bodies(bytes: usize) -> Bodies {
+        Bodies {
+            budget: Semaphore::new(bytes),
+            pause_max: Duration::from_millis(200),
+            time_max: Duration::from_millis(900),
+            rate_min: 100,
+        }
+    }
+
+    async fn read_all(body: Body, bytes_max: usize, budget: &Bodies) -> Result<Bytes, Kind> {
         let read = read(&HeaderMap::new(), body, bytes_max, budget).await;
         read.map(|held| held.bytes).map_err(|problem| problem.kind())
     }
 
     #[tokio::test]
     async fn the_limit_holds_declared_or_not() {
-        let budget = Semaphore::new(100);
+        let budget = bodies(100);
         assert_eq!(read_all(Body::from("12345"), 5, &budget).await, Ok("12345".into()));
         assert_eq!(read_all(Body::empty(), 5, &budget).await, Ok(Bytes::new()));
         assert_eq!(read_all(Body::from("123456"), 5, &budget).await, Err(Kind::ValueTooLarge));
@@ -135,12 +191,12 @@ mod tests {
         headers.insert(CONTENT_LENGTH, 6.into());
         let declared = read(&headers, NeverEnding, 5, &budget).await;
         assert_eq!(declared.err().unwrap().kind(), Kind::ValueTooLarge);
-        assert_eq!(budget.available_permits(), 100);
+        assert_eq!(budget.budget.available_permits(), 100);
     }
 
     #[tokio::test]
     async fn all_bodies_share_one_budget() {
-        let budget = Semaphore::new(8);
+        let budget = bodies(8);
         let headers = HeaderMap::new();
         let first = read(&headers, Body::from("12345"), 10, &budget).await.unwrap();
         assert_eq!(read_all(Body::from("12345"), 10, &budget).await, Err(Kind::TooBusy));
@@ -163,10 +219,32 @@ mod tests {
         }
     }
 
+    /// A byte comes every so often.
+    struct Drip(tokio::time::Interval);
+
+    impl HttpBody for Drip {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0.poll_tick(context).map(|_| Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+
     #[tokio::test]
-    async fn a_body_that_never_comes_is_given_up() {
-        let budget = Semaphore::new(8);
-        let result = collect(NeverEnding, None, 5, Duration::from_millis(1), &budget).await;
-        assert_eq!(result.err().unwrap().kind(), Kind::BodyTimeout);
+    async fn bodies_that_do_not_come_or_drip_are_given_up() {
+        let budget = bodies(1000);
+        // None after the first; a fifth of the rate; enough, but for ever.
+        for (every, millis) in [(60_000, 200), (50, 200), (2, 900)] {
+            let drip = Drip(tokio::time::interval(Duration::from_millis(every)));
+            let began = Instant::now();
+            let result = read_declared(None, drip, 1000, &budget).await;
+            assert_eq!(result.unwrap_err().kind(), Kind::BodyTimeout);
+            assert!(began.elapsed() >= Duration::from_millis(millis), "{every}");
+        }
+        assert_eq!(budget.budget.available_permits(), 1000);
     }
 }

@@ -1,9 +1,47 @@
 //! Conditional requests (RFC 9110, section 13): parsing, and their order for reads.
 
-use axum::http::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use std::fmt::Write as _;
+
+use axum::http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 
 use super::error::{Kind, Problem};
+use super::headers;
 use crate::kv::{Condition, Matcher, Revision};
+
+/// In which form a key is answered. Each has a tag of its own (RFC 9110, section 8.8.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Representation {
+    /// The bytes as they were put: `"42"`.
+    Value,
+    /// The item as JSON: `"42-json"`.
+    Json,
+}
+
+/// What the tag of JSON ends in.
+const JSON_SUFFIX: &str = "-json";
+
+impl Representation {
+    /// What `Accept` asks for.
+    pub(crate) fn of(headers: &HeaderMap) -> Representation {
+        match headers::accepts(headers, "application/json") {
+            true => Representation::Json,
+            false => Representation::Value,
+        }
+    }
+
+    /// The tag of a revision.
+    pub(crate) fn etag(self, revision: Revision) -> HeaderValue {
+        let suffix = match self {
+            Representation::Value => "",
+            Representation::Json => JSON_SUFFIX,
+        };
+        let mut text = String::with_capacity(28);
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\"{revision}{suffix}\"");
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+            .unwrap_or(HeaderValue::from_static("\"0\""))
+    }
+}
 
 /// How entity tags are compared (RFC 9110, section 8.8.3.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,11 +52,26 @@ enum Comparison {
     Weak,
 }
 
-/// The conditions of a request.
+/// The conditions of a read of one representation: the tags of another match nothing.
+pub(crate) fn parse_for(
+    headers: &HeaderMap,
+    representation: Representation,
+) -> Result<Condition, Problem> {
+    conditions(headers, |tagged| tagged == representation)
+}
+
+/// The conditions of a write, which changes all representations: a tag of any names the revision.
 pub(crate) fn parse(headers: &HeaderMap) -> Result<Condition, Problem> {
+    conditions(headers, |_| true)
+}
+
+fn conditions(
+    headers: &HeaderMap,
+    counts: impl Fn(Representation) -> bool,
+) -> Result<Condition, Problem> {
     Ok(Condition {
-        if_match: matcher(headers, &IF_MATCH, Comparison::Strong)?,
-        if_none_match: matcher(headers, &IF_NONE_MATCH, Comparison::Weak)?,
+        if_match: matcher(headers, &IF_MATCH, Comparison::Strong, &counts)?,
+        if_none_match: matcher(headers, &IF_NONE_MATCH, Comparison::Weak, &counts)?,
     })
 }
 
@@ -26,6 +79,7 @@ fn matcher(
     headers: &HeaderMap,
     name: &HeaderName,
     comparison: Comparison,
+    counts: &impl Fn(Representation) -> bool,
 ) -> Result<Option<Matcher>, Problem> {
     if !headers.contains_key(name) {
         return Ok(None);
@@ -52,7 +106,8 @@ fn matcher(
                     }
                     tags += 1;
                     if !tag.weak || comparison == Comparison::Weak {
-                        revisions.extend(tag.revision());
+                        let named = tag.revision().filter(|(_, of)| counts(*of));
+                        revisions.extend(named.map(|(revision, _)| revision));
                     }
                     rest = end_of_member(after).ok_or_else(|| broken(name, value.as_bytes()))?;
                 }
@@ -92,11 +147,16 @@ struct EntityTag<'a> {
 }
 
 impl EntityTag<'_> {
-    /// The revision that the tag names, if konsen gave it.
-    fn revision(&self) -> Option<Revision> {
+    /// The revision that the tag names, and of what it is the tag, if konsen gave it.
+    fn revision(&self) -> Option<(Revision, Representation)> {
         let text = std::str::from_utf8(self.opaque).ok()?;
+        let (text, representation) = match text.strip_suffix(JSON_SUFFIX) {
+            Some(text) => (text, Representation::Json),
+            None => (text, Representation::Value),
+        };
         let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-        canonical.then(|| text.parse().ok().map(Revision)).flatten()
+        let revision = canonical.then(|| text.parse().ok().map(Revision)).flatten()?;
+        Some((revision, representation))
     }
 }
 
@@ -141,8 +201,6 @@ pub(crate) fn of_read(condition: &Condition, current: Revision) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -164,6 +222,17 @@ mod tests {
         assert_eq!(parsed(&[("if-match", " \"7\" ")]).if_match, revisions(&[7]));
         assert_eq!(parsed(&[("if-match", "\"7\",, \"8\"")]).if_match, revisions(&[7, 8]));
         assert_eq!(parsed(&[("if-none-match", "W/\"7\"")]).if_none_match, revisions(&[7]));
+    }
+
+    #[test]
+    fn a_tag_counts_for_its_own_representation_and_for_writes() {
+        let headers = headers(&[("if-none-match", "\"7\", \"8-json\", \"9-xml\"")]);
+        let of = |representation| parse_for(&headers, representation).unwrap().if_none_match;
+        assert_eq!(of(Representation::Value), revisions(&[7]));
+        assert_eq!(of(Representation::Json), revisions(&[8]));
+        assert_eq!(parse(&headers).unwrap().if_none_match, revisions(&[7, 8]));
+        assert_eq!(Representation::Value.etag(Revision(u64::MAX)), "\"18446744073709551615\"");
+        assert_eq!(Representation::Json.etag(Revision(7)), "\"7-json\"");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::condition::Representation;
 use super::headers;
 use crate::cluster::ChangeRefused;
 use crate::kv::Revision;
@@ -77,6 +78,8 @@ kinds! {
     LeaseReadsOff = "lease-reads-off", BAD_REQUEST, NotApplied, "Lease reads are off";
     /// The store refused the write.
     Refused = "refused", BAD_REQUEST, NotApplied, "The write was refused";
+    /// A web page of elsewhere wants to change something.
+    CrossSite = "cross-site", FORBIDDEN, NotApplied, "The request comes from another site";
     /// The key does not exist.
     NoSuchKey = "no-such-key", NOT_FOUND, NotApplied, "The key does not exist";
     /// The membership has nobody of that name.
@@ -97,12 +100,22 @@ kinds! {
     ConditionFailed = "condition-failed", PRECONDITION_FAILED, NotApplied, "A condition of the request does not hold";
     /// The body is over the limit.
     ValueTooLarge = "value-too-large", PAYLOAD_TOO_LARGE, NotApplied, "The value is too large";
+    /// A range deletion would delete more keys than one may.
+    TooManyKeys = "too-many-keys", PAYLOAD_TOO_LARGE, NotApplied, "The range holds too many keys to delete at once";
     /// The key is over the limit.
     KeyTooLong = "key-too-long", URI_TOO_LONG, NotApplied, "The key is too long";
+    /// The body has a coding that is neither undone nor kept.
+    UnsupportedEncoding = "unsupported-encoding", UNSUPPORTED_MEDIA_TYPE, NotApplied, "The body's coding is not supported";
+    /// The request names a host that this node is not.
+    WrongHost = "wrong-host", MISDIRECTED_REQUEST, NotApplied, "The request is for another host";
     /// A queue is full.
     TooBusy = "too-busy", TOO_MANY_REQUESTS, NotApplied, "Too many requests are waiting";
+    /// The head is over the limit.
+    HeadTooLarge = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, NotApplied, "The head of the request is too large";
     /// The state could not be read.
     Internal = "internal", INTERNAL_SERVER_ERROR, Unknown, "The node failed";
+    /// A transfer coding beside `chunked`.
+    UnsupportedCoding = "unsupported-transfer-coding", NOT_IMPLEMENTED, NotApplied, "The transfer coding is not supported";
     /// Nobody leads.
     NoLeader = "no-leader", SERVICE_UNAVAILABLE, NotApplied, "No leader is known";
     /// The node is stopping.
@@ -115,6 +128,8 @@ kinds! {
     NotReady = "not-ready", SERVICE_UNAVAILABLE, NotApplied, "The node is not ready";
     /// `/healthz`: the process cannot do its work.
     Unhealthy = "unhealthy", SERVICE_UNAVAILABLE, NotApplied, "The node is not healthy";
+    /// Neither HTTP/1.0 nor HTTP/1.1 nor HTTP/2.
+    UnsupportedVersion = "unsupported-version", HTTP_VERSION_NOT_SUPPORTED, NotApplied, "The version of HTTP is not supported";
     /// The deadline of a write passed.
     OutcomeUnknown = "outcome-unknown", GATEWAY_TIMEOUT, Unknown, "The outcome of the write is not known";
     /// The deadline of a read passed.
@@ -122,6 +137,10 @@ kinds! {
     /// The disk or a quota is full.
     DiskFull = "disk-full", INSUFFICIENT_STORAGE, NotApplied, "The disk is full";
 }
+
+/// Marks an answer as one that was made of a [`Problem`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OfKonsen;
 
 /// How the body of an error looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +161,8 @@ pub struct Problem {
     style: Style,
     revision: Option<Revision>,
     current: Option<Revision>,
+    /// If it is not that of the kind.
+    outcome: Option<Outcome>,
 }
 
 impl Problem {
@@ -153,7 +174,14 @@ impl Problem {
     /// A problem; `detail` says what was wrong, where, and what would be right.
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Problem {
         let detail = detail.into();
-        Problem { kind, detail, style: Style::Problem, revision: None, current: None }
+        Problem {
+            kind,
+            detail,
+            style: Style::Problem,
+            revision: None,
+            current: None,
+            outcome: None,
+        }
     }
 
     /// The same, with the store's revision that the answer reflects.
@@ -164,6 +192,12 @@ impl Problem {
     /// The same, with the key's mod revision as an entity tag.
     pub fn current(self, current: Option<Revision>) -> Problem {
         Problem { current, ..self }
+    }
+
+    /// The same of a request of which a part was carried out before; `done` says what.
+    pub fn after(self, done: &str) -> Problem {
+        let detail = format!("{}; {done}", self.detail).into();
+        Problem { detail, outcome: Some(Outcome::Unknown), ..self }
     }
 
     /// The same, as the original konsen's text routes answer.
@@ -192,7 +226,7 @@ impl From<server::Error> for Problem {
         use server::Error;
         let kind = match error {
             Error::NoLeader => Kind::NoLeader,
-            Error::Busy => Kind::TooBusy,
+            Error::Busy | Error::TooManyReads | Error::TooManyWaiters => Kind::TooBusy,
             Error::ShuttingDown => Kind::ShuttingDown,
             Error::NotApplied => Kind::LeadershipChanged,
             Error::NotUnderstood => Kind::NotUnderstood,
@@ -252,19 +286,25 @@ struct ErrorJson<'a> {
     error: &'a str,
 }
 
+impl Problem {
+    /// The body of `application/problem+json`.
+    pub(super) fn json(&self) -> Vec<u8> {
+        let json = ProblemJson {
+            r#type: format!("urn:konsen:problem:{}", self.kind.name()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: &self.detail,
+            outcome: self.outcome.unwrap_or(self.kind.outcome()),
+        };
+        // Serializing plain data into memory cannot fail.
+        serde_json::to_vec(&json).unwrap_or_default()
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (content_type, body) = match self.style {
-            Style::Problem => {
-                let body = serde_json::to_vec(&ProblemJson {
-                    r#type: format!("urn:konsen:problem:{}", self.kind.name()),
-                    title: self.kind.title(),
-                    status: self.kind.status().as_u16(),
-                    detail: &self.detail,
-                    outcome: self.kind.outcome(),
-                });
-                ("application/problem+json", body.unwrap_or_default())
-            }
+            Style::Problem => ("application/problem+json", self.json()),
             Style::Text => ("text/plain; charset=utf-8", self.detail.as_bytes().to_vec()),
             Style::Json => {
                 let body = serde_json::to_vec(&ErrorJson { error: &self.detail });
@@ -273,13 +313,14 @@ impl IntoResponse for Problem {
         };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.kind.status();
+        response.extensions_mut().insert(OfKonsen);
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(revision) = self.revision {
             fields.insert(&headers::REVISION, HeaderValue::from(revision.0));
         }
         if let Some(current) = self.current {
-            fields.insert(ETAG, headers::etag(current));
+            fields.insert(ETAG, Representation::Value.etag(current));
         }
         if matches!(
             self.kind.status(),

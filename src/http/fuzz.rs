@@ -5,6 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::cursor::Cursor;
+use super::framing::{self, Chunks};
+use super::hpack::Table;
 use super::json::ItemJson;
 use super::query::{self, Query};
 use super::{condition, form, headers, original};
@@ -77,6 +79,54 @@ pub fn conditions(data: &[u8]) {
     }
     let _ = condition::parse(&fields);
     let _ = headers::accepts(&fields, "application/json");
+}
+
+/// What comes on a connection of HTTP/1: a head is taken or refused, wherever it is cut its end is found in the same place, and
+/// chunks that are followed a byte at a time end where they do at once.
+pub fn heads(data: &[u8]) {
+    let whole = framing::head_end(data, 0);
+    for seen in [1, data.len() / 2, data.len()] {
+        if whole.is_none_or(|end| end > seen) {
+            assert_eq!(framing::head_end(data, seen), whole);
+        }
+    }
+    let Some(end) = whole else { return };
+    let Ok(framing) = framing::check_head(&data[..end]) else { return };
+    let first = data[..end].split(|&byte| byte == b'\n').find(|line| !line.trim_ascii().is_empty());
+    assert!(!first.unwrap_or_default().contains(&b'#'), "a fragment is taken");
+    if framing != framing::Framing::Chunked {
+        return;
+    }
+    let body = &data[end..];
+    let at_once = Chunks::default().follow(body);
+    let (mut chunks, mut at) = (Chunks::default(), 0);
+    for until in 1..=body.len() {
+        match chunks.follow(&body[at..until]) {
+            Ok((taken, ended)) => {
+                at += taken;
+                if ended {
+                    return assert_eq!(at_once, Ok((at, true)));
+                }
+            }
+            Err(broken) => return assert_eq!(at_once, Err(broken)),
+        }
+    }
+    assert_eq!(at_once, Ok((at, false)));
+}
+
+/// Header blocks of HTTP/2, each with its length before it: following them ends, and a second time says the same.
+pub fn blocks(data: &[u8]) {
+    let mut tables = [Table::new(), Table::new()];
+    let mut rest = data;
+    while let Some((&length, after)) = rest.split_first() {
+        let (block, after) = after.split_at(usize::from(length).min(after.len()));
+        rest = after;
+        let [first, second] = tables.each_mut().map(|table| table.has_fragment(block));
+        assert_eq!(first, second);
+        if first.is_err() {
+            return;
+        }
+    }
 }
 
 /// JSON: an item is shown as what it was read from.

@@ -1,12 +1,10 @@
 //! The names of konsen's headers, and values that several routes give or read.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{Kind, Problem};
-use crate::kv::Revision;
 
 /// The store's revision that the answer reflects.
 pub(crate) static REVISION: HeaderName = HeaderName::from_static("konsen-revision");
@@ -24,22 +22,52 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// The longest deadline, and the longest `wait`.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
-/// The entity tag of a key: its mod revision.
-pub(crate) fn etag(revision: Revision) -> HeaderValue {
-    let mut text = String::with_capacity(22);
-    // Writing to a string cannot fail.
-    let _ = write!(text, "\"{revision}\"");
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
-        .unwrap_or(HeaderValue::from_static("\"0\""))
+/// A header that may be there once.
+pub(crate) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Problem> {
+    let mut all = headers.get_all(name).iter();
+    let first = all.next();
+    match all.next() {
+        None => Ok(first),
+        Some(_) => {
+            Err(Problem::new(Kind::InvalidHeader, format!("the header {name} is there twice")))
+        }
+    }
+}
+
+/// Refuses a body whose coding would have to be undone, or kept, to mean what it meant.
+pub(crate) fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let encodings = headers.get_all(axum::http::header::CONTENT_ENCODING).iter();
+    let mut names = encodings.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    let plain = |name: &[u8]| {
+        let name = name.trim_ascii();
+        name.is_empty() || name.eq_ignore_ascii_case(b"identity")
+    };
+    match names.find(|name| !plain(name)) {
+        None => Ok(()),
+        Some(name) => Err(Problem::new(
+            Kind::UnsupportedEncoding,
+            format!(
+                "Content-Encoding {:?} is neither undone nor kept; send the body without it",
+                String::from_utf8_lossy(name.trim_ascii())
+            ),
+        )),
+    }
 }
 
 /// When the request must be answered: `Konsen-Timeout` from now.
 pub(crate) fn deadline(headers: &HeaderMap) -> Result<Instant, Problem> {
-    let now = Instant::now();
-    let Some(value) = headers.get(&TIMEOUT) else { return Ok(now + TIMEOUT_DEFAULT) };
+    timeout(headers).map(|timeout| Instant::now() + timeout)
+}
+
+/// How long the answer may take: `Konsen-Timeout`.
+pub(crate) fn timeout(headers: &HeaderMap) -> Result<Duration, Problem> {
+    let Some(value) = single(headers, &TIMEOUT)? else { return Ok(TIMEOUT_DEFAULT) };
     let text = value.to_str().unwrap_or_default();
     match duration(text) {
-        Some(timeout) => Ok(now + timeout),
+        Some(timeout) => Ok(timeout),
         None => Err(Problem::new(
             Kind::InvalidHeader,
             format!(
@@ -110,7 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn an_entity_tag_is_a_quoted_revision() {
-        assert_eq!(etag(Revision(u64::MAX)), "\"18446744073709551615\"");
+    fn what_may_be_there_once_is() {
+        let mut headers = with("konsen-timeout", "2s");
+        headers.append("konsen-timeout", HeaderValue::from_static("2s"));
+        assert_eq!(deadline(&headers).unwrap_err().kind(), Kind::InvalidHeader);
+    }
+
+    #[test]
+    fn coded_bodies_are_refused() {
+        assert!(refuse_encoding(&HeaderMap::new()).is_ok());
+        assert!(refuse_encoding(&with("content-encoding", "identity")).is_ok());
+        for coded in ["gzip", "identity, br", "GZIP"] {
+            let problem = refuse_encoding(&with("content-encoding", coded)).unwrap_err();
+            assert_eq!(problem.kind(), Kind::UnsupportedEncoding, "{coded}");
+        }
     }
 }

@@ -102,6 +102,27 @@ impl<'a> ItemJson<'a> {
     }
 }
 
+/// About how many bytes the JSON of an item takes, and no fewer.
+pub(crate) fn item_bytes(item: &Item, keys_only: bool) -> usize {
+    /// Names, numbers and what is between them.
+    const REST_BYTES: usize = 192;
+    let value = if keys_only { 0 } else { text_bytes(&item.value) };
+    let content_type = item.content_type.as_ref().map_or(0, |text| text_bytes(text.as_bytes()));
+    REST_BYTES + text_bytes(&item.key) + value + content_type
+}
+
+fn text_bytes(bytes: &[u8]) -> usize {
+    if std::str::from_utf8(bytes).is_err() {
+        return bytes.len().div_ceil(3) * 4;
+    }
+    let length = |byte: &u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    bytes.iter().map(length).sum()
+}
+
 /// A page of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageJson<'a> {
@@ -121,6 +142,9 @@ pub struct DeletedJson {
     pub deleted: u64,
     /// The store's revision.
     pub revision: Revision,
+    /// In how many steps, each a revision of its own, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
 }
 
 #[cfg(test)]
@@ -151,6 +175,21 @@ mod tests {
             bytes,
             r#"{"key_base64":"/w==","value_base64":"AP4=","create_revision":3,"mod_revision":5,"version":2}"#
         );
+    }
+
+    #[test]
+    fn an_item_takes_no_more_than_is_said() {
+        for value in
+            [&b"plain"[..], b"\x01\x02\"\\\n", b"\xff\xfe\0", "\u{fc}\u{1f}".as_bytes(), b""]
+        {
+            let value: &'static [u8] = value;
+            let item = Item { content_type: Some("a/b; c=\"d\"".to_owned()), ..item(value, value) };
+            for keys_only in [false, true] {
+                let json = serde_json::to_vec(&ItemJson::new(&item, keys_only)).unwrap();
+                let said = item_bytes(&item, keys_only);
+                assert!((json.len()..json.len() + 192).contains(&said), "{value:?}: {said}");
+            }
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `/v1/kv/{key}`: one key. The hot path of the server.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::http::header::{
-    ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -12,30 +13,50 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::body;
-use super::condition::{self, Verdict};
+use super::budget::Guest;
+use super::condition::{self, Representation, Verdict};
 use super::error::{Kind, Problem};
 use super::json::ItemJson;
 use super::query::{self, Query};
 use super::read::Freshness;
 use super::{Api, headers};
-use crate::kv::{Condition, Item, Outcome, Put, Revision, Write};
+use crate::kv::{Condition, Item, Matcher, Outcome, Put, Revision, Write};
 
 /// The parameters of GET and HEAD.
 const READ_PARAMETERS: &[&str] = &["consistency", "revision", "min_revision", "wait"];
 /// The longest media type that is stored with a value, in bytes.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 
-/// Answers a request whose path is `/v1/kv/` and a key.
+/// Answers a request whose path is `/v1/kv/` and a key. Every way lets go of the request's head before it waits for
+/// anything: a head may be large, and there may be many who wait.
 pub(super) async fn respond<B>(api: &Api, request: Request<B>, key_start: usize) -> Response
 where
     B: HttpBody<Data = Bytes>,
 {
     let (head, body) = request.into_parts();
     let result = match head.method {
-        Method::GET => get(api, &head, key_start, false).await,
-        Method::HEAD => get(api, &head, key_start, true).await,
-        Method::PUT => put(api, &head, body, key_start).await,
-        Method::DELETE => delete(api, &head, key_start).await,
+        Method::GET | Method::HEAD => match Read::parse(&head, key_start) {
+            Ok(read) => {
+                drop((head, body));
+                read.answer(api).await
+            }
+            Err(problem) => Err(problem),
+        },
+        Method::PUT => match PutHead::parse(&head, key_start) {
+            Ok(wanted) => {
+                let length = body::declared(&head.headers, &body);
+                drop(head);
+                put(api, wanted, body, length).await
+            }
+            Err(problem) => Err(problem),
+        },
+        Method::DELETE => match delete_of(&head, key_start) {
+            Ok((write, deadline)) => {
+                drop((head, body));
+                delete(api, write, deadline).await
+            }
+            Err(problem) => Err(problem),
+        },
         _ => {
             let mut response = Problem::new(
                 Kind::MethodNotAllowed,
@@ -54,69 +75,200 @@ fn key_of(head: &Parts, key_start: usize) -> Result<Bytes, Problem> {
     query::key(head.uri.path().get(key_start..).unwrap_or_default())
 }
 
-async fn get(
-    api: &Api,
-    head: &Parts,
-    key_start: usize,
+/// What a GET or a HEAD asks for.
+struct Read {
+    key: Bytes,
+    freshness: Freshness,
+    wait: Option<Duration>,
+    condition: Condition,
+    representation: Representation,
     without_body: bool,
-) -> Result<Response, Problem> {
-    let key = key_of(head, key_start)?;
-    let (freshness, wait) = match head.uri.query() {
-        None => (Freshness::default(), None),
-        Some(raw) => {
-            let query = Query::parse(Some(raw), READ_PARAMETERS)?;
-            (Freshness::parse(&query)?, query.duration("wait")?)
-        }
-    };
-    let condition = condition::parse(&head.headers)?;
-    if wait.is_some() {
-        check_wait(&condition, freshness)?;
-    }
-    let deadline = headers::deadline(&head.headers)?;
-    freshness.reach(&api.handle, deadline).await?;
-    let wait_deadline = wait.map(|wait| Instant::now() + wait);
-    loop {
-        let (revision, item) = api.handle.get(&key, freshness.at)?;
-        let Some(item) = item else {
-            return Err(Problem::new(Kind::NoSuchKey, "the key does not exist").at(revision));
+    deadline: Instant,
+    guest: Guest,
+}
+
+/// What a read comes to.
+enum Settled {
+    Answer(Response),
+    /// A change is waited for: the revision that was seen, and the key's, if it exists.
+    Waits(Revision, Option<Revision>),
+}
+
+impl Read {
+    fn parse(head: &Parts, key_start: usize) -> Result<Read, Problem> {
+        let key = key_of(head, key_start)?;
+        let (freshness, wait) = match head.uri.query() {
+            None => (Freshness::default(), None),
+            Some(raw) => {
+                let query = Query::parse(Some(raw), READ_PARAMETERS)?;
+                (Freshness::parse(&query)?, query.duration("wait")?)
+            }
         };
-        match condition::of_read(&condition, item.mod_revision) {
-            Verdict::Proceed => return Ok(found(&head.headers, revision, item, without_body)),
-            Verdict::Failed => return Err(failed(revision, Some(item.mod_revision))),
-            Verdict::NotModified => {
-                if let Some(deadline) = wait_deadline
-                    && changed(api, revision, deadline).await
-                {
+        if wait.is_some() && freshness.at.is_some() {
+            return Err(Problem::new(
+                Kind::InvalidParameter,
+                "wait and revision exclude each other: the past does not change",
+            ));
+        }
+        let representation = Representation::of(&head.headers);
+        Ok(Read {
+            key,
+            freshness,
+            wait,
+            condition: condition::parse_for(&head.headers, representation)?,
+            representation,
+            without_body: head.method == Method::HEAD,
+            deadline: headers::deadline(&head.headers)?,
+            guest: Guest::of(&head.extensions),
+        })
+    }
+
+    async fn answer(self, api: &Api) -> Result<Response, Problem> {
+        self.freshness.reach(&api.handle, self.deadline).await?;
+        if let Some(at) = self.freshness.at {
+            let key = self.key.clone();
+            let (revision, item) = api.handle.get_past(key, at, self.deadline).await?;
+            return match self.settle(api, revision, item)? {
+                Settled::Answer(response) => Ok(response),
+                Settled::Waits(revision, current) => self.unchanged(revision, current),
+            };
+        }
+        let Some(wait) = self.wait else {
+            return match self.look(api)? {
+                Settled::Answer(response) => Ok(response),
+                Settled::Waits(revision, current) => self.unchanged(revision, current),
+            };
+        };
+        self.wait(api, Instant::now() + wait).await
+    }
+
+    /// Reads the key as it is now; its value only if that is to be answered.
+    fn look(&self, api: &Api) -> Result<Settled, Problem> {
+        if self.condition.if_none_match.is_some() {
+            let (revision, current) = api.handle.mod_revision(&self.key)?;
+            if let Some(current) = current
+                && condition::of_read(&self.condition, current) == Verdict::NotModified
+            {
+                return Ok(Settled::Waits(revision, Some(current)));
+            }
+        }
+        let (revision, item) = api.handle.get(&self.key)?;
+        self.settle(api, revision, item)
+    }
+
+    /// Answers once the key is another than the request's conditions name. Meanwhile it holds the key and the tags.
+    async fn wait(self, api: &Api, until: Instant) -> Result<Response, Problem> {
+        loop {
+            // Before the key is read, so that no change is missed.
+            let _place = self.guest.wait(api.waiters_per_guest)?;
+            let waiter = api.handle.waiter(self.key.clone())?;
+            let (revision, current) = match self.look(api) {
+                Ok(Settled::Answer(response)) => return Ok(response),
+                Ok(Settled::Waits(revision, current)) => (revision, current),
+                // Many may be woken by one change: each has its turn.
+                Err(problem) if problem.kind() == Kind::TooBusy && Instant::now() < until => {
+                    tokio::time::sleep(BUSY_PAUSE.min(until - Instant::now())).await;
                     continue;
                 }
-                return Ok(not_modified(revision, item.mod_revision));
+                Err(problem) => return Err(problem),
+            };
+            let woken = tokio::select! {
+                woken = waiter.woken(until) => woken,
+                () = api.stopping.cancelled() => false,
+            };
+            if !woken {
+                return self.unchanged(revision, current);
             }
         }
     }
+
+    /// What the key as it was read comes to.
+    fn settle(
+        &self,
+        api: &Api,
+        revision: Revision,
+        item: Option<Item>,
+    ) -> Result<Settled, Problem> {
+        let Some(item) = item else {
+            // Whoever names the tag of what was there hears that it is gone.
+            let knew = matches!(self.condition.if_none_match, Some(Matcher::Revisions(_)));
+            if self.wait.is_some() && !knew && self.condition.if_match.is_none() {
+                return Ok(Settled::Waits(revision, None));
+            }
+            return Err(absent(revision));
+        };
+        let current = item.mod_revision;
+        match condition::of_read(&self.condition, current) {
+            Verdict::Proceed => self.found(api, revision, item).map(Settled::Answer),
+            Verdict::Failed => Err(failed(revision, Some(current))),
+            Verdict::NotModified => Ok(Settled::Waits(revision, Some(current))),
+        }
+    }
+
+    /// The answer where nothing is new.
+    fn unchanged(
+        &self,
+        revision: Revision,
+        current: Option<Revision>,
+    ) -> Result<Response, Problem> {
+        let current = current.ok_or_else(|| absent(revision))?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        let fields = response.headers_mut();
+        fields.insert(ETAG, self.representation.etag(current));
+        fields.insert(&headers::REVISION, HeaderValue::from(revision.0));
+        fields.insert(VARY, HeaderValue::from_static("Accept"));
+        Ok(response)
+    }
+
+    /// The answer with an item; `Accept: application/json` gets it as listings have it.
+    fn found(&self, api: &Api, revision: Revision, item: Item) -> Result<Response, Problem> {
+        let mut fields = HeaderMap::with_capacity(12);
+        fields.insert(ETAG, self.representation.etag(item.mod_revision));
+        fields.insert(&headers::REVISION, HeaderValue::from(revision.0));
+        fields.insert(&headers::CREATE_REVISION, HeaderValue::from(item.create_revision.0));
+        fields.insert(&headers::VERSION, HeaderValue::from(item.version));
+        fields.insert(VARY, HeaderValue::from_static("Accept"));
+        let body = match self.representation {
+            Representation::Json => {
+                fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                // Serializing plain data into memory cannot fail.
+                Bytes::from(serde_json::to_vec(&ItemJson::new(&item, false)).unwrap_or_default())
+            }
+            Representation::Value => {
+                let content_type = match item.content_type {
+                    Some(text) => HeaderValue::from_maybe_shared(Bytes::from(text)).ok(),
+                    None => None,
+                };
+                let octets = HeaderValue::from_static("application/octet-stream");
+                fields.insert(CONTENT_TYPE, content_type.unwrap_or(octets));
+                strangers(&mut fields);
+                item.value
+            }
+        };
+        let body = if self.without_body {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+            Body::empty()
+        } else {
+            Body::from(api.answers.hold(&self.guest, body)?)
+        };
+        let mut response = Response::new(body);
+        *response.headers_mut() = fields;
+        Ok(response)
+    }
 }
 
-/// Waits for a newer revision; false if the time or the server ends first.
-async fn changed(api: &Api, seen: Revision, deadline: Instant) -> bool {
-    tokio::select! {
-        revision = api.handle.changed(seen, deadline) => revision > seen,
-        () = api.stopping.cancelled() => false,
-    }
+/// How long one who waited pauses while the answers of others fill the memory set aside for them.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// The bytes are a stranger's: no browser shall guess a type for them, nor run what is in them as this site's.
+pub(super) fn strangers(fields: &mut HeaderMap) {
+    fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    fields.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
 }
 
-fn check_wait(condition: &Condition, freshness: Freshness) -> Result<(), Problem> {
-    if condition.if_none_match.is_none() {
-        return Err(Problem::new(
-            Kind::InvalidParameter,
-            "wait needs If-None-Match with the ETag that you have, such as \"42\"",
-        ));
-    }
-    if freshness.at.is_some() {
-        return Err(Problem::new(
-            Kind::InvalidParameter,
-            "wait and revision exclude each other: the past does not change",
-        ));
-    }
-    Ok(())
+fn absent(revision: Revision) -> Problem {
+    Problem::new(Kind::NoSuchKey, "the key does not exist").at(revision)
 }
 
 fn failed(revision: Revision, current: Option<Revision>) -> Problem {
@@ -127,48 +279,6 @@ fn failed(revision: Revision, current: Option<Revision>) -> Problem {
     Problem::new(Kind::ConditionFailed, detail).at(revision).current(current)
 }
 
-fn not_modified(revision: Revision, current: Revision) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NOT_MODIFIED;
-    response.headers_mut().insert(ETAG, headers::etag(current));
-    response.headers_mut().insert(&headers::REVISION, HeaderValue::from(revision.0));
-    response
-}
-
-/// The answer with an item; `Accept: application/json` gets it as listings have it.
-fn found(request: &HeaderMap, revision: Revision, item: Item, without_body: bool) -> Response {
-    let mut fields = HeaderMap::with_capacity(10);
-    fields.insert(ETAG, headers::etag(item.mod_revision));
-    fields.insert(&headers::REVISION, HeaderValue::from(revision.0));
-    fields.insert(&headers::CREATE_REVISION, HeaderValue::from(item.create_revision.0));
-    fields.insert(&headers::VERSION, HeaderValue::from(item.version));
-    fields.insert(VARY, HeaderValue::from_static("Accept"));
-    let body = if headers::accepts(request, "application/json") {
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Serializing plain data into memory cannot fail.
-        Bytes::from(serde_json::to_vec(&ItemJson::new(&item, false)).unwrap_or_default())
-    } else {
-        let content_type = match item.content_type {
-            Some(text) => HeaderValue::from_maybe_shared(Bytes::from(text)).ok(),
-            None => None,
-        };
-        let octets = HeaderValue::from_static("application/octet-stream");
-        fields.insert(CONTENT_TYPE, content_type.unwrap_or(octets));
-        // The bytes are a stranger's: no browser shall guess a type for them.
-        fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        item.value
-    };
-    let body = if without_body {
-        fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        Body::empty()
-    } else {
-        Body::from(body)
-    };
-    let mut response = Response::new(body);
-    *response.headers_mut() = fields;
-    response
-}
-
 /// Writes take no parameters in this release.
 fn no_parameters(head: &Parts) -> Result<(), Problem> {
     match head.uri.query() {
@@ -177,26 +287,48 @@ fn no_parameters(head: &Parts) -> Result<(), Problem> {
     }
 }
 
-async fn put<B>(api: &Api, head: &Parts, body: B, key_start: usize) -> Result<Response, Problem>
+/// What a PUT asks for, but for its body.
+struct PutHead {
+    key: Bytes,
+    condition: Condition,
+    content_type: Option<String>,
+    timeout: Duration,
+}
+
+impl PutHead {
+    fn parse(head: &Parts, key_start: usize) -> Result<PutHead, Problem> {
+        let key = key_of(head, key_start)?;
+        no_parameters(head)?;
+        let fields = &head.headers;
+        headers::refuse_idempotency_key(fields)?;
+        headers::refuse_encoding(fields)?;
+        if fields.contains_key(CONTENT_RANGE) {
+            let detail = "a PUT replaces the whole value; Content-Range is not supported";
+            return Err(Problem::new(Kind::InvalidHeader, detail));
+        }
+        Ok(PutHead {
+            key,
+            condition: condition::parse(fields)?,
+            content_type: content_type(fields)?,
+            timeout: headers::timeout(fields)?,
+        })
+    }
+}
+
+async fn put<B>(
+    api: &Api,
+    wanted: PutHead,
+    body: B,
+    length: Option<u64>,
+) -> Result<Response, Problem>
 where
     B: HttpBody<Data = Bytes>,
 {
-    let key = key_of(head, key_start)?;
-    no_parameters(head)?;
-    let fields = &head.headers;
-    headers::refuse_idempotency_key(fields)?;
-    if fields.contains_key(CONTENT_RANGE) {
-        let detail = "a PUT replaces the whole value; Content-Range is not supported";
-        return Err(Problem::new(Kind::InvalidHeader, detail));
-    }
-    let condition = condition::parse(fields)?;
-    let content_type = content_type(fields)?;
-    // Checked before the body is read; the time counts from its end, so that a slow upload does
-    // not use it up.
-    headers::deadline(fields)?;
+    let PutHead { key, condition, content_type, timeout } = wanted;
     let value_bytes_max = api.handle.limits().value_bytes_max;
-    let held = body::read(fields, body, value_bytes_max, &api.bodies).await?;
-    let deadline = headers::deadline(fields)?;
+    let held = body::read_declared(length, body, value_bytes_max, &api.bodies).await?;
+    // The time counts from the body's end, so that a slow upload does not use it up.
+    let deadline = Instant::now() + timeout;
     let put = Put { key, value: held.bytes.clone(), content_type, condition };
     let reply = api.handle.write(Write::Put(put), deadline).await?;
     let status = match reply.outcome {
@@ -207,13 +339,13 @@ where
     };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    response.headers_mut().insert(ETAG, headers::etag(reply.revision));
+    response.headers_mut().insert(ETAG, Representation::Value.etag(reply.revision));
     response.headers_mut().insert(&headers::REVISION, HeaderValue::from(reply.revision.0));
     Ok(response)
 }
 
 fn content_type(fields: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = fields.get(CONTENT_TYPE) else { return Ok(None) };
+    let Some(value) = headers::single(fields, &CONTENT_TYPE)? else { return Ok(None) };
     match value.to_str() {
         Ok(text) if text.len() <= CONTENT_TYPE_BYTES_MAX => {
             Ok((!text.is_empty()).then(|| text.to_owned()))
@@ -225,14 +357,17 @@ fn content_type(fields: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-async fn delete(api: &Api, head: &Parts, key_start: usize) -> Result<Response, Problem> {
+fn delete_of(head: &Parts, key_start: usize) -> Result<(Write, Instant), Problem> {
     let key = key_of(head, key_start)?;
     no_parameters(head)?;
     let fields = &head.headers;
     headers::refuse_idempotency_key(fields)?;
     let condition = condition::parse(fields)?;
-    let deadline = headers::deadline(fields)?;
-    let reply = api.handle.write(Write::Delete { key, condition }, deadline).await?;
+    Ok((Write::Delete { key, condition }, headers::deadline(fields)?))
+}
+
+async fn delete(api: &Api, write: Write, deadline: Instant) -> Result<Response, Problem> {
+    let reply = api.handle.write(write, deadline).await?;
     match reply.outcome {
         Outcome::Deleted { count: 1.. } => {
             let mut response = Response::new(Body::empty());
@@ -243,7 +378,7 @@ async fn delete(api: &Api, head: &Parts, key_start: usize) -> Result<Response, P
         }
         // Without a key the answer is 404 whatever the conditions say (RFC 9110, section 13.2.1).
         Outcome::Deleted { count: 0 } | Outcome::ConditionFailed { current: None } => {
-            Err(Problem::new(Kind::NoSuchKey, "the key does not exist").at(reply.revision))
+            Err(absent(reply.revision))
         }
         Outcome::ConditionFailed { current } => Err(failed(reply.revision, current)),
         other => Err(unexpected(other, reply.revision)),

@@ -1,9 +1,9 @@
 //! `/v1/kv`: listings and range deletes.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
@@ -11,21 +11,22 @@ use axum::http::header::{CONTENT_TYPE, LINK};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use hyper::body::Frame;
-use tokio::task::JoinHandle;
 
+use super::budget::{Answers, Guest};
 use super::cursor::Cursor;
 use super::error::{Kind, Problem};
-use super::json::{DeletedJson, ItemJson, PageJson};
+use super::json::{self, DeletedJson, ItemJson, PageJson};
 use super::query::Query;
 use super::read::Freshness;
 use super::{Api, headers, key};
-use crate::kv::{KeyRange, Outcome, Page, RangeQuery, Revision, Write};
-use crate::server::{Error, Handle};
+use crate::kv::{DELETED_PER_KEY_MAX, KeyRange, Outcome, Page, RangeQuery, Revision, Write};
+use crate::server::Handle;
 
 /// The most items of a page.
 pub const PAGE_ITEMS_MAX: usize = 1000;
-/// A page ends with the item that makes its keys and values reach this many bytes.
+/// A page ends with the item that makes it reach this many bytes, be it what it holds or its JSON.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same for the parts that a streamed listing is read in.
 pub const STREAM_PART_BYTES_MAX: usize = 256 * 1024;
@@ -42,7 +43,7 @@ const LIST_PARAMETERS: &[&str] = &[
     "consistency",
     "min_revision",
 ];
-const DELETE_PARAMETERS: &[&str] = &["prefix", "start", "end"];
+const DELETE_PARAMETERS: &[&str] = &["prefix", "start", "end", "atomic"];
 pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// What a request for a listing asks for.
@@ -57,7 +58,8 @@ struct Listing {
 fn range(query: &Query) -> KeyRange {
     let between = KeyRange {
         start: query.bytes("start").cloned().unwrap_or_default(),
-        end: query.bytes("end").cloned(),
+        // Empty, it is no bound, as an empty start is none.
+        end: query.bytes("end").filter(|end| !end.is_empty()).cloned(),
     };
     match query.bytes("prefix") {
         Some(prefix) => KeyRange::prefix(prefix).intersect(&between),
@@ -109,32 +111,39 @@ pub(super) async fn list(
     request: Request,
 ) -> Result<Response, Problem> {
     let mut listing = Listing::parse(request.uri().query())?;
-    let deadline = headers::deadline(request.headers())?;
-    listing.freshness.reach(&api.handle, deadline).await?;
-    if headers::accepts(request.headers(), NDJSON) {
-        listing.query.bytes_max = STREAM_PART_BYTES_MAX;
-        if request.method() == Method::HEAD {
-            listing.query.items_max = 1;
-            listing.limit = Some(1);
-        }
-        return stream(&api, listing).await;
+    let timeout = headers::timeout(request.headers())?;
+    let deadline = Instant::now() + timeout;
+    let streamed = headers::accepts(request.headers(), NDJSON);
+    let guest = Guest::of(request.extensions());
+    if streamed && request.method() == Method::HEAD {
+        listing.query.items_max = 1;
+        listing.limit = Some(1);
     }
-    let handle = api.handle.clone();
+    // There may be many who wait, and a head may be large.
+    drop(request);
+    listing.freshness.reach(&api.handle, deadline).await?;
+    if streamed {
+        listing.query.bytes_max = STREAM_PART_BYTES_MAX;
+        return stream(&api, listing, timeout, guest).await;
+    }
     let limit = listing.limit;
-    let (revision, next, body) = blocking(move || {
-        let query = listing.query;
-        let page = handle.range(&query)?;
-        let next = Cursor::after(&query, &page).map(|cursor| cursor.encode());
+    let query = listing.query;
+    let keep = query.clone();
+    let read = api.handle.range(query, deadline, move |mut page| {
+        let bytes = cut(&mut page, keep.keys_only, PAGE_BYTES_MAX);
+        let next = Cursor::after(&keep, &page).map(|cursor| cursor.encode());
         let json = PageJson {
             revision: page.revision,
-            items: page.items.iter().map(|item| ItemJson::new(item, query.keys_only)).collect(),
+            items: page.items.iter().map(|item| ItemJson::new(item, keep.keys_only)).collect(),
             next: next.as_deref().map(Into::into),
         };
+        let mut body = Vec::with_capacity(bytes + next.as_ref().map_or(0, String::len) + 128);
         // Serializing plain data into memory cannot fail.
-        let body = serde_json::to_vec(&json).unwrap_or_default();
-        Ok((page.revision, next, body))
-    })
-    .await?;
+        let _ = serde_json::to_writer(&mut body, &json);
+        (page.revision, next, Bytes::from(body))
+    });
+    let (revision, next, body) = read.await?;
+    let body = api.answers.hold(&guest, body)?;
     let mut response = json_response(revision, body);
     if let Some(next) = next {
         let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
@@ -146,22 +155,26 @@ pub(super) async fn list(
     Ok(response)
 }
 
-pub(super) fn json_response(revision: Revision, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+pub(super) fn json_response(revision: Revision, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     let fields: &mut HeaderMap = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(&headers::REVISION, HeaderValue::from(revision.0));
     response
 }
 
-/// Runs a read of many rows, which may wait for the disk, where it holds nobody up.
-pub(super) async fn blocking<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Problem> {
-    match tokio::task::spawn_blocking(read).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(Error::Storage.into()),
+/// Ends a page with the item with which its JSON reaches so many bytes; how many it takes. Escapes make it up to six times
+/// as long as what the items hold.
+fn cut(page: &mut Page, keys_only: bool, bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let mut items = 0;
+    while let Some(item) = page.items.get(items).filter(|_| bytes < bytes_max) {
+        bytes += json::item_bytes(item, keys_only);
+        items += 1;
     }
+    page.more |= items < page.items.len();
+    page.items.truncate(items);
+    bytes
 }
 
 /// A part of a streamed listing, as bytes, and what to ask for next.
@@ -171,31 +184,79 @@ struct Part {
     rest: Option<(RangeQuery, Option<usize>)>,
 }
 
-fn read_part(handle: &Handle, mut query: RangeQuery, left: Option<usize>) -> Result<Part, Error> {
-    query.items_max = left.unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX);
-    let page: Page = handle.range(&query)?;
-    let mut bytes = Vec::new();
+/// What a page becomes in a stream of at most `left` items more.
+fn part(query: &RangeQuery, left: Option<usize>, mut page: Page) -> Part {
+    let length = cut(&mut page, query.keys_only, query.bytes_max);
+    let mut bytes = Vec::with_capacity(length);
     for item in &page.items {
         // Serializing plain data into memory cannot fail.
         let _ = serde_json::to_writer(&mut bytes, &ItemJson::new(item, query.keys_only));
         bytes.push(b'\n');
     }
     let left = left.map(|left| left.saturating_sub(page.items.len()));
-    let rest = match Cursor::after(&query, &page) {
+    let rest = match Cursor::after(query, &page) {
         Some(cursor) if left != Some(0) => {
-            let query = RangeQuery { range: cursor.range, at: Some(cursor.revision), ..query };
+            let query =
+                RangeQuery { range: cursor.range, at: Some(cursor.revision), ..query.clone() };
             Some((query, left))
         }
         _ => None,
     };
-    Ok(Part { revision: page.revision, bytes: bytes.into(), rest })
+    Part { revision: page.revision, bytes: bytes.into(), rest }
 }
 
-async fn stream(api: &Api, listing: Listing) -> Result<Response, Problem> {
-    let handle = api.handle.clone();
-    let first = blocking(move || read_part(&handle, listing.query, listing.limit)).await?;
+/// What reads the parts of one stream.
+#[derive(Clone)]
+struct Source {
+    handle: Handle,
+    answers: Answers,
+    guest: Guest,
+    /// How long a part may take.
+    timeout: Duration,
+}
+
+impl Source {
+    /// The next part, its bytes counted among those that answers hold.
+    async fn read(&self, mut query: RangeQuery, left: Option<usize>) -> Result<Part, Problem> {
+        query.items_max = left.unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX);
+        // So that what finds no room is not read, for most.
+        let room = self.answers.reserve(&self.guest, query.bytes_max)?;
+        let keep = query.clone();
+        let deadline = Instant::now() + self.timeout;
+        let read = self.handle.range(query, deadline, move |page| part(&keep, left, page));
+        let part = read.await?;
+        drop(room);
+        Ok(Part { bytes: self.answers.hold(&self.guest, part.bytes)?, ..part })
+    }
+
+    /// The same of a stream that has begun: while the answers of others fill the memory, it waits.
+    async fn read_next(self, query: RangeQuery, left: Option<usize>) -> Result<Part, Problem> {
+        let until = Instant::now() + self.timeout;
+        loop {
+            match self.read(query.clone(), left).await {
+                Err(problem) if problem.kind() == Kind::TooBusy && Instant::now() < until => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+/// How long a stream pauses while the answers of others fill the memory.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+async fn stream(
+    api: &Api,
+    listing: Listing,
+    timeout: Duration,
+    guest: Guest,
+) -> Result<Response, Problem> {
+    let (handle, answers) = (api.handle.clone(), api.answers.clone());
+    let source = Source { handle, answers, guest, timeout };
+    let first = source.read(listing.query, listing.limit).await?;
     let revision = first.revision;
-    let body = StreamedListing { handle: api.handle.clone(), state: StreamState::Ready(first) };
+    let body = StreamedListing { source, state: StreamState::Ready(first) };
     let mut response = Response::new(Body::new(body));
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
@@ -206,25 +267,30 @@ async fn stream(api: &Api, listing: Listing) -> Result<Response, Problem> {
 /// A whole listing at one revision. The next part is read when the connection has room for it, so
 /// that a slow client holds one part and no more.
 struct StreamedListing {
-    handle: Handle,
+    source: Source,
     state: StreamState,
 }
 
 enum StreamState {
     Ready(Part),
     Waiting(RangeQuery, Option<usize>),
-    Reading(JoinHandle<Result<Part, Error>>),
+    Reading(BoxFuture<'static, Result<Part, Problem>>),
     Done,
 }
 
+/// A stream that breaks off.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.detail())]
+struct BrokenOff(Problem);
+
 impl HttpBody for StreamedListing {
     type Data = Bytes;
-    type Error = Error;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         loop {
             match std::mem::replace(&mut self.state, StreamState::Done) {
                 StreamState::Done => return Poll::Ready(None),
@@ -237,20 +303,19 @@ impl HttpBody for StreamedListing {
                     }
                 }
                 StreamState::Waiting(query, left) => {
-                    let handle = self.handle.clone();
-                    let reading =
-                        tokio::task::spawn_blocking(move || read_part(&handle, query, left));
-                    self.state = StreamState::Reading(reading);
+                    let reading = self.source.clone().read_next(query, left);
+                    self.state = StreamState::Reading(Box::pin(reading));
                 }
-                StreamState::Reading(mut reading) => match Pin::new(&mut reading).poll(context) {
+                StreamState::Reading(mut reading) => match reading.as_mut().poll(context) {
                     Poll::Pending => {
                         self.state = StreamState::Reading(reading);
                         return Poll::Pending;
                     }
-                    Poll::Ready(Ok(Ok(part))) => self.state = StreamState::Ready(part),
+                    Poll::Ready(Ok(part)) => self.state = StreamState::Ready(part),
                     // Breaks the connection off, which is how a client learns that lines are missing.
-                    Poll::Ready(Ok(Err(error))) => return Poll::Ready(Some(Err(error))),
-                    Poll::Ready(Err(_)) => return Poll::Ready(Some(Err(Error::Storage))),
+                    Poll::Ready(Err(problem)) => {
+                        return Poll::Ready(Some(Err(BrokenOff(problem))));
+                    }
                 },
             }
         }
@@ -262,7 +327,7 @@ pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let range = deleted_range(request.uri().query())?;
+    let (range, in_steps) = deletion(request.uri().query())?;
     headers::refuse_idempotency_key(request.headers())?;
     for name in ["if-match", "if-none-match"] {
         if request.headers().contains_key(name) {
@@ -271,18 +336,94 @@ pub(super) async fn delete(
         }
     }
     let deadline = headers::deadline(request.headers())?;
-    let reply = api.handle.write(Write::DeleteRange { range }, deadline).await?;
-    let Outcome::Deleted { count } = reply.outcome else {
-        return Err(key::unexpected(reply.outcome, reply.revision));
-    };
-    let json = DeletedJson { deleted: count, revision: reply.revision };
-    // Serializing plain data into memory cannot fail.
-    Ok(json_response(reply.revision, serde_json::to_vec(&json).unwrap_or_default()))
+    drop(request);
+    if in_steps {
+        return delete_in_steps(&api, range, deadline).await;
+    }
+    let keys_max = api.handle.limits().delete_keys_max;
+    // What is refused here costs the thread that applies nothing.
+    Freshness::default().reach(&api.handle, deadline).await?;
+    if api.handle.holds_more(range.clone(), keys_max, deadline).await? {
+        return Err(too_many(keys_max).at(api.handle.revision()));
+    }
+    let write = Write::DeleteUpTo { range, keys_max, in_steps };
+    let reply = api.handle.write(write, deadline).await?;
+    match reply.outcome {
+        Outcome::Deleted { count } => {
+            Ok(deleted(DeletedJson { deleted: count, revision: reply.revision, steps: None }))
+        }
+        Outcome::TooManyKeys => Err(too_many(keys_max).at(reply.revision)),
+        other => Err(key::unexpected(other, reply.revision)),
+    }
 }
 
-fn deleted_range(raw: Option<&str>) -> Result<KeyRange, Problem> {
-    let range = range(&Query::parse(raw, DELETE_PARAMETERS)?);
-    // An unset shell variable in `?prefix=$P` must not empty the store.
+fn too_many(keys_max: u64) -> Problem {
+    let detail = format!(
+        "the range holds more than {keys_max} keys (limits.deleteKeys), or {DELETED_PER_KEY_MAX} times as many that \
+         were deleted lately, the most that one revision deletes; ?atomic=false deletes them in steps, each a \
+         revision of its own, and smaller ranges go one by one"
+    );
+    Problem::new(Kind::TooManyKeys, detail)
+}
+
+fn deleted(done: DeletedJson) -> Response {
+    // Serializing plain data into memory cannot fail.
+    json_response(done.revision, serde_json::to_vec(&done).unwrap_or_default())
+}
+
+/// Deletes a range a bounded step at a time. What goes wrong after the first says how far it came.
+async fn delete_in_steps(
+    api: &Api,
+    mut range: KeyRange,
+    deadline: Instant,
+) -> Result<Response, Problem> {
+    let keys_max = api.handle.limits().delete_keys_max;
+    let mut done = DeletedJson { deleted: 0, revision: Revision(0), steps: Some(0) };
+    loop {
+        let write = Write::DeleteUpTo { range: range.clone(), keys_max, in_steps: true };
+        let reply = api.handle.write(write, deadline).await;
+        let so_far = |problem: Problem| match done.deleted {
+            0 => problem,
+            deleted => {
+                let steps = done.steps.unwrap_or_default();
+                problem.after(&format!("{deleted} keys were deleted before, in {steps} steps"))
+            }
+        };
+        let reply = reply.map_err(|error| so_far(error.into()))?;
+        let (count, next) = match reply.outcome {
+            Outcome::DeletedInPart { count, next } => (count, next),
+            other => return Err(so_far(key::unexpected(other, reply.revision))),
+        };
+        done.deleted += count;
+        done.revision = reply.revision;
+        done.steps = done.steps.map(|steps| steps + u64::from(count > 0));
+        match next {
+            None => return Ok(deleted(done)),
+            Some(next) => range.start = next,
+        }
+        if Instant::now() >= deadline {
+            let problem = Problem::new(
+                Kind::OutcomeUnknown,
+                "the deadline passed before the end of the range",
+            );
+            let steps = done.steps.unwrap_or_default();
+            return Err(
+                problem.after(&format!("{} keys were deleted, in {steps} steps", done.deleted))
+            );
+        }
+    }
+}
+
+/// The range to delete, and whether that may take several revisions.
+fn deletion(raw: Option<&str>) -> Result<(KeyRange, bool), Problem> {
+    let query = Query::parse(raw, DELETE_PARAMETERS)?;
+    // An unset shell variable in `?start=a&end=$E` must not delete all that follows.
+    if query.bytes("end").is_some_and(|end| end.is_empty()) {
+        let detail = "end is empty; leave it out to delete to the end of the keys";
+        return Err(Problem::new(Kind::InvalidParameter, detail));
+    }
+    let range = range(&query);
+    // Nor one in `?prefix=$P` empty the store.
     if range.start.is_empty() && range.end.is_none() {
         return Err(Problem::new(
             Kind::InvalidParameter,
@@ -290,7 +431,7 @@ fn deleted_range(raw: Option<&str>) -> Result<KeyRange, Problem> {
              start=%00 deletes every key",
         ));
     }
-    Ok(range)
+    Ok((range, query.flag("atomic")? == Some(false)))
 }
 
 #[cfg(test)]
@@ -345,12 +486,17 @@ mod tests {
     #[test]
     fn a_range_delete_needs_a_range() {
         for raw in [None, Some(""), Some("prefix="), Some("start="), Some("prefix=%ff&start=")] {
-            let result = deleted_range(raw);
+            let result = deletion(raw);
             let names_a_range = raw == Some("prefix=%ff&start=");
             assert_eq!(result.is_ok(), names_a_range, "{raw:?}");
         }
-        assert!(deleted_range(Some("start=%00")).is_ok());
-        assert!(deleted_range(Some("end=m")).is_ok());
-        assert!(deleted_range(Some("limit=1")).is_err());
+        assert!(deletion(Some("start=%00")).is_ok());
+        assert!(deletion(Some("end=m")).is_ok());
+        assert!(deletion(Some("start=a&end=")).is_err());
+        assert!(!deletion(Some("prefix=a&atomic=true")).unwrap().1);
+        assert!(deletion(Some("prefix=a&atomic=false")).unwrap().1);
+        let listing = Listing::parse(Some("start=a&end=")).unwrap();
+        assert_eq!(listing.query.range, KeyRange { start: "a".into(), end: None });
+        assert!(deletion(Some("limit=1")).is_err());
     }
 }

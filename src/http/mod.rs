@@ -3,16 +3,23 @@
 //! [`router`] makes an [`App`] of a node's handle. One key, the hot path, is served before the
 //! router is asked; everything else is an axum route. [`serve`] runs an app on a listener.
 
+mod answer;
 mod body;
+mod budget;
 pub mod compact;
 mod condition;
 mod cursor;
+mod date;
 mod elsewhere;
 pub mod error;
 mod form;
+mod framing;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod guard;
 mod headers;
+mod heads;
+mod hpack;
 pub mod json;
 mod key;
 pub mod leader;
@@ -20,10 +27,14 @@ mod list;
 pub mod members;
 mod node;
 mod original;
+mod original_json;
+mod places;
 mod query;
 mod read;
 mod serve;
 mod snapshot;
+mod socket;
+mod watch;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -33,6 +44,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
@@ -40,16 +52,15 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
-pub use body::{BODY_TIME_MAX, PAUSE_MAX};
+pub use framing::{HEADER_BYTES_MAX, HEADERS_MAX};
 pub use headers::{TIMEOUT_DEFAULT, TIMEOUT_MAX};
 pub use key::CONTENT_TYPE_BYTES_MAX;
 pub use list::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX, STREAM_PART_BYTES_MAX};
 pub use original::FORM_EXTRA_BYTES_MAX;
-pub use serve::{
-    DRAIN_TIME_MAX, HANDSHAKE_TIME_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, LINGER_TIME,
-    STREAMS_MAX, serve,
-};
-pub use snapshot::{BACKUPS_MAX, DIGEST_TRAILER, STALL_MAX, digest_field};
+pub use places::SPARE_CONNECTIONS;
+pub use serve::{DRAIN_TIME_MAX, LINGER_TIME, SPARE_TIME_MAX, STREAMS_MAX, serve};
+pub use snapshot::{DIGEST_TRAILER, digest_field};
+pub use watch::HALF_CLOSED_MAX;
 
 use crate::server::Handle;
 use error::{Kind, Problem};
@@ -57,8 +68,12 @@ use error::{Kind, Problem};
 /// What every route needs.
 struct Api {
     handle: Handle,
-    /// One permit for each byte of a request body that may be held.
-    bodies: Semaphore,
+    /// The bodies of requests.
+    bodies: body::Bodies,
+    /// The memory for answers.
+    answers: budget::Answers,
+    /// The most requests of one address that wait for a change.
+    waiters_per_guest: usize,
     /// One permit for each backup that may be under way.
     backups: Arc<Semaphore>,
     /// Cancelled when a shutdown begins, so that no wait for a change holds it up.
@@ -80,11 +95,13 @@ struct Inner {
 
 /// The API of a node.
 pub fn router(handle: Handle) -> App {
-    let bodies = handle.limits().body_bytes_max.min(Semaphore::MAX_PERMITS);
+    let limits = handle.limits();
     let api = Arc::new(Api {
+        bodies: body::Bodies::new(limits),
+        answers: budget::Answers::new(limits.answer_bytes_max),
+        waiters_per_guest: limits.waiters_max / 2,
+        backups: Arc::new(Semaphore::new(limits.backups_max)),
         handle,
-        bodies: Semaphore::new(bodies),
-        backups: Arc::new(Semaphore::new(snapshot::BACKUPS_MAX)),
         stopping: CancellationToken::new(),
     });
     let rest = Router::new()
@@ -122,12 +139,21 @@ impl App {
         self.inner.api.stopping.cancel();
     }
 
+    /// The memory for answers.
+    fn answers(&self) -> &budget::Answers {
+        &self.inner.api.answers
+    }
+
     /// Answers one request.
     pub async fn respond<B>(&self, request: axum::http::Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
+        let limits = self.inner.api.handle.limits();
+        if let Err(problem) = guard::check(&request, limits.hosts.as_deref()) {
+            return problem.into_response();
+        }
         let passed = self.inner.to_pass_on(&request);
         if let Some(passed) = passed
             && let Some(response) = self.inner.pass_on(passed).await
@@ -148,10 +174,22 @@ impl Inner {
             return key::respond(&self.api, request, KEY_PATH.len()).await;
         }
         match self.rest.clone().oneshot(request.map(Body::new)).await {
-            Ok(response) => response,
+            Ok(response) => own(response),
             Err(never) => match never {},
         }
     }
+}
+
+/// An answer of the library that finds the route, which knows no problems, as one.
+fn own(response: Response) -> Response {
+    let fields = response.headers();
+    let is_plain =
+        fields.get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"text/plain"));
+    let is_konsens = response.extensions().get::<error::OfKonsen>().is_some();
+    if !response.status().is_client_error() || !is_plain || is_konsens {
+        return response;
+    }
+    Problem::new(Kind::Malformed, "the path of the request cannot be read").into_response()
 }
 
 impl Service<Request> for App {

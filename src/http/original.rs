@@ -11,10 +11,11 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::budget::Guest;
 use super::error::{Kind, Problem};
-use super::list::blocking;
+use super::original_json::PutJson;
 use super::read::Freshness;
 use super::{Api, body, form, headers, key, query};
 use crate::kv::{Condition, Item, KeyRange, Outcome, Put, RangeQuery, Revision, Write};
@@ -23,6 +24,7 @@ use crate::kv::{Condition, Item, KeyRange, Outcome, Put, RangeQuery, Revision, W
 pub const FORM_EXTRA_BYTES_MAX: usize = 64 * 1024;
 const KEYS_DEFAULT: usize = 100;
 pub(super) const KEYS_MAX: usize = 1000;
+const JSON: &str = "application/json; charset=utf-8";
 const MISSING_KEY: &str = "missing required query parameter: key";
 
 /// A query parameter, read as leniently as the original does: pairs that are broken are left out,
@@ -48,7 +50,7 @@ async fn read(api: &Api, head: &Parts) -> Result<(Bytes, Revision, Option<Item>)
     let key = key_parameter(head)?;
     let deadline = headers::deadline(&head.headers)?;
     Freshness::default().reach(&api.handle, deadline).await?;
-    let (revision, item) = api.handle.get(&key, None)?;
+    let (revision, item) = api.handle.get(&key)?;
     Ok((key, revision, item))
 }
 
@@ -76,7 +78,7 @@ fn text(revision: Revision, body: impl Into<Body>) -> Response {
 fn json<T: Serialize>(revision: Revision, value: &T) -> Response {
     // Serializing plain data into memory cannot fail.
     let body = serde_json::to_vec(value).unwrap_or_default();
-    answer("application/json; charset=utf-8", revision, body)
+    answer(JSON, revision, body)
 }
 
 /// `GET /konsen?key=K`.
@@ -85,7 +87,12 @@ pub(super) async fn text_get(
     head: Parts,
 ) -> Result<Response, Problem> {
     let (_, revision, item) = read(&api, &head).await.map_err(Problem::as_text)?;
-    Ok(text(revision, item.map(|item| item.value).unwrap_or_default()))
+    let value = item.map(|item| item.value).unwrap_or_default();
+    let guest = Guest::of(&head.extensions);
+    let value = api.answers.hold(&guest, value).map_err(Problem::as_text)?;
+    let mut response = text(revision, value);
+    key::strangers(response.headers_mut());
+    Ok(response)
 }
 
 /// `POST /konsen`: every field of a form, in one revision.
@@ -105,10 +112,14 @@ async fn put_form(api: &Api, request: Request) -> Result<Response, Problem> {
     let held = body::read(&parts.headers, body, form_bytes_max, &api.bodies).await?;
     let content_type = parts.headers.get(CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Without a body there is nothing to be of a type.
+    if content_type.is_empty() && held.bytes.is_empty() {
+        return Ok(text(api.handle.revision(), Body::empty()));
+    }
     let pairs = form::parse(content_type, &held.bytes)
         .map_err(|error| Problem::new(Kind::Malformed, error.to_string()))?;
     if pairs.is_empty() {
-        return Err(Problem::new(Kind::Malformed, "the form has no fields; send KEY=VALUE"));
+        return Ok(text(api.handle.revision(), Body::empty()));
     }
     for (key, _) in &pairs {
         query::check_key(key)?;
@@ -143,15 +154,11 @@ pub(super) async fn json_get(
     let key = String::from_utf8_lossy(&key);
     let value = item.as_ref().map(|item| String::from_utf8_lossy(&item.value));
     let found = FoundJson { key: &key, value: value.as_deref(), found: value.is_some() };
-    Ok(json(revision, &found))
-}
-
-#[derive(Deserialize)]
-struct PutJson {
-    #[serde(default)]
-    key: String,
-    #[serde(default)]
-    value: String,
+    // Serializing plain data into memory cannot fail.
+    let body = serde_json::to_vec(&found).unwrap_or_default().into();
+    let guest = Guest::of(&head.extensions);
+    let body = api.answers.hold(&guest, body).map_err(Problem::as_json_error)?;
+    Ok(answer(JSON, revision, body))
 }
 
 /// `POST /api/kv`.
@@ -174,7 +181,7 @@ async fn put_json(api: &Api, request: Request) -> Result<Response, Problem> {
     // JSON writes a byte in six characters at most.
     let json_bytes_max = 6 * value_bytes_max + FORM_EXTRA_BYTES_MAX;
     let held = body::read(&parts.headers, body, json_bytes_max, &api.bodies).await?;
-    let put: PutJson = serde_json::from_slice(&held.bytes)
+    let put = PutJson::parse(&held.bytes)
         .map_err(|error| Problem::new(Kind::Malformed, format!("invalid JSON: {error}")))?;
     if put.key.is_empty() {
         return Err(Problem::new(Kind::InvalidKey, "key is required"));
@@ -216,10 +223,15 @@ async fn list_keys(api: &Api, head: &Parts) -> Result<Response, Problem> {
     };
     let deadline = headers::deadline(&head.headers)?;
     Freshness::default().reach(&api.handle, deadline).await?;
-    let handle = api.handle.clone();
-    let page = blocking(move || handle.range(&query)).await?;
-    let name = |item: &Item| String::from_utf8_lossy(&item.key).into_owned();
-    Ok(json(page.revision, &Keys { keys: page.items.iter().map(name).collect() }))
+    let read = api.handle.range(query, deadline, |page| {
+        let name = |item: &Item| String::from_utf8_lossy(&item.key).into_owned();
+        let keys = Keys { keys: page.items.iter().map(name).collect() };
+        // Serializing plain data into memory cannot fail.
+        (page.revision, Bytes::from(serde_json::to_vec(&keys).unwrap_or_default()))
+    });
+    let (revision, body) = read.await?;
+    let body = api.answers.hold(&Guest::of(&head.extensions), body)?;
+    Ok(answer(JSON, revision, body))
 }
 
 pub(super) fn keys_limit(given: Option<Bytes>) -> usize {

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
@@ -13,6 +13,7 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
@@ -20,18 +21,15 @@ use super::error::{Kind, Problem};
 use super::query::Query;
 use super::{Api, headers};
 use crate::server::Error;
-use crate::store::{BackupReader, Sha256, StoreError};
+use crate::store::{BackupReader, Sha256};
 
-/// The most backups at a time.
-pub const BACKUPS_MAX: usize = 2;
-/// How long a client may take nothing before its backup is given up: meanwhile the state's file keeps
-/// everything that the backup still needs.
-pub const STALL_MAX: Duration = Duration::from_secs(60);
 /// The trailer with the digest over the whole file (RFC 9530).
 pub const DIGEST_TRAILER: &str = "repr-digest";
 
 /// About how many bytes are read at once.
 const PART_BYTES: usize = 1 << 20;
+/// How long reading one may take.
+const PART_TIME_MAX: Duration = Duration::from_secs(60);
 /// The most parts that wait between the disk and the connection.
 const PARTS_MAX: usize = 2;
 
@@ -47,17 +45,39 @@ pub(super) async fn snapshot(
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
     let deadline = headers::deadline(request.headers())?;
+    drop(request);
+    let limits = api.handle.limits();
     let Ok(place) = Arc::clone(&api.backups).try_acquire_owned() else {
-        let detail = format!("{BACKUPS_MAX} backups are under way, the most at a time");
+        let backups = limits.backups_max;
+        let detail =
+            format!("{backups} backups are under way, the most at a time (limits.backups)");
         return Err(Problem::new(Kind::TooBusy, detail));
     };
     let reader = api.handle.backup(deadline).await?;
     let revision = reader.revision();
+    let bounds = Bounds {
+        stall_max: limits.stall_max,
+        rate_min: limits.backup_rate_min,
+        growth_max: limits.backup_growth_max,
+    };
     let (parts, next) = mpsc::channel(PARTS_MAX);
     let stopping = api.stopping.clone();
     tokio::spawn(async move {
+        let handle = api.handle.clone();
+        let step = |mut reader: BackupReader| -> Step {
+            let handle = handle.clone();
+            Box::pin(async move {
+                let read = move || {
+                    let part = reader.next_part(PART_BYTES);
+                    (reader, part)
+                };
+                let deadline = Instant::now() + PART_TIME_MAX;
+                let (reader, part) = handle.read_apart(deadline, read).await?;
+                Ok((reader, part.map_err(|error| handle.damaged(error))?))
+            })
+        };
         tokio::select! {
-            () = read(reader, &parts, STALL_MAX, |error| api.handle.damaged(error)) => {}
+            () = read(reader, &parts, bounds, step, || handle.state_bytes()) => {}
             // The stream breaks off: a node that stops waits for no backup.
             () = stopping.cancelled() => {}
         }
@@ -81,47 +101,73 @@ enum Part {
     Digest(Sha256),
 }
 
-/// Reads the backup as fast as the client takes it, until it takes nothing for `stall_max`.
+/// Reads a part.
+type Step = BoxFuture<'static, Result<(BackupReader, Option<Vec<u8>>), Error>>;
+
+/// What a backup may ask of the node: meanwhile the state's file keeps everything that it still needs.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// How long its client may take nothing.
+    stall_max: Duration,
+    /// The least bytes a second that it takes, once it has been waited for so long.
+    rate_min: u64,
+    /// How many bytes the file may grow.
+    growth_max: u64,
+}
+
+/// Reads the backup as fast as the client takes it, within the bounds. `step` reads a part, `size` tells the file's size.
 async fn read(
     mut reader: BackupReader,
     parts: &mpsc::Sender<Result<Part, Error>>,
-    stall_max: Duration,
-    damaged: impl Fn(StoreError) -> Error,
+    bounds: Bounds,
+    step: impl Fn(BackupReader) -> Step,
+    size: impl Fn() -> u64,
 ) {
+    let size_max = size().saturating_add(bounds.growth_max);
+    let (mut waited, mut bytes) = (Duration::ZERO, 0_u64);
     loop {
-        let step = tokio::task::spawn_blocking(move || {
-            let part = reader.next_part(PART_BYTES);
-            (reader, part)
-        });
         let part;
-        // It panics only if the disk made it.
-        (reader, part) = match step.await {
-            Ok(step) => step,
-            Err(_) => {
-                let _ = parts.send(Err(Error::Storage)).await;
+        (reader, part) = match step(reader).await {
+            Ok(read) => read,
+            Err(error) => {
+                let _ = parts.send(Err(error)).await;
                 return;
             }
         };
+        let length = part.as_ref().map_or(0, Vec::len) as u64;
         let part = match part {
-            Ok(Some(bytes)) => Ok(Part::Bytes(bytes.into())),
-            Ok(None) => match reader.digest() {
-                Some(digest) => Ok(Part::Digest(digest)),
-                None => Err(Error::Storage),
-            },
-            Err(error) => Err(damaged(error)),
+            Some(bytes) => Ok(Part::Bytes(bytes.into())),
+            None => reader.digest().map(Part::Digest).ok_or(Error::Storage),
         };
         let ends = !matches!(part, Ok(Part::Bytes(_)));
-        match tokio::time::timeout(stall_max, parts.send(part)).await {
+        let began = Instant::now();
+        match tokio::time::timeout(bounds.stall_max, parts.send(part)).await {
             Ok(Ok(())) if !ends => {}
             // Whoever asked has it all, or has gone.
             Ok(_) => return,
             Err(_) => {
-                tracing::warn!(
-                    ?stall_max,
-                    "a backup was given up: its client took nothing for so long"
-                );
+                tracing::warn!(stall = ?bounds.stall_max, "a backup was given up: its client took nothing for so long");
                 return;
             }
+        }
+        waited += began.elapsed();
+        bytes += length;
+        let due = u128::from(bounds.rate_min).saturating_mul(waited.as_millis()) / 1000;
+        if waited > bounds.stall_max && u128::from(bytes) < due {
+            tracing::warn!(
+                bytes,
+                ?waited,
+                "a backup was given up: its client took too little (http.backupRate)"
+            );
+            return;
+        }
+        if size() > size_max {
+            let growth = bounds.growth_max;
+            tracing::warn!(
+                growth,
+                "a backup was given up: the state's file has grown by so much (limits.backupGrowth)"
+            );
+            return;
         }
     }
 }
@@ -183,15 +229,53 @@ mod tests {
         (dir, state)
     }
 
+    const BOUNDS: Bounds =
+        Bounds { stall_max: Duration::from_millis(200), rate_min: 1 << 20, growth_max: 100 };
+
+    fn step(mut reader: BackupReader) -> Step {
+        let part = reader.next_part(100).unwrap();
+        Box::pin(async move { Ok((reader, part)) })
+    }
+
     #[tokio::test]
     async fn a_client_that_stalls_is_given_up_and_learns_that_the_rest_is_missing() {
         let (_dir, state) = state();
-        let (parts, next) = mpsc::channel(PARTS_MAX);
+        let (parts, next) = mpsc::channel(1);
         // Nobody takes a part meanwhile.
-        read(reader(&state), &parts, Duration::from_millis(20), |_| Error::Storage).await;
+        let bounds = Bounds { stall_max: Duration::from_millis(20), ..BOUNDS };
+        read(reader(&state), &parts, bounds, step, || 0).await;
         drop(parts);
         let body = Parts { next, ended: false }.collect().await;
         assert!(body.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_is_given_up_and_so_is_one_for_whom_the_file_grows() {
+        let (_dir, state) = state();
+        for (slow, grows) in [(true, false), (false, true), (false, false)] {
+            let (parts, mut next) = mpsc::channel(1);
+            let size = std::cell::Cell::new(7);
+            let size = || {
+                size.set(size.get() + if grows { 60 } else { 0 });
+                size.get()
+            };
+            let takes = async {
+                let mut ended = false;
+                while let Some(part) = next.recv().await {
+                    ended = matches!(part, Ok(Part::Digest(_)));
+                    if slow {
+                        tokio::time::sleep(Duration::from_millis(150)).await;
+                    }
+                }
+                ended
+            };
+            let reads = async {
+                let parts = parts;
+                read(reader(&state), &parts, BOUNDS, step, size).await;
+            };
+            let ((), ended) = tokio::join!(reads, takes);
+            assert_eq!(ended, !slow && !grows);
+        }
     }
 
     #[tokio::test]
@@ -199,10 +283,8 @@ mod tests {
         let (_dir, state) = state();
         let (parts, next) = mpsc::channel(PARTS_MAX);
         let body = Parts { next, ended: false };
-        let ((), body) = tokio::join!(
-            read(reader(&state), &parts, Duration::from_secs(9), |_| Error::Storage),
-            body.collect()
-        );
+        let ((), body) =
+            tokio::join!(read(reader(&state), &parts, BOUNDS, step, || 0), body.collect());
         let body = body.unwrap();
         let said = body.trailers().unwrap()[DIGEST_TRAILER].to_str().unwrap().to_owned();
         let mut check = BackupCheck::default();

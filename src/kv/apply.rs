@@ -2,12 +2,14 @@
 //! but by the disk that holds the rows.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::command::{
-    Command, Condition, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Revision, Write,
+    Command, Condition, DELETED_PER_KEY_MAX, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Revision,
+    Write,
 };
 use super::range::KeyRange;
 use super::rows::{KeyRow, RevisionRow, RowId};
@@ -24,8 +26,13 @@ pub trait Rows {
     /// The newest change of a key.
     fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Self::Error>;
 
-    /// The keys of a range that exist, in order.
-    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, Self::Error>;
+    /// Shows the keys of a range in order, those too whose newest change deleted them, until `visit` has
+    /// seen enough. Deletions that compaction has reached may be among them, or not.
+    fn visit(
+        &self,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(Bytes, KeyRow) -> ControlFlow<()>,
+    ) -> Result<(), Self::Error>;
 
     /// Adds a change; it becomes the key's newest.
     fn set(&mut self, id: RowId, row: RevisionRow);
@@ -63,7 +70,7 @@ fn valid(write: Write) -> Result<Write, &'static str> {
     let keys: Vec<&Bytes> = match &write {
         Write::Put(put) => vec![&put.key],
         Write::Delete { key, .. } => vec![key],
-        Write::DeleteRange { .. } | Write::Compact { .. } => vec![],
+        Write::DeleteRange { .. } | Write::DeleteUpTo { .. } | Write::Compact { .. } => vec![],
         Write::PutMany { pairs } => pairs.iter().map(|(key, _)| key).collect(),
     };
     if keys.iter().any(|key| key.is_empty()) {
@@ -110,13 +117,19 @@ fn write_out<R: Rows>(
             Ok(Outcome::Deleted { count: change.end() })
         }
         Write::DeleteRange { range } => {
-            let mut change = Change::begin(counters);
-            for key in rows.live_keys(&range)? {
-                if let Some(before) = rows.key(&key)? {
-                    change.delete(rows, key, before);
-                }
+            let found = first_keys(rows, counters, &range, u64::MAX)?;
+            Ok(Outcome::Deleted { count: delete_all(rows, counters, found.keys) })
+        }
+        Write::DeleteUpTo { range, keys_max, in_steps } => {
+            let found = first_keys(rows, counters, &range, keys_max)?;
+            if found.next.is_some() && !in_steps {
+                return Ok(Outcome::TooManyKeys);
             }
-            Ok(Outcome::Deleted { count: change.end() })
+            let count = delete_all(rows, counters, found.keys);
+            Ok(match in_steps {
+                true => Outcome::DeletedInPart { count, next: found.next },
+                false => Outcome::Deleted { count },
+            })
         }
         Write::PutMany { pairs } => {
             let mut change = Change::begin(counters);
@@ -139,6 +152,76 @@ fn write_out<R: Rows>(
 fn newest<R: Rows>(rows: &R, counters: &Counters, key: &[u8]) -> Result<Option<KeyRow>, R::Error> {
     let counts = |row: &KeyRow| row.is_live() || row.newest.revision > counters.compacted;
     Ok(rows.key(key)?.filter(|row| counts(row) || on(Mutant::SweptDeletionCounts)))
+}
+
+/// Keys of a range that exist, in order.
+struct Found {
+    keys: Vec<(Bytes, KeyRow)>,
+    /// Where there may be more.
+    next: Option<Bytes>,
+}
+
+/// Counts the keys that a deletion takes, and those that exist no more and that it steps over. Of those, what
+/// compaction has reached does not count, since it may be gone on other replicas.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    keys_max: u64,
+    keys: u64,
+    seen: u64,
+}
+
+impl Bound {
+    /// At most `keys_max` keys.
+    pub fn new(keys_max: u64) -> Bound {
+        Bound { keys_max, keys: 0, seen: 0 }
+    }
+
+    /// Whether the key that has this row still fits; none if it does not count.
+    pub fn takes(&mut self, row: &KeyRow, compacted: Revision) -> Option<bool> {
+        let live = row.is_live();
+        if !live && row.newest.revision <= compacted {
+            return None;
+        }
+        let seen_max = self.keys_max.saturating_mul(DELETED_PER_KEY_MAX);
+        let fits = self.seen < seen_max && (!live || self.keys < self.keys_max);
+        if fits {
+            self.seen += 1;
+            self.keys += u64::from(live);
+        }
+        Some(fits)
+    }
+}
+
+/// The first `keys_max` keys of a range, or fewer if too many stand among them that were deleted.
+fn first_keys<R: Rows>(
+    rows: &R,
+    counters: &Counters,
+    range: &KeyRange,
+    keys_max: u64,
+) -> Result<Found, R::Error> {
+    let mut found = Found { keys: Vec::new(), next: None };
+    let mut bound = Bound::new(keys_max);
+    rows.visit(range, &mut |key, row| {
+        match bound.takes(&row, counters.compacted) {
+            Some(false) => {
+                found.next = Some(key);
+                return ControlFlow::Break(());
+            }
+            Some(true) if row.is_live() => found.keys.push((key, row)),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}
+
+/// Deletes keys that exist, in one revision; how many.
+fn delete_all<R: Rows>(rows: &mut R, counters: &mut Counters, keys: Vec<(Bytes, KeyRow)>) -> u64 {
+    let mut change = Change::begin(counters);
+    for (key, before) in keys {
+        change.delete(rows, key, before);
+    }
+    change.end()
 }
 
 /// The rows that this hides are removed where they are kept, in time.

@@ -105,6 +105,51 @@ fn a_range_goes_in_one_revision() {
 }
 
 #[test]
+fn a_bounded_deletion_takes_all_or_none_or_goes_in_steps() {
+    let mut store = Memory::default();
+    for key in ["a", "b", "c", "d", "e"] {
+        store.put(key, "x");
+    }
+    let delete = |range, keys_max, in_steps| Write::DeleteUpTo { range, keys_max, in_steps };
+    let too_many = (5, Outcome::TooManyKeys);
+    assert_eq!(store.write(delete(KeyRange::all(), 4, false)), too_many);
+    let step = |count, next: Option<&'static str>| Outcome::DeletedInPart {
+        count,
+        next: next.map(Bytes::from),
+    };
+    assert_eq!(store.write(delete(KeyRange::all(), 2, true)), (6, step(2, Some("c"))));
+    assert_eq!(store.write(delete(KeyRange::all(), 3, true)), (7, step(3, None)));
+    assert_eq!(store.write(delete(KeyRange::all(), 3, true)), (7, step(0, None)));
+    store.put("z", "x");
+    let all = store.write(delete(KeyRange::all(), 1, false));
+    assert_eq!(all, (9, Outcome::Deleted { count: 1 }));
+}
+
+#[test]
+fn what_was_deleted_counts_towards_the_bound_until_compaction_reaches_it() {
+    let mut store = Memory::default();
+    for number in 0..=DELETED_PER_KEY_MAX {
+        let key = Bytes::from(format!("a/{number:04}"));
+        let put = Put {
+            key: key.clone(),
+            value: Bytes::new(),
+            content_type: None,
+            condition: Condition::default(),
+        };
+        store.write(Write::Put(put));
+        store.write(Write::Delete { key, condition: Condition::default() });
+    }
+    let (revision, _) = store.put("a/z", "x");
+    let delete = |in_steps| Write::DeleteUpTo { range: KeyRange::all(), keys_max: 1, in_steps };
+    assert_eq!(store.write(delete(false)), (revision, Outcome::TooManyKeys));
+    let next = Some(Bytes::from(format!("a/{DELETED_PER_KEY_MAX:04}")));
+    let nothing = Outcome::DeletedInPart { count: 0, next };
+    assert_eq!(store.write(delete(true)), (revision, nothing));
+    store.write(Write::Compact { revision: Revision(revision) });
+    assert_eq!(store.write(delete(false)), (revision + 1, Outcome::Deleted { count: 1 }));
+}
+
+#[test]
 fn many_keys_are_set_in_one_revision_and_the_first_value_counts() {
     let mut store = Memory::default();
     let pairs = [("a", "1"), ("b", "2"), ("a", "3")].map(|(k, v)| (k.into(), v.into())).to_vec();

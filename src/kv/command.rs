@@ -54,7 +54,20 @@ pub enum Write {
         /// The oldest revision that can still be read afterwards.
         revision: Revision,
     },
+    /// Deletes the keys of a range if they are not too many, so that no entry takes long to apply.
+    DeleteUpTo {
+        /// The range.
+        range: KeyRange,
+        /// How many are not too many. Of keys that were deleted lately the range may hold
+        /// [`DELETED_PER_KEY_MAX`] times as many.
+        keys_max: u64,
+        /// If they are too many: whether to delete the first of them, rather than none.
+        in_steps: bool,
+    },
 }
+
+/// How many keys that exist no more a bounded deletion may step over for each that it may delete.
+pub const DELETED_PER_KEY_MAX: u64 = 20;
 
 /// Sets one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +147,15 @@ pub enum Outcome {
     },
     /// The reply's revision is the newest, and the one that was named comes after it; nothing changed.
     NotReached,
+    /// So many keys were deleted, possibly none; with none the revision did not grow. It was a step.
+    DeletedInPart {
+        /// How many.
+        count: u64,
+        /// Where the next step goes on; none: the range is done.
+        next: Option<Bytes>,
+    },
+    /// The range holds more keys than may be deleted at once; nothing changed.
+    TooManyKeys,
 }
 
 /// The first byte of every command: the version of its layout.
@@ -162,12 +184,23 @@ impl Command {
 }
 
 impl Write {
+    /// Whether it is a way out of a full disk: what it takes away makes room, in time.
+    pub fn frees(&self) -> bool {
+        match self {
+            Write::Delete { .. }
+            | Write::DeleteRange { .. }
+            | Write::DeleteUpTo { .. }
+            | Write::Compact { .. } => true,
+            Write::Put(_) | Write::PutMany { .. } => false,
+        }
+    }
+
     /// The bytes of keys and values in it.
     pub fn cost_bytes(&self) -> usize {
         match self {
             Write::Put(put) => put.key.len() + put.value.len(),
             Write::Delete { key, .. } => key.len(),
-            Write::DeleteRange { range } => {
+            Write::DeleteRange { range } | Write::DeleteUpTo { range, .. } => {
                 range.start.len() + range.end.as_ref().map_or(0, Bytes::len)
             }
             Write::PutMany { pairs } => pairs.iter().map(|(k, v)| k.len() + v.len()).sum(),

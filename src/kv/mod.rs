@@ -14,9 +14,10 @@ mod model;
 mod range;
 mod rows;
 
-pub use apply::{CONTENT_TYPE_BYTES_MAX, Counters, Rows, apply};
+pub use apply::{Bound, CONTENT_TYPE_BYTES_MAX, Counters, Rows, apply};
 pub use command::{
-    Command, Condition, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Revision, Write,
+    Command, Condition, DELETED_PER_KEY_MAX, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Revision,
+    Write,
 };
 pub use range::{Item, KeyRange, Page, RangeQuery};
 pub use rows::{KeyRow, RevisionRow, RowId};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
@@ -25,9 +26,14 @@ impl Rows for (&mut BTreeMap<Bytes, KeyRow>, &mut BTreeMap<RowId, RevisionRow>) 
         Ok(self.0.get(key).copied())
     }
 
-    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, Infallible> {
-        let live = self.0.iter().filter(|(key, row)| row.is_live() && range.contains(key));
-        Ok(live.map(|(key, _)| key.clone()).collect())
+    fn visit(
+        &self,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(Bytes, KeyRow) -> ControlFlow<()>,
+    ) -> Result<(), Infallible> {
+        let keys = self.0.iter().filter(|(key, _)| range.contains(key));
+        let _ = keys.map(|(key, row)| visit(key.clone(), *row)).find(ControlFlow::is_break);
+        Ok(())
     }
 
     fn set(&mut self, id: RowId, row: RevisionRow) {

@@ -155,7 +155,7 @@ mod tests {
         let bytes = postcard::to_stdvec(&hello()).unwrap();
         assert_eq!(
             bytes,
-            b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0\x03h:1\x03h:2\x00\x01\x05\x01\x02no"
+            b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0\x03h:1\x03h:2\x00\x01\x05\x01\x02no\x01\x64\x32\x01"
         );
     }
 
@@ -163,8 +163,13 @@ mod tests {
     fn the_first_hellos_named_no_addresses() {
         let recorded = b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0";
         let Ok(Greeting::Understood(read)) = Hello::decode(recorded) else { panic!() };
-        let first =
-            Hello { addresses: Addresses::default(), known: None, refused: None, ..hello() };
+        let first = Hello {
+            addresses: Addresses::default(),
+            known: None,
+            refused: None,
+            settings: None,
+            ..hello()
+        };
         assert_eq!(*read, first);
         assert!(Hello::decode(&recorded[..recorded.len() - 1]).is_err());
     }

@@ -99,19 +99,12 @@ impl Refusal {
                      directory of its own: an empty one, after `konsen member replace {name}`"
                 ),
             ),
-            Why::OtherIdentity { expected, answers: true } => (
-                CloseCode::Identity,
-                format!(
-                    "{host} is a member by the identity {expected}, which is connected; this is another host with \
-                     its certificate: stop it, and add it under a name of its own"
-                ),
-            ),
-            Why::OtherIdentity { expected, answers: false } => (
+            Why::OtherIdentity { expected } => (
                 CloseCode::Identity,
                 format!(
                     "{host} shows another identity than {expected}, by which the cluster knows it: its data \
-                     directory was lost or exchanged; restore the data directory, or use `konsen member \
-                     replace {name}`"
+                     directory was lost or exchanged, or this is another host with its certificate. If {name} runs \
+                     elsewhere, stop this one; else restore the data directory, or use `konsen member replace {name}`"
                 ),
             ),
             Why::Replaced { .. } => (
@@ -384,8 +377,7 @@ mod tests {
 
     #[test]
     fn a_wiped_directory_is_explained() {
-        let refusal =
-            Refusal::of("n2", &Why::OtherIdentity { expected: NodeId(1000), answers: false });
+        let refusal = Refusal::of("n2", &Why::OtherIdentity { expected: NodeId(1000) });
         assert_eq!(refusal.code as u8, 3);
         for word in ["identity", "data directory", "konsen member replace n2", "restore"] {
             assert!(refusal.sentence.contains(word), "{word}: {refusal}");

@@ -21,8 +21,9 @@ pub const AUTHORITY_DAYS: u32 = 3650;
 pub const CERTIFICATE_DAYS: u32 = 365;
 /// The longest validity that can be asked for.
 pub const DAYS_MAX: u32 = 36_500;
-/// How far other hosts' clocks may lag.
-const SKEW: Duration = Duration::minutes(5);
+/// How far other hosts' clocks may lag: a certificate is good for them, too, from the moment that it is made. A day
+/// covers a wrong time zone.
+const SKEW: Duration = Duration::days(1);
 
 /// A certificate and its key, in PEM form.
 pub struct Issued {
@@ -43,6 +44,7 @@ impl std::fmt::Debug for Issued {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
+    fingerprint: String,
     not_after: OffsetDateTime,
 }
 
@@ -88,7 +90,13 @@ impl Authority {
         })?;
         let issuer = Issuer::from_ca_cert_der(certificate, pair)?;
         let encoded = pem("CERTIFICATE", certificate.as_ref());
-        Ok(Authority { issuer, certificate: encoded, not_after })
+        let fingerprint = material::fingerprint(certificate);
+        Ok(Authority { issuer, certificate: encoded, fingerprint, not_after })
+    }
+
+    /// SHA-256 of the authority's certificate, in hexadecimal: by it a cluster says whose it is.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// The authority's certificate, in PEM form.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::aws_lc_rs::digest;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -118,12 +119,24 @@ pub fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Until when a certificate is valid, as RFC 3339.
-pub fn not_after_rfc3339(certificate: &CertificateDer<'_>) -> Result<String, PkiError> {
-    Ok(rfc3339(parse(certificate)?.validity().not_after.to_datetime()))
+/// SHA-256 of a certificate, in hexadecimal.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = digest::digest(&digest::SHA256, certificate.as_ref());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(super) fn rfc3339(time: OffsetDateTime) -> String {
+/// Until when a certificate is valid.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Result<OffsetDateTime, PkiError> {
+    Ok(parse(certificate)?.validity().not_after.to_datetime())
+}
+
+/// Until when a certificate is valid, as RFC 3339.
+pub fn not_after_rfc3339(certificate: &CertificateDer<'_>) -> Result<String, PkiError> {
+    not_after(certificate).map(rfc3339)
+}
+
+/// A time as RFC 3339 has it.
+pub fn rfc3339(time: OffsetDateTime) -> String {
     // Only years past 9999 have no such form.
     time.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
 }

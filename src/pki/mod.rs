@@ -2,6 +2,7 @@
 //!
 //! Whoever holds a certificate is named by one URI in it, see [`PeerIdentity`]. Keys are ECDSA P-256.
 
+mod clients;
 mod describe;
 mod error;
 mod files;
@@ -16,6 +17,7 @@ mod name;
 #[cfg(test)]
 mod tests;
 
+pub use clients::Admits;
 pub use describe::{Description, Kind, describe};
 pub use error::PkiError;
 pub use files::{Overwrite, read_certificates, read_key, write_certificate, write_pair};
@@ -23,5 +25,5 @@ pub use host::{Host, HostError};
 pub use https::{ClientAuth, ClientAuthError, https_config};
 pub use identity::{IdentityError, PeerIdentity, Role};
 pub use issue::{AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, DAYS_MAX, Issued, issue_authority};
-pub use material::{Material, crypto_provider, not_after_rfc3339};
+pub use material::{Material, crypto_provider, fingerprint, not_after, not_after_rfc3339, rfc3339};
 pub use name::{ClusterName, NAME_MAX, NameError, NodeName};

@@ -120,7 +120,9 @@ impl Replica {
                     self.rooms.heard(peer, room);
                 }
             }
-            Event::Write { id, .. } if self.rooms.refuses(&self.node) => {
+            Event::Write { id, ref write, .. }
+                if self.rooms.refuses(&self.node) && !self.rooms.spares(&self.node, write) =>
+            {
                 self.effects.writes.push((id, Err(WriteFailed::NoRoom)));
             }
             Event::Write { id, write, time_unix_ms } => {

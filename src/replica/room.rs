@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::effects::Room;
+use crate::kv::Write;
 use crate::raft::{Body, Entry, Input, Message, Node, NodeId, Payload};
 
 /// How often a node says that it has little room, in ticks.
@@ -12,6 +13,9 @@ const TELL_TICKS: u32 = 20;
 const COUNTS_TICKS: u32 = 5 * TELL_TICKS;
 /// How long a leader waits after a try to hand over, in ticks.
 const RETRY_TICKS: u32 = 200;
+
+/// What an entry takes beside its keys. An estimate.
+const FREEING_BYTES: u64 = 1024;
 
 /// What a node knows of its own disk and, if it leads, of its peers'.
 #[derive(Debug, Default)]
@@ -82,6 +86,18 @@ impl Rooms {
     pub(super) fn refuses(&self, node: &Node) -> bool {
         let leads = node.leader() == Some(node.id());
         leads && !self.all_well() && !node.is_transferring() && (self.own.low || !self.quorum(node))
+    }
+
+    /// Whether a write that would be refused passes all the same: it makes room, and what this node and a quorum keep for
+    /// entries has some left for it.
+    pub(super) fn spares(&self, node: &Node, write: &Write) -> bool {
+        let bytes = write.cost_bytes() as u64 + FREEING_BYTES;
+        let fits = |room: &Room| !room.low || room.entries_bytes >= bytes;
+        let has = |one: NodeId| match one == node.id() {
+            true => fits(&self.own),
+            false => self.peers.get(&one).is_none_or(|peer| fits(&peer.room)),
+        };
+        write.frees() && has(node.id()) && node.membership().is_some_and(|now| now.is_quorum(has))
     }
 
     /// Whether a quorum has room.

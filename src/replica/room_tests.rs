@@ -76,6 +76,34 @@ fn a_leader_refuses_if_it_or_a_quorum_lacks_room() {
 }
 
 #[test]
+fn what_makes_room_passes_as_long_as_the_reserve_has_some() {
+    use crate::kv::{KeyRange, Revision, Write};
+    let node = leader();
+    let mut rooms = Rooms::default();
+    let left = Room { low: true, entries_bytes: 2 * FREEING_BYTES };
+    let compact = Write::Compact { revision: Revision(1) };
+    let delete = Write::DeleteRange { range: KeyRange::prefix(b"a") };
+    let put = Write::PutMany { pairs: Vec::new() };
+    rooms.set_own(left);
+    for peer in [2, 3] {
+        rooms.heard(NodeId(peer), left);
+    }
+    assert!(rooms.refuses(&node));
+    assert!(rooms.spares(&node, &compact) && rooms.spares(&node, &delete));
+    assert!(!rooms.spares(&node, &put));
+    let long = Write::DeleteRange { range: KeyRange::prefix(&[b'a'; 4096]) };
+    assert!(!rooms.spares(&node, &long), "it does not fit");
+    rooms.heard(NodeId(2), LOW);
+    assert!(rooms.spares(&node, &compact), "two of three have some left");
+    rooms.heard(NodeId(3), LOW);
+    assert!(!rooms.spares(&node, &compact));
+    rooms.heard(NodeId(3), Room::default());
+    assert!(rooms.spares(&node, &compact));
+    rooms.set_own(LOW);
+    assert!(!rooms.spares(&node, &compact), "this node's votes come first");
+}
+
+#[test]
 fn a_leader_without_room_hands_over_to_somebody_with_room_only() {
     let mut node = leader();
     let mut rooms = Rooms::default();

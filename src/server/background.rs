@@ -25,8 +25,9 @@ pub(super) fn spawn<T: Send + 'static>(
     Ok(result)
 }
 
+/// Lets others go before this thread, for good.
 #[cfg(target_os = "linux")]
-fn give_way() {
+pub(super) fn give_way() {
     // Of a process without a name it means the thread alone.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "a thread's priority cannot be lowered");
@@ -34,4 +35,4 @@ fn give_way() {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn give_way() {}
+pub(super) fn give_way() {}

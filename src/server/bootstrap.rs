@@ -80,7 +80,10 @@ impl Bootstrap {
                 Ok(grants) if bootstrap::suffice(grants, servers.len()) => {
                     let cluster = ClusterId(rand::rng().random());
                     let own = (own, self.handle.id());
-                    let membership = bootstrap::first_membership(cluster, own, &situation);
+                    let first = bootstrap::first_membership(cluster, own, &situation);
+                    let Some(membership) = first else {
+                        return Some("those who agreed have gone again".to_owned());
+                    };
                     tracing::info!(%cluster, "founding the cluster");
                     self.handle.tell(Letter::Input(Input::Found { membership }));
                     None

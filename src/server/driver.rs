@@ -13,7 +13,7 @@ use super::peer_request::{self, PeerRequest};
 use super::snapshots;
 use super::timing::Timing;
 use crate::cluster::Known;
-use crate::kv::{Reply, Revision};
+use crate::kv::Reply;
 use crate::net::Net;
 use crate::raft::{
     Body, Entry, Fetch, Index, Input, LogId, Membership, NodeId, Refused, RoleName, Standing,
@@ -21,7 +21,7 @@ use crate::raft::{
 use crate::replica::{
     ChangeFailed, Effects, Event, Proposed, Replica, RequestId, Room, WriteFailed, is_disk_slow,
 };
-use crate::store::{Checkpointer, LogWriter, Space, SpaceWatch, StoreError};
+use crate::store::{Checkpointer, Life, LogWriter, Space, SpaceWatch, StoreError};
 
 /// How long it may take to tell the leader that the disk has little room. It is told every 200 ms or so.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -39,7 +39,6 @@ pub(super) struct Bulletin {
     pub(super) membership: watch::Sender<Option<Membership>>,
     pub(super) memberships: watch::Sender<Memberships>,
     pub(super) applied: watch::Sender<Index>,
-    pub(super) revision: watch::Sender<Revision>,
     pub(super) checkpoints: watch::Sender<Index>,
 }
 
@@ -50,6 +49,7 @@ pub(super) struct Driver {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) space: Arc<Space>,
     pub(super) _space_watch: SpaceWatch,
+    pub(super) life: Arc<Life>,
     pub(super) log_writer: LogWriter,
     pub(super) checkpointer: Checkpointer,
     pub(super) snapshots: snapshots::Sender,
@@ -101,6 +101,7 @@ impl Driver {
         let mut stop_by = None;
         let mut room = Room::default();
         loop {
+            self.life.replica.beat();
             // Who waits for what this node has taken in should learn what became of it.
             if stop_by.is_some_and(|by| waiting.is_empty() || Instant::now() >= by) {
                 return Ok(());
@@ -254,7 +255,6 @@ impl Driver {
         }
         if let Some(applied) = effects.applied {
             self.bulletin.applied.send_replace(applied);
-            self.bulletin.revision.send_replace(self.replica.revision());
         }
         for (id, result) in effects.writes {
             if let Some(reply) = waiting.writes.remove(&id) {

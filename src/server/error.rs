@@ -17,7 +17,7 @@ pub enum Consistency {
     Stale,
 }
 
-/// Why a request was not, or perhaps not, carried out.
+/// Why a request was not, or perhaps not, carried out. The order of the variants is part of the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// No leader took the request within the deadline. Not applied.
@@ -70,6 +70,12 @@ pub enum Error {
     /// The state could not be read; the node stops.
     #[error("the state could not be read")]
     Storage,
+    /// Too many listings and reads of the past are under way. Not applied.
+    #[error("too many listings and reads of the past are under way (limits.reads)")]
+    TooManyReads,
+    /// Too many wait for a change. Not applied.
+    #[error("too many requests wait for a change (limits.waiters)")]
+    TooManyWaiters,
 }
 
 impl From<Cause> for Error {

@@ -4,24 +4,31 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 
+use super::certificates::Facts;
 use super::error::{Consistency, Error};
+use super::life::Stillness;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::passing::Reads;
 use super::peer_request::{self, LeaderProgress, PeerReply, PeerRequest};
+use super::readers::Readers;
+use super::start::settings_of;
 use super::status::{ClusterStatus, MemberStatus, PendingChange, Status};
+use super::waiters::{Waiter, Waiters};
 use crate::cluster::pending::{Pending, pending};
 use crate::cluster::{Addresses, ClusterView};
 use crate::config::Config;
-use crate::kv::{Item, Page, RangeQuery, Reply, Revision, Write};
+use crate::kv::{Item, Reply, Revision, Write};
 use crate::net::{Net, PeerStatus, RequestError};
 use crate::raft::{Index, Membership, NodeId, Refused, RoleName, Standing};
 use crate::replica::forwarding::{Cause, Fate, Passed};
 use crate::replica::{Room, Summary};
-use crate::store::{DataDir, Mark, ReadError, Space, State, StoreError};
+use crate::store::{DataDir, Life, Mark, ReadError, Space, State, StoreError};
 
 /// How long to wait before asking the same supposed leader again when nothing else was heard.
 const STALE_HINT_PAUSE: Duration = Duration::from_millis(25);
@@ -41,6 +48,8 @@ pub(super) struct Shared {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) state: Arc<State>,
     pub(super) space: Arc<Space>,
+    pub(super) life: Arc<Life>,
+    pub(super) facts: Arc<ArcSwap<Facts>>,
     /// Who answers what peers pass on.
     pub(super) reads: OnceLock<Weak<dyn Reads>>,
     /// The largest answer that fits between nodes, in bytes.
@@ -52,7 +61,8 @@ pub(super) struct Shared {
     /// Since when a change of the membership has been under way, if one is.
     pub(super) joint_since: watch::Receiver<Option<Instant>>,
     pub(super) applied: watch::Receiver<Index>,
-    pub(super) revision: watch::Receiver<Revision>,
+    pub(super) waiters: Arc<Waiters>,
+    pub(super) readers: Readers,
     pub(super) checkpoints: watch::Receiver<Index>,
     pub(super) started: Instant,
     pub(super) stopping: watch::Receiver<bool>,
@@ -159,15 +169,19 @@ impl Handle {
         }
         match min_revision {
             None => Ok(()),
-            Some(wanted) => {
-                let mut revision = self.shared.revision.clone();
-                match timeout_at(deadline.into(), revision.wait_for(|now| *now >= wanted)).await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(_)) => Err(Error::ShuttingDown),
-                    Err(_) => Err(Error::ReadTimedOut),
-                }
+            Some(wanted) => self.reach(wanted, deadline).await,
+        }
+    }
+
+    /// Waits until this node has applied that revision.
+    async fn reach(&self, wanted: Revision, deadline: Instant) -> Result<(), Error> {
+        while self.revision() < wanted {
+            let waiter = self.shared.waiters.for_revision(wanted)?;
+            if self.revision() < wanted && !waiter.woken(deadline).await {
+                return Err(Error::ReadTimedOut);
             }
         }
+        Ok(())
     }
 
     async fn read_index(&self, lease: bool, deadline: Instant) -> Result<(), Error> {
@@ -194,17 +208,22 @@ impl Handle {
         }
     }
 
-    /// One key as this node has it, at a revision or the newest; and the revision it was read at.
-    pub fn get(&self, key: &[u8], at: Option<Revision>) -> Result<(Revision, Option<Item>), Error> {
-        self.shared.state.get(key, at).map_err(|error| self.read_failed(error))
+    /// One key as this node has it now, and the revision it was read at.
+    pub fn get(&self, key: &[u8]) -> Result<(Revision, Option<Item>), Error> {
+        self.shared.state.get(key, None).map_err(|error| self.read_failed(error))
     }
 
-    /// A part of a listing as this node has it. May read cold pages: call it where that may block.
-    pub fn range(&self, query: &RangeQuery) -> Result<Page, Error> {
-        self.shared.state.range(query).map_err(|error| self.read_failed(error))
+    /// The mod revision of a key as this node has it now, if it exists, and the revision it was read at.
+    pub fn mod_revision(&self, key: &[u8]) -> Result<(Revision, Option<Revision>), Error> {
+        self.shared.state.mod_revision(key).map_err(|error| self.damaged(error))
     }
 
-    fn read_failed(&self, error: ReadError) -> Error {
+    /// Begins to wait for a change of a key. Whoever reads the key after that and waits then misses none.
+    pub fn waiter(&self, key: Bytes) -> Result<Waiter, Error> {
+        self.shared.waiters.for_key(key)
+    }
+
+    pub(super) fn read_failed(&self, error: ReadError) -> Error {
         match error {
             ReadError::Compacted { asked, oldest } => Error::Compacted { asked, oldest },
             ReadError::Future { asked, newest } => Error::Future { asked, newest },
@@ -224,33 +243,33 @@ impl Handle {
         self.shared.state.revision()
     }
 
+    /// The size of the state's file, in bytes.
+    pub fn state_bytes(&self) -> u64 {
+        self.shared.data.sizes().state_bytes
+    }
+
     /// The oldest revision that can be read here.
     pub fn compacted(&self) -> Revision {
         self.shared.state.compacted()
     }
 
-    /// Waits until this node's revision is above `seen`, at most until `deadline`; the revision then.
-    pub async fn changed(&self, seen: Revision, deadline: Instant) -> Revision {
-        let mut revision = self.shared.revision.clone();
-        match timeout_at(deadline.into(), revision.wait_for(|now| *now > seen)).await {
-            Ok(Ok(now)) => *now,
-            Ok(Err(_)) | Err(_) => self.revision(),
-        }
-    }
-
     /// Whether this node can serve linearizable requests now; if not, why.
     pub async fn ready(&self) -> Result<(), String> {
+        Stillness::of(&self.shared.life).judge()?;
         let deadline = Instant::now() + INSPECT_TIMEOUT;
         let barrier = self.read_barrier(Consistency::Linearizable, None, deadline);
         barrier.await.map_err(|error| error.to_string())
     }
 
-    /// Whether the process can do its work; if not, why.
+    /// Whether the process can do its work; if not, why. Its workers must get further, each within its own bound,
+    /// also while the node replays its log.
     pub async fn healthy(&self) -> Result<(), String> {
-        match self.inspect().await {
-            Some(_) => Ok(()),
-            None => Err("the replica thread does not answer".to_owned()),
+        let answers = self.inspect().await.is_some();
+        let stillness = Stillness::of(&self.shared.life);
+        if !answers && !stillness.carries_out() {
+            return Err("the replica thread does not answer".to_owned());
         }
+        stillness.judge()
     }
 
     /// Whether the node is stopping, or has to since it was put out: nothing comes of waiting for a leader.
@@ -297,6 +316,7 @@ impl Handle {
             uptime_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             next_index: peers.iter().map(|peer| (name(peer.id), peer.next.0)).collect(),
             match_index: peers.iter().map(|peer| (name(peer.id), peer.matched.0)).collect(),
+            warnings: self.warnings(),
         })
     }
 
@@ -356,6 +376,7 @@ impl Handle {
             cluster_id: in_force.as_ref().map(|m| m.cluster.to_string()),
             leader: summary.leader.and_then(|id| self.name_of(id)),
             term: summary.term.0,
+            authorities: self.shared.facts.load().authorities.clone(),
             members: members.collect(),
             change,
         })
@@ -457,6 +478,17 @@ impl Handle {
         leads.then(|| progress_of(self.shared.id, &summary))
     }
 
+    /// What somebody should do something about.
+    fn warnings(&self) -> Vec<String> {
+        let own = settings_of(&self.shared.config);
+        let mut warnings = self.shared.facts.load().warnings(time::OffsetDateTime::now_utc());
+        for peer in self.shared.net.peers().iter().filter(|peer| peer.connected) {
+            let theirs = peer.settings.iter();
+            warnings.extend(theirs.flat_map(|theirs| own.differences(&peer.name, theirs)));
+        }
+        warnings
+    }
+
     /// What a change of the membership waits for that is under way.
     fn pending_change(&self, connections: &[PeerStatus]) -> Option<PendingChange> {
         let now = self.membership()?;
@@ -480,7 +512,7 @@ impl Handle {
 
     async fn inspect(&self) -> Option<Summary> {
         let (reply, answer) = oneshot::channel();
-        self.shared.mailbox.ask(Letter::Inspect { reply }).ok()?;
+        self.shared.mailbox.ask_how(Letter::Inspect { reply }).ok()?;
         tokio::time::timeout(INSPECT_TIMEOUT, answer).await.ok()?.ok()
     }
 }

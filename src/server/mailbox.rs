@@ -16,6 +16,9 @@ use crate::store::StoreError;
 const CLIENT_LETTERS_MAX: usize = 16_384;
 /// The most bytes of keys and values in them.
 const CLIENT_BYTES_MAX: usize = 64 << 20;
+/// The most questions about how things stand that wait: they have places of their own, so that no number of clients'
+/// requests makes a node look dead.
+const QUESTIONS_MAX: usize = 1024;
 /// The most messages of peers that wait; beyond it they are dropped, which Raft repairs.
 const PEER_LETTERS_MAX: usize = 65_536;
 /// The most bytes of entries in them.
@@ -69,6 +72,7 @@ struct Queue {
     letters: Vec<Letter>,
     clients: usize,
     client_bytes: usize,
+    questions: usize,
     peers: usize,
     peer_bytes: usize,
     closed: bool,
@@ -90,6 +94,17 @@ impl Mailbox {
         }
         queue.clients += 1;
         queue.client_bytes += bytes;
+        self.push(queue, letter);
+        Ok(())
+    }
+
+    /// Adds a question about how things stand.
+    pub(super) fn ask_how(&self, letter: Letter) -> Result<(), Full> {
+        let mut queue = self.queue.lock();
+        if queue.closed || queue.questions >= QUESTIONS_MAX {
+            return Err(Full);
+        }
+        queue.questions += 1;
         self.push(queue, letter);
         Ok(())
     }
@@ -142,6 +157,7 @@ impl Mailbox {
         std::mem::swap(&mut queue.letters, into);
         queue.clients = 0;
         queue.client_bytes = 0;
+        queue.questions = 0;
         queue.peers = 0;
         queue.peer_bytes = 0;
     }

@@ -1,14 +1,15 @@
 //! Starting and stopping a node.
 
 use std::sync::{Arc, OnceLock};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::answers;
 use super::bootstrap::Bootstrap;
-use super::certificates::{self, tls_material};
+use super::certificates::{self, Users, tls_material};
 use super::consistency;
 use super::discovery;
 use super::driver::{self, Bulletin, Driver, Memberships};
@@ -18,11 +19,14 @@ use super::inbound::Reception;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::peers;
+use super::readers::Readers;
 use super::reconcile;
 use super::removal;
 use super::snapshots;
 use super::thread::ReplicaThread;
 use super::timing::Timing;
+use super::waiters::Waiters;
+use super::watched;
 use crate::cluster::{Known, Settings};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
@@ -30,8 +34,8 @@ use crate::pki::PkiError;
 use crate::raft::{self, Input, Node, RoleName, Standing};
 use crate::replica::Replica;
 use crate::store::{
-    self, Checkpointer, DataDir, IdentityCheck, Log, LogEvent, LogOptions, LogWriter, Space, State,
-    StateOptions, StoreError,
+    self, Checkpointer, DataDir, IdentityCheck, Life, Log, LogEvent, LogOptions, LogWriter, Space,
+    State, StateOptions, StoreError,
 };
 
 /// The most ranges of old entries that wait to be read; there is at most one a peer.
@@ -87,17 +91,22 @@ impl Server {
     /// Opens the data directory, replays what the last checkpoint lacks, and starts to take part. Must be
     /// called within a tokio runtime.
     pub async fn start(config: Arc<Config>) -> Result<Server, StartError> {
+        Server::start_with(config, Arc::default()).await
+    }
+
+    /// As [`Server::start`]; meanwhile and later `life` shows that the node gets further.
+    pub async fn start_with(config: Arc<Config>, life: Arc<Life>) -> Result<Server, StartError> {
         let started = Instant::now();
         let mailbox = Arc::new(Mailbox::default());
         // Whatever is cheap and can fail comes before the disk.
         let certificates = certificates::Files::note(&config);
         let material = config.material()?;
-        let (https_sender, https) = watch::channel(config.http_tls()?);
+        let facts = Arc::new(ArcSwap::from_pointee(certificates::Facts::of(&material)));
         let listen = match config.listen {
             Some(listen) => listen,
             None => config.raft_address().resolve().await?,
         };
-        let opened = open(&config)?;
+        let opened = open(&config, life.clone())?;
         let timing = Timing::new(&config.raft, config.reads.lease);
         let node = Node::new(timing.raft_config(opened.data.id()), opened.recovered);
         let id = node.id();
@@ -108,8 +117,9 @@ impl Server {
         let (memberships_sender, memberships) =
             watch::channel((in_force.clone(), committed.clone()));
         let (joint_sender, joint_since) = watch::channel(None);
+        let admits = certificates::admits(config.clone(), membership.clone());
+        let (https_sender, https) = watch::channel(config.http_tls(admits.clone())?);
         let (applied_sender, applied) = watch::channel(opened.state.applied().index);
-        let (revision_sender, revision) = watch::channel(opened.state.revision());
         let (checkpoint_sender, checkpoints) = watch::channel(opened.state.durable().index);
         let (stopping_sender, stopping) = watch::channel(false);
         let peers_changed = Arc::new(Notify::new());
@@ -157,13 +167,19 @@ impl Server {
         };
         net.change_roster(|roster| roster.follow(in_force, committed));
 
+        let limits = Limits::of(&config);
+        let readers = Readers::start(limits.read_threads, limits.reads_max, &mailbox)?;
+        let waiters = Waiters::new(limits.waiters_max);
+        opened.state.observe(waiters.clone());
         let handle = Handle::new(Arc::new(Shared {
             id,
             config: config.clone(),
-            limits: Limits::of(&config),
+            limits,
             mailbox: mailbox.clone(),
             state: opened.state.clone(),
             space: opened.space.clone(),
+            life: life.clone(),
+            facts: facts.clone(),
             reads: OnceLock::new(),
             frame_bytes_max,
             net: net.clone(),
@@ -172,7 +188,8 @@ impl Server {
             membership: membership.clone(),
             joint_since,
             applied,
-            revision,
+            waiters: waiters.clone(),
+            readers,
             checkpoints,
             started,
             stopping,
@@ -202,19 +219,22 @@ impl Server {
         })?;
         let (fetcher, fetches) = std::sync::mpsc::sync_channel(FETCHES_MAX);
         {
-            let mailbox = mailbox.clone();
-            let log = log_reader.clone();
-            thread::Builder::new()
-                .name("fetch".to_owned())
-                .spawn(move || driver::read_for_peers(&fetches, &log, &mailbox))?;
+            let (log, letters) = (log_reader.clone(), mailbox.clone());
+            watched::thread("fetch", mailbox.clone(), move || {
+                driver::read_for_peers(&fetches, &log, &letters);
+            })?;
         }
         let (answers, delivery) = answers::channel();
-        tokio::spawn(delivery.run());
+        watched::task("the delivery of answers", mailbox.clone(), delivery.run());
         let driver = Driver {
             snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
             replica: Replica::new(node, opened.state, log_reader),
             mailbox: mailbox.clone(),
-            _space_watch: opened.space.watch()?,
+            _space_watch: opened.space.watch({
+                let mailbox = mailbox.clone();
+                move |error| mailbox.tell(Letter::Failed(error))
+            })?,
+            life: life.clone(),
             space: opened.space,
             log_writer,
             checkpointer,
@@ -225,7 +245,6 @@ impl Server {
                 membership: membership_sender,
                 memberships: memberships_sender,
                 applied: applied_sender,
-                revision: revision_sender,
                 checkpoints: checkpoint_sender,
             },
             answers,
@@ -240,16 +259,30 @@ impl Server {
             membership: membership.clone(),
             peers_changed: peers_changed.clone(),
         };
+        let watch = |name, work: BoxFuture<'static, ()>| watched::task(name, mailbox.clone(), work);
+        let past = history::give_up_the_past(handle.clone(), config.history.clone());
+        let users = Users { net: net.clone(), https: https_sender, admits, facts };
+        let follow = certificates.follow(users, config.clone());
         let tasks = vec![
-            tokio::spawn(bootstrap.run()),
-            tokio::spawn(history::give_up_the_past(handle.clone(), config.history.clone())),
-            tokio::spawn(certificates.follow(net.clone(), https_sender, config.clone())),
-            tokio::spawn(peers::follow_memberships(net, config, memberships)),
-            tokio::spawn(peers::note_joint(membership, joint_sender)),
-            tokio::spawn(discovery::run(handle.clone())),
-            tokio::spawn(reconcile::run(handle.clone(), peers_changed)),
-            tokio::spawn(consistency::run(handle.clone())),
-            tokio::spawn(removal::run(handle.clone(), disowned, removed_sender)),
+            watch("the waking of who waits", Box::pin(waiters.run())),
+            watch("the founding of the cluster", Box::pin(bootstrap.run())),
+            watch("giving up the past", Box::pin(past)),
+            watch("the look at certificates", Box::pin(follow)),
+            watch(
+                "following the membership",
+                Box::pin(peers::follow_memberships(net, config, memberships)),
+            ),
+            watch("the look at changes", Box::pin(peers::note_joint(membership, joint_sender))),
+            watch("the search for the leader", Box::pin(discovery::run(handle.clone()))),
+            watch(
+                "the upkeep of the membership",
+                Box::pin(reconcile::run(handle.clone(), peers_changed)),
+            ),
+            watch("the comparison of states", Box::pin(consistency::run(handle.clone()))),
+            watch(
+                "the look for a removal",
+                Box::pin(removal::run(handle.clone(), disowned, removed_sender)),
+            ),
         ];
         let stopping = stopping_sender;
         Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks })
@@ -281,6 +314,7 @@ impl Server {
         self.handle.net().leave();
         self.hand_over().await;
         self.stopping.send_replace(true);
+        self.handle.end_reads();
         for task in &self.tasks {
             task.abort();
         }
@@ -328,11 +362,11 @@ struct Opened {
     recovered: raft::Recovered,
 }
 
-fn open(config: &Config) -> Result<Opened, StoreError> {
+fn open(config: &Config, life: Arc<Life>) -> Result<Opened, StoreError> {
     let check =
         IdentityCheck { cluster: config.cluster.to_string(), node: config.name.to_string() };
     let data = DataDir::open(&config.data, &check)?;
-    let space = Space::open(data.path(), config.limits.free_space)?;
+    let space = Space::open_with(data.path(), config.limits.free_space, life)?;
     let _room = space.make_way();
     let state_options = StateOptions {
         cache_bytes: bytes(config.limits.state_cache),

@@ -41,6 +41,10 @@ pub struct Status {
     pub next_index: BTreeMap<String, u64>,
     /// At a leader: the last index known to be durable there, by name of the peer.
     pub match_index: BTreeMap<String, u64>,
+    /// What somebody has to do before it becomes a failure: certificates that end within a month,
+    /// configurations that differ.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Who leads.
@@ -116,6 +120,9 @@ pub struct ClusterStatus {
     pub leader: Option<String>,
     /// The term.
     pub term: u64,
+    /// SHA-256 of each certificate of the authority that the node asked trusts, in hexadecimal.
+    #[serde(default)]
+    pub authorities: Vec<String>,
     /// Everybody.
     pub members: Vec<MemberStatus>,
     /// The change of the voters that is under way, if one is.

@@ -58,8 +58,14 @@ impl ReplicaThread {
 
 async fn run(driver: Driver, end: End) {
     // A task of its own: waking what the runtime blocks on costs a system call, even on its own thread.
-    if let Ok(result) = tokio::spawn(driver.run()).await {
-        // Nobody waits for the end only if the process is going down anyway.
-        drop(end.send(result));
-    }
+    let result = match tokio::spawn(driver.run()).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => Err(StoreError::ended("the replica thread", &*panic)),
+            // Nobody cancels it but the end of the runtime.
+            Err(_) => return,
+        },
+    };
+    // Nobody waits for the end only if the process is going down anyway.
+    drop(end.send(result));
 }

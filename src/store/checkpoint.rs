@@ -6,6 +6,7 @@ use redb::{Database, Durability, ReadableTable, TableHandle, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
+use super::life::Pulse;
 use super::meta::{self, META};
 use super::overlay::Overlay;
 use super::sealed;
@@ -157,6 +158,7 @@ pub(super) fn write(
     frozen: &Frozen,
     compacted: Revision,
     sweep_rows: usize,
+    pulse: &Pulse,
 ) -> Result<(), StoreError> {
     if on(Mutant::PositionApart) {
         write_position(db, frozen)?;
@@ -179,17 +181,20 @@ pub(super) fn write(
             bytes.extend_from_slice(&row.encode());
             sealed::seal(KEYS.name(), key, &mut bytes);
             keys.insert(&key[..], &bytes[..]).map_err(failed)?;
+            pulse.beat();
         }
         for (id, row) in &frozen.overlay.rows {
             bytes.clear();
             row.encode(&mut bytes);
             sealed::seal(REVISIONS.name(), &revision_key(*id), &mut bytes);
             revisions.insert((id.revision.0, id.sub), &bytes[..]).map_err(failed)?;
+            pulse.beat();
         }
         let budget = Budget::beside(&frozen.overlay, sweep_rows);
         sweep::sweep(&mut keys, &mut revisions, &mut meta, compacted, budget)?;
         let position = StoredPosition::from(frozen.position.clone());
         meta::put(&mut meta, "state", POSITION_KEY, &position)?;
+        pulse.beat();
     }
     write.commit().map_err(failed)
 }

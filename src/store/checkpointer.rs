@@ -30,13 +30,20 @@ impl Checkpointer {
         let (wake, woken) = mpsc::sync_channel(1);
         let worker = state.clone();
         let thread = thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
-            while woken.recv().is_ok() {
-                if !write(&worker, &space, &done) {
-                    return;
+            let work = || {
+                while woken.recv().is_ok() {
+                    if !write(&worker, &space, &done) {
+                        return;
+                    }
                 }
+                // The next start has less to replay.
+                write(&worker, &space, &done);
+            };
+            let ended = catch_unwind(AssertUnwindSafe(work));
+            space.life().checkpoint.rest();
+            if let Err(panic) = ended {
+                done(Err(StoreError::ended("checkpoint", &*panic)));
             }
-            // The next start has less to replay.
-            write(&worker, &space, &done);
         })?;
         Ok(Checkpointer { state, wake: Some(wake), thread: Some(thread) })
     }
@@ -70,9 +77,12 @@ fn write(state: &State, space: &Arc<Space>, done: &impl Fn(Result<LogId, StoreEr
     // It is still due at the next poll.
     let Some(_room) = room else { return true };
     let Some(frozen) = state.freeze() else { return true };
+    let pulse = &space.life().checkpoint;
+    pulse.beat();
     // A panic must stop the node as any failure does: without checkpoints apply would wait for ever.
     let result = catch_unwind(AssertUnwindSafe(|| state.write_checkpoint(frozen)))
         .unwrap_or_else(|_| Err(StoreError::panicked("state")));
+    pulse.rest();
     let well = result.is_ok();
     done(result);
     well

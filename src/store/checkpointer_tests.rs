@@ -154,3 +154,19 @@ fn a_checkpoint_without_room_is_put_off() {
     space.look();
     assert!(!space.is_low());
 }
+
+#[test]
+fn a_panic_outside_of_a_checkpoint_is_told_too() {
+    let state = open(&Disk::default(), &options());
+    let (sender, done) = mpsc::channel();
+    let tell = move |result: Result<LogId, StoreError>| {
+        assert!(result.is_err(), "of the listener");
+        sender.send(result).unwrap();
+    };
+    let mut checkpointer = Checkpointer::spawn(state.clone(), boundless(), tell).unwrap();
+    apply(&state, 1);
+    checkpointer.poll();
+    let error = done.recv_timeout(LONG).unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "checkpoint ended: of the listener");
+    checkpointer.stop();
+}

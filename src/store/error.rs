@@ -1,5 +1,6 @@
 //! What can go wrong with a data directory, one clear line each.
 
+use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -115,6 +116,14 @@ pub enum StoreError {
         /// What is wrong.
         detail: String,
     },
+    /// A thread or a task of the node panicked, and with it nobody does its work.
+    #[error("{what} ended: {why}")]
+    Ended {
+        /// Which.
+        what: &'static str,
+        /// What it said.
+        why: String,
+    },
     /// The other replicas have another state.
     #[error(
         "the state at entry {index} is not that of the majority of the replicas (hash {own:016x} here, {majority:016x} \
@@ -139,6 +148,11 @@ pub enum StoreError {
     },
 }
 
+/// Whether there is no room, be it on the disk or up to the largest file that the process may write (`ulimit -f`).
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge)
+}
+
 impl StoreError {
     /// An error of the operating system, of the log, the state or the identity; a full disk is recognised.
     pub(super) fn io(
@@ -147,7 +161,7 @@ impl StoreError {
         path: &Path,
         source: io::Error,
     ) -> StoreError {
-        if source.kind() == io::ErrorKind::StorageFull {
+        if is_full(&source) {
             return StoreError::DiskFull { what: file };
         }
         StoreError::Io { what, path: path.to_path_buf(), source }
@@ -156,9 +170,7 @@ impl StoreError {
     /// An error of the database; a full disk and a damaged file are recognised.
     pub(super) fn database(what: &'static str, error: impl Into<redb::Error>) -> StoreError {
         match error.into() {
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-                StoreError::DiskFull { what }
-            }
+            redb::Error::Io(error) if is_full(&error) => StoreError::DiskFull { what },
             redb::Error::Corrupted(detail) => StoreError::Damaged { what, detail },
             source => StoreError::Database { what, source: Box::new(source) },
         }
@@ -186,6 +198,14 @@ impl StoreError {
     /// Whoever worked on a file panicked: what it holds now is known only after it is opened anew.
     pub fn panicked(what: &'static str) -> StoreError {
         StoreError::damaged(what, "whoever worked on it panicked")
+    }
+
+    /// Whoever did that panicked.
+    pub fn ended(what: &'static str, panic: &(dyn Any + Send)) -> StoreError {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        let why = text.unwrap_or_else(|| "it panicked".to_owned());
+        StoreError::Ended { what, why }
     }
 
     /// The file of the data directory that does not hold what was written, if that is what is wrong.

@@ -1,10 +1,12 @@
 //! Opening a database file, and making one so that a crash leaves a whole one or none.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
 
 use super::error::StoreError;
@@ -14,6 +16,8 @@ use super::yielding::YieldingFile;
 
 /// redb's page.
 pub(super) const PAGE_BYTES: usize = 4096;
+/// What holds data is for its owner alone.
+const OWN_MODE: u32 = 0o600;
 /// The log's file in a data directory.
 pub(super) const LOG: &str = "log.redb";
 /// The state's.
@@ -62,7 +66,9 @@ pub(super) fn open(
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_failed(error)),
             _ => {}
         }
-        drop(builder.create(&fresh).map_err(failed)?);
+        let made = open_own(&fresh).map_err(io_failed)?;
+        let made = FileBackend::new(made).map_err(failed)?;
+        drop(builder.create_with_backend(made).map_err(failed)?);
         File::open(&fresh).and_then(|file| file.sync_all()).map_err(io_failed)?;
         fs::rename(&fresh, path).map_err(io_failed)?;
         sync_dir(dir_of(path), what)?;
@@ -71,6 +77,18 @@ pub(super) fn open(
     opened
         .and_then(|file| builder.create_with_backend(Gathering::new(file, gather.clone())))
         .map_err(failed)
+}
+
+/// Opens a file that is to be read and written by its owner only, or makes it, whatever the umask; one of an earlier
+/// release that others can read becomes so.
+pub(super) fn open_own(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(OWN_MODE);
+    let file = options.open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(OWN_MODE))?;
+    }
+    Ok(file)
 }
 
 /// Opens the database that a backend stands for, or makes it.
@@ -126,6 +144,18 @@ mod tests {
         drop(open(&path, None, &Gather::default(), 1 << 20, "log").unwrap());
         assert!(path.exists() && !path.with_extension("new").exists());
         drop(open(&path, None, &Gather::default(), 1 << 20, "log").unwrap());
+    }
+
+    #[test]
+    fn only_the_owner_can_read_a_database_whatever_it_was_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.redb");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        drop(open(&path, None, &Gather::default(), 1 << 20, "log").unwrap());
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        drop(open(&path, None, &Gather::default(), 1 << 20, "log").unwrap());
+        assert_eq!(mode(), 0o600);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,12 +111,20 @@ impl DataDir {
         }
         create(path)?;
         let lock = lock(path)?;
-        if rebuild == Some(Rebuild::Restore) {
-            is_empty(path)?;
-            write_file(path, UNFINISHED_FILE, Rebuild::Restore.name().as_bytes())?;
-        } else {
+        if rebuild != Some(Rebuild::Restore) {
             unfinished(path, rebuild)?;
+            return DataDir::open_locked(path, check, lock);
         }
+        is_empty(path)?;
+        let marked = write_file(path, UNFINISHED_FILE, Rebuild::Restore.name().as_bytes());
+        let opened = marked.and_then(|()| DataDir::open_locked(path, check, lock));
+        if opened.is_err() {
+            remove_made(path);
+        }
+        opened
+    }
+
+    fn open_locked(path: &Path, check: &IdentityCheck, lock: File) -> Result<DataDir, StoreError> {
         let file = path.join(IDENTITY_FILE);
         let identity = match fs::read(&file) {
             Ok(bytes) => {
@@ -165,6 +173,11 @@ impl DataDir {
         let file = self.shared.path.join(UNFINISHED_FILE);
         fs::remove_file(&file).map_err(|error| failed("remove", &file, error))?;
         files::sync_dir(&self.shared.path, WHAT)
+    }
+
+    /// What was begun cannot be done: removes what was made, as far as that goes.
+    pub(super) fn abandon(&self) {
+        remove_made(&self.shared.path);
     }
 
     /// The node's identity, drawn when the directory was made.
@@ -248,6 +261,13 @@ fn create(path: &Path) -> Result<(), StoreError> {
         .mode(0o700)
         .create(path)
         .map_err(|error| failed("create", path, error))?;
+    let mode = fs::metadata(path).map_or(0, |found| found.permissions().mode() & 0o777);
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            "the data directory {} is open to others (mode {mode:o}): chmod 700 {0}",
+            path.display()
+        );
+    }
     missing.into_iter().try_for_each(|dir| files::sync_dir(files::dir_of(dir), WHAT))
 }
 
@@ -337,6 +357,20 @@ fn is_empty(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Removes what a restore made in a directory that was empty before. What says that it is unfinished goes last.
+fn remove_made(path: &Path) {
+    let databases = [files::LOG, files::STATE].map(|name| path.join(name));
+    let beside = databases.clone().map(|file| file.with_extension("new"));
+    let own = [IDENTITY_FILE, "identity.new", "unfinished.new", LOCK_FILE, UNFINISHED_FILE];
+    let own = own.map(|name| path.join(name));
+    for file in databases.iter().chain(&beside).chain(&own) {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return,
+            _ => {}
+        }
+    }
+}
+
 fn has_files(path: &Path) -> Result<(), StoreError> {
     for file in [files::LOG, files::STATE] {
         if !files::exists(&path.join(file), WHAT)? {
@@ -374,8 +408,6 @@ fn failed(what: &'static str, path: &Path, source: io::Error) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::store::{Log, LogOptions, State, StateOptions};
 

@@ -103,6 +103,9 @@ impl State {
         // What was applied before belongs to the state that is gone.
         shared.marks = Marks::default();
         drop(shared);
+        if let Some(observer) = self.observer.get() {
+            observer.replaced();
+        }
         drop(old);
         checkpoint::remove_old(&self.db)?;
         Ok(true)

@@ -72,9 +72,14 @@ impl LogWriter {
     ) -> io::Result<LogWriter> {
         let shared = Arc::new(Shared::default());
         let worker = shared.clone();
-        let thread = thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || run(log, &space, &worker, &tell))?;
+        let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
+            let ended = catch_unwind(AssertUnwindSafe(|| run(log, &space, &worker, &tell)));
+            space.life().log.rest();
+            if let Err(panic) = ended {
+                worker.close();
+                tell(LogEvent::Failed(StoreError::ended("log", &*panic)));
+            }
+        })?;
         Ok(LogWriter { shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -130,10 +135,15 @@ impl Drop for LogWriter {
 
 fn run(mut log: Log, space: &Arc<Space>, shared: &Shared, tell: &impl Fn(LogEvent)) {
     let (mut batch, mut written) = (Vec::new(), 0);
-    while let Some(together) = shared.take(&mut batch, written) {
+    let pulse = &space.life().log;
+    loop {
+        pulse.rest();
+        let Some(together) = shared.take(&mut batch, written) else { return };
+        pulse.beat();
         let next = &batch[..together];
         let Some((count, _room)) = wait_for_room(space, shared, next) else { return };
         let writes = &batch[..count];
+        pulse.beat();
         let before = log.base();
         let covered = shared.begin(writes, written);
         written += writes.len() as u64;
@@ -224,6 +234,8 @@ fn wait_for_room(
             }
             count /= 2;
         }
+        // Who waits for room does not hang: it goes on once there is some.
+        space.life().log.beat();
         if !std::mem::replace(&mut told, true) {
             tracing::warn!("the log has to wait: there is no room for it on the disk");
         }

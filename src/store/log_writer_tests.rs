@@ -206,3 +206,50 @@ fn a_commit_without_room_does_not_keep_the_thread_from_ending() {
     drop(writer);
     assert!(events.recv().is_err(), "nothing was durable");
 }
+
+#[test]
+fn a_panic_outside_of_a_commit_is_told_too() {
+    let (sender, events) = mpsc::channel();
+    let writer = LogWriter::spawn(open(&Disk::default()), boundless(), move |event| {
+        assert!(!matches!(event, LogEvent::Persisted { .. }), "of the listener");
+        sender.send(event).unwrap();
+    });
+    let writer = writer.unwrap();
+    writer.submit(write(1));
+    let error = failure(events.recv_timeout(Duration::from_secs(60)).unwrap());
+    assert_eq!(error.to_string(), "log ended: of the listener");
+    // Nothing is taken in any more, and nobody waits for it.
+    writer.submit(write(2));
+    writer.stop();
+    assert_eq!(writer.waiting_bytes(), 0);
+}
+
+#[test]
+fn a_log_that_waits_for_room_lives_and_one_with_nothing_to_do_rests() {
+    let small = Small::new(0);
+    let space = small.space(4 << 20);
+    let life = space.life().clone();
+    let (sender, events) = mpsc::channel();
+    let writer =
+        LogWriter::spawn(open(&Disk::default()), space, move |event| sender.send(event).unwrap());
+    let writer = writer.unwrap();
+    assert_eq!(life.log.still_for(), None);
+    writer.submit(write(1));
+    let began = std::time::Instant::now();
+    let mut beats = 0;
+    // It looks for room again and again, each of which is a sign.
+    while beats < 3 {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        if let Some(still) = life.log.still_for() {
+            let before = std::time::Instant::now();
+            while life.log.still_for().is_some_and(|now| now >= still) {
+                assert!(before.elapsed() < Duration::from_secs(60));
+                std::thread::yield_now();
+            }
+            beats += 1;
+        }
+    }
+    drop(writer);
+    assert!(events.recv().is_err(), "there was never room");
+    assert_eq!(life.log.still_for(), None);
+}

@@ -17,8 +17,10 @@ pub mod fuzz;
 mod gather;
 mod identity;
 mod install;
+mod life;
 mod log;
 mod log_writer;
+mod long_read;
 mod marks;
 mod meta;
 #[cfg(test)]
@@ -50,14 +52,16 @@ pub use checkpointer::Checkpointer;
 pub use error::StoreError;
 pub use identity::{DataDir, IdentityCheck, Sizes};
 pub use install::{Incoming, IncomingError};
+pub use life::{Life, Pulse};
 pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
+pub use long_read::{CountRead, PastRead, RangeRead};
 pub use marks::Mark;
 pub use recovery::recover;
 pub use restore::{Survivor, begin_alone, rescue, restore, survey, take_in};
 pub use snapshot::SnapshotReader;
 pub use space::{Purpose, Reserved, Space, SpaceWatch};
-pub use state::{Applied, ReadError, State, StateOptions};
+pub use state::{Applied, Observer, ReadError, State, StateOptions};
 
 /// The versions of what this release writes: the identity of a data directory, its two databases, the pieces of a
 /// snapshot, and the file of a backup.

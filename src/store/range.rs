@@ -5,90 +5,29 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::error::StoreError;
+use super::long_read::RangeRead;
 use super::state::{ReadError, State};
 use super::tables::KeyRows;
-use crate::kv::{Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
+use crate::kv::{KeyRange, KeyRow, Page, RangeQuery};
 
 /// How many keys of the overlays are taken under the lock at once.
 const PIECE_KEYS: usize = 512;
-/// How often a listing of the newest revision begins anew because that was compacted while it was read.
-const TRIES: u32 = 4;
-
 impl State {
-    /// A part of a listing: at one revision, in order. Tombstones and newer changes are stepped over.
+    /// A part of a listing: at one revision, in order. Tombstones and newer changes are stepped over, however
+    /// many there are: see [`RangeRead`] for a listing that can be interrupted.
     pub fn range(&self, query: &RangeQuery) -> Result<Page, ReadError> {
-        let mut tries = TRIES;
+        let mut read = RangeRead::new(query.clone());
         loop {
-            tries -= 1;
-            match self.range_at(query, self.readable(query.at)?) {
-                // What was the newest revision a moment ago.
-                Err(ReadError::Compacted { .. }) if query.at.is_none() && tries > 0 => {}
-                result => return result,
+            if let Some(page) = read.step(self, &mut || false)? {
+                return Ok(page);
             }
         }
-    }
-
-    fn range_at(&self, query: &RangeQuery, revision: Revision) -> Result<Page, ReadError> {
-        let mut page = Page { revision, items: Vec::new(), more: false };
-        let mut bytes = 0;
-        let mut scan = Scan::new(self, query.range.clone(), query.descending);
-        while let Some((key, row)) = scan.next()? {
-            let Some(item) = self.item_at(key, row, revision, query.keys_only)? else { continue };
-            if page.items.len() >= query.items_max || bytes >= query.bytes_max {
-                page.more = true;
-                break;
-            }
-            bytes += item.key.len() + item.value.len();
-            page.items.push(item);
-        }
-        Ok(page)
-    }
-
-    /// The key as it was at `at`; none if it did not exist.
-    fn item_at(
-        &self,
-        key: Bytes,
-        row: KeyRow,
-        at: Revision,
-        keys_only: bool,
-    ) -> Result<Option<Item>, ReadError> {
-        if row.newest.revision <= at {
-            if !row.is_live() {
-                return Ok(None);
-            }
-            if keys_only {
-                return Ok(Some(Item {
-                    key,
-                    value: Bytes::new(),
-                    content_type: None,
-                    create_revision: row.create_revision,
-                    mod_revision: row.newest.revision,
-                    version: row.version,
-                }));
-            }
-        }
-        let mut found = self.walk_back(Some(row.newest), false, at)?;
-        if keys_only && let Some(item) = &mut found {
-            item.value = Bytes::new();
-            item.content_type = None;
-        }
-        Ok(found)
-    }
-
-    /// Every key of a range, and whether it exists now.
-    pub(super) fn all_keys(&self, range: &KeyRange) -> Result<Vec<(Bytes, bool)>, StoreError> {
-        let mut scan = Scan::new(self, range.clone(), false);
-        let mut keys = Vec::new();
-        while let Some((key, row)) = scan.next()? {
-            keys.push((key, row.is_live()));
-        }
-        Ok(keys)
     }
 }
 
 /// Walks over the newest rows of a range. Each piece is consistent in itself; between pieces the state
 /// may move on, which shows as rows newer than the revision that is being read.
-struct Scan<'a> {
+pub(super) struct Scan<'a> {
     state: &'a State,
     /// What no piece has covered yet; none at the end.
     left: Option<KeyRange>,
@@ -99,7 +38,7 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(state: &'a State, range: KeyRange, descending: bool) -> Scan<'a> {
+    pub(super) fn new(state: &'a State, range: KeyRange, descending: bool) -> Scan<'a> {
         let left = (!range.is_empty()).then_some(range);
         Scan {
             state,
@@ -111,7 +50,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<Option<(Bytes, KeyRow)>, StoreError> {
+    pub(super) fn next(&mut self) -> Result<Option<(Bytes, KeyRow)>, StoreError> {
         loop {
             if self.stored_next.is_none()
                 && let Some(stored) = &mut self.stored
@@ -169,7 +108,7 @@ impl<'a> Scan<'a> {
 }
 
 /// The first key after `key`.
-fn successor(key: &[u8]) -> Bytes {
+pub(super) fn successor(key: &[u8]) -> Bytes {
     let mut after = Vec::with_capacity(key.len() + 1);
     after.extend_from_slice(key);
     after.push(0);

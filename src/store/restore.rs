@@ -29,21 +29,39 @@ const APPLY_BYTES: usize = 1 << 20;
 /// identity; the new node must be the only voter. The directory must be empty or missing.
 ///
 /// # Errors
-/// What is wrong with the backup or the directory. A directory in which this broke off is refused by
-/// [`DataDir::open`].
+/// What is wrong with the backup or the directory, in which nothing of it is left then. A directory in which this
+/// broke off otherwise is refused by [`DataDir::open`].
 pub fn restore(
     backup: impl Read,
     path: &Path,
     check: &IdentityCheck,
     members: impl FnOnce(NodeId) -> Membership,
 ) -> Result<NodeId, BackupError> {
-    let data = DataDir::open_for(path, check, Some(Rebuild::Restore))?;
-    let state = State::open(&data.state_path(), None, &StateOptions::default())?;
-    let log = || Log::open(&data.log_path(), None, &LogOptions::default());
-    fill(backup, state, log, members(data.id()))?;
-    data.files_made()?;
-    data.finish()?;
-    Ok(data.id())
+    let is_new = !files::exists(path, "data directory")?;
+    let opened = DataDir::open_for(path, check, Some(Rebuild::Restore));
+    let data = opened.inspect_err(|_| unmake(path, is_new))?;
+    let make = || {
+        let state = State::open(&data.state_path(), None, &StateOptions::default())?;
+        let log = || Log::open(&data.log_path(), None, &LogOptions::default());
+        fill(backup, state, log, members(data.id()))?;
+        data.files_made()?;
+        data.finish()?;
+        Ok(data.id())
+    };
+    let made: Result<NodeId, BackupError> = make();
+    if made.is_err() {
+        data.abandon();
+        unmake(path, is_new);
+    }
+    made
+}
+
+/// Removes a directory that was made and has nothing in it.
+fn unmake(path: &Path, is_new: bool) {
+    if is_new {
+        // It stays where something is in it.
+        let _ = std::fs::remove_dir(path);
+    }
 }
 
 /// Makes an empty state and an empty log those of a node that begins with a backup. All of it is durable and both

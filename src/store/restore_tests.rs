@@ -51,16 +51,29 @@ fn a_restored_directory_holds_the_rows_and_the_new_members_only() {
 }
 
 #[test]
-fn a_directory_in_which_a_restore_broke_off_is_refused() {
+fn a_restore_that_fails_leaves_nothing_and_can_be_done_again() {
     let file = backup(&fill_state(&Disk::default(), "key", 60));
-    for length in [0, 100, file.len() / 2, file.len() - 1] {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(restore(&file[..length], dir.path(), &check("n1"), alone).is_err());
-        let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err();
-        assert!(matches!(refused, StoreError::HalfRestored { .. }), "{refused}");
-        let refused = rescue(dir.path(), &check("n1"), alone).unwrap_err();
-        assert!(matches!(refused, StoreError::HalfRestored { .. }), "{refused}");
+    let dir = tempfile::tempdir().unwrap();
+    let new = dir.path().join("new");
+    for path in [dir.path(), &new] {
+        for length in [0, 100, file.len() / 2, file.len() - 1] {
+            assert!(restore(&file[..length], path, &check("n1"), alone).is_err());
+            assert_eq!(path.exists(), path == dir.path());
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
+    restore(&file[..], &new, &check("n1"), alone).unwrap();
+    start(&new).unwrap();
+}
+
+#[test]
+fn a_directory_in_which_a_restore_broke_off_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(DataDir::open_for(dir.path(), &check("n1"), Some(Rebuild::Restore)).unwrap());
+    let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err();
+    assert!(matches!(refused, StoreError::HalfRestored { .. }), "{refused}");
+    let refused = rescue(dir.path(), &check("n1"), alone).unwrap_err();
+    assert!(matches!(refused, StoreError::HalfRestored { .. }), "{refused}");
 }
 
 fn entry(term: u64, index: u64, payload: Payload) -> Entry {

@@ -6,7 +6,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -14,8 +15,11 @@ use std::{fmt, io, thread};
 
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::process::{Resource, getrlimit};
 
 use super::error::StoreError;
+use super::files;
+use super::life::Life;
 use crate::raft::{Entry, LogWrite, Payload};
 
 const BALLAST_FILE: &str = "ballast";
@@ -52,6 +56,7 @@ pub struct Space {
     /// Something that has to be written does not fit, however much room there is.
     cramped: AtomicBool,
     entries_max: AtomicU64,
+    life: Arc<Life>,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +97,11 @@ impl Space {
     /// Looks after the file system of `dir`, which is low on room below `wanted` bytes. A quarter of that is
     /// the ballast.
     pub fn open(dir: &Path, wanted: u64) -> Result<Arc<Space>, StoreError> {
+        Space::open_with(dir, wanted, Arc::default())
+    }
+
+    /// As [`Space::open`]; who works with the disk shows in `life` that it gets further.
+    pub fn open_with(dir: &Path, wanted: u64, life: Arc<Life>) -> Result<Arc<Space>, StoreError> {
         let path = dir.join(BALLAST_FILE);
         let opened = OpenOptions::new()
             .create(true)
@@ -102,7 +112,9 @@ impl Space {
             .and_then(|file| Ok((file.metadata()?, file)));
         let (found, file) =
             opened.map_err(|error| StoreError::io(BALLAST_FILE, "open", &path, error))?;
-        let space = Space::new(Box::new(Directory { ballast: file }), wanted);
+        let largest = getrlimit(Resource::Fsize).current;
+        let files = [files::LOG, files::STATE].map(|name| dir.join(name));
+        let space = Space::new(Box::new(Directory { ballast: file, files, largest }), wanted, life);
         // A copy of the directory may have it with holes.
         let whole = found.blocks().saturating_mul(512) >= found.len();
         let bytes = if whole { found.len().min(space.ballast_max) } else { 0 };
@@ -113,7 +125,7 @@ impl Space {
         Ok(space)
     }
 
-    fn new(disk: Box<dyn Disk>, wanted: u64) -> Arc<Space> {
+    fn new(disk: Box<dyn Disk>, wanted: u64, life: Arc<Life>) -> Arc<Space> {
         Arc::new(Space {
             disk,
             wanted,
@@ -122,16 +134,34 @@ impl Space {
             low: AtomicBool::new(false),
             cramped: AtomicBool::new(false),
             entries_max: AtomicU64::new(u64::MAX),
+            life,
         })
     }
 
-    /// Looks every now and then, on a thread of its own, until the watch is dropped.
-    pub fn watch(self: &Arc<Space>) -> io::Result<SpaceWatch> {
+    /// Where those who work with the disk show that they get further.
+    pub fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    /// Looks every now and then, on a thread of its own, until the watch is dropped. `failed` hears of a panic,
+    /// after which nobody looks any more.
+    pub fn watch(
+        self: &Arc<Space>,
+        failed: impl FnOnce(StoreError) + Send + 'static,
+    ) -> io::Result<SpaceWatch> {
         let (stop, stopped) = mpsc::channel();
         let space = self.clone();
         thread::Builder::new().name("space".to_owned()).spawn(move || {
-            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
-                space.look();
+            let looks = || {
+                while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
+                    space.life.space.beat();
+                    space.look();
+                }
+            };
+            let ended = catch_unwind(AssertUnwindSafe(looks));
+            space.life.space.rest();
+            if let Err(panic) = ended {
+                failed(StoreError::ended("space", &*panic));
             }
         })?;
         Ok(SpaceWatch { _stop: stop })
@@ -295,12 +325,21 @@ fn is_clients(entry: &Entry) -> bool {
 /// A real one, seen through the ballast.
 struct Directory {
     ballast: File,
+    /// The files that grow.
+    files: [PathBuf; 2],
+    /// How large a file of this process may become, if there is a limit.
+    largest: Option<u64>,
 }
 
 impl Disk for Directory {
     fn free(&self) -> io::Result<u64> {
         let told = fstatvfs(&self.ballast)?;
-        Ok(told.f_bavail.saturating_mul(told.f_frsize))
+        let free = told.f_bavail.saturating_mul(told.f_frsize);
+        let Some(largest) = self.largest else { return Ok(free) };
+        // One that is not there yet is empty.
+        let length = |file: &PathBuf| std::fs::metadata(file).map_or(0, |found| found.len());
+        let left = self.files.iter().map(|file| largest.saturating_sub(length(file)));
+        Ok(left.fold(free, u64::min))
     }
 
     fn set_ballast(&self, bytes: u64) -> io::Result<()> {

@@ -24,7 +24,7 @@ impl Small {
     }
 
     pub(in crate::store) fn space(&self, wanted: u64) -> Arc<Space> {
-        let space = Space::new(Box::new(self.clone()), wanted);
+        let space = Space::new(Box::new(self.clone()), wanted, Arc::default());
         space.look();
         space
     }
@@ -158,4 +158,28 @@ fn a_write_that_finds_no_room_makes_the_ballast_give_way() {
     assert_eq!(ballast(&space), 15 * MIB - STEP_BYTES, "something at least");
     assert!(space.give_way(1024 * MIB));
     assert!(!space.give_way(1), "it is gone");
+}
+
+#[test]
+fn a_look_that_panics_is_told() {
+    struct Broken(mpsc::Sender<()>);
+    impl Disk for Broken {
+        fn free(&self) -> io::Result<u64> {
+            // Whoever waits has gone.
+            let _ = self.0.send(());
+            panic!("of the disk");
+        }
+
+        fn set_ballast(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (looks, looked) = mpsc::channel();
+    let space = Space::new(Box::new(Broken(looks)), 4 * MIB, Arc::default());
+    let (failed, failure) = mpsc::channel();
+    let _watch = space.watch(move |error| failed.send(error).unwrap()).unwrap();
+    looked.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+    let error = failure.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+    assert_eq!(error.to_string(), "space ended: of the disk");
+    assert_eq!(space.life().space.still_for(), None);
 }

@@ -6,9 +6,10 @@
 //! overlays and takes the view of the file under one lock sees every change exactly once, and nobody
 //! reads the disk under the lock.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,8 +20,10 @@ use super::checkpoint::{self, Frozen, Position};
 use super::error::StoreError;
 use super::files;
 use super::gather::Gather;
+use super::life::{AtWork, Life};
 use super::marks::{self, Mark, Marks};
 use super::overlay::Overlay;
+use super::range::Scan;
 use super::space::{self, Space};
 use super::tables::Generation;
 use crate::kv::{
@@ -91,6 +94,17 @@ pub enum ReadError {
     Store(#[from] StoreError),
 }
 
+/// Hears of what is applied. It is called by the thread that applies, and must not keep it.
+pub trait Observer: Send + Sync + std::fmt::Debug {
+    /// Whether anybody wants to hear. Whoever says so before it reads the state hears of all that it does not
+    /// read.
+    fn watches(&self) -> bool;
+    /// These keys changed; the state is of that revision now.
+    fn changed(&self, keys: &[Bytes], revision: Revision);
+    /// Another state has taken the place of the one that was.
+    fn replaced(&self);
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct State {
@@ -109,6 +123,10 @@ pub struct State {
     put_off: AtomicBool,
     /// Whether somebody waits for a checkpoint.
     wanted: AtomicBool,
+    /// Where apply and checkpoints show that they get further.
+    pub(super) life: Arc<Life>,
+    /// Who hears of what is applied.
+    pub(super) observer: OnceLock<Arc<dyn Observer>>,
 }
 
 #[derive(Debug)]
@@ -139,7 +157,8 @@ impl State {
         let gather = Gather::default();
         let db = files::open(path, space, &gather, options.cache_bytes, "state")?;
         let state = State::with_database(db, gather, &path.display().to_string(), options)?;
-        Ok(State { file: space.is_some().then(|| path.to_path_buf()), ..state })
+        let life = space.map(|space| space.life().clone()).unwrap_or_default();
+        Ok(State { file: space.is_some().then(|| path.to_path_buf()), life, ..state })
     }
 
     /// Opens the file that a backend stands for.
@@ -181,6 +200,8 @@ impl State {
             receiving: AtomicBool::new(false),
             put_off: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
+            life: Arc::default(),
+            observer: OnceLock::new(),
         })
     }
 
@@ -221,12 +242,19 @@ impl State {
         self.shared.read().position.membership.clone()
     }
 
+    /// Sets who hears of what is applied; the first one stays.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        // Nobody else does.
+        let _ = self.observer.set(observer);
+    }
+
     /// Applies committed entries that follow what is applied already. For one thread only.
     pub fn apply(&self, entries: &[Entry]) -> Result<Vec<Applied>, StoreError> {
         let mut position = self.shared.read().position.clone();
         let mut batch = Batch { state: self, changes: Overlay::default() };
         let mut all = Vec::with_capacity(entries.len());
         let mut hashes = Vec::new();
+        let _at_work = AtWork::begin(&self.life.apply);
         for entry in entries {
             debug_assert_eq!(entry.id.index, position.applied.index.next(), "a gap");
             let reply = match &entry.payload {
@@ -249,11 +277,20 @@ impl State {
             all.push(Applied { id: entry.id, reply });
         }
         let changes = batch.changes;
+        let revision = position.counters.revision;
         let mut shared = self.shared.write();
         shared.active_since.get_or_insert_with(Instant::now);
+        // Asked under the lock: who begins to watch later reads what is about to be there.
+        let told = self.observer.get().filter(|observer| observer.watches());
+        let told =
+            told.map(|observer| (observer, changes.keys.keys().cloned().collect::<Vec<_>>()));
         shared.active.absorb(changes);
         shared.position = position;
         hashes.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));
+        drop(shared);
+        if let Some((observer, keys)) = told {
+            observer.changed(&keys, revision);
+        }
         Ok(all)
     }
 
@@ -336,7 +373,13 @@ impl State {
         } else if on(Mutant::SweepTooFar) && compacted > Revision(0) {
             compacted = Revision(compacted.0 + 1).min(frozen.position.counters.revision);
         }
-        checkpoint::write(&self.db, &frozen, compacted, self.options.sweep_rows)?;
+        checkpoint::write(
+            &self.db,
+            &frozen,
+            compacted,
+            self.options.sweep_rows,
+            &self.life.checkpoint,
+        )?;
         let generation = Arc::new(Generation::open(&self.db)?);
         let applied = frozen.applied();
         let mut shared = self.shared.write();
@@ -351,12 +394,43 @@ impl State {
         Ok(applied)
     }
 
-    /// One key at a revision, or the newest; and the revision that it was read at.
+    /// One key at a revision, or the newest; and the revision that it was read at. What it takes is bounded
+    /// only for the newest: see [`PastRead`](super::PastRead) for others.
     pub fn get(
         &self,
         key: &[u8],
         at: Option<Revision>,
     ) -> Result<(Revision, Option<Item>), ReadError> {
+        let (at, mut chain) = match self.find(key, at)? {
+            Sought::Found(at, item) => return Ok((at, item)),
+            Sought::Before(at, chain) => (at, chain),
+        };
+        loop {
+            if let Walked::To(item) = self.walk_back(&mut chain, at, &mut || false)? {
+                return Ok((at, item));
+            }
+        }
+    }
+
+    /// The mod revision of a key as it is now, if it exists, without its value; and the revision that it was read at.
+    pub fn mod_revision(&self, key: &[u8]) -> Result<(Revision, Option<Revision>), StoreError> {
+        let shared = self.shared.read();
+        let at = shared.position.counters.revision;
+        let fresh = shared.active.keys.get(key);
+        let fresh = fresh.or_else(|| shared.frozen.as_ref().and_then(|old| old.keys.get(key)));
+        let row = match fresh {
+            Some(row) => Some(*row),
+            None => {
+                let generation = shared.generation.clone();
+                drop(shared);
+                generation.key(key)?
+            }
+        };
+        Ok((at, row.filter(KeyRow::is_live).map(|row| row.newest.revision)))
+    }
+
+    /// One key at a revision, or where to begin to look for it.
+    pub(super) fn find(&self, key: &[u8], at: Option<Revision>) -> Result<Sought, ReadError> {
         let shared = self.shared.read();
         let newest = shared.position.counters.revision;
         let at = readable(at, &shared.position)?;
@@ -366,58 +440,59 @@ impl State {
             .or_else(|| shared.frozen.as_ref().and_then(|frozen| frozen.newest(key)));
         if let Some((key_row, row)) = found {
             if key_row.newest.revision <= at {
-                return Ok((at.min(newest), item(key_row.newest, row.clone())));
+                return Ok(Sought::Found(at.min(newest), item(key_row.newest, row.clone())));
             }
-            let (previous, created) = (row.previous, row.creates());
-            drop(shared);
-            return Ok((at, self.walk_back(previous, created, at)?));
+            let chain = Chain { next: row.previous, created: row.creates() };
+            return Ok(Sought::Before(at, chain));
         }
         let generation = shared.generation.clone();
         drop(shared);
-        let Some(key_row) = generation.key(key)? else { return Ok((at, None)) };
+        let Some(key_row) = generation.key(key)? else { return Ok(Sought::Found(at, None)) };
         let newest = key_row.newest;
         if newest.revision > at {
-            return Ok((at, self.walk_back(Some(newest), false, at)?));
+            return Ok(Sought::Before(at, Chain { next: Some(newest), created: false }));
         }
         if !key_row.is_live() {
-            return Ok((at, None));
+            return Ok(Sought::Found(at, None));
         }
         // From the same view, so that whatever is compacted meanwhile does not matter.
         let row = generation.row(newest)?.ok_or_else(|| missing(newest))?;
-        Ok((at, item(newest, row)))
+        Ok(Sought::Found(at, item(newest, row)))
     }
 
-    /// The newest change at or before `at` along a key's chain; none if the key did not exist then. `created`
-    /// says whether the change that leads to the first one created the key.
+    /// The newest change at or before `at` along a key's chain; none if the key did not exist then. Where `pause`
+    /// says so it stops, and goes on from there the next time.
     pub(super) fn walk_back(
         &self,
-        mut from: Option<RowId>,
-        mut created: bool,
+        chain: &mut Chain,
         at: Revision,
-    ) -> Result<Option<Item>, ReadError> {
-        while let Some(id) = from {
+        pause: &mut dyn FnMut() -> bool,
+    ) -> Result<Walked, ReadError> {
+        while let Some(id) = chain.next {
             let Some(row) = self.row(id)? else {
                 // Either it was compacted away meanwhile, or it was a deletion, or it is lost.
                 self.readable(Some(at))?;
-                return match created && id.revision <= self.compacted() {
-                    true => Ok(None),
+                return match chain.created && id.revision <= self.compacted() {
+                    true => Ok(Walked::To(None)),
                     false => Err(missing(id).into()),
                 };
             };
             if id.revision <= at {
-                return Ok(item(id, row));
+                return Ok(Walked::To(item(id, row)));
             }
-            created = row.creates();
-            from = row.previous;
+            *chain = Chain { next: row.previous, created: row.creates() };
             // Else it might never end.
-            if from.is_some_and(|previous| previous >= id) {
+            if chain.next.is_some_and(|previous| previous >= id) {
                 let RowId { revision, sub } = id;
                 let detail =
                     format!("the row of revision {revision}, change {sub}, does not lead back");
                 return Err(StoreError::damaged("state", detail).into());
             }
+            if pause() {
+                return Ok(Walked::Paused);
+            }
         }
-        Ok(None)
+        Ok(Walked::To(None))
     }
 
     /// One change.
@@ -485,6 +560,28 @@ impl State {
     }
 }
 
+/// How far a walk along a key's changes has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chain {
+    /// The change to look at next.
+    pub(super) next: Option<RowId>,
+    /// Whether the change that leads to it created the key.
+    pub(super) created: bool,
+}
+
+/// What a step of such a walk came to.
+pub(super) enum Walked {
+    To(Option<Item>),
+    Paused,
+}
+
+/// What is known of a key at once, with the revision that it is read at.
+pub(super) enum Sought {
+    Found(Revision, Option<Item>),
+    /// It is older than its newest change.
+    Before(Revision, Chain),
+}
+
 fn readable(at: Option<Revision>, position: &Position) -> Result<Revision, ReadError> {
     let Counters { revision: newest, compacted: oldest, .. } = position.counters;
     match at {
@@ -527,22 +624,48 @@ impl Rows for Batch<'_> {
     type Error = StoreError;
 
     fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
+        self.state.life.apply.beat();
         match self.changes.keys.get(key) {
             Some(row) => Ok(Some(*row)),
             None => self.state.key_row(key),
         }
     }
 
-    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, StoreError> {
-        let mut keys: std::collections::BTreeMap<Bytes, bool> =
-            self.state.all_keys(range)?.into_iter().collect();
-        for (key, row) in self.changes.range(range).filter(|_| !on(Mutant::BatchUnlisted)) {
-            keys.insert(key.clone(), row.is_live());
+    fn visit(
+        &self,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(Bytes, KeyRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let changed = self.changes.range(range).filter(|_| !on(Mutant::BatchUnlisted));
+        let mut changed = changed.map(|(key, row)| (key.clone(), *row)).peekable();
+        let mut all = Scan::new(self.state, range.clone(), false);
+        let mut stored = all.next()?;
+        loop {
+            // What is being applied is newer.
+            let next = match (changed.peek(), &stored) {
+                (None, None) => return Ok(()),
+                (Some((new, _)), Some((old, _))) if new > old => stored.take(),
+                (None, Some(_)) => stored.take(),
+                (Some((new, _)), old) => {
+                    if old.as_ref().is_some_and(|(old, _)| old == new) {
+                        stored = None;
+                    }
+                    changed.next()
+                }
+            };
+            if stored.is_none() {
+                stored = all.next()?;
+            }
+            if let Some((key, row)) = next
+                && visit(key, row).is_break()
+            {
+                return Ok(());
+            }
         }
-        Ok(keys.into_iter().filter(|(_, live)| *live).map(|(key, _)| key).collect())
     }
 
     fn set(&mut self, id: RowId, row: RevisionRow) {
+        self.state.life.apply.beat();
         self.changes.set(id, row);
     }
 }

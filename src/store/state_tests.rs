@@ -45,7 +45,11 @@ fn checkpoint(state: &State) {
 }
 
 fn value(state: &State, key: &str, at: Option<u64>) -> Option<String> {
-    let (_, item) = state.get(key.as_bytes(), at.map(Revision)).unwrap();
+    let (read_at, item) = state.get(key.as_bytes(), at.map(Revision)).unwrap();
+    if at.is_none() {
+        let current = item.as_ref().map(|item| item.mod_revision);
+        assert_eq!(state.mod_revision(key.as_bytes()).unwrap(), (read_at, current));
+    }
     item.map(|item| String::from_utf8(item.value.to_vec()).unwrap())
 }
 
@@ -364,4 +368,37 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_entry_of_many_rows_shows_that_it_gets_further() {
+    let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
+    let keys = 30_000;
+    let puts: Vec<Entry> =
+        (1..=keys).map(|number| entry(number, put(&format!("key{number}"), "v"))).collect();
+    state.apply(&puts).unwrap();
+    checkpoint(&state);
+    assert_eq!(state.life.apply.still_for(), None, "it has nothing to do");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let (mut seen, mut longest) = (0, Duration::ZERO);
+            while !done.load(Ordering::Acquire) {
+                if let Some(still) = state.life.apply.still_for() {
+                    seen += 1;
+                    longest = longest.max(still);
+                }
+            }
+            (seen, longest)
+        });
+        let range = KeyRange { start: Bytes::from_static(b"key"), end: None };
+        let began = Instant::now();
+        write(&state, Write::DeleteRange { range });
+        let took = began.elapsed();
+        done.store(true, Ordering::Release);
+        let (seen, longest) = watcher.join().unwrap();
+        println!("{keys} keys in {took:?}, {seen} looks, {longest:?} at most without progress");
+        assert!(seen > 0 && longest < Duration::from_secs(5), "{longest:?} of {took:?}");
+    });
+    assert_eq!(state.life.apply.still_for(), None);
 }

@@ -2,7 +2,6 @@
 //! tried again. Nothing is lost by that, since what was not written was not taken; a sync that fails is
 //! another matter, and final.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend};
 
-use super::files::forward_locks;
+use super::files::{self, forward_locks};
 use super::space::Space;
 
 /// See the module's documentation.
@@ -26,9 +25,14 @@ impl YieldingFile {
         path: &Path,
         space: Option<Arc<Space>>,
     ) -> Result<YieldingFile, DatabaseError> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = files::open_own(path)?;
         Ok(YieldingFile { file: FileBackend::new(file)?, space })
+    }
+
+    fn gets_further(&self) {
+        if let Some(space) = &self.space {
+            space.life().disk.beat();
+        }
     }
 
     fn give_way(&self, bytes: u64) -> bool {
@@ -52,6 +56,7 @@ impl StorageBackend for YieldingFile {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.gets_further();
         self.file.read(offset, out)
     }
 
@@ -60,10 +65,12 @@ impl StorageBackend for YieldingFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.gets_further();
         self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.gets_further();
         self.yielding(data.len() as u64, || self.file.write(offset, data))
     }
 

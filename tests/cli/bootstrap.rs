@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/bootstrap.sh");
 
 /// A node's folder whose program is `program`.
-fn home(program: &str) -> TempDir {
+pub(crate) fn home(program: &str) -> TempDir {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("certs")).unwrap();
     for file in ["cluster.yml", "certs/ca.crt", "certs/node.crt", "certs/node.key"] {
@@ -68,11 +68,11 @@ fn gives_up_on_a_node_that_cannot_start() {
 #[test]
 fn passes_signals_on_and_exits_as_the_node_did() {
     for (signal, status) in [("TERM", 0), ("INT", 0), ("TERM", 9)] {
+        // A shell misses no signal in `wait`; one that comes right before it opens a fifo would be.
         let home = home(&format!(
-            "trap 'echo stopped >stopped; exit {status}' TERM\necho \"up $*\"\nwhile :; do read line <fifo; done"
+            "trap 'kill -KILL $sleeps; echo stopped >stopped; exit {status}' TERM\nsleep 600 >/dev/null &\nsleeps=$!\n\
+             echo \"up $*\"\nwhile :; do wait $sleeps; done"
         ));
-        let fifo = home.path().join("fifo");
-        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let mut child = Command::new("sh")
             .arg(home.path().join("bootstrap.sh"))
             .args(["--log", "debug"])
@@ -90,4 +90,16 @@ fn passes_signals_on_and_exits_as_the_node_did() {
         assert_eq!(child.wait().unwrap().code(), Some(status), "{signal}");
         assert!(home.path().join("stopped").exists());
     }
+}
+
+#[test]
+fn a_folder_that_was_copied_into_another_is_told_of() {
+    let home = home("exit 0");
+    let nested = home.path().join("node2");
+    fs::create_dir(&nested).unwrap();
+    fs::copy(SCRIPT, nested.join("bootstrap.sh")).unwrap();
+    let output = run(home.path());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("/node2 is a node's folder, too"), "{said}");
 }

@@ -6,6 +6,7 @@ mod cert;
 mod check;
 mod cluster;
 mod config;
+mod output;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -55,7 +56,7 @@ fn mode(file: &Path) -> u32 {
 
 /// A configuration of three nodes on one machine, as `cluster.yml`.
 fn write_cluster(dir: &Path) {
-    let text = "servers: {node1: '127.0.0.1:1', node2: 'host2:1', node3: '[::1]:1'}\n\
+    let text = "servers: {node1: '127.0.0.1:1', node2: 'host2:1', node3: '127.0.0.3:1'}\n\
                 httpServers: {node1: '127.0.0.1:1', node2: '0.0.0.0:1', node3: '[::1]:1'}\n\
                 raft: {heartbeat: 40ms}\n";
     std::fs::write(dir.join("cluster.yml"), text).unwrap();

@@ -55,6 +55,9 @@ async fn wait_whole(cluster: &Cluster, asked: usize) {
             && let Some(members) = answer["members"].as_array()
             && members.len() == 3
             && members.iter().all(|member| member["voter"] == true)
+            // The change is complete: until then the old voters decide, too, and one of them may be killed next.
+            && let Some(status) = cluster.status(asked).await
+            && status["commit"] == status["last_index"]
         {
             return;
         }

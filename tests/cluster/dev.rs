@@ -180,3 +180,44 @@ async fn nodes_end_with_their_supervisor_even_if_it_is_killed() {
     let dev = Dev::start(dir.path());
     assert_eq!(get(&dev.nodes[0], "key").await.as_deref(), Some("value"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nodes_go_on_when_nobody_reads_what_their_supervisor_says() {
+    let _ports = PORTS.lock().await;
+    let dir = TempDir::new().unwrap();
+    let mut dev = Dev::start(dir.path());
+    // As `head` does when it has had enough.
+    dev.lines = mpsc::channel().1;
+    assert!(put(&dev.nodes[0], "a", "1").await);
+    // Each makes nodes and supervisor say something, at which the readers go.
+    for _ in 0..2 {
+        let victim = dev.nodes[1].clone();
+        assert!(kill("KILL", &child_of(&dev, &victim)));
+        until_it_has(&victim, "a", "1").await;
+    }
+    for node in &dev.nodes {
+        until_it_has(node, "a", "1").await;
+    }
+    assert_eq!(dev.end("INT").code(), Some(0));
+}
+
+/// The process that runs a node now.
+fn child_of(dev: &Dev, node: &Listed) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let pids = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        for process in pids {
+            let home = std::fs::read_link(process.join("cwd")).unwrap_or_default();
+            let parent = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+            // The name in parentheses, the state, and the parent.
+            let parent = parent.rsplit(')').next().unwrap().split_whitespace().nth(1);
+            let own = parent.is_some_and(|parent| *parent == dev.child.id().to_string());
+            if own && home.ends_with(&node.name) {
+                return process.file_name().unwrap().to_string_lossy().into_owned();
+            }
+        }
+        assert!(Instant::now() < deadline, "{} has no process", node.name);
+        // Its supervisor pauses before it starts it again.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -118,6 +118,34 @@ impl Drop for Small {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_file_on_the_full_disk_harms_nothing_once_there_is_room() {
+    let Some(mut small) = Small::build(1) else { return };
+    let log = small.cluster.nodes[0].home.join("log.txt");
+    std::os::unix::fs::symlink("small/log.txt", log).unwrap();
+    small.cluster.nodes[0].start();
+    small.cluster.wait_ready_all().await;
+    for _ in 0..2 {
+        small.fill(0);
+        small.put_until(0, &[507]).await;
+        small.clear(0);
+        small.put_until(0, &[201, 204]).await;
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(small.answer(0, path).await.0, 200, "{path}");
+    }
+    // All of its threads are there still.
+    let tasks = format!("/proc/{}/task", small.cluster.nodes[0].pid());
+    let name =
+        |task: std::io::Result<fs::DirEntry>| fs::read_to_string(task.unwrap().path().join("comm"));
+    let names: Vec<String> =
+        fs::read_dir(tasks).unwrap().filter_map(|task| name(task).ok()).collect();
+    for thread in ["space", "checkpoint", "log", "replica", "fetch"] {
+        assert!(names.iter().any(|name| name.trim() == thread), "{thread} is not in {names:?}");
+    }
+    small.none_ended();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn full_disks_refuse_writes_and_nothing_else_until_there_is_room() {
     let Some(mut small) = Small::start(3).await else { return };
     (0..3).for_each(|node| small.fill(node));
@@ -130,13 +158,26 @@ async fn full_disks_refuse_writes_and_nothing_else_until_there_is_room() {
         assert_eq!(small.cluster.get(node, "before").await.unwrap().as_deref(), Some("1"));
     }
 
+    // What makes room passes, as far as what is kept for it goes.
+    let gone =
+        small.cluster.http.delete(small.cluster.url(0, "/v1/kv/before")).send().await.unwrap();
+    assert_eq!(gone.status().as_u16(), 204, "{}", small.cluster.logs());
+    let revision: u64 = gone.headers()["konsen-revision"].to_str().unwrap().parse().unwrap();
+    let compact = small.cluster.http.post(small.cluster.url(1, "/v1/compact"));
+    let compact = compact.body(format!("{{\"revision\":{revision}}}")).send().await.unwrap();
+    assert_eq!(compact.status().as_u16(), 200, "{}", small.cluster.logs());
+    small.put_until(2, &[507]).await;
+    for node in 0..3 {
+        assert_eq!(small.cluster.get(node, "before").await.unwrap(), None);
+    }
+
     // Votes go on, and so does what a new leader needs to answer reads.
     for _ in 0..3 {
         let leader = small.cluster.wait_leader().await;
         small.cluster.nodes[leader].kill();
         let other = (leader + 1) % 3;
         small.cluster.wait_ready(other).await;
-        assert_eq!(small.cluster.get(other, "before").await.unwrap().as_deref(), Some("1"));
+        assert_eq!(small.cluster.get(other, "before").await.unwrap(), None);
         small.put_until(other, &[507]).await;
         // One that starts on a full disk has what it needs.
         small.cluster.nodes[leader].start();

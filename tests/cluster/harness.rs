@@ -89,11 +89,11 @@ impl Cluster {
         let dir = TempDir::new().unwrap();
         let mut yml = String::from("servers:\n");
         for (at, place) in places.iter().enumerate() {
-            yml += &format!("  node{}: {}:{}\n", at + 1, place.host, place.raft_port);
+            yml += &format!("  node{}: '{}:{}'\n", at + 1, place.host, place.raft_port);
         }
         yml += "httpServers:\n";
         for (at, place) in places.iter().enumerate() {
-            yml += &format!("  node{}: {}:{}\n", at + 1, place.host, place.http_port);
+            yml += &format!("  node{}: '{}:{}'\n", at + 1, place.host, place.http_port);
         }
         yml += "localServerName: node1\n";
         yml += extra;

@@ -1,6 +1,7 @@
 //! Real processes: the built binary, its certificates, its disks, its ports.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod backup;
 mod bootstrap;
 mod check;
@@ -8,7 +9,9 @@ mod crashes;
 mod damage;
 mod dev;
 mod divergence;
+mod endpoints;
 mod failover;
+mod folders;
 mod formats;
 mod full;
 mod harness;
@@ -16,6 +19,7 @@ mod history;
 mod hosts;
 mod leadership;
 mod liar;
+mod limits;
 mod markers;
 mod members;
 mod namespaces;
@@ -23,6 +27,8 @@ mod netns;
 mod notify;
 mod operator;
 mod operators;
+mod output;
+mod pipes;
 mod prober;
 mod refusals;
 mod rolling;

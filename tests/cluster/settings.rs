@@ -36,9 +36,12 @@ async fn a_node_that_takes_smaller_values_takes_larger_ones_from_its_leader() {
     let found = client().get(cluster.url(2, "/v1/kv/a")).send().await.unwrap();
     assert_eq!(found.bytes().await.unwrap().len(), value.len());
     // Its own clients are held to its own limit, and both sides say what differs.
-    let put = client().put(cluster.url(2, "/v1/kv/d")).body(value).send().await.unwrap();
+    let larger = vec![b'x'; (1 << 20) + 1];
+    let put = client().put(cluster.url(2, "/v1/kv/d")).body(larger).send().await.unwrap();
     assert_eq!(put.status(), 413);
     for node in [leader, 2] {
+        let status = cluster.status(node).await.unwrap();
+        assert!(status["warnings"].to_string().contains("limits.value is"), "{status}");
         let log = cluster.nodes[node].log();
         assert!(log.contains("limits.value is"), "node{}: {log}", node + 1);
     }

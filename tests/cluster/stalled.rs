@@ -83,3 +83,38 @@ async fn a_leader_whose_disk_answers_nothing_hands_over() {
     assert_eq!(cluster.get(0, "key").await.unwrap().as_deref(), Some("y"));
     drop(disk);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_log_gets_no_further_is_not_healthy_until_it_does() {
+    let mut cluster = Cluster::build(1, "");
+    let Some(disk) = Disk::mount(&cluster.nodes[0].home) else {
+        eprintln!("skipped: mounting an ext4 needs root, mkfs.ext4 and loop devices");
+        return;
+    };
+    cluster.nodes[0].env.push(("KONSEN_DATA".into(), "disk/data".into()));
+    cluster.nodes[0].start();
+    cluster.wait_ready_all().await;
+    if !disk.freeze() {
+        eprintln!("skipped: the file system cannot be frozen");
+        return;
+    }
+    let url = cluster.url(0, "/v1/kv/key");
+    let put = cluster.http.put(url).header("konsen-timeout", "1s").body("x").send().await.unwrap();
+    assert_eq!(put.status(), 504);
+    let mut why = String::new();
+    for wanted in [503, 200] {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = cluster.http.get(cluster.url(0, "/healthz")).send().await.unwrap();
+            let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+            if status == wanted {
+                why = if wanted == 503 { text } else { why };
+                break;
+            }
+            assert!(Instant::now() < deadline, "never {wanted}: {text}\n{}", cluster.logs());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        disk.thaw();
+    }
+    assert!(why.contains("a commit of the log has taken"), "{why}");
+}

@@ -195,6 +195,11 @@ fn command(command: &Command) -> String {
                 .collect();
             format!("put {}", pairs.join(", "))
         }
+        kv::Write::DeleteUpTo { range, keys_max, in_steps } => {
+            let end = range.end.as_ref().map_or("the end".to_owned(), |end| quoted(end));
+            let steps = if *in_steps { ", in steps" } else { "" };
+            format!("delete from {} to {end}, {keys_max} at most{steps}", quoted(&range.start))
+        }
         kv::Write::Compact { revision } => format!("compact up to {revision}"),
     };
     format!("{write}, at {} ms", command.time_unix_ms)

@@ -108,7 +108,7 @@ async fn exit_codes_say_what_went_wrong() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_is_no_error() {
+async fn a_reader_that_goes_away_ends_a_listing_without_a_word() {
     let server = Server::start().await;
     let shell = Shell::of(&server);
     let form: Vec<String> = (0..3000).map(|number| format!("k{number:0500}=x")).collect();
@@ -130,7 +130,8 @@ async fn a_reader_that_goes_away_is_no_error() {
         stdout.read_exact(&mut [0; 10]).unwrap();
         drop(stdout);
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        assert_eq!(output.status.code(), Some(141), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
     }
 }
 

@@ -45,6 +45,24 @@ async fn a_key_is_put_read_replaced_and_deleted() {
     );
     assert_eq!(json.text(), expected);
 
+    // Each representation has its own tag, and a write takes either.
+    assert_eq!(json.etag(), format!("\"{}-json\"", replaced.revision()));
+    let (of_json, of_value) =
+        (format!("If-None-Match: {}", json.etag()), format!("If-None-Match: {}", replaced.etag()));
+    let accept = "Accept: application/json";
+    for (headers, status) in [
+        ([accept, of_json.as_str()], 304),
+        ([accept, of_value.as_str()], 200),
+        (["Accept: */*", of_value.as_str()], 304),
+        (["Accept: */*", of_json.as_str()], 200),
+    ] {
+        let answer = server.send("GET /v1/kv/a", &headers);
+        assert_eq!((answer.status, answer.header("vary")), (status, Some("Accept")), "{headers:?}");
+    }
+    server.send_body("PUT /v1/kv/a", &[&of_json], "no").problem(412, "condition-failed");
+    assert_eq!(read.header("content-security-policy"), Some("sandbox"));
+    assert_eq!(read.header("x-content-type-options"), Some("nosniff"));
+
     let deleted = server.send("DELETE /v1/kv/a", &[]);
     assert_eq!(deleted.status, 204);
     assert!(deleted.revision() > replaced.revision());
@@ -105,7 +123,7 @@ async fn keys_and_values_have_limits() {
     declared.problem(413, "value-too-large");
     // Without a declared length, while it is read.
     let chunked = format!(
-        "PUT /v1/kv/over HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+        "PUT /v1/kv/over HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Transfer-Encoding: chunked\r\n\r\n401\r\n{largest}v\r\n0\r\n\r\n"
     );
     server.raw(chunked.as_bytes()).problem(413, "value-too-large");
@@ -223,7 +241,23 @@ async fn a_read_waits_for_a_change() {
         assert_eq!(server.send("DELETE /v1/kv/w", &[]).status, 204);
         waiting.join().unwrap().problem(404, "no-such-key");
     });
-    server.send("GET /v1/kv/w?wait=1s", &[]).problem(400, "invalid-parameter");
+    // What is not there yet is waited for; what is there, and unnamed, is answered.
+    let began = Instant::now();
+    server.send("GET /v1/kv/w?wait=300ms", &[]).problem(404, "no-such-key");
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    for headers in [&[][..], &["If-None-Match: *"]] {
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| server.send("GET /v1/kv/w?wait=30s", headers));
+            assert_eq!(server.send_body("PUT /v1/kv/other", &[], "x").status, 204);
+            assert_eq!(server.send_body("PUT /v1/kv/w", &[], "three").status, 201);
+            let created = waiting.join().unwrap();
+            assert!(created.status == 200 || created.status == 304, "{created:?}");
+        });
+        assert_eq!(server.send("GET /v1/kv/w?wait=30s", &[]).text(), "three");
+        assert_eq!(server.send("DELETE /v1/kv/w", &[]).status, 204);
+    }
+    // Whoever had it hears at once that it is gone.
+    server.send("GET /v1/kv/w?wait=30s", &[&same]).problem(404, "no-such-key");
     let past = server.send("GET /v1/kv/w?wait=1s&revision=1", &[&same]);
     past.problem(400, "invalid-parameter");
 }

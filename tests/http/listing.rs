@@ -139,6 +139,26 @@ async fn a_page_ends_after_four_mebibytes() {
 }
 
 #[tokio::test]
+async fn a_deletion_of_too_many_keys_is_refused_or_goes_in_steps() {
+    let server = Server::start_with("limits:\n  deleteKeys: 10\n").await;
+    let revision = fill(&server, 25);
+    let refused = server.send("DELETE /v1/kv?prefix=k", &[]);
+    assert_eq!(refused.revision(), revision);
+    let detail = refused.problem(413, "too-many-keys");
+    assert!(detail.contains("10 keys") && detail.contains("atomic=false"), "{detail}");
+    assert_eq!(keys(&server.send("GET /v1/kv", &[])).len(), 25);
+    let ten = server.send("DELETE /v1/kv?end=k0010", &[]);
+    assert_eq!(ten.text(), format!(r#"{{"deleted":10,"revision":{}}}"#, revision + 1));
+    fill(&server, 25);
+    let all = server.send("DELETE /v1/kv?prefix=k&atomic=false", &[]);
+    let expected = format!(r#"{{"deleted":25,"revision":{},"steps":3}}"#, revision + 5);
+    assert_eq!((all.status, all.text()), (200, &*expected));
+    let none = server.send("DELETE /v1/kv?prefix=k&atomic=false", &[]);
+    let expected = format!(r#"{{"deleted":0,"revision":{},"steps":0}}"#, revision + 5);
+    assert_eq!(none.text(), expected);
+}
+
+#[tokio::test]
 async fn ranges_are_deleted_in_one_revision() {
     let server = Server::start().await;
     let revision = fill(&server, 10);
@@ -151,6 +171,9 @@ async fn ranges_are_deleted_in_one_revision() {
         let detail = server.send(line, &[]).problem(400, "invalid-parameter");
         assert!(detail.contains("start=%00"), "{detail}");
     }
+    let open = server.send("DELETE /v1/kv?start=k0001&end=", &[]);
+    assert!(open.problem(400, "invalid-parameter").contains("end is empty"));
+    assert_eq!(keys(&server.send("GET /v1/kv?start=k0008&end=", &[])), names(8..10));
     assert_eq!(keys(&server.send("GET /v1/kv", &[])).len(), 7);
     assert_eq!(server.send("DELETE /v1/kv?start=%00", &[]).json()["deleted"], 7);
     assert_eq!(keys(&server.send("GET /v1/kv", &[])).len(), 0);

@@ -33,7 +33,6 @@ async fn forms_are_put_in_one_revision_and_read_as_text() {
     for (headers, body) in [
         (&[FORM][..], "a=%zz"),
         (&[FORM], "=1"),
-        (&[FORM], ""),
         (&[FORM], "a;b"),
         (&[content_type], "--c"),
         (&[], "a=1"),
@@ -42,6 +41,12 @@ async fn forms_are_put_in_one_revision_and_read_as_text() {
         assert_eq!((refused.status, refused.header("content-type")), (400, TEXT), "{body}");
         assert!(!refused.text().is_empty());
     }
+    for (headers, body) in [(&[FORM][..], ""), (&[], ""), (&[content_type], "--b--")] {
+        let empty = server.send_body("POST /konsen", headers, body);
+        assert_eq!((empty.status, empty.text()), (200, ""));
+    }
+    let twice = server.send_body("POST /konsen", &[FORM], "g=1&g=2");
+    assert_eq!((twice.status, server.send("GET /konsen?key=g", &[]).text()), (200, "1"));
     let long = format!("{}=1", "k".repeat(4097));
     assert_eq!(server.send_body("POST /konsen", &[FORM], long).status, 414);
     let large = format!("k={}", "v".repeat(1024 * 1024 + 1));
@@ -64,7 +69,17 @@ async fn the_json_routes_have_the_shapes_they_always_had() {
         assert_eq!((refused.status, refused.text()), (400, r#"{"error":"key is required"}"#));
         assert_eq!(refused.header("content-type"), JSON);
     }
-    for body in ["", "[", r#"{"key":1}"#, "\"a\""] {
+    for (body, value) in [
+        (r#"{"key":"j","value":null}"#, ""),
+        (r#"{"Key":"j","VALUE":"x"}"#, "x"),
+        (r#"{"key":"j","value":"1"} trailing"#, "1"),
+        (r#"{"key":"j","value":"1","value":"2"}"#, "2"),
+        (r#"{"key":"j"}"#, ""),
+    ] {
+        assert_eq!(put(body).text(), r#"{"success":true}"#, "{body}");
+        assert_eq!(server.send("GET /konsen?key=j", &[]).text(), value, "{body}");
+    }
+    for body in ["", "[", r#"{"key":1}"#, r#"{"key":"j","value":1}"#, "[]", "\"a\""] {
         let refused = put(body);
         assert_eq!(refused.status, 400, "{body}");
         assert!(refused.json()["error"].is_string());

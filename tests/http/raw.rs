@@ -50,7 +50,7 @@ impl Server {
     }
 
     fn exchange(&self, line: &str, headers: &[&str], body: Option<&[u8]>) -> Answer {
-        let mut request = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+        let mut request = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         for header in headers {
             request += &format!("{header}\r\n");
         }

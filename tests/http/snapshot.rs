@@ -43,8 +43,7 @@ async fn the_digest_comes_in_a_trailer_to_those_who_take_trailers() {
     let server = Server::start().await;
     server.send_body("PUT /v1/kv/a", &[], "x");
     let mut stream = server.connect();
-    let request =
-        "GET /v1/snapshot HTTP/1.1\r\nHost: x\r\nConnection: close, TE\r\nTE: trailers\r\n\r\n";
+    let request = "GET /v1/snapshot HTTP/1.1\r\nHost: localhost\r\nConnection: close, TE\r\nTE: trailers\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
@@ -88,7 +87,7 @@ async fn so_many_backups_at_a_time_and_no_more() {
     }
     let begin = || {
         let mut stream = server.connect();
-        let request = b"GET /v1/snapshot HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let request = b"GET /v1/snapshot HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request).unwrap();
         let mut first = [0; 15];
         stream.read_exact(&mut first).unwrap();

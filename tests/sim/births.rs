@@ -1,6 +1,8 @@
 //! How clusters are founded: hosts with empty directories find each other, grant the founding to one of them, or
 //! wait for the members of a cluster to let them in.
 
+use std::collections::BTreeMap;
+
 use konsen::cluster::bootstrap::{self, Founding, Next, Situation};
 use konsen::raft::{ClusterId, Input, NodeId};
 use konsen::replica::Event;
@@ -129,14 +131,49 @@ impl World {
             waited: true,
         };
         // Each birth is another cluster, though it is one with the same name.
-        self.births += 1;
-        let cluster = ClusterId(1_000 + self.births);
+        let cluster = ClusterId(1_001 + self.births);
         let own = (config.name.as_str(), founder);
-        let membership = bootstrap::first_membership(cluster, own, &situation);
+        let Some(membership) = bootstrap::first_membership(cluster, own, &situation) else {
+            self.count("foundings that came too late");
+            return Ok(());
+        };
+        self.births += 1;
         self.trace(|_| format!("{founder} founds the cluster: {membership:?}"));
         self.count("clusters founded");
         self.step(host, Event::Raft(Input::Found { membership }))?;
         ensure!(!self.hosts[host].config.join, "{founder} was to join a cluster and founds one");
         Ok(())
+    }
+
+    /// Where grants are split, or held by an identity that is lost, so that nobody can have a majority of them, an
+    /// operator starts anew, as the nodes' logs say: the directories are empty.
+    pub(super) fn begin_births_again(&mut self) {
+        let has_begun = |host: usize| {
+            let id = self.hosts[host].id;
+            let stated = self.hosts[host].running.as_ref().and_then(|up| up.replica.membership());
+            let durable = self.oracle.hosts.get(&id).is_some_and(|durable| durable.last().0 > 0);
+            stated.is_some() || durable
+        };
+        if (0..self.hosts.len()).any(has_begun) {
+            return;
+        }
+        let founders = &self.hosts[..self.plan.voters];
+        let lives = |id: &NodeId| founders.iter().any(|host| host.id == *id);
+        let free = founders.iter().filter(|host| host.grant.is_none()).count();
+        let mut held: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for holder in founders.iter().filter_map(|host| host.grant).filter(lives) {
+            *held.entry(holder).or_default() += 1;
+        }
+        let most = held.values().copied().max().unwrap_or(0) + free;
+        if bootstrap::suffice(most, founders.len()) {
+            return;
+        }
+        self.count("births begun again by an operator");
+        for host in &mut self.hosts {
+            host.grant = None;
+            if let Some(running) = &mut host.running {
+                running.grants.clear();
+            }
+        }
     }
 }

@@ -134,8 +134,11 @@ impl Ask {
             Ask::Delete { key, need } => {
                 Write::Delete { key: key_name(key), condition: need.condition() }
             }
-            Ask::Sweep { from, to } => Write::DeleteRange {
+            // Few enough that some are refused, on all replicas or on none.
+            Ask::Sweep { from, to } => Write::DeleteUpTo {
                 range: KeyRange { start: key_name(from), end: Some(key_name(to)) },
+                keys_max: 1 + request % 8,
+                in_steps: false,
             },
             Ask::Compact { revision } => Write::Compact { revision },
         })

@@ -90,6 +90,7 @@ impl World {
         self.end_scarcity()?;
         self.plan.sync = self.plan.sync.min(5 * self.plan.slowness);
         self.end_the_lost();
+        self.begin_births_again();
         let voters = self.plan.voters;
         let mut alive: Vec<usize> = (0..self.hosts.len()).collect();
         // A membership that changed could need any of them, and so could a cluster of which not everybody has heard.
@@ -256,7 +257,15 @@ impl World {
             let left = self.present().find(|&host| {
                 let roster = self.roster(host);
                 let roster = roster.filter(|roster| roster.cluster() == Some(now.cluster));
-                !is_member(host) && roster.is_some() && finds(host)
+                // A change that nobody decided may name it further on in its own log: it cannot tell that yet.
+                let named = self.hosts[host].running.as_ref().is_some_and(|up| {
+                    let (in_force, committed) = up.replica.memberships();
+                    let decided = committed.map(|known| known.at);
+                    in_force.is_some_and(|(at, now)| {
+                        Some(at) > decided && now.members.contains_key(&self.hosts[host].id)
+                    })
+                });
+                !is_member(host) && roster.is_some() && !named && finds(host)
             });
             let Some(host) = left else {
                 let stranger = self.links.keys().find(|(from, to)| {

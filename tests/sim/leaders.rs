@@ -100,8 +100,10 @@ impl Oracle {
         let Some((at, before)) = before else { return Ok(()) };
         let there = self.committed.get(at.index.0 as usize - 1);
         let decided = there.is_some_and(|(entry, _)| entry.id == at);
-        // A joint change that is not decided may be undone.
-        let undone = (!decided || self.undone.contains(&at.index))
+        // A joint change that is not decided may be undone; by the leader that began it also if it is decided
+        // before that leader hears of it: nobody has gone on from it then.
+        let same_leader = entry.id.term == at.term;
+        let undone = (!decided || same_leader || self.undone.contains(&at.index))
             && next.outgoing.is_none()
             && before.outgoing.as_ref() == Some(&next.voters);
         ensure!(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use konsen::kv::{
@@ -37,9 +38,14 @@ impl Rows for Model {
         Ok(self.keys.get(key).copied())
     }
 
-    fn live_keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, Infallible> {
-        let live = self.keys.iter().filter(|(key, row)| range.contains(key) && row.is_live());
-        Ok(live.map(|(key, _)| key.clone()).collect())
+    fn visit(
+        &self,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(Bytes, KeyRow) -> ControlFlow<()>,
+    ) -> Result<(), Infallible> {
+        let keys = self.keys.iter().filter(|(key, _)| range.contains(key));
+        let _ = keys.map(|(key, row)| visit(key.clone(), *row)).find(ControlFlow::is_break);
+        Ok(())
     }
 
     fn set(&mut self, id: RowId, row: RevisionRow) {

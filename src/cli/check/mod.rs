@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::logging::interrupted;
+use super::output::say;
 use super::remote::{Connection, Format, print};
 use super::{CliError, Exit};
 use crate::check::history::{Answer, Head, History, KEYS_MAX};
@@ -154,13 +155,11 @@ async fn live(args: Args) -> Result<(), CliError> {
     };
     let (seconds, read, removed) = until_interrupted_twice(whole, &stop).await?;
     if !read {
-        eprintln!(
-            "warning: no endpoint answered the reads at the end, which would show a lost write"
-        );
+        say("warning: no endpoint answered the reads at the end, which would show a lost write\n");
     }
     if let Err(error) = removed {
         let prefix = recorder.names.prefix();
-        eprintln!("warning: keys that begin with {prefix} may be left: {error}");
+        say(&format!("warning: keys that begin with {prefix} may be left: {error}\n"));
     }
     let history = recorder.take_history();
     if !history.calls.iter().any(|call| !matches!(call.answer, Answer::Unknown | Answer::Refused)) {
@@ -179,7 +178,7 @@ async fn live(args: Args) -> Result<(), CliError> {
     };
     if verdict.is_err() && kept.is_none() {
         // What was found is told even if it cannot be kept.
-        kept = keep::rescue(&history).inspect_err(|error| eprintln!("{error}")).ok();
+        kept = keep::rescue(&history).inspect_err(|error| say(&format!("{error}\n"))).ok();
     }
     let file = kept.map(|path| path.display().to_string());
     let fruitless = Some(recorder.fruitless());
@@ -235,7 +234,7 @@ async fn progress(recorder: &Recorder, seconds: u64) {
     struct Line;
     impl Drop for Line {
         fn drop(&mut self) {
-            eprint!("\r\x1b[K");
+            say("\r\x1b[K");
         }
     }
     if !std::io::stderr().is_terminal() {
@@ -244,7 +243,7 @@ async fn progress(recorder: &Recorder, seconds: u64) {
     let _line = Line;
     loop {
         let now = recorder.seconds();
-        eprint!("\r\x1b[K{now:.0} of {seconds} s, {} calls", recorder.count());
+        say(&format!("\r\x1b[K{now:.0} of {seconds} s, {} calls", recorder.count()));
         tokio::time::sleep(PROGRESS_INTERVAL).await;
     }
 }
@@ -264,8 +263,11 @@ fn tell(report: &Report<'_>, show: bool, format: Format) -> Result<(), CliError>
             text += &format!("{call}\n");
         }
         text += "\n";
-        // Whether anybody reads on is of no interest: the exit code tells the rest.
-        let _ = print(text.as_bytes())?;
+        match print(text.as_bytes()) {
+            // The exit code tells the rest.
+            Err(error) if error.exit() == Exit::ReaderGone => {}
+            printed => printed?,
+        }
     }
     report.finish(format)
 }

@@ -57,13 +57,13 @@ struct ViolationJson<'a> {
 impl Report<'_> {
     /// Prints it; a history that is not known to be good is an error.
     pub(super) fn finish(&self, format: Format) -> Result<(), CliError> {
-        // Whether anybody reads on is of no interest after the last line.
-        let _ = match format {
-            Format::Json => print_json(&self.json())?,
-            Format::Table => print(self.table().as_bytes())?,
-            Format::Raw => print(format!("{}\n", self.word()).as_bytes())?,
+        let printed = match format {
+            Format::Json => print_json(&self.json()),
+            Format::Table => print(self.table().as_bytes()),
+            Format::Raw => print(format!("{}\n", self.word()).as_bytes()),
         };
-        self.error().map_or(Ok(()), Err)
+        // The verdict weighs more than who reads it.
+        self.error().map_or(printed, Err)
     }
 
     fn error(&self) -> Option<CliError> {

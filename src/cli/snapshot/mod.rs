@@ -36,11 +36,12 @@ enum Command {
 #[command(after_help = "Examples:
   konsen snapshot inspect konsen.backup
   konsen snapshot inspect konsen.backup -o json | jq .revision
+  zstd -dc konsen.backup.zst | konsen snapshot inspect -
 
 raw prints the digest alone, which is what sha256sum prints of the file. A damaged file is an error that says
 where; the exit code is 1 then.")]
 struct Inspect {
-    /// The backup.
+    /// The backup; - is standard input.
     file: PathBuf,
     /// How to print it.
     #[arg(short, long, value_enum, default_value = "table")]
@@ -59,6 +60,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 /// Checks all of a file.
 fn inspect(path: &Path) -> Result<BackupSummary, CliError> {
     let mut file = open(path)?;
+    let path = named(path);
     let mut check = BackupCheck::default();
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -72,9 +74,19 @@ fn inspect(path: &Path) -> Result<BackupSummary, CliError> {
     check.finish().map_err(|error| unusable(path, error))
 }
 
-fn open(path: &Path) -> Result<File, CliError> {
-    File::open(path)
-        .map_err(|error| CliError::failed(format!("cannot open {}: {error}", path.display())))
+/// What a path is called in messages.
+fn named(path: &Path) -> &Path {
+    if path.as_os_str() == "-" { Path::new("standard input") } else { path }
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read>, CliError> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(std::io::stdin()));
+    }
+    let opened = File::open(path);
+    let opened = opened
+        .map_err(|error| CliError::failed(format!("cannot open {}: {error}", path.display())))?;
+    Ok(Box::new(opened))
 }
 
 fn unusable(path: &Path, error: BackupError) -> CliError {
@@ -142,12 +154,11 @@ impl<'a> SummaryJson<'a> {
 
 fn report(summary: &BackupSummary, output: Format) -> Result<(), CliError> {
     let json = SummaryJson::of(summary);
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match output {
+    match output {
         Format::Json => print_json(&json)?,
         Format::Raw => print(format!("{}\n", json.sha256).as_bytes())?,
         Format::Table => print(table(&json).as_bytes())?,
-    };
+    }
     Ok(())
 }
 

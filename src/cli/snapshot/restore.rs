@@ -1,20 +1,22 @@
 //! `konsen snapshot restore`: the first node of a new cluster, from a backup or from what a node still has.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{self, BufRead, IsTerminal, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 use serde::Serialize;
 
 use super::super::config::warn;
+use super::super::output::{self, say};
 use super::super::remote::{Format, columns, print, print_json};
 use super::super::{CliError, Exit};
-use super::{inspect, open, unusable};
+use super::{inspect, named, open, unusable};
 use crate::cluster::{self, Addresses, MEMBERS_MAX};
 use crate::config::Config;
 use crate::kv::Revision;
 use crate::raft::{ClusterId, LogId, Membership, NodeId};
-use crate::store::{self, IdentityCheck, Survivor};
+use crate::store::{self, BackupCheck, BackupSummary, IdentityCheck, Survivor};
 
 /// Make the first node of a new cluster from a backup, or from one node's data directory
 ///
@@ -24,12 +26,13 @@ use crate::store::{self, IdentityCheck, Survivor};
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   konsen snapshot restore konsen.backup --config cluster.yml --name node1
+  zstd -dc konsen.backup.zst | konsen snapshot restore - --config cluster.yml --name node1
   konsen snapshot restore --force-new-cluster --config cluster.yml --name node2
 
 The first needs a data directory that is empty or missing. The second works on that of a stopped node; it is for
 a cluster that has lost a majority of its nodes for ever, and loses every write that only they had.")]
 pub(super) struct Args {
-    /// The backup.
+    /// The backup; - is standard input.
     #[arg(required_unless_present = "force_new_cluster", conflicts_with = "force_new_cluster")]
     file: Option<PathBuf>,
     /// Begin anew with what this node's data directory holds; copy the directory first.
@@ -95,12 +98,10 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
     let check =
         IdentityCheck { cluster: config.cluster.to_string(), node: config.name.to_string() };
     let members = |id| members(&config, cluster, id);
+    let owner = owner_of(&config.data);
     let made = match &args.file {
         Some(file) => {
-            // All of it before anything is made.
-            let summary = inspect(file)?;
-            let id = store::restore(open(file)?, &config.data, &check, members)
-                .map_err(|error| unusable(file, error))?;
+            let (id, summary) = from_backup(file, &config, &check, members)?;
             made(&config, cluster, id, summary.revision, summary.last)
         }
         None => {
@@ -117,7 +118,75 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
             Made { before: Some(before), ..made }
         }
     };
-    report(&made, args.output)
+    if let Some(owner) = owner {
+        hand_over(&config.data, owner)?;
+    }
+    let done = format!("{} was made", config.data.display());
+    report(&made, args.output).map_err(|error| error.although(&done))
+}
+
+/// Makes the data directory of a backup. One that can be read twice is looked at as a whole before anything is made;
+/// of another, what is made is removed again if it turns out to be unsound.
+fn from_backup(
+    file: &Path,
+    config: &Config,
+    check: &IdentityCheck,
+    members: impl FnOnce(NodeId) -> Membership,
+) -> Result<(NodeId, BackupSummary), CliError> {
+    let restore = |backup: &mut dyn Read| {
+        let restored = store::restore(backup, &config.data, check, members);
+        restored.map_err(|error| unusable(named(file), error))
+    };
+    if file.metadata().is_ok_and(|found| found.is_file()) {
+        let summary = inspect(file)?;
+        return Ok((restore(&mut open(file)?)?, summary));
+    }
+    let mut passing = Passing { from: open(file)?, check: BackupCheck::default() };
+    let id = restore(&mut passing)?;
+    let summary = passing.check.finish().map_err(|error| unusable(named(file), error))?;
+    Ok((id, summary))
+}
+
+/// A backup that is summed up while it is read.
+struct Passing {
+    from: Box<dyn Read>,
+    check: BackupCheck,
+}
+
+impl Read for Passing {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(into)?;
+        // What is wrong with it, whoever reads it finds as well, and says where.
+        let _ = self.check.feed(&into[..count]);
+        Ok(count)
+    }
+}
+
+/// Whose the data directory is to be: root makes it for whom it is, or for whom the folder is that it comes into.
+fn owner_of(data: &Path) -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let found = data.ancestors().skip_while(|path| !path.as_os_str().is_empty() && !path.exists());
+    let found = found.map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    let found = found.into_iter().next()?.metadata().ok()?;
+    (found.uid() != 0).then_some((found.uid(), found.gid()))
+}
+
+/// Gives the directory and what is in it to its owner, who could not open it otherwise.
+fn hand_over(data: &Path, (user, group): (u32, u32)) -> Result<(), CliError> {
+    let give = |path: &Path| std::os::unix::fs::lchown(path, Some(user), Some(group));
+    let all = || {
+        for entry in std::fs::read_dir(data)? {
+            give(&entry?.path())?;
+        }
+        give(data)
+    };
+    all().map_err(|error| {
+        CliError::failed(format!("cannot give {} to user {user}: {error}", data.display()))
+            .although("the data directory was made")
+            .hint(format!("chown -R {user}:{group} {}", data.display()))
+    })
 }
 
 fn members(config: &Config, cluster: ClusterId, id: NodeId) -> Membership {
@@ -171,12 +240,13 @@ fn confirm(config: &Config, had: &Survivor) -> Result<(), CliError> {
         voters(&had.members).join(", "),
         config.data.display()
     );
-    let _ = io::stderr().write_all(warning.as_bytes());
+    say(&warning);
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(CliError::usage("this loses writes and was not confirmed; nothing was done")
             .hint("confirm it with --i-understand-that-writes-may-be-lost"));
     }
-    let _ = io::stderr().write_all(format!("Type {name} to go on: ").as_bytes());
+    say(&format!("Type {name} to go on: "));
+    output::settle();
     let mut line = String::new();
     match io::stdin().lock().read_line(&mut line) {
         Ok(_) if line.trim() == name => Ok(()),
@@ -185,8 +255,7 @@ fn confirm(config: &Config, had: &Survivor) -> Result<(), CliError> {
 }
 
 fn report(made: &Made, output: Format) -> Result<(), CliError> {
-    // Whether anybody reads on is of no interest after the last line.
-    let _ = match output {
+    match output {
         Format::Json => print_json(made)?,
         Format::Raw => print(format!("{}\n", made.cluster_id).as_bytes())?,
         Format::Table => {
@@ -221,7 +290,6 @@ fn report(made: &Made, output: Format) -> Result<(), CliError> {
             made.node
         );
     }
-    // With standard error gone there is nobody to tell.
-    let _ = io::stderr().write_all(format!("{next}\n").as_bytes());
+    say(&format!("{next}\n"));
     Ok(())
 }

@@ -1,28 +1,36 @@
 //! `konsen snapshot save`: a backup from a running cluster into a file.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::super::logging::interrupted;
+use super::super::output::{self, say};
 use super::super::remote::{Connection, Format};
 use super::super::{CliError, Exit};
 use super::{SummaryJson, report, table};
-use crate::client::SnapshotStream;
+use crate::client::{Client, SnapshotStream};
 use crate::http::digest_field;
 use crate::store::{BackupCheck, BackupSummary};
 
+/// After how long a wait is told of.
+const SAY_AFTER: Duration = Duration::from_secs(2);
+/// The most symbolic links that a name may lead over.
+const LINKS_MAX: usize = 40;
 /// How often the progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
 /// Save a backup of the running cluster
 ///
 /// It reflects everything that was acknowledged before, while the cluster goes on. The file appears under its
-/// name once it is whole, checked and on the disk.
+/// name once it is whole, checked and on the disk. A fifo or a device is written through, and a symbolic link
+/// stays one.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   konsen snapshot save konsen.backup
@@ -44,24 +52,40 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let to_stdout = args.file.as_os_str() == "-";
-    if !to_stdout && !args.force {
-        is_free(&args.file)?;
-    }
+    let target = Target::of(&args.file, args.force)?;
     let client = args.connection.client()?;
     let saved = async {
-        let stream = client.snapshot().await?;
-        if to_stdout {
-            let summary = receive(stream, &mut io::stdout().lock(), "standard output").await?;
-            // Data only on standard output; with standard error gone there is nobody to tell.
-            let _ = io::stderr().write_all(table(&SummaryJson::of(&summary)).as_bytes());
-            return Ok(());
+        let stream = begun(&client).await?;
+        match target {
+            Target::Stdout => {
+                let copy = io::stdout().as_fd().try_clone_to_owned();
+                let copy = copy.map_err(|error| output::unwritten(&error))?;
+                let mut to = tokio::fs::File::from_std(File::from(copy));
+                let summary = receive(stream, &mut to, "standard output").await?;
+                // Data only on standard output.
+                say(&table(&SummaryJson::of(&summary)));
+                Ok(())
+            }
+            Target::Through(path) => {
+                let mut to = open_through(&path).await?;
+                let summary = receive(stream, &mut to, &path.display().to_string()).await?;
+                // Not everything that is written through can be synced.
+                let _ = to.sync_all().await;
+                report(&summary, args.output)
+            }
+            Target::File(path) => {
+                let mut part = PartFile::create(&path)?;
+                let name = part.path.display().to_string();
+                let copy = part
+                    .file
+                    .try_clone()
+                    .map_err(|error| CliError::failed(format!("cannot write {name}: {error}")))?;
+                let summary = receive(stream, &mut tokio::fs::File::from_std(copy), &name).await?;
+                part.put_in_place(&path, args.force)?;
+                let done = format!("{} was saved", path.display());
+                report(&summary, args.output).map_err(|error| error.although(&done))
+            }
         }
-        let mut part = PartFile::create(&args.file)?;
-        let name = part.path.display().to_string();
-        let summary = receive(stream, &mut part.file, &name).await?;
-        part.put_in_place(&args.file, args.force)?;
-        report(&summary, args.output)
     };
     tokio::select! {
         saved = saved => saved,
@@ -69,30 +93,122 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     }
 }
 
+/// Where a backup goes.
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    /// Standard output.
+    Stdout,
+    /// Something that is no file, such as a fifo or a device: it is written, and stays what it is.
+    Through(PathBuf),
+    /// A file, new or in the place of another; where the name is a symbolic link, what that names.
+    File(PathBuf),
+}
+
+impl Target {
+    fn of(path: &Path, force: bool) -> Result<Target, CliError> {
+        if path.as_os_str() == "-" {
+            return Ok(Target::Stdout);
+        }
+        let shown = path.display();
+        let found = match fs::metadata(path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Target::File(named_by(path)?));
+            }
+            Err(error) => {
+                return Err(CliError::failed(format!("cannot look at {shown}: {error}")));
+            }
+        };
+        // By another name, as /dev/stdout is: nothing but data may go there.
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        let stdout = stdout.and_then(|stdout| stdout.metadata());
+        if stdout.is_ok_and(|stdout| (stdout.dev(), stdout.ino()) == (found.dev(), found.ino())) {
+            return Ok(Target::Stdout);
+        }
+        let kind = found.file_type();
+        if kind.is_dir() {
+            return Err(CliError::failed(format!("{shown} is a folder")).hint("name a file in it"));
+        }
+        if (kind.is_file() || kind.is_block_device()) && !force {
+            return Err(exists(path));
+        }
+        if !kind.is_file() {
+            return Ok(Target::Through(path.to_path_buf()));
+        }
+        let real = fs::canonicalize(path);
+        real.map(Target::File)
+            .map_err(|error| CliError::failed(format!("cannot look at {shown}: {error}")))
+    }
+}
+
+/// What a name leads to that may be a symbolic link to nothing yet.
+fn named_by(path: &Path) -> Result<PathBuf, CliError> {
+    let mut path = path.to_path_buf();
+    for _ in 0..LINKS_MAX {
+        match fs::read_link(&path) {
+            Ok(to) => path = path.parent().unwrap_or(Path::new("")).join(to),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(CliError::failed(format!("{}: too many symbolic links", path.display())))
+}
+
+fn exists(path: &Path) -> CliError {
+    CliError::failed(format!("{} exists", path.display()))
+        .hint("choose another name, or replace it with --force")
+}
+
+/// Says so if it takes long.
+async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => done,
+        () = tokio::time::sleep(SAY_AFTER) => {
+            say(&format!("{what}\n"));
+            work.await
+        }
+    }
+}
+
+async fn begun(client: &Client) -> Result<SnapshotStream, CliError> {
+    Ok(patiently("waiting for a node to begin the backup", client.snapshot()).await?)
+}
+
+async fn open_through(path: &Path) -> Result<tokio::fs::File, CliError> {
+    let mut options = tokio::fs::OpenOptions::new();
+    let opened = options.write(true).open(path);
+    let shown = path.display();
+    patiently(&format!("waiting for somebody to read {shown}"), opened)
+        .await
+        .map_err(|error| CliError::failed(format!("cannot open {shown}: {error}")))
+}
+
 fn is_free(path: &Path) -> Result<(), CliError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(CliError::failed(format!("cannot look at {}: {error}", path.display()))),
-        Ok(_) => Err(CliError::failed(format!("{} exists", path.display()))
-            .hint("choose another name, or replace it with --force")),
+        Ok(_) => Err(exists(path)),
     }
 }
 
 /// Writes what comes, and checks it on the way.
 async fn receive(
     mut stream: SnapshotStream,
-    to: &mut impl Write,
+    to: &mut (impl AsyncWrite + Unpin),
     name: &str,
 ) -> Result<BackupSummary, CliError> {
-    let unwritten = |error: io::Error| CliError::failed(format!("cannot write {name}: {error}"));
+    let unwritten = |error: io::Error| match name {
+        "standard output" => output::unwritten(&error),
+        name => CliError::failed(format!("cannot write {name}: {error}")),
+    };
     let mut check = BackupCheck::default();
     let mut progress = Progress::begin();
     while let Some(bytes) = stream.next().await? {
         check.feed(&bytes).map_err(|error| unsound(&error))?;
-        to.write_all(&bytes).map_err(unwritten)?;
+        to.write_all(&bytes).await.map_err(unwritten)?;
         progress.add(bytes.len());
     }
-    to.flush().map_err(unwritten)?;
+    to.flush().await.map_err(unwritten)?;
     progress.end();
     let summary = check.finish().map_err(|error| unsound(&error))?;
     // Something on the way may drop a trailer. The file has a digest of its own, which fits.
@@ -181,13 +297,13 @@ impl Progress {
             let rate = self.bytes as f64 / self.began.elapsed().as_secs_f64().max(0.001);
             let (bytes, rate) = (ByteSize(self.bytes), ByteSize(rate as u64));
             let line = format!("\r{bytes} at {rate}/s        ");
-            let _ = io::stderr().write_all(line.as_bytes());
+            say(&line);
         }
     }
 
     fn end(&mut self) {
         if self.shown {
-            let _ = io::stderr().write_all(b"\r                                    \r");
+            say("\r                                    \r");
         }
     }
 }

@@ -1,0 +1,88 @@
+//! Signs of life: what each worker of a node is at, and when it last got further.
+//!
+//! A worker that has nothing to do rests. One that is at work beats whenever it got further, be it by one row;
+//! one that has not for long hangs, or meets a disk that answers nothing. What is long is not decided here.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// When moments begin to be counted.
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// One worker's signs.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// Microseconds after the origin, plus one; 0 while it rests.
+    last: AtomicU64,
+}
+
+impl Pulse {
+    /// The worker is at work, and has just got further.
+    pub fn beat(&self) {
+        let now = u64::try_from(ORIGIN.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
+        self.last.store(now + 1, Ordering::Relaxed);
+    }
+
+    /// The worker has nothing to do.
+    pub fn rest(&self) {
+        self.last.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long the worker has not got further although it is at work; none while it rests.
+    pub fn still_for(&self) -> Option<Duration> {
+        let last = self.last.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(ORIGIN.elapsed().saturating_sub(Duration::from_micros(last)))
+    }
+}
+
+/// A worker that rests when this is dropped, however that comes about.
+#[derive(Debug)]
+pub(super) struct AtWork<'a>(&'a Pulse);
+
+impl AtWork<'_> {
+    pub(super) fn begin(pulse: &Pulse) -> AtWork<'_> {
+        pulse.beat();
+        AtWork(pulse)
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.rest();
+    }
+}
+
+/// The workers of a node.
+#[derive(Debug, Default)]
+pub struct Life {
+    /// Reads and writes of the log's and the state's file, whoever makes them. Never rests once it began.
+    pub disk: Pulse,
+    /// The replica's thread, which never rests.
+    pub replica: Pulse,
+    /// Carrying entries out, a row at a time.
+    pub apply: Pulse,
+    /// Commits of the log.
+    pub log: Pulse,
+    /// Checkpoints of the state.
+    pub checkpoint: Pulse,
+    /// The look at how much room the disk has.
+    pub space: Pulse,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_rests_is_never_late() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.still_for(), None);
+        pulse.beat();
+        let first = pulse.still_for().unwrap();
+        assert!(first < Duration::from_secs(10));
+        assert!(pulse.still_for().unwrap() >= first);
+        pulse.rest();
+        assert_eq!(pulse.still_for(), None);
+    }
+}

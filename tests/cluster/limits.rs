@@ -1,0 +1,129 @@
+//! What the system grants a node: file descriptors, the largest file, who may read what it writes.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Cluster, PATIENCE, konsen};
+
+/// Runs the node with this limit of the shell's.
+fn limited(cluster: &mut Cluster, limit: &str) {
+    let script = format!("ulimit {limit}; exec \"$0\" \"$@\"");
+    cluster.nodes[0].wrapper = ["sh", "-c", &script].map(str::to_owned).to_vec();
+}
+
+async fn until(cluster: &Cluster, what: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !cluster.nodes[0].log().contains(what) {
+        assert!(Instant::now() < deadline, "never {what}\n{}", cluster.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_take_no_descriptor_that_the_node_needs() {
+    let mut cluster = Cluster::build(1, "");
+    limited(&mut cluster, "-n 90");
+    cluster.nodes[0].start();
+    cluster.wait_ready(0).await;
+    let log = cluster.nodes[0].log();
+    assert!(log.contains("at most 26 clients are served at a time"), "{log}");
+    let port = cluster.nodes[0].http_port;
+    let idle: Vec<_> = (0..120).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let renewed = konsen()
+        .current_dir(cluster.dir.path())
+        .args(["cert", "renew", "output/node1/certs/node.crt"])
+        .status();
+    assert!(renewed.unwrap().success());
+    cluster.nodes[0].signal("HUP");
+    until(&cluster, "new certificates are in use").await;
+    drop(idle);
+    cluster.wait_ready(0).await;
+    assert_eq!(cluster.put(0, "a", "1").await.unwrap(), 201);
+    assert!(!cluster.nodes[0].log().contains("could not accept"), "{}", cluster.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_soft_limit_of_descriptors_is_raised() {
+    let mut cluster = Cluster::build(1, "");
+    limited(&mut cluster, "-Sn 256");
+    cluster.nodes[0].start();
+    cluster.wait_ready(0).await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", cluster.nodes[0].pid())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let words: Vec<&str> = files.split_whitespace().collect();
+    let hard: u64 = words[4].parse().unwrap_or(u64::MAX);
+    assert_eq!(words[3], hard.min(4160).to_string(), "{files}");
+    assert!(cluster.nodes[0].log().contains("limits in force"), "{}", cluster.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_file_that_may_be_written_counts_as_a_full_disk() {
+    let mut cluster =
+        Cluster::build(1, "limits: {freeSpace: 16MiB, logTail: 1MiB, overlay: 1MiB}\n");
+    // In kilobytes or in blocks of half of one, as shells have it.
+    limited(&mut cluster, "-f 65536");
+    cluster.nodes[0].start();
+    cluster.wait_ready(0).await;
+    let url = |number: u32| cluster.url(0, &format!("/v1/kv/key{number}"));
+    let value = "x".repeat(1 << 20);
+    let mut refused = false;
+    for number in 0..200 {
+        let answer = cluster.http.put(url(number)).body(value.clone()).send().await.unwrap();
+        let status = answer.status().as_u16();
+        if status == 507 {
+            refused = true;
+            break;
+        }
+        assert!(matches!(status, 201 | 204 | 429 | 503 | 504), "{status}\n{}", cluster.logs());
+    }
+    assert!(refused, "the limit was never met\n{}", cluster.logs());
+    assert!(cluster.nodes[0].ended().is_none(), "{}", cluster.logs());
+    assert_eq!(cluster.get(0, "key0").await.unwrap().as_deref(), Some(value.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_its_owner_reads_what_a_node_writes() {
+    let mut cluster = Cluster::build(1, "");
+    limited(&mut cluster, "-c 0; umask 022");
+    let data = cluster.nodes[0].home.join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+    cluster.nodes[0].start();
+    cluster.wait_ready(0).await;
+    for file in fs::read_dir(&data).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", file.path().display());
+    }
+    let log = cluster.nodes[0].log();
+    assert!(log.contains("is open to others (mode 755): chmod 700"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_nobody_gave_is_not_stored() {
+    let cluster = Cluster::start(1).await;
+    let endpoints = cluster.url(0, "");
+    let script = |words: &str| {
+        let konsen = env!("CARGO_BIN_EXE_konsen");
+        let line = format!("{konsen} {words}");
+        let mut shell = Command::new("sh");
+        shell.env_clear().env("KONSEN_ENDPOINTS", &endpoints).args(["-c", &line]);
+        let output = shell.stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for words in ["put a <&-", "put a - <&-", "put a </dev/null"] {
+        let (code, error) = script(words);
+        assert_eq!(code, Some(2), "{words}: {error}");
+        assert!(error.contains("standard input is closed"), "{error}");
+    }
+    assert_eq!(cluster.get(0, "a").await.unwrap(), None);
+    for words in ["put a ''", "put a - </dev/null", "put a <<END\nvalue\nEND\n"] {
+        let (code, error) = script(words);
+        assert_eq!(code, Some(0), "{words}: {error}");
+    }
+    assert_eq!(cluster.get(0, "a").await.unwrap().as_deref(), Some("value\n"));
+    assert_eq!(script("get a --timeout 1us").0, Some(2));
+}
