@@ -296,10 +296,12 @@ impl World {
     /// The members that run, if all of them have applied all there is.
     fn agreed(&self) -> Vec<usize> {
         let Some(membership) = self.membership_in_force() else { return Vec::new() };
-        // Everybody whose host is there at all is up.
+        // Everybody whose host is there at all is up. Whom the cluster given up took in before this one
+        // reached it cannot come: an operator has to replace it.
         let members: Vec<usize> = (0..self.hosts.len())
-            .filter(|host| {
-                !self.dead.contains(host) && membership.members.contains_key(&self.hosts[*host].id)
+            .filter(|&host| {
+                let is_there = !self.dead.contains(&host) && !self.is_lost(host);
+                is_there && membership.members.contains_key(&self.hosts[host].id)
             })
             .collect();
         let everything = self.oracle.committed.len() as u64;
