@@ -1,8 +1,6 @@
 //! How clusters are founded: hosts with empty directories find each other, grant the founding to one of them, or
 //! wait for the members of a cluster to let them in.
 
-use std::collections::BTreeMap;
-
 use konsen::cluster::bootstrap::{self, Founding, Next, Situation};
 use konsen::raft::{ClusterId, Input, NodeId};
 use konsen::replica::Event;
@@ -145,8 +143,8 @@ impl World {
         Ok(())
     }
 
-    /// Where grants are split, or held by an identity that is lost, so that nobody can have a majority of them, an
-    /// operator starts anew, as the nodes' logs say: the directories are empty.
+    /// Where the one that asks cannot have a majority of the grants, because they are split, or held by another or by
+    /// an identity that is lost, an operator starts anew, as the nodes' logs say: the directories are empty.
     pub(super) fn begin_births_again(&mut self) {
         let has_begun = |host: usize| {
             let id = self.hosts[host].id;
@@ -158,14 +156,13 @@ impl World {
             return;
         }
         let founders = &self.hosts[..self.plan.voters];
-        let lives = |id: &NodeId| founders.iter().any(|host| host.id == *id);
-        let free = founders.iter().filter(|host| host.grant.is_none()).count();
-        let mut held: BTreeMap<NodeId, usize> = BTreeMap::new();
-        for holder in founders.iter().filter_map(|host| host.grant).filter(lives) {
-            *held.entry(holder).or_default() += 1;
-        }
-        let most = held.values().copied().max().unwrap_or(0) + free;
-        if bootstrap::suffice(most, founders.len()) {
+        let is_there = |host: &usize| self.hosts[*host].running.is_some();
+        let Some(first) = (0..founders.len()).find(is_there).map(|host| self.hosts[host].id) else {
+            return;
+        };
+        let in_reach =
+            founders.iter().filter(|host| host.grant.is_none_or(|holder| holder == first));
+        if bootstrap::suffice(in_reach.count(), founders.len()) {
             return;
         }
         self.count("births begun again by an operator");
