@@ -251,7 +251,7 @@ impl World {
             let finds = |one: usize| {
                 (0..self.hosts.len()).any(|host| {
                     let up = self.hosts[host].running.is_some();
-                    up && is_member(host) && self.knows_the_way(one, host)
+                    up && is_member(host) && !self.is_lost(host) && self.knows_the_way(one, host)
                 })
             };
             let left = self.present().find(|&host| {
@@ -271,7 +271,9 @@ impl World {
                 let stranger = self.links.keys().find(|(from, to)| {
                     let awaited =
                         self.roster(*from).is_none_or(|roster| roster.cluster().is_none());
-                    is_member(*to) && !is_member(*from) && !awaited
+                    // Whom the cluster given up has is linked as that one likes.
+                    let listens = is_member(*to) && !self.is_lost(*to);
+                    listens && !is_member(*from) && !awaited
                 });
                 ensure!(stranger.is_none(), "a link of one who was put out stays: {stranger:?}");
                 return Ok(());
