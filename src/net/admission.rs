@@ -19,7 +19,7 @@ pub(super) const PER_STRANGER_MAX: usize = 8;
 const STRANGERS_BUSY: usize = 8;
 /// The most handshakes with strangers that begin in a second.
 pub(super) const STRANGERS_PER_SECOND: u32 = 100;
-/// The most addresses of members that are remembered; the oldest rule.
+/// The most addresses of members that are remembered; with more, all are learnt anew.
 const KNOWN_MAX: usize = 1024;
 
 /// What becomes of who asks for a handshake.
@@ -66,9 +66,12 @@ impl Admission {
 
     /// A member is, or may be, at that address.
     pub(super) fn learn(&mut self, address: IpAddr) {
-        if self.known.len() < KNOWN_MAX {
-            self.known.insert(network_of(address));
+        let network = network_of(address);
+        // Those that members have now are learnt again as they are dialled and come; those of years ago are not.
+        if self.known.len() >= KNOWN_MAX && !self.known.contains(&network) {
+            self.known.clear();
         }
+        self.known.insert(network);
     }
 
     /// Decides about a handshake; `proved`: the address is known to be the asker's.
@@ -179,6 +182,17 @@ mod tests {
         assert!(begins(door.ask(at(1), false, now)));
         door.ended(place);
         assert_eq!((door.members, door.strangers), (1, 0));
+    }
+
+    #[test]
+    fn members_that_move_for_years_are_learnt_all_the_same() {
+        let now = Instant::now();
+        let mut door = Admission::new(now);
+        for n in 0..=u32::try_from(KNOWN_MAX).unwrap() {
+            door.learn(IpAddr::from(n.to_be_bytes()));
+        }
+        door.learn(at(1));
+        assert!(door.known.contains(&at(1)) && door.known.len() <= KNOWN_MAX);
     }
 
     #[test]
