@@ -1,7 +1,7 @@
 //! Data directories that are lost, and hosts that stay away until others have to help them with a snapshot.
 
 use konsen::cluster::{self, Change, ClusterView};
-use konsen::raft::{Input, Membership, NodeId, ProposalId, RoleName};
+use konsen::raft::{Entry, Input, Membership, NodeId, Payload, ProposalId, RoleName};
 use konsen::replica::{Event, RequestId, Step};
 
 use super::due::Due;
@@ -164,10 +164,18 @@ impl World {
         host == self.plan.voters + self.plan.spares
     }
 
-    /// Whether a host has ever been a member of the cluster, with its present directory.
+    /// Whether a host has ever been a member of the cluster, with its present directory: whether its log says so, or
+    /// the cluster does, or it found out that it was put out before its log was on the disk.
     pub(super) fn has_belonged(&self, host: usize) -> bool {
+        let id = self.hosts[host].id;
         let stated = |known: &Durable| known.stated().is_some();
-        self.oracle.hosts.get(&self.hosts[host].id).is_some_and(stated)
+        let named = |(entry, _): &(Entry, u64)| match &entry.payload {
+            Payload::Membership(stated) => stated.members.contains_key(&id),
+            _ => false,
+        };
+        self.hosts[host].removed
+            || self.oracle.hosts.get(&id).is_some_and(stated)
+            || self.oracle.committed.iter().any(named)
     }
 
     /// Empties a host that was put out, so that it can be taken in again as another; unless somebody may still
