@@ -212,7 +212,11 @@ mutants! {
     JoinerFounds,
     /// A node that belongs to a cluster lets another found one.
     GrantedThoughBorn,
-    /// The grants of half of the nodes suffice to found a cluster.
+    /// A node lets one found the cluster whom another has overtaken.
+    PromiseForgotten,
+    /// A founder does not mind that another may have been chosen.
+    GrantsForgotten,
+    /// The promises and grants of half of the nodes suffice to found a cluster.
     HalfFounds,
     /// The log after a snapshot that is on its way is cut off.
     HoldsForgotten,

@@ -2,17 +2,17 @@
 //!
 //! A node with an empty data directory belongs to no cluster and is inert. One node founds the cluster:
 //! it writes the first entry of the log, the membership with everybody's identity, and leads term 1;
-//! all others take that entry from it as they would any other. For there to be one founder only, it
-//! needs a grant from a majority of the configured nodes, itself among them. A grant is durable and
-//! given once, and only by a node that belongs to no cluster. So a node whose disk was wiped founds
-//! nothing while a majority of the others remembers the cluster.
+//! all others take that entry from it as they would any other. That there is one founder only is the matter of
+//! [`crate::raft::founding`]: it needs the durable grants of a majority of the configured nodes, itself among them, and
+//! only nodes that belong to no cluster grant anything. So a node whose disk was wiped founds nothing while a majority
+//! of the others remembers the cluster. Here it is decided who asks, and when.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 use super::{Addresses, stand_in};
 use crate::mutant::{Mutant, on};
+use crate::raft::founding::{Answer, Ask};
 use crate::raft::{ClusterId, Member, Membership, NodeId};
 
 /// What a node sees that belongs to no cluster.
@@ -26,13 +26,19 @@ pub struct Situation<'a> {
     pub join: bool,
     /// Who is connected, by name: its identity, and the cluster that it belongs to.
     pub present: &'a BTreeMap<String, (NodeId, Option<ClusterId>)>,
-    /// Whether those that are not there have had the time to come.
-    pub waited: bool,
+    /// Since when a majority is there, or since its last attempt to found the cluster ended.
+    pub idle: Duration,
+    /// Whether there was such an attempt.
+    pub tried: bool,
+    /// How long those that are not there have to come, and how long an attempt may take.
+    pub grace: Duration,
 }
 
 /// What it does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
+    /// Waits for a majority, as the sentence says; only then the time begins that it gives to others.
+    Gather(String),
     /// Waits for what the sentence says.
     Wait(String),
     /// Asks this node, which belongs to a cluster, who the others are, and waits to be let in.
@@ -42,8 +48,8 @@ pub enum Next {
         /// Its identity.
         id: NodeId,
     },
-    /// Founds the cluster, with the grants of a majority.
-    Found,
+    /// Asks those that are there to let it found the cluster.
+    Ask,
 }
 
 /// Decides what a node does that belongs to no cluster.
@@ -65,53 +71,45 @@ pub fn decide(now: &Situation<'_>) -> Next {
     if present.len() * 2 <= size {
         let missing = now.servers.keys().map(String::as_str);
         let missing: Vec<&str> = missing.filter(|name| !present.contains(name)).collect();
-        return Next::Wait(format!("no majority is here; missing: {}", missing.join(", ")));
+        return Next::Gather(format!("no majority is here; missing: {}", missing.join(", ")));
     }
-    if let Some(first) = present.first()
-        && *first != now.own
-    {
-        return Next::Wait(format!("{first} is to found it"));
+    // The first by name asks; those after it, one after the other, once it had the time to do so: it may not reach a
+    // majority itself, or may have to leave the founding to one of them.
+    let turn = present.iter().position(|name| *name == now.own).unwrap_or_default();
+    let turns = match u32::try_from(turn).unwrap_or(u32::MAX) {
+        0 if present.len() == size && !now.tried => 0,
+        turn => turn.saturating_add(1),
+    };
+    if now.idle < now.grace.saturating_mul(turns) {
+        return Next::Wait(match present.first().filter(|first| **first != now.own) {
+            Some(first) => format!("{first} is to found it"),
+            None => "giving the others a moment".to_owned(),
+        });
     }
-    if present.len() < size && !now.waited {
-        return Next::Wait("giving the others a moment".to_owned());
-    }
-    Next::Found
+    Next::Ask
 }
 
-/// The answer to a request for the grant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Founding {
-    /// Granted, durably.
-    Granted,
-    /// Another node has the grant.
-    GrantedTo(NodeId),
-    /// The node asked belongs to a cluster already.
-    Born,
-    /// The disk of the node asked failed: nothing is known.
-    Failed,
+/// Whether a node may help another to found a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it belongs to a cluster.
+    pub born: bool,
+    /// Whether it is to join one.
+    pub joins: bool,
 }
 
-/// Whether `founder` has the grant of a node: `born`, whether that node belongs to a cluster or is to join one,
-/// so that it helps nobody to found another; `store` notes the
-/// founder durably unless another has the grant, and tells who has it.
-pub fn grant<E>(
-    born: bool,
-    founder: NodeId,
-    store: impl FnOnce(NodeId) -> Result<NodeId, E>,
-) -> Result<Founding, E> {
-    if born && !on(Mutant::GrantedThoughBorn) {
-        return Ok(Founding::Born);
+/// What a node answers to who wants to found the cluster; `say` has its disk remember what it says.
+pub fn answer<E>(
+    node: Standing,
+    ask: Ask,
+    say: impl FnOnce(Ask) -> Result<Answer, E>,
+) -> Result<Answer, E> {
+    match node {
+        _ if on(Mutant::GrantedThoughBorn) => say(ask),
+        Standing { born: true, .. } => Ok(Answer::Born),
+        Standing { joins: true, .. } => Ok(Answer::Joins),
+        Standing { .. } => say(ask),
     }
-    Ok(match store(founder)? {
-        holder if holder == founder => Founding::Granted,
-        holder => Founding::GrantedTo(holder),
-    })
-}
-
-/// Whether so many grants suffice to found a cluster of that size.
-pub fn suffice(grants: usize, size: usize) -> bool {
-    let half = on(Mutant::HalfFounds) && grants * 2 == size;
-    grants * 2 > size || half
 }
 
 /// The membership that the node with this name and identity founds: who is not there gets a stand-in. None while
@@ -119,10 +117,11 @@ pub fn suffice(grants: usize, size: usize) -> bool {
 pub fn first_membership(
     cluster: ClusterId,
     own: (&str, NodeId),
-    now: &Situation<'_>,
+    servers: &BTreeMap<String, Addresses>,
+    present: &BTreeMap<String, (NodeId, Option<ClusterId>)>,
 ) -> Option<Membership> {
     let member = |(name, Addresses { raft, http }): (&String, &Addresses)| {
-        let id = match now.present.get(name) {
+        let id = match present.get(name) {
             _ if name == own.0 => Some(own.1),
             present => present.map(|(id, _)| *id),
         };
@@ -136,7 +135,7 @@ pub fn first_membership(
         };
         (id.unwrap_or_else(|| stand_in(name)), member)
     };
-    let members: BTreeMap<NodeId, Member> = now.servers.iter().map(member).collect();
+    let members: BTreeMap<NodeId, Member> = servers.iter().map(member).collect();
     let there = members.values().filter(|member| member.seen).count();
     let voters = members.keys().copied().collect();
     (there * 2 > members.len()).then_some(Membership { cluster, voters, members, outgoing: None })

@@ -85,14 +85,15 @@
 //! `node` routes and moves between roles, `view` shows it to the outside; `follower`, `candidate`,
 //! `leader` are the roles, each with only its own fields; `replication` and `change` are what a leader
 //! does for its log and its membership, `reads` and `lease` how it reads; `core` is what all roles share;
-//! `log`, `progress`, `timer` are parts that know nothing of roles; the rest are the types of the
-//! interface.
+//! `log`, `progress`, `timer` are parts that know nothing of roles; `founding` is how a cluster comes to its first
+//! entry; the rest are the types of the interface.
 
 mod candidate;
 mod change;
 mod core;
 mod entry;
 mod follower;
+pub mod founding;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod id;

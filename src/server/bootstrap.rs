@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use rand::RngExt;
 use tokio::sync::{Notify, watch};
 
@@ -12,12 +13,14 @@ use super::handle::Handle;
 use super::mailbox::Letter;
 use super::peer_request::{self, PeerReply, PeerRequest};
 use crate::cluster::Addresses;
-use crate::cluster::bootstrap::{self, Founding, Next, Situation};
+use crate::cluster::bootstrap::{self, Next, Situation, Standing};
 use crate::config::Config;
+use crate::raft::founding::{Answer, Ask, Attempt, Ballot, Verdict};
 use crate::raft::{ClusterId, Input, Membership, NodeId};
 use crate::store::DataDir;
 
-/// How long the founder waits for hosts that are not there yet, once a majority is.
+/// How long a node waits for hosts that are not there yet, once a majority is; and how long it leaves the founding to
+/// each of those that come before it by name.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often to look again when nothing was heard.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -38,18 +41,28 @@ pub(super) struct Bootstrap {
 
 type Present = BTreeMap<String, (NodeId, Option<ClusterId>)>;
 
+/// What a node remembers of its attempts.
+#[derive(Debug)]
+struct Attempts {
+    /// Since when a majority is there, or since the last attempt ended.
+    idle: Instant,
+    tried: bool,
+    /// The highest ballot that was heard of.
+    heard: Ballot,
+}
+
 impl Bootstrap {
     /// Returns once this node has a membership: because it founded the cluster, or because the cluster
     /// reached it.
     pub(super) async fn run(mut self) {
         let servers = servers(&self.config);
         let started = Instant::now();
+        let mut attempts = Attempts { idle: started, tried: false, heard: Ballot::default() };
         let mut said = None::<Instant>;
         while self.membership.borrow_and_update().is_none() {
-            let waited = started.elapsed() > GRACE;
-            let obstacle = self.step(&servers, waited).await;
+            let obstacle = self.step(&servers, &mut attempts).await;
             if let Some(obstacle) = obstacle
-                && waited
+                && started.elapsed() > GRACE
                 && said.is_none_or(|at| at.elapsed() > SAY_AGAIN)
             {
                 tracing::info!("waiting to become part of a cluster: {obstacle}");
@@ -64,36 +77,45 @@ impl Bootstrap {
     }
 
     /// Does what is to be done next; says what is missing, if anything is.
-    async fn step(&self, servers: &BTreeMap<String, Addresses>, waited: bool) -> Option<String> {
+    async fn step(
+        &self,
+        servers: &BTreeMap<String, Addresses>,
+        attempts: &mut Attempts,
+    ) -> Option<String> {
         let own = self.config.name.as_str();
         let present = self.present();
+        let (idle, tried) = (attempts.idle.elapsed(), attempts.tried);
         let join = self.config.join;
-        let situation = Situation { own, servers, join, present: &present, waited };
+        let situation =
+            Situation { own, servers, join, present: &present, idle, tried, grace: GRACE };
         match bootstrap::decide(&situation) {
+            Next::Gather(why) => {
+                attempts.idle = Instant::now();
+                Some(why)
+            }
             Next::Wait(why) => Some(why),
             Next::Meet { name, id } => {
                 // Who the others are, so that whichever of them leads can be answered.
                 discovery::ask(&self.handle, id).await;
                 Some(format!("{name} belongs to one and has not let this node in yet"))
             }
-            Next::Found => match self.collect_grants(&present).await {
-                Ok(grants) if bootstrap::suffice(grants, servers.len()) => {
-                    let cluster = ClusterId(rand::rng().random());
-                    let own = (own, self.handle.id());
-                    let first = bootstrap::first_membership(cluster, own, &situation);
-                    let Some(membership) = first else {
-                        return Some("those who agreed have gone again".to_owned());
-                    };
-                    tracing::info!(%cluster, "founding the cluster");
-                    self.handle.tell(Letter::Input(Input::Found { membership }));
-                    None
+            Next::Ask => {
+                let attempt = self.attempt(&situation, attempts.heard).await;
+                attempts.heard = attempts.heard.max(attempt.heard());
+                (attempts.idle, attempts.tried) = (Instant::now(), true);
+                if attempt.verdict() != Verdict::Chosen {
+                    return Some(obstacle(&attempt, &situation));
                 }
-                Ok(grants) => {
-                    let size = servers.len();
-                    Some(format!("only {grants} of {size} nodes agree that this one founds it"))
-                }
-                Err(obstacle) => Some(obstacle),
-            },
+                let cluster = ClusterId(rand::rng().random());
+                let own = (own, self.handle.id());
+                let first = bootstrap::first_membership(cluster, own, servers, &present);
+                let Some(membership) = first else {
+                    return Some("those who agreed have gone again".to_owned());
+                };
+                tracing::info!(%cluster, "founding the cluster");
+                self.handle.tell(Letter::Input(Input::Found { membership }));
+                None
+            }
         }
     }
 
@@ -102,39 +124,61 @@ impl Bootstrap {
         connected.filter_map(|peer| Some((peer.name, (peer.node_id?, peer.born)))).collect()
     }
 
-    /// How many grant the founding to this node, itself included.
-    async fn collect_grants(&self, present: &Present) -> Result<usize, String> {
+    /// Asks those that are there to let this node found the cluster.
+    async fn attempt(&self, now: &Situation<'_>, heard: Ballot) -> Attempt {
         let founder = self.handle.id();
-        match grant(&self.data, false, founder).await {
-            Founding::Granted => {}
-            Founding::GrantedTo(other) => {
-                return Err(format!(
-                    "this node agreed that {other} founds the cluster; if that node is lost for \
-                     good, remove the (empty) data directories of all nodes and start again"
-                ));
+        let heard = heard.max(self.data.founding().promised);
+        let mut attempt = Attempt::new(founder, now.servers.len(), heard);
+        let others = now.present.iter().filter(|(name, _)| now.servers.contains_key(*name));
+        let others: Vec<NodeId> = others.map(|(_, (id, _))| *id).collect();
+        let ballot = attempt.ballot();
+        for ask in [Ask::Promise(ballot), Ask::Grant(ballot)] {
+            // On its own disk first: a ballot is never used again.
+            let standing = Standing { born: false, joins: false };
+            attempt.answered(founder, answer(&self.data, standing, ask).await);
+            let answers = others.iter().map(|id| async move { (*id, self.ask(*id, ask).await) });
+            for (id, answer) in join_all(answers).await {
+                if let Some(answer) = answer {
+                    attempt.answered(id, answer);
+                }
             }
-            Founding::Born => return Err("this node belongs to one".to_owned()),
-            Founding::Failed => return Err("its disk could not note the founding".to_owned()),
-        }
-        let mut grants = 1;
-        for (name, (id, _)) in present {
-            let request = peer_request::encode(&PeerRequest::GrantFounding { founder });
-            let deadline = Instant::now() + ASK_TIMEOUT;
-            let asked = self.handle.net().request(*id, request, deadline).await;
-            let Ok(bytes) = asked else { continue };
-            match peer_request::decode(&bytes) {
-                Some(PeerReply::Founding(Founding::Granted)) => grants += 1,
-                Some(PeerReply::Founding(Founding::Born)) => {
-                    return Err(format!("{name} belongs to one already"));
-                }
-                Some(PeerReply::Founding(Founding::Failed)) => {
-                    tracing::warn!(peer = name, "its disk could not note the founding");
-                }
-                _ => {}
+            if attempt.verdict() != Verdict::Free {
+                break;
             }
         }
-        Ok(grants)
+        attempt
     }
+
+    async fn ask(&self, id: NodeId, ask: Ask) -> Option<Answer> {
+        let request = peer_request::encode(&PeerRequest::Found(ask));
+        let deadline = Instant::now() + ASK_TIMEOUT;
+        let bytes = self.handle.net().request(id, request, deadline).await.ok()?;
+        match peer_request::decode(&bytes) {
+            Some(PeerReply::Founding(answer)) => Some(answer),
+            _ => None,
+        }
+    }
+}
+
+/// Why an attempt came to nothing.
+fn obstacle(attempt: &Attempt, now: &Situation<'_>) -> String {
+    let size = now.servers.len();
+    let Verdict::Held(holder) = attempt.verdict() else {
+        return match attempt.verdict() {
+            Verdict::Born => "one that is here belongs to a cluster already".to_owned(),
+            _ => format!("only {} of {size} nodes agree that this one founds it", attempt.grants()),
+        };
+    };
+    if let Some((name, _)) = now.present.iter().find(|(_, (id, _))| *id == holder) {
+        return format!("{name} may have been chosen to found it, and is to go on with that");
+    }
+    let absent = now.servers.keys().filter(|name| *name != now.own);
+    let absent: Vec<&str> =
+        absent.filter(|name| !now.present.contains_key(*name)).map(String::as_str).collect();
+    format!(
+        "one that is not here ({}) may have been chosen to found it: start it. If it is lost for good, together with          its data directory, stop all nodes, empty their data directories, in which nothing is yet, and start them          again",
+        absent.join(", ")
+    )
 }
 
 fn servers(config: &Config) -> BTreeMap<String, Addresses> {
@@ -146,18 +190,18 @@ fn servers(config: &Config) -> BTreeMap<String, Addresses> {
     config.servers.iter().map(server).collect()
 }
 
-/// Grants the founding to `founder` unless another has it; durable when it returns.
-pub(super) async fn grant(data: &DataDir, born: bool, founder: NodeId) -> Founding {
+/// Answers who wants to found the cluster; what is said is durable when it returns.
+pub(super) async fn answer(data: &DataDir, node: Standing, ask: Ask) -> Answer {
     let data = data.clone();
-    let granted = tokio::task::spawn_blocking(move || {
-        bootstrap::grant(born, founder, |founder| data.grant_founding(founder))
+    let answered = tokio::task::spawn_blocking(move || {
+        bootstrap::answer(node, ask, |ask| data.asked_to_found(ask))
     });
-    match granted.await {
-        Ok(Ok(founding)) => founding,
+    match answered.await {
+        Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
-            tracing::error!(%error, "the founding grant could not be stored");
-            Founding::Failed
+            tracing::error!(%error, "what this node says about the founding could not be stored");
+            Answer::Failed
         }
-        Err(_) => Founding::Failed,
+        Err(_) => Answer::Failed,
     }
 }

@@ -13,6 +13,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::peer_request::{self, PeerReply, PeerRequest};
 use super::snapshots;
 use crate::cluster::Settings;
+use crate::cluster::bootstrap::Standing;
 use crate::net::{Arriving, Inbound, PeerHello};
 use crate::raft::{Input, Membership, Message, NodeId};
 use crate::store::{DataDir, Space, State};
@@ -59,15 +60,16 @@ impl Inbound for Reception {
     fn request(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
         let handle = self.handle.get().cloned();
         let data = self.data.clone();
-        let born = self.membership.borrow().is_some() || self.join;
+        let born = self.membership.borrow().is_some();
+        let standing = Standing { born, joins: self.join };
         Box::pin(async move {
             let reply = match (peer_request::decode(&body), handle) {
                 (Some(PeerRequest::Write { write, deadline }), Some(handle)) => {
                     let deadline = Instant::now() + deadline;
                     PeerReply::Write(handle.write_here(write, deadline).await)
                 }
-                (Some(PeerRequest::GrantFounding { founder }), Some(_)) => {
-                    PeerReply::Founding(bootstrap::grant(&data, born, founder).await)
+                (Some(PeerRequest::Found(ask)), Some(_)) => {
+                    PeerReply::Founding(bootstrap::answer(&data, standing, ask).await)
                 }
                 (Some(PeerRequest::Progress), Some(handle)) => {
                     PeerReply::Progress(handle.progress().await)

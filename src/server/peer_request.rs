@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::members::{ChangeOutcome, Operation};
 use super::passing::{PassedAnswer, PassedRead};
 use crate::cluster::Known;
-use crate::cluster::bootstrap::Founding;
 use crate::kv::{Reply, Write};
 use crate::raft::NodeId;
+use crate::raft::founding;
 use crate::replica::Room;
 use crate::replica::forwarding::Fate;
 use crate::store::Mark;
@@ -21,8 +21,8 @@ use crate::store::Mark;
 pub(super) enum PeerRequest {
     /// Carry this out if you lead; do not pass it on.
     Write { write: Write, deadline: Duration },
-    /// Grant me, for ever, that I found the cluster.
-    GrantFounding { founder: NodeId },
+    /// May I found the cluster?
+    Found(founding::Ask),
     /// How far is everybody? For the leader.
     Progress,
     /// Hand leadership over, to that voter or to the one that is furthest, if you lead.
@@ -46,8 +46,8 @@ pub(super) enum PeerRequest {
 pub(super) enum PeerReply {
     /// What became of the write.
     Write(Result<Reply, Fate>),
-    /// Whether the founding is granted; if not, who has the grant, or that a cluster exists.
-    Founding(Founding),
+    /// What there is to say to that.
+    Founding(founding::Answer),
     /// The last index of the leader's log, and the last durable one of each peer; none if it does not
     /// lead.
     Progress(Option<LeaderProgress>),

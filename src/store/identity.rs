@@ -14,6 +14,7 @@ use super::error::StoreError;
 use super::files;
 use super::meta;
 use crate::raft::NodeId;
+use crate::raft::founding::{Answer, Ask, Ballot, Grant};
 
 /// The version of the identity file that this release reads and writes. It is looked at before the databases, whose
 /// opening writes to them: so whoever raises their version raises this one too, and an older release changes nothing.
@@ -73,9 +74,13 @@ pub(super) struct Identity {
     pub(super) id: String,
     cluster: String,
     node: String,
-    /// To whom this node granted the founding of the cluster: 16 hex digits.
+    /// The ballot that this node granted last: its round in decimal digits, `:` and its founder in 16 hex digits;
+    /// without the round it is round 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     founding_grant: Option<String>,
+    /// The highest ballot that it has promised, if that is not the one that it granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    founding_promise: Option<String>,
     /// Whether the log and the state were made. From then on one that is missing is lost; before it the
     /// node has promised nothing that they would hold.
     #[serde(default)]
@@ -150,6 +155,7 @@ impl DataDir {
                     cluster: check.cluster.clone(),
                     node: check.node.clone(),
                     founding_grant: None,
+                    founding_promise: None,
                     files_made: false,
                 };
                 write(path, &identity)?;
@@ -183,7 +189,7 @@ impl DataDir {
     /// The node's identity, drawn when the directory was made.
     pub fn id(&self) -> NodeId {
         // Checked when the file was read.
-        NodeId(u64::from_str_radix(&self.shared.identity.lock().id, 16).unwrap_or_default())
+        NodeId(number(&self.shared.identity.lock().id).unwrap_or_default())
     }
 
     /// The directory.
@@ -222,18 +228,50 @@ impl DataDir {
         Ok(())
     }
 
-    /// Grants the founding of the cluster to `founder` unless it is granted already; whoever has it now.
-    /// Durable when it returns.
-    pub fn grant_founding(&self, founder: NodeId) -> Result<NodeId, StoreError> {
-        let mut identity = self.shared.identity.lock();
-        if let Some(holder) = &identity.founding_grant {
-            return Ok(NodeId(u64::from_str_radix(holder, 16).unwrap_or_default()));
-        }
-        let granted = Identity { founding_grant: Some(hex(founder)), ..identity.clone() };
-        write(&self.shared.path, &granted)?;
-        *identity = granted;
-        Ok(founder)
+    /// What this node has said about who founds the cluster.
+    pub fn founding(&self) -> Grant {
+        founding(&self.shared.identity.lock())
     }
+
+    /// Answers who wants to found the cluster. Durable when it returns.
+    pub fn asked_to_found(&self, ask: Ask) -> Result<Answer, StoreError> {
+        let mut identity = self.shared.identity.lock();
+        let before = founding(&identity);
+        let (after, answer) = before.answer(ask);
+        if after != before {
+            let promise = (after.granted != Some(after.promised)).then_some(after.promised);
+            let said = Identity {
+                founding_grant: after.granted.map(text),
+                founding_promise: promise.map(text),
+                ..identity.clone()
+            };
+            write(&self.shared.path, &said)?;
+            *identity = said;
+        }
+        Ok(answer)
+    }
+}
+
+fn founding(identity: &Identity) -> Grant {
+    // Both were checked when the file was read.
+    let ballot = |text: &Option<String>| text.as_deref().and_then(ballot);
+    let granted = ballot(&identity.founding_grant);
+    let promised = ballot(&identity.founding_promise).or(granted).unwrap_or_default();
+    Grant { promised, granted }
+}
+
+fn text(ballot: Ballot) -> String {
+    format!("{}:{}", ballot.round, hex(ballot.founder))
+}
+
+fn ballot(text: &str) -> Option<Ballot> {
+    let (round, founder) = text.split_once(':').unwrap_or(("0", text));
+    Some(Ballot { round: round.parse().ok()?, founder: NodeId(number(founder)?) })
+}
+
+/// As it was written: a number that lost a digit would be another node's.
+fn number(id: &str) -> Option<u64> {
+    u64::from_str_radix(id, 16).ok().filter(|number| hex(NodeId(*number)) == id)
 }
 
 /// The top bit stays clear: ids with it stand in for hosts that were never seen. Small numbers belong to
@@ -300,10 +338,14 @@ pub(super) fn read(bytes: &[u8], file: &Path) -> Result<Identity, StoreError> {
     }
     let identity: Identity =
         serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
-    for id in [Some(&identity.id), identity.founding_grant.as_ref()].into_iter().flatten() {
-        // As it was written: a number that lost a digit would be another node's.
-        if !u64::from_str_radix(id, 16).is_ok_and(|number| hex(NodeId(number)) == *id) {
-            return Err(damaged(format!("{id:?} is no identity, which has 16 hex digits")));
+    if number(&identity.id).is_none() {
+        return Err(damaged(format!("{:?} is no identity, which has 16 hex digits", identity.id)));
+    }
+    for said in [&identity.founding_grant, &identity.founding_promise].into_iter().flatten() {
+        if ballot(said).is_none() {
+            return Err(damaged(format!(
+                "{said:?} is no ballot, which is a number, a colon, and an identity of 16 hex digits"
+            )));
         }
     }
     Ok(identity)
@@ -450,30 +492,67 @@ mod tests {
         assert!(DataDir::open(dir.path(), &other).is_err());
     }
 
-    #[test]
-    fn the_founding_is_granted_once_and_for_ever() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::open(dir.path(), &check("n1")).unwrap();
-        assert_eq!(data.grant_founding(NodeId(5000)).unwrap(), NodeId(5000));
-        assert_eq!(data.grant_founding(NodeId(6000)).unwrap(), NodeId(5000));
-        drop(data);
-        let data = DataDir::open(dir.path(), &check("n1")).unwrap();
-        assert_eq!(data.grant_founding(NodeId(6000)).unwrap(), NodeId(5000));
+    fn grant(data: &DataDir, round: u64, founder: u64) -> Answer {
+        data.asked_to_found(Ask::Grant(Ballot { round, founder: NodeId(founder) })).unwrap()
     }
 
     #[test]
-    fn of_many_that_ask_at_once_one_is_granted_the_founding() {
+    fn what_was_promised_and_granted_is_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path(), &check("n1")).unwrap();
-        let holders: Vec<NodeId> = std::thread::scope(|scope| {
-            let ask = |founder| {
+        assert_eq!(data.founding(), Grant::default());
+        assert_eq!(grant(&data, 1, 5000), Answer::Granted);
+        let (granted, promised) = (
+            Ballot { round: 1, founder: NodeId(5000) },
+            Ballot { round: 12, founder: NodeId(6000) },
+        );
+        assert_eq!(
+            data.asked_to_found(Ask::Promise(promised)).unwrap(),
+            Answer::Promised(Some(granted))
+        );
+        drop(data);
+        let data = DataDir::open(dir.path(), &check("n1")).unwrap();
+        assert_eq!(data.founding(), Grant { promised, granted: Some(granted) });
+        assert_eq!(grant(&data, 1, 5000), Answer::Outbid(promised));
+        assert_eq!(grant(&data, 12, 6000), Answer::Granted);
+        drop(data);
+        let data = DataDir::open(dir.path(), &check("n1")).unwrap();
+        assert_eq!(data.founding(), Grant { promised, granted: Some(promised) });
+    }
+
+    #[test]
+    fn a_grant_from_before_there_were_ballots_is_one_of_round_zero() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(IDENTITY_FILE);
+        let with = |grant: &str| {
+            let text = format!(
+                r#"{{"format": 1, "id": "00000000000003e8", "cluster": "c", "node": "n1",
+                    "founding_grant": "{grant}"}}"#
+            );
+            fs::write(&file, text).unwrap();
+            DataDir::open(dir.path(), &check("n1"))
+        };
+        let granted = Ballot { round: 0, founder: NodeId(5000) };
+        let grant = Grant { promised: granted, granted: Some(granted) };
+        assert_eq!(with("0000000000001388").unwrap().founding(), grant);
+        for wrong in ["1388", "x:0000000000001388", "1:1388", "", ":"] {
+            let refused = with(wrong).unwrap_err().to_string();
+            assert!(refused.contains("is no ballot"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn of_many_that_ask_at_once_the_highest_has_the_grant() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path(), &check("n1")).unwrap();
+        std::thread::scope(|scope| {
+            for founder in 5000..5008 {
                 let data = data.clone();
-                scope.spawn(move || data.grant_founding(NodeId(founder)).unwrap())
-            };
-            let asked: Vec<_> = (5000..5008).map(ask).collect();
-            asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+                scope.spawn(move || grant(&data, 1, founder));
+            }
         });
-        assert!(holders.iter().all(|holder| *holder == holders[0]), "{holders:?}");
+        let highest = Ballot { round: 1, founder: NodeId(5007) };
+        assert_eq!(data.founding(), Grant { promised: highest, granted: Some(highest) });
     }
 
     /// Takes the steps that a node takes at its first start, as many as it gets to.
@@ -506,8 +585,9 @@ mod tests {
     fn a_directory_that_lost_a_file_is_refused_and_says_what_to_do() {
         for file in [files::LOG, files::STATE] {
             let dir = tempfile::tempdir().unwrap();
-            let founder = first_start(dir.path(), 3).unwrap().grant_founding(NodeId(5000));
-            assert_eq!(founder.unwrap(), NodeId(5000));
+            let data = first_start(dir.path(), 3).unwrap();
+            assert_eq!(grant(&data, 1, 5000), Answer::Granted);
+            drop(data);
             let kept = dir.path().join("kept");
             fs::rename(dir.path().join(file), &kept).unwrap();
             let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err();
@@ -535,7 +615,7 @@ mod tests {
         fs::write(dir.path().join("identity.new"), "{").unwrap();
         let data = DataDir::open(dir.path(), &check("n1")).unwrap();
         assert_eq!(data.id(), id);
-        assert_eq!(data.grant_founding(id).unwrap(), id);
+        assert_eq!(grant(&data, 1, id.0), Answer::Granted);
     }
 
     #[test]

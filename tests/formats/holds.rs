@@ -36,8 +36,7 @@ pub(crate) fn open(path: &Path) -> Opened {
 
 /// What a data directory holds.
 pub(crate) fn of_directory(opened: &Opened) -> String {
-    // It grants to another only what it has not granted yet.
-    let founder = opened.data.grant_founding(NodeId(1)).unwrap();
+    let founder = opened.data.founding().granted.unwrap().founder;
     format!("founded by {}\n{}", id(founder, opened.data.id()), of_node(opened))
 }
 

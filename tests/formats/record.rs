@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use konsen::kv::{Command, Condition, KeyRange, Matcher, Put, Revision, Write};
+use konsen::raft::founding::{Ask, Ballot};
 use konsen::raft::{
     ClusterId, Entry, HardState, Index, LogId, LogWrite, Member, Membership, NodeId, Payload, Term,
 };
@@ -25,7 +26,7 @@ pub(crate) fn record(data: &Path) -> Vec<u8> {
     let backup = backup();
     let data = DataDir::open(data, &whose()).unwrap();
     let own = data.id();
-    data.grant_founding(own).unwrap();
+    data.asked_to_found(Ask::Grant(Ballot { round: 1, founder: own })).unwrap();
     let state = Arc::new(State::open(&data.state_path(), None, &StateOptions::default()).unwrap());
     take_in(&backup[..], &state, members(own, None)).unwrap();
     let options = LogOptions { tail_bytes: 0, ..LogOptions::default() };

@@ -1,7 +1,10 @@
 //! How clusters are founded: hosts with empty directories find each other, grant the founding to one of them, or
 //! wait for the members of a cluster to let them in.
 
-use konsen::cluster::bootstrap::{self, Founding, Next, Situation};
+use std::time::Duration;
+
+use konsen::cluster::bootstrap::{self, Next, Situation, Standing};
+use konsen::raft::founding::{Answer, Ask, Attempt, Ballot, Grant, Verdict};
 use konsen::raft::{ClusterId, Input, NodeId};
 use konsen::replica::Event;
 
@@ -10,17 +13,56 @@ use super::oracle::{Broken, ensure};
 use super::plan::Time;
 use super::world::World;
 
-/// How long a founder waits for hosts that are not there yet, on a fast cluster.
+/// How long hosts wait for those that are not there yet, and for answers, on a fast cluster.
 const GRACE: Time = 400;
 
+/// What a host that runs remembers of its attempts to found the cluster.
+#[derive(Debug)]
+pub(super) struct Founding {
+    /// Since when a majority is there, or since the last attempt ended.
+    idle: Time,
+    tried: bool,
+    /// The highest ballot that it heard of.
+    heard: Ballot,
+    under_way: Option<UnderWay>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    attempt: Attempt,
+    asked: Vec<(usize, NodeId)>,
+    /// Whether the grants were asked for.
+    free: bool,
+    until: Time,
+}
+
+impl Founding {
+    pub(super) fn new(now: Time) -> Founding {
+        Founding { idle: now, tried: false, heard: Ballot::default(), under_way: None }
+    }
+
+    /// An attempt that was not answered in time has come to nothing.
+    fn end_attempt(&mut self, now: Time) {
+        if let Some(over) = self.under_way.take() {
+            self.heard = self.heard.max(over.attempt.heard());
+            (self.idle, self.tried) = (now, true);
+        }
+    }
+}
+
 impl World {
-    /// What a host does that belongs to no cluster: waits, asks who the members are, or founds one.
+    /// What a host does that belongs to no cluster: waits, asks who the members are, or asks to found one.
     pub(super) fn bootstrap(&mut self, host: usize) -> Result<(), Broken> {
-        let Some(running) = &self.hosts[host].running else { return Ok(()) };
+        let (now, grace) = (self.now, GRACE * self.plan.slowness);
+        let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
         if running.replica.membership().is_some() {
             return Ok(());
         }
-        let waited = self.now - running.began >= GRACE * self.plan.slowness;
+        if running.founding.under_way.as_ref().is_some_and(|one| now < one.until) {
+            return Ok(());
+        }
+        running.founding.end_attempt(now);
+        let (idle, tried) = (now - running.founding.idle, running.founding.tried);
         let present = self.present_at(host);
         let named = present.iter();
         let named = named.map(|(name, (_, id, cluster))| (name.clone(), (*id, *cluster))).collect();
@@ -30,9 +72,17 @@ impl World {
             servers: &config.servers,
             join: config.join,
             present: &named,
-            waited,
+            idle: Duration::from_millis(idle),
+            tried,
+            grace: Duration::from_millis(grace),
         };
         match bootstrap::decide(&situation) {
+            Next::Gather(_) => {
+                if let Some(running) = &mut self.hosts[host].running {
+                    running.founding.idle = now;
+                }
+                Ok(())
+            }
             Next::Wait(_) => Ok(()),
             Next::Meet { name, .. } => {
                 if let Some((other, ..)) = present.get(&name) {
@@ -40,98 +90,127 @@ impl World {
                 }
                 Ok(())
             }
-            Next::Found => {
-                let id = self.hosts[host].id;
-                let answer = self.give_grant(host, id);
-                self.granted(host, id, id, answer)?;
-                for (other, id, _) in present.values() {
-                    self.ask_for_grant(host, *other, *id);
-                }
-                Ok(())
+            Next::Ask => {
+                let servers = &config.servers;
+                let others = present.iter().filter(|(name, _)| servers.contains_key(*name));
+                let asked = others.map(|(_, (other, id, _))| (*other, *id)).collect();
+                let size = servers.len();
+                self.begin_attempt(host, size, asked, now + grace)
             }
         }
     }
 
-    /// A host asks another for the grant; both the question and the answer may be lost.
-    fn ask_for_grant(&mut self, host: usize, to: usize, id: NodeId) {
-        if self.calm || !self.chance.net.chance(self.plan.loss) {
-            let founder = self.hosts[host].id;
-            let delay = 1 + self.chance.net.below(self.plan.delay);
-            let (life, of) = (self.hosts[to].life, id);
-            self.after(delay, Due::Grant { host: to, life, of, founder, asker: host });
-        }
+    fn begin_attempt(
+        &mut self,
+        host: usize,
+        size: usize,
+        asked: Vec<(usize, NodeId)>,
+        until: Time,
+    ) -> Result<(), Broken> {
+        let (id, promised) = (self.hosts[host].id, self.hosts[host].grant.promised);
+        let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
+        let heard = running.founding.heard.max(promised);
+        let attempt = Attempt::new(id, size, heard);
+        let ask = Ask::Promise(attempt.ballot());
+        running.founding.under_way = Some(UnderWay { attempt, asked, free: false, until });
+        self.count("attempts to found a cluster");
+        self.ask_to_found(host, ask)
     }
 
-    /// A host is asked for its grant.
-    pub(super) fn grant(
+    /// A host asks itself, and then the others.
+    fn ask_to_found(&mut self, host: usize, ask: Ask) -> Result<(), Broken> {
+        let Some(running) = &self.hosts[host].running else { return Ok(()) };
+        let Some(under_way) = &running.founding.under_way else { return Ok(()) };
+        let (asked, id) = (under_way.asked.clone(), self.hosts[host].id);
+        let ballot = under_way.attempt.ballot();
+        let standing = Standing { born: false, joins: false };
+        let own = self.say(host, standing, ask);
+        for (other, of) in asked {
+            // Both the question and the answer may be lost.
+            if self.calm || !self.chance.net.chance(self.plan.loss) {
+                let delay = 1 + self.chance.net.below(self.plan.delay);
+                let life = self.hosts[other].life;
+                self.after(delay, Due::AskToFound { host: other, life, of, ask, asker: host });
+            }
+        }
+        self.founding_answered(host, ballot, id, own)
+    }
+
+    /// Somebody asks a host to let it found the cluster.
+    pub(super) fn asked_to_found(
         &mut self,
         host: usize,
         of: NodeId,
-        founder: NodeId,
+        ask: Ask,
         asker: usize,
     ) -> Result<(), Broken> {
+        let Some(running) = self.hosts[host].running.as_ref() else { return Ok(()) };
         if self.hosts[host].id != of {
             return Ok(());
         }
-        let answer = self.give_grant(host, founder);
-        self.trace(|_| format!("{of} is asked to let {founder} found the cluster: {answer:?}"));
+        let born = running.replica.membership().is_some();
+        let answer = self.say(host, Standing { born, joins: self.hosts[host].config.join }, ask);
+        self.trace(|_| format!("{of} is asked for {ask:?}: {answer:?}"));
         let lost = !self.calm && self.chance.net.chance(self.plan.loss);
         if !lost {
+            let (Ask::Promise(ballot) | Ask::Grant(ballot)) = ask;
             let delay = 1 + self.chance.net.below(self.plan.delay);
             let life = self.hosts[asker].life;
-            self.after(delay, Due::Granted { host: asker, life, founder, by: of, answer });
+            self.after(delay, Due::FoundingAnswer { host: asker, life, ballot, by: of, answer });
         }
         Ok(())
     }
 
-    fn give_grant(&mut self, host: usize, founder: NodeId) -> Founding {
-        let Some(running) = &self.hosts[host].running else { return Founding::Failed };
-        // Who is to join a cluster helps nobody to found another.
-        let born = running.replica.membership().is_some() || self.hosts[host].config.join;
+    fn say(&mut self, host: usize, standing: Standing, ask: Ask) -> Answer {
         let place = &mut self.hosts[host].grant;
-        let store = |founder| Ok::<_, Broken>(*place.get_or_insert(founder));
-        bootstrap::grant(born, founder, store).unwrap_or(Founding::Failed)
+        let said = bootstrap::answer(standing, ask, |ask| {
+            let (grant, answer) = place.answer(ask);
+            *place = grant;
+            Ok::<_, Broken>(answer)
+        });
+        said.unwrap_or(Answer::Failed)
     }
 
-    /// A host has the grant of another, or its own: with enough of them it founds the cluster.
-    pub(super) fn granted(
+    /// A host is answered, by another or by itself: with enough grants it founds the cluster.
+    pub(super) fn founding_answered(
         &mut self,
         host: usize,
-        founder: NodeId,
+        ballot: Ballot,
         by: NodeId,
-        answer: Founding,
+        answer: Answer,
     ) -> Result<(), Broken> {
-        let present = self.present_at(host);
-        let is_founder = self.hosts[host].id == founder;
-        let Some(running) = self.hosts[host].running.as_mut().filter(|_| is_founder) else {
+        let Some(running) = self.hosts[host].running.as_mut() else { return Ok(()) };
+        let under_way = running.founding.under_way.as_mut();
+        let Some(under_way) = under_way.filter(|one| one.attempt.ballot() == ballot) else {
             return Ok(());
         };
-        match answer {
-            Founding::Granted => running.grants.insert(by),
-            Founding::GrantedTo(_) | Founding::Failed => return Ok(()),
-            Founding::Born => {
-                running.grants.clear();
-                return Ok(());
+        under_way.attempt.answered(by, answer);
+        match under_way.attempt.verdict() {
+            Verdict::Free if !under_way.free => {
+                under_way.free = true;
+                self.ask_to_found(host, Ask::Grant(ballot))
             }
-        };
-        let (grants, born) = (running.grants.len(), running.replica.membership().is_some());
-        let config = &self.hosts[host].config;
-        if born || !bootstrap::suffice(grants, config.servers.len()) {
-            return Ok(());
+            Verdict::Chosen => {
+                let born = running.replica.membership().is_some();
+                running.founding.end_attempt(self.now);
+                if born { Ok(()) } else { self.found(host) }
+            }
+            Verdict::Held(_) | Verdict::Born | Verdict::Open | Verdict::Free => Ok(()),
         }
+    }
+
+    /// A host founds the cluster.
+    fn found(&mut self, host: usize) -> Result<(), Broken> {
+        let present = self.present_at(host);
+        let founder = self.hosts[host].id;
+        let config = &self.hosts[host].config;
         let present = present.into_iter();
         let present = present.map(|(name, (_, id, cluster))| (name, (id, cluster))).collect();
-        let situation = Situation {
-            own: &config.name,
-            servers: &config.servers,
-            join: config.join,
-            present: &present,
-            waited: true,
-        };
         // Each birth is another cluster, though it is one with the same name.
         let cluster = ClusterId(1_001 + self.births);
         let own = (config.name.as_str(), founder);
-        let Some(membership) = bootstrap::first_membership(cluster, own, &situation) else {
+        let Some(membership) = bootstrap::first_membership(cluster, own, &config.servers, &present)
+        else {
             self.count("foundings that came too late");
             return Ok(());
         };
@@ -143,8 +222,8 @@ impl World {
         Ok(())
     }
 
-    /// Where the one that asks cannot have a majority of the grants, because they are split, or held by another or by
-    /// an identity that is lost, an operator starts anew, as the nodes' logs say: the directories are empty.
+    /// Where somebody may have been chosen who will never be there again, an operator starts anew, as the nodes' logs
+    /// say: the directories are empty.
     pub(super) fn begin_births_again(&mut self) {
         let has_begun = |host: usize| {
             let id = self.hosts[host].id;
@@ -156,20 +235,16 @@ impl World {
             return;
         }
         let founders = &self.hosts[..self.plan.voters];
-        let is_there = |host: &usize| self.hosts[*host].running.is_some();
-        let Some(first) = (0..founders.len()).find(is_there).map(|host| self.hosts[host].id) else {
-            return;
-        };
-        let in_reach =
-            founders.iter().filter(|host| host.grant.is_none_or(|holder| holder == first));
-        if bootstrap::suffice(in_reach.count(), founders.len()) {
+        let newest = founders.iter().filter_map(|host| host.grant.granted).max();
+        let Some(chosen) = newest.map(|ballot| ballot.founder) else { return };
+        if founders.iter().any(|host| host.id == chosen) {
             return;
         }
         self.count("births begun again by an operator");
         for host in &mut self.hosts {
-            host.grant = None;
+            host.grant = Grant::default();
             if let Some(running) = &mut host.running {
-                running.grants.clear();
+                running.founding = Founding::new(self.now);
             }
         }
     }

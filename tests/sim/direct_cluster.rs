@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use konsen::cluster::bootstrap::{self, Founding, Next, Situation};
+use konsen::cluster::bootstrap::{self, Next, Situation, Standing};
 use konsen::cluster::{
     Addresses, Change, ChangeRefused, ClusterView, Known, Own, Peer, Roster, Shown, Visitor, Why,
     change, consistency, door, reconcile, removal, roster, stand_in,
 };
 use konsen::mutant::Mutant;
+use konsen::raft::founding::{Answer, Ask, Attempt, Ballot, Grant, Verdict};
 use konsen::raft::{ClusterId, Index, Member, Membership, NodeId};
 use konsen::replica::forwarding::Fate;
 use konsen::replica::{WriteFailed, is_disk_slow};
@@ -40,6 +41,8 @@ pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
         Mutant::JoinerFounds => who_joins_founds_nothing,
         Mutant::HalfFounds => half_founds_nothing,
         Mutant::GrantedThoughBorn => who_belongs_grants_nothing,
+        Mutant::PromiseForgotten => who_is_overtaken_founds_nothing,
+        Mutant::GrantsForgotten => what_may_have_been_chosen_stands,
         Mutant::SupersededAgain => what_a_snapshot_came_over_is_unknown,
         Mutant::SlowDiskIgnored => a_slow_disk_is_noticed,
         _ => return None,
@@ -300,30 +303,60 @@ fn next_of(join: bool, connected: bool) -> Next {
         (0..2).map(|host| (name_of(host), addresses_of(host))).collect();
     let present = connected.then(|| (name_of(1), (NodeId(2), None))).into_iter().collect();
     let own = name_of(0);
-    let situation =
-        Situation { own: &own, servers: &servers, join, present: &present, waited: true };
-    bootstrap::decide(&situation)
+    let (idle, grace) = (Duration::from_secs(2), Duration::from_secs(2));
+    let (servers, present) = (&servers, &present);
+    bootstrap::decide(&Situation { own: &own, servers, join, present, idle, tried: false, grace })
 }
 
 fn who_joins_founds_nothing() -> Result<(), Broken> {
     let joins = next_of(true, true);
     ensure!(matches!(joins, Next::Wait(_)), "who is to join a cluster does {joins:?}");
-    ensure!(next_of(false, true) == Next::Found, "nobody founds the cluster");
+    ensure!(next_of(false, true) == Next::Ask, "nobody founds the cluster");
     Ok(())
 }
 
+/// What an attempt of host 1 of four has come to, once so many hosts of which the last has the grants of some have
+/// promised.
+fn verdict_of(promises: u64, grants_of_the_last: u64) -> Verdict {
+    let mut attempt = Attempt::new(NodeId(1), 4, Ballot::default());
+    let last = NodeId(promises);
+    for by in 1..=promises {
+        let granted = by > promises - grants_of_the_last;
+        let granted = granted.then_some(Ballot { round: 1, founder: last });
+        attempt.answered(NodeId(by), Answer::Promised(granted));
+    }
+    attempt.verdict()
+}
+
 fn half_founds_nothing() -> Result<(), Broken> {
-    let enough = [(1, 2), (2, 4), (1, 3)].map(|(grants, size)| bootstrap::suffice(grants, size));
-    ensure!(enough == [false; 3], "half of the nodes found a cluster: {enough:?}");
-    ensure!(bootstrap::suffice(2, 3), "a majority founds no cluster");
+    ensure!(verdict_of(2, 0) == Verdict::Open, "the promises of half of the nodes suffice");
+    ensure!(verdict_of(3, 0) == Verdict::Free, "those of a majority do not");
+    Ok(())
+}
+
+fn what_may_have_been_chosen_stands() -> Result<(), Broken> {
+    let held = verdict_of(3, 2);
+    ensure!(held == Verdict::Held(NodeId(3)), "one that may have been chosen is passed over");
+    ensure!(verdict_of(4, 2) == Verdict::Free, "one that was not chosen is waited for");
+    Ok(())
+}
+
+fn who_is_overtaken_founds_nothing() -> Result<(), Broken> {
+    let ballot = |round| Ballot { round, founder: NodeId(1) };
+    let (grant, _) = Grant::default().answer(Ask::Promise(ballot(2)));
+    let (_, answer) = grant.answer(Ask::Grant(ballot(1)));
+    ensure!(answer == Answer::Outbid(ballot(2)), "a promise is not kept: {answer:?}");
     Ok(())
 }
 
 fn who_belongs_grants_nothing() -> Result<(), Broken> {
-    let answer = bootstrap::grant(true, NodeId(7), Ok::<NodeId, Broken>)?;
-    ensure!(answer == Founding::Born, "a node that belongs to a cluster says {answer:?}");
-    let other = bootstrap::grant(false, NodeId(7), |_| Ok::<NodeId, Broken>(NodeId(8)))?;
-    ensure!(other == Founding::GrantedTo(NodeId(8)), "a grant is given twice: {other:?}");
+    let ask = Ask::Grant(Ballot { round: 1, founder: NodeId(7) });
+    let answer =
+        |born, joins| bootstrap::answer(Standing { born, joins }, ask, |_| Ok(Answer::Granted));
+    let said: Result<Answer, Broken> = answer(true, false);
+    ensure!(said? == Answer::Born, "a node that belongs to a cluster lets another be founded");
+    let said: Result<Answer, Broken> = answer(false, true);
+    ensure!(said? == Answer::Joins, "a node that is to join lets another be founded");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! What can be due at some time.
 
 use konsen::cluster::Known;
-use konsen::cluster::bootstrap::Founding;
+use konsen::raft::founding::{Answer, Ask, Ballot};
 use konsen::raft::{Fetch, Index, Message, NodeId};
 use konsen::replica::Room;
 use konsen::replica::forwarding::Passed;
@@ -46,22 +46,23 @@ pub(super) enum Due {
         life: u64,
         peer: NodeId,
     },
-    /// A host is asked to let a founder found the cluster.
-    Grant {
+    /// A host is asked to let another found the cluster.
+    AskToFound {
         host: usize,
         life: u64,
         /// The identity that is asked.
         of: NodeId,
-        founder: NodeId,
+        ask: Ask,
         asker: usize,
     },
     /// The answer to that.
-    Granted {
+    FoundingAnswer {
         host: usize,
         life: u64,
-        founder: NodeId,
+        /// To what it answers.
+        ballot: Ballot,
         by: NodeId,
-        answer: Founding,
+        answer: Answer,
     },
     Tick {
         host: usize,
@@ -226,8 +227,8 @@ impl Due {
             | Due::Unanswered { host, life, .. }
             | Due::Told { host, life, .. }
             | Due::WayLost { host, life, .. }
-            | Due::Grant { host, life, .. }
-            | Due::Granted { host, life, .. }
+            | Due::AskToFound { host, life, .. }
+            | Due::FoundingAnswer { host, life, .. }
             | Due::EndWrite { host, life }
             | Due::Fetch { host, life, .. }
             | Due::Freeze { host, life }

@@ -2,12 +2,13 @@
 //! that
 //! write the log and the checkpoints are steps here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
 use konsen::cluster::{Addresses, Known, Own, Roster, Seat};
 
+use konsen::raft::founding::Grant;
 use konsen::raft::{
     self, Fetch, HardState, Input, LogId, LogWrite, Membership, Node, NodeId, Term,
 };
@@ -16,6 +17,7 @@ use konsen::replica::history::RevisionTimes;
 use konsen::replica::holds::{Holds, TransferId};
 use konsen::store::{self, BackupError, Frozen, Incoming, Log, LogReader, State, StoreError};
 
+use super::births::Founding;
 use super::disk::{Ail, Disk, Operation, Survival, damage, power_off};
 use super::plan::{Plan, Time};
 use super::random::Random;
@@ -26,8 +28,8 @@ pub(crate) struct Host {
     pub(crate) id: NodeId,
     /// What its configuration says.
     pub(crate) config: Configuration,
-    /// Whom it lets found the cluster, durably.
-    pub(crate) grant: Option<NodeId>,
+    /// What it has said about who founds the cluster, durably.
+    pub(crate) grant: Grant,
     /// It found out that it was put out, and stopped for good.
     pub(crate) removed: bool,
     log_disk: Disk,
@@ -81,9 +83,8 @@ pub(crate) struct Running {
     pub(crate) dialled: BTreeMap<Seat, usize>,
     /// Since when it has had no leader.
     pub(crate) leaderless: Option<Time>,
-    pub(crate) began: Time,
-    /// Who lets it found the cluster.
-    pub(crate) grants: BTreeSet<NodeId>,
+    /// Its attempts to found the cluster.
+    pub(super) founding: Founding,
     pub(crate) replica: Replica,
     pub(crate) state: Arc<State>,
     log: Log,
@@ -130,7 +131,7 @@ impl Host {
         Host {
             id,
             config,
-            grant: None,
+            grant: Grant::default(),
             removed: false,
             log_disk: Disk::default(),
             state_disk: Disk::default(),
@@ -174,8 +175,7 @@ impl Host {
             disowners: BTreeMap::new(),
             dialled: BTreeMap::new(),
             leaderless: Some(now),
-            began: now,
-            grants: BTreeSet::new(),
+            founding: Founding::new(now),
             replica,
             state,
             log,

@@ -307,9 +307,11 @@ impl World {
             Due::Knock(call) => self.knock(call),
             Due::Told { host, known, .. } => self.learn(host, Some(&known)),
             Due::WayLost { host, peer, .. } => self.way_lost(host, peer),
-            Due::Grant { host, of, founder, asker, .. } => self.grant(host, of, founder, asker),
-            Due::Granted { host, founder, by, answer, .. } => {
-                self.granted(host, founder, by, answer)
+            Due::AskToFound { host, of, ask, asker, .. } => {
+                self.asked_to_found(host, of, ask, asker)
+            }
+            Due::FoundingAnswer { host, ballot, by, answer, .. } => {
+                self.founding_answered(host, ballot, by, answer)
             }
             Due::Tick { host, life, late } => self.tick(host, life, late),
             Due::Deliver(message) if self.is_blocked(&message) => Ok(()),
