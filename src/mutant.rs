@@ -62,6 +62,10 @@ mutants! {
     TermUnwritten,
     /// A candidate counts its own vote before it is durable.
     OwnVoteEarly,
+    /// A candidate gives up before its own vote is durable, and anybody was asked.
+    BallotOverUnasked,
+    /// A candidate waits no longer though votes come too late again and again.
+    LateVotesIgnored,
     /// A refused vote counts as a grant.
     RefusalCounts,
     /// A vote is given whatever the candidate's log is.

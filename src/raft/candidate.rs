@@ -65,11 +65,13 @@ impl Candidate {
         for voter in core.voters() {
             core.send(voter, Body::Vote { last, transfer });
         }
-        Candidate(Ballot { timer: core.ballot_timer(), answers: BTreeMap::new() })
+        Candidate(Ballot { timer: core.vote_timer(), answers: BTreeMap::new() })
     }
 
+    /// Time counts once its own vote is durable: until then nobody was asked.
     pub(super) fn tick(&mut self, core: &Core) -> Option<Transition> {
-        self.0.tick(core)
+        let asked = self.0.answers.contains_key(&core.id()) || on(Mutant::BallotOverUnasked);
+        if asked { self.0.tick(core) } else { None }
     }
 
     pub(super) fn answered(

@@ -47,7 +47,12 @@ pub(super) struct Core {
     /// Ticks since a leader was heard, in whatever term; since the start if one may have been heard
     /// right before.
     silent_ticks: u32,
+    /// How many votes came when their ballot was over, since there was a leader.
+    late_votes: u32,
 }
+
+/// How often late votes double the time that a candidate waits for the next ones.
+const DOUBLED_MAX: u32 = 3;
 
 impl Core {
     pub(super) fn new(config: Config, recovered: Recovered) -> Core {
@@ -69,6 +74,7 @@ impl Core {
                 true if !on(Mutant::RestartedVoterForgets) => 0,
                 _ => u32::MAX,
             },
+            late_votes: 0,
             random,
             log: Log::new(recovered),
             out: Output::default(),
@@ -104,6 +110,26 @@ impl Core {
         ElectionTimer::start(&mut self.random, self.config.election_ticks / 2)
     }
 
+    /// How long votes are waited for: as long, and twice as long for each that came too late, since where disks
+    /// and ways are slower than a time-out allows nobody else would ever be elected.
+    pub(super) fn vote_timer(&mut self) -> ElectionTimer {
+        let least = self.config.election_ticks / 2;
+        let doubled = self.late_votes.min(DOUBLED_MAX);
+        ElectionTimer::start(&mut self.random, least.max(1) << doubled)
+    }
+
+    /// A vote came after its ballot was over.
+    pub(super) fn voted_late(&mut self) {
+        if !on(Mutant::LateVotesIgnored) {
+            self.late_votes = self.late_votes.saturating_add(1);
+        }
+    }
+
+    /// This node leads: its candidacy was long enough.
+    pub(super) fn elected(&mut self) {
+        self.late_votes = 0;
+    }
+
     pub(super) fn tick(&mut self) {
         self.silent_ticks = self.silent_ticks.saturating_add(1);
     }
@@ -111,6 +137,7 @@ impl Core {
     pub(super) fn heard_leader(&mut self) {
         self.forced = false;
         self.silent_ticks = 0;
+        self.late_votes = 0;
     }
 
     /// Whether a leader counts on this node not to help anybody to its place (thesis 4.2.3).

@@ -303,6 +303,9 @@ impl Node {
             self.turn(Some(Transition::Follower { term, leader }));
         }
         if term < self.core.term() && !on(Mutant::OldTermHeard) {
+            if body == (Body::VoteReply { granted: true }) {
+                self.core.voted_late();
+            }
             return self.answer_old(from, &body);
         }
         if is_from_leader(&body) && !self.hear(from) {
@@ -346,6 +349,11 @@ impl Node {
             .then_some(Transition::Candidate { transfer: true }),
             (Role::PreCandidate(candidate), Body::PreVoteReply { granted: false }) => {
                 candidate.answered(core, from, false)
+            }
+            // Of the ballot before, which is over.
+            (Role::PreCandidate(_), Body::VoteReply { granted: true }) => {
+                core.voted_late();
+                None
             }
             (Role::Candidate(candidate), Body::VoteReply { granted }) => {
                 candidate.answered(core, from, granted || on(Mutant::RefusalCounts))
@@ -492,6 +500,7 @@ impl Node {
 
     fn become_leader(&mut self) -> Option<Transition> {
         self.leave_role(Some(self.core.id()));
+        self.core.elected();
         let undone = self.core.undone_by_force().map(Payload::Membership);
         self.core.forced = false;
         let leader = Leader::new(&mut self.core, undone.unwrap_or(Payload::Noop));

@@ -35,6 +35,8 @@ pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
         Mutant::PhantomMembership => a_snapshot_ends_memberships_of_another_log,
         Mutant::ApplyWhileInstalling => nothing_is_applied_while_a_snapshot_takes_its_place,
         Mutant::ChecksumIgnored => a_changed_value_is_no_entry,
+        Mutant::BallotOverUnasked => a_candidate_waits_for_its_own_vote,
+        Mutant::LateVotesIgnored => votes_that_come_late_are_waited_for,
         Mutant::OutgoingUnheard => an_outgoing_voter_is_heard,
         Mutant::UndoneUnestablished => a_new_leader_undoes_nothing,
         Mutant::ChangeNotUndone => a_change_without_an_echo_is_undone,
@@ -224,6 +226,68 @@ fn node_with_a_change(next: impl FnOnce(&Membership) -> Membership) -> Node {
             ..Recovered::default()
         },
     )
+}
+
+/// Has node 1 stand for election, once node 2 would vote for it; what it writes is durable or not yet. Its term.
+fn stand(node: &mut Node, durable: bool) -> u64 {
+    while node.role() != RoleName::PreCandidate {
+        node.step(Input::Tick);
+        settle(node);
+    }
+    let term = node.term().0 + 1;
+    let body = Body::PreVoteReply { granted: true };
+    let (from, to) = (NodeId(2), NodeId(1));
+    node.step(Input::Receive(Message { cluster: ClusterId(1), from, to, term: Term(term), body }));
+    if durable {
+        settle(node);
+    }
+    term
+}
+
+fn a_candidate_waits_for_its_own_vote() -> Result<(), Broken> {
+    let mut node = node(&[1]);
+    let term = stand(&mut node, false);
+    (0..1_000).for_each(|_| node.step(Input::Tick));
+    ensure!(
+        (node.role(), node.term()) == (RoleName::Candidate, Term(term)),
+        "a candidate whose vote is not written yet has given up, and is a {:?} of {}",
+        node.role(),
+        node.term()
+    );
+    settle(&mut node);
+    hear(&mut node, 2, term, Body::VoteReply { granted: true });
+    ensure!(node.role() == RoleName::Leader, "and is not elected once it is");
+    Ok(())
+}
+
+/// How many ticks node 1 waits for votes.
+fn patience(node: &mut Node) -> u32 {
+    stand(node, true);
+    let mut ticks = 0;
+    while node.role() == RoleName::Candidate {
+        node.step(Input::Tick);
+        settle(node);
+        ticks += 1;
+    }
+    ticks
+}
+
+fn votes_that_come_late_are_waited_for() -> Result<(), Broken> {
+    let mut node = node(&[1]);
+    let first = patience(&mut node);
+    for _ in 0..3 {
+        let late = node.term().0;
+        stand(&mut node, true);
+        hear(&mut node, 2, late, Body::VoteReply { granted: true });
+        patience(&mut node);
+    }
+    let last = patience(&mut node);
+    // Each is drawn from a least one to half as much again, and that doubles three times.
+    ensure!(
+        last >= 5 * first && last <= 13 * first,
+        "a candidate waited for {first} ticks, and for {last} after three votes that came late"
+    );
+    Ok(())
 }
 
 fn an_outgoing_voter_is_heard() -> Result<(), Broken> {
