@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use konsen::cluster::bootstrap::{self, Next, Situation, Standing};
-use konsen::raft::founding::{Answer, Ask, Attempt, Ballot, Grant, Verdict};
+use konsen::raft::founding::{Answer, Ask, Attempt, Ballot, Verdict};
 use konsen::raft::{ClusterId, Input, NodeId};
 use konsen::replica::Event;
 
@@ -220,32 +220,5 @@ impl World {
         self.step(host, Event::Raft(Input::Found { membership }))?;
         ensure!(!self.hosts[host].config.join, "{founder} was to join a cluster and founds one");
         Ok(())
-    }
-
-    /// Where somebody may have been chosen who will never be there again, an operator starts anew, as the nodes' logs
-    /// say: the directories are empty.
-    pub(super) fn begin_births_again(&mut self) {
-        let has_begun = |host: usize| {
-            let id = self.hosts[host].id;
-            let stated = self.hosts[host].running.as_ref().and_then(|up| up.replica.membership());
-            let durable = self.oracle.hosts.get(&id).is_some_and(|durable| durable.last().0 > 0);
-            stated.is_some() || durable
-        };
-        if (0..self.hosts.len()).any(has_begun) {
-            return;
-        }
-        let founders = &self.hosts[..self.plan.voters];
-        let newest = founders.iter().filter_map(|host| host.grant.granted).max();
-        let Some(chosen) = newest.map(|ballot| ballot.founder) else { return };
-        if founders.iter().any(|host| host.id == chosen) {
-            return;
-        }
-        self.count("births begun again by an operator");
-        for host in &mut self.hosts {
-            host.grant = Grant::default();
-            if let Some(running) = &mut host.running {
-                running.founding = Founding::new(self.now);
-            }
-        }
     }
 }

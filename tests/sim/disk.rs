@@ -87,6 +87,11 @@ impl Disk {
         self.content().ail = None;
     }
 
+    /// Whether it fails, or will.
+    pub(crate) fn is_ailing(&self) -> bool {
+        self.content().ail.is_some()
+    }
+
     /// Whether it has failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.content().failed

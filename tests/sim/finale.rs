@@ -90,7 +90,6 @@ impl World {
         self.end_scarcity()?;
         self.plan.sync = self.plan.sync.min(5 * self.plan.slowness);
         self.end_the_lost();
-        self.begin_births_again();
         let voters = self.plan.voters;
         let mut alive: Vec<usize> = (0..self.hosts.len()).collect();
         // A membership that changed could need any of them, and so could a cluster of which not everybody has heard.
@@ -181,7 +180,7 @@ impl World {
     }
 
     /// Everybody's standing, for who looks for a reason.
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let mut lines = String::new();
         for (host, one) in self.hosts.iter().enumerate() {
             let (id, lost) = (one.id, self.is_lost(host));

@@ -293,6 +293,11 @@ impl Host {
         self.log_disk.has_failed() || self.state_disk.has_failed()
     }
 
+    /// Whether one of the disks will fail, or has.
+    pub(crate) fn is_ailing(&self) -> bool {
+        self.log_disk.is_ailing() || self.state_disk.is_ailing()
+    }
+
     /// One of the disks will fail; says how.
     pub(crate) fn ail(&self, random: &mut Random) -> &'static str {
         let at = *random.pick(&[Operation::Read, Operation::Write, Operation::Sync]);

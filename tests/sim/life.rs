@@ -38,6 +38,7 @@ impl World {
         let oracle = self.lost.oracle_of(host, &mut self.oracle);
         oracle.started(id, found, &one.unsure, one.unsure_checkpoint, one.unsure_install)?;
         let life = one.life;
+        self.watch.is_ill(host, self.now);
         self.trace(|_| {
             format!(
                 "{id} starts with {:?}, {} entries, state at {}",

@@ -53,6 +53,7 @@ mod rebirth;
 mod reference;
 mod room;
 mod rot;
+mod serving;
 mod transfer;
 mod upkeep;
 mod wire;

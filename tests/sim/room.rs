@@ -23,6 +23,7 @@ impl World {
             let entries_bytes = if fits { self.chance.nemesis.below(1_000) } else { 0 };
             self.step(host, Event::Room(Room { low: true, entries_bytes }))?;
             let scarce = self.a_while(50, 4_000);
+            self.watch.is_ill(host, self.now + scarce);
             self.after(scarce, Due::Roomy { host, life });
         }
         Ok(())

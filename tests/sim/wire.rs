@@ -84,6 +84,7 @@ impl World {
     pub(super) fn block(&mut self, links: Vec<(usize, usize)>, duration: Time) {
         for &(from, to) in &links {
             self.blocked[from][to] += 1;
+            self.watch.cut(from, to);
         }
         self.after(duration, Due::Mend { links });
     }
@@ -91,6 +92,7 @@ impl World {
     pub(super) fn open_hole(&mut self, links: Vec<(usize, usize)>, duration: Time) {
         for &(from, to) in &links {
             self.holes[from][to] += 1;
+            self.watch.cut(from, to);
         }
         self.after(duration, Due::Fill { links });
     }
@@ -98,12 +100,20 @@ impl World {
     pub(super) fn fill(&mut self, links: &[(usize, usize)]) {
         for &(from, to) in links {
             self.holes[from][to] = self.holes[from][to].saturating_sub(1);
+            self.works_again(from, to);
         }
     }
 
     pub(super) fn mend(&mut self, links: &[(usize, usize)]) {
         for &(from, to) in links {
             self.blocked[from][to] = self.blocked[from][to].saturating_sub(1);
+            self.works_again(from, to);
+        }
+    }
+
+    fn works_again(&mut self, from: usize, to: usize) {
+        if self.blocked[from][to] == 0 && self.holes[from][to] == 0 {
+            self.watch.mended(from, to, self.now);
         }
     }
 

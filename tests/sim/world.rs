@@ -22,6 +22,7 @@ use super::passing::PassedOn;
 use super::plan::{Fault, Plan, Time};
 use super::random::Random;
 use super::rebirth::{Backup, Lost};
+use super::serving::Watch;
 use super::transfer::Transfer;
 
 /// The names of changes of the membership are above this.
@@ -126,6 +127,7 @@ pub(crate) struct World {
     pub(super) moves: u64,
     /// Hosts that never come back.
     pub(super) dead: BTreeSet<usize>,
+    pub(super) watch: Watch,
     tracing: bool,
 }
 
@@ -201,6 +203,7 @@ impl World {
             repeatable: None,
             moves: 0,
             dead: BTreeSet::new(),
+            watch: Watch::new(count),
             tracing,
             plan,
         };
@@ -252,6 +255,7 @@ impl World {
             self.now = time;
             self.count("events");
             self.happen(due)?;
+            self.watch()?;
             if done(self) {
                 return Ok(true);
             }
