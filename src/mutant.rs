@@ -206,6 +206,8 @@ mutants! {
     RemovedWhileJoint,
     /// A node takes itself for removed when a single voter says so.
     OneDisownerSuffices,
+    /// A node that was put out goes by what an older term has left in its log.
+    LeftoversCount,
     /// What is said about another cluster's members puts a node out.
     OtherClusterDisowns,
     /// Who was put out is let in again in the place of its successor.

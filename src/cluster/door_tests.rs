@@ -1,4 +1,4 @@
-use super::super::sample::{known, member, roster, unborn, voters};
+use super::super::sample::{entry, known, member, roster, unborn, voters};
 use super::*;
 use crate::raft::{Member, Membership};
 
@@ -65,14 +65,14 @@ fn while_a_member_is_being_replaced_both_are_let_in() {
     joint.outgoing = Some([NodeId(1), NodeId(2), NodeId(3)].into());
     let mut own = roster(1, 5, voters(1..=3));
     let committed = own.newest().cloned();
-    own.follow(Some((Index(6), joint.clone())), committed);
+    own.follow((Some((entry(6), joint.clone())), committed));
     assert_eq!(at_door(&own, visitor("n3", 3, CLUSTER)), Ok(NodeId(3)));
     assert_eq!(at_door(&own, visitor("n3", 9, None)), Ok(stand_in("n3")));
     // Its end is in the log and not yet decided: the outgoing voter may still be needed.
     let last = awaiting(voters(1..=2), "n3", Some(3));
-    own.follow(Some((Index(7), last.clone())), Some(known(6, joint)));
+    own.follow((Some((entry(7), last.clone())), Some(known(6, joint))));
     assert_eq!(at_door(&own, visitor("n3", 3, CLUSTER)), Ok(NodeId(3)));
-    own.follow(Some((Index(7), last.clone())), Some(known(7, last)));
+    own.follow((Some((entry(7), last.clone())), Some(known(7, last))));
     assert_eq!(at_door(&own, visitor("n3", 3, CLUSTER)), Err(Why::Replaced { at: Index(7) }));
 }
 
@@ -85,7 +85,7 @@ fn who_lags_lets_in_whom_it_is_told_of() {
     assert_eq!(at_door(&own, visitor("n4", 4, CLUSTER)), Ok(NodeId(4)));
     // Whom its own log names stays, until the log says more.
     assert_eq!(at_door(&own, visitor("n1", 1, CLUSTER)), Ok(NodeId(1)));
-    own.follow(Some((Index(9), voters(2..=4))), Some(known(9, voters(2..=4))));
+    own.follow((Some((entry(9), voters(2..=4))), Some(known(9, voters(2..=4)))));
     assert!(at_door(&own, visitor("n1", 1, CLUSTER)).is_err());
 }
 

@@ -31,7 +31,7 @@ pub use bootstrap::begin_anew;
 pub use change::{Change, ChangeRefused};
 pub use door::{Seat, Visitor, Why};
 pub use reconcile::Shown;
-pub use roster::{Known, Own, Peer, Roster};
+pub use roster::{Known, Memberships, Own, Peer, Roster, memberships_of};
 pub use settings::Settings;
 
 /// The most members of a cluster, voters and learners.

@@ -19,7 +19,7 @@ pub fn is_removed(roster: &Roster, disowners: &BTreeMap<NodeId, Known>) -> bool 
     if roster.cluster().is_none() && !has_lost_its_place(roster, newest) {
         return false;
     }
-    let named_since = roster.named_at() >= Some(newest.at);
+    let named_since = roster.named_at(newest) >= Some(newest.at);
     let within = newest.membership.members.contains_key(&roster.own().id)
         || newest.membership.is_voter(roster.own().id);
     let joint = newest.membership.outgoing.is_some() && !on(Mutant::RemovedWhileJoint);

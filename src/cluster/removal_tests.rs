@@ -1,6 +1,6 @@
-use super::super::sample::{known, member, roster, unborn, voters};
+use super::super::sample::{entry, known, member, roster, unborn, voters};
 use super::*;
-use crate::raft::{Member, Membership};
+use crate::raft::{Member, Membership, Term};
 
 /// Whether n3 was put out, which knows `own`, if these say so, each with what it knows.
 fn removed(own: &Roster, say: &[(u64, Known)]) -> bool {
@@ -80,4 +80,15 @@ fn a_learner_can_be_removed_and_a_stranger_cannot() {
     let after = known(8, voters(1..=2));
     assert!(removed(&own, &[(1, after.clone()), (2, after.clone())]));
     assert!(!removed(&unborn(3), &[(1, after.clone()), (2, after)]));
+}
+
+#[test]
+fn what_an_older_term_has_left_in_its_log_keeps_nobody_in() {
+    // n3 led in term 1, and has a change at 9 that nobody else has; in term 2 it was put out at 8.
+    let mut own = roster(3, 5, voters(1..=3));
+    own.follow((Some((entry(9), voters(2..=3))), Some(known(5, voters(1..=3)))));
+    let out = |term| Known { term: Term(term), ..known(8, voters(1..=2)) };
+    assert!(removed(&own, &[(1, out(2)), (2, out(2))]));
+    // In one log with what puts it out, the change takes it in again, and may yet be decided.
+    assert!(!removed(&own, &[(1, out(1)), (2, out(1))]));
 }

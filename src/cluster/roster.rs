@@ -12,15 +12,32 @@ use serde::{Deserialize, Serialize};
 
 use super::stand_in;
 use crate::mutant::{Mutant, on};
-use crate::raft::{ClusterId, Index, Membership, NodeId};
+use crate::raft::{ClusterId, Index, LogId, Membership, Node, NodeId, Term};
 
 /// A membership that is committed, and from which index of the log on it is known to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
     /// The index of its entry, or of a snapshot that states it.
     pub at: Index,
+    /// The term of an entry there or further on that is committed. What an older term has left further on is not part
+    /// of the log that the cluster agrees on, and is cut off when that is heard.
+    pub term: Term,
     /// The membership.
     pub membership: Membership,
+}
+
+/// The membership in force with its entry, and the newest one that is committed.
+pub type Memberships = (Option<(LogId, Membership)>, Option<Known>);
+
+/// What a node's own log says.
+pub fn memberships_of(node: &Node) -> Memberships {
+    let [in_force, committed] = node.memberships();
+    let known = |(LogId { term, index: at }, membership): (LogId, &Membership)| Known {
+        at,
+        term,
+        membership: membership.clone(),
+    };
+    (in_force.map(|(entry, now)| (entry, now.clone())), committed.map(known))
 }
 
 /// Who a node is.
@@ -51,7 +68,7 @@ pub struct Roster {
     own: Own,
     /// The servers of the configuration: name and where it listens for peers.
     configured: BTreeMap<String, String>,
-    in_force: Option<(Index, Membership)>,
+    in_force: Option<(LogId, Membership)>,
     committed: Option<Known>,
     learnt: Option<Known>,
 }
@@ -83,7 +100,7 @@ impl Roster {
     }
 
     /// The log states another membership, or has committed another.
-    pub fn follow(&mut self, in_force: Option<(Index, Membership)>, committed: Option<Known>) {
+    pub fn follow(&mut self, (in_force, committed): Memberships) {
         (self.in_force, self.committed) = (in_force, committed);
         let (decided, cluster) = (self.decided_at(), self.cluster());
         self.learnt.take_if(|learnt| {
@@ -113,7 +130,7 @@ impl Roster {
     /// it says nothing against what somebody tells, however far the log goes.
     fn decided_at(&self) -> Option<Index> {
         match &self.in_force {
-            Some((index, _)) if on(Mutant::UndecidedOutweighs) => Some(*index),
+            Some((entry, _)) if on(Mutant::UndecidedOutweighs) => Some(entry.index),
             _ => self.committed.as_ref().map(|known| known.at),
         }
     }
@@ -137,12 +154,17 @@ impl Roster {
             .any(|one| one.members.contains_key(&self.own.id) || one.is_voter(self.own.id))
     }
 
-    /// The newest index as of which a membership names the node.
-    pub(super) fn named_at(&self) -> Option<Index> {
+    /// The newest index as of which a membership names the node, `newest` being the newest that is committed: what its
+    /// own log has further on of an older term counts for nothing.
+    pub(super) fn named_at(&self, newest: &Known) -> Option<Index> {
         let names = |membership: &Membership| {
             membership.members.contains_key(&self.own.id) || membership.is_voter(self.own.id)
         };
-        let in_force = self.in_force.iter().filter(|(_, one)| names(one)).map(|(at, _)| *at);
+        let stands = |entry: &LogId| {
+            entry.index <= newest.at || entry.term >= newest.term || on(Mutant::LeftoversCount)
+        };
+        let in_force = self.in_force.iter().filter(|(entry, one)| names(one) && stands(entry));
+        let in_force = in_force.map(|(entry, _)| entry.index);
         let known = self.committed.iter().chain(&self.learnt);
         in_force.chain(known.filter(|known| names(&known.membership)).map(|known| known.at)).max()
     }

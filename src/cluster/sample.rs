@@ -1,7 +1,7 @@
 //! Memberships for tests.
 
 use super::{Addresses, ClusterView, Known, Own, Roster};
-use crate::raft::{ClusterId, Index, Member, Membership, NodeId};
+use crate::raft::{ClusterId, Index, LogId, Member, Membership, NodeId, Term};
 
 /// Everybody answers and lacks nothing.
 pub(super) const HERE: ClusterView<'_> = ClusterView { reachable: &|_| true, lag: &|_| Some(0) };
@@ -34,14 +34,19 @@ pub(super) fn voters(numbers: impl IntoIterator<Item = u64>) -> Membership {
     }
 }
 
+/// An entry of term 1.
+pub(super) fn entry(at: u64) -> LogId {
+    LogId::new(Term(1), Index(at))
+}
+
 pub(super) fn known(at: u64, membership: Membership) -> Known {
-    Known { at: Index(at), membership }
+    Known { at: Index(at), term: Term(1), membership }
 }
 
 /// What n`number` knows, whose log states `membership` at `at`, committed.
 pub(super) fn roster(number: u64, at: u64, membership: Membership) -> Roster {
     let mut roster = unborn(number);
-    roster.follow(Some((Index(at), membership.clone())), Some(known(at, membership)));
+    roster.follow((Some((entry(at), membership.clone())), Some(known(at, membership))));
     roster
 }
 

@@ -101,9 +101,17 @@ impl Node {
         self.core.membership()
     }
 
-    /// The membership in force with the index of its entry, and the newest one that is committed.
-    pub fn memberships(&self) -> [Option<&(Index, Membership)>; 2] {
-        [self.core.log.membership(), self.core.log.committed_membership()]
+    /// The membership in force, and the newest one that is committed. Each with the index of its entry and a term: that
+    /// of the entry if it is not committed, else that of the last entry that is.
+    pub fn memberships(&self) -> [Option<(LogId, &Membership)>; 2] {
+        let log = &self.core.log;
+        let decided = log.term_at(log.commit()).unwrap_or_default();
+        let entry = |index: Index| {
+            let own = log.term_at(index).filter(|_| index > log.commit());
+            LogId::new(own.unwrap_or(decided), index)
+        };
+        [log.membership(), log.committed_membership()]
+            .map(|stated| stated.map(|(index, membership)| (entry(*index), membership)))
     }
 
     /// The cluster that it takes part in, if it has heard of any.

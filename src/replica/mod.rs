@@ -24,7 +24,7 @@ use pending::{PendingReads, PendingWrites};
 use room::Rooms;
 
 use crate::cluster::consistency::StateHash;
-use crate::cluster::{ClusterView, Known, Shown, change, reconcile};
+use crate::cluster::{ClusterView, Memberships, Shown, change, memberships_of, reconcile};
 use crate::kv::{Command, Revision};
 use crate::mutant::{Mutant, on};
 use crate::raft::{
@@ -274,11 +274,9 @@ impl Replica {
         self.node.membership()
     }
 
-    /// The membership in force and the index of its entry, and the newest one that is committed.
-    pub fn memberships(&self) -> (Option<(Index, Membership)>, Option<Known>) {
-        let [in_force, committed] = self.node.memberships();
-        let known = |(at, membership): (Index, Membership)| Known { at, membership };
-        (in_force.cloned(), committed.cloned().map(known))
+    /// The membership in force and its entry, and the newest one that is committed.
+    pub fn memberships(&self) -> Memberships {
+        memberships_of(&self.node)
     }
 
     /// The cluster that this node takes part in.
@@ -361,8 +359,8 @@ impl Replica {
         if output.membership.is_some() {
             self.effects.membership = output.membership;
         }
-        if let Some((at, membership)) = output.committed {
-            self.effects.committed = Some(Known { at, membership });
+        if output.committed.is_some() {
+            self.effects.committed = self.memberships().1;
         }
     }
 

@@ -12,7 +12,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::peer_request::{self, PeerRequest};
 use super::snapshots;
 use super::timing::Timing;
-use crate::cluster::Known;
+use crate::cluster::Memberships;
 use crate::kv::Reply;
 use crate::net::Net;
 use crate::raft::{
@@ -28,9 +28,6 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a node that stops waits for the decisions on what it has taken in.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The membership in force with the index of its entry, and the newest one that is committed.
-pub(super) type Memberships = (Option<(Index, Membership)>, Option<Known>);
 
 /// What the thread lets everybody know.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::driver::Memberships;
+use crate::cluster::Memberships;
 use crate::config::Config;
 use crate::net::Net;
 use crate::raft::Membership;
@@ -18,10 +18,10 @@ pub(super) async fn follow_memberships(
 ) {
     let mut said = Vec::new();
     loop {
-        let (in_force, committed) = memberships.borrow_and_update().clone();
-        let now = in_force.as_ref().map(|(_, membership)| membership);
+        let now_known = memberships.borrow_and_update().clone();
+        let now = now_known.0.as_ref().map(|(_, membership)| membership);
         let differences = now.map(|now| differences(&config, now)).unwrap_or_default();
-        net.change_roster(|roster| roster.follow(in_force, committed));
+        net.change_roster(|roster| roster.follow(now_known));
         for difference in differences.iter().filter(|one| !said.contains(*one)) {
             tracing::warn!("{}: {difference}", config.file.display());
         }

@@ -12,7 +12,7 @@ use super::bootstrap::Bootstrap;
 use super::certificates::{self, Users, tls_material};
 use super::consistency;
 use super::discovery;
-use super::driver::{self, Bulletin, Driver, Memberships};
+use super::driver::{self, Bulletin, Driver};
 use super::handle::{Handle, Shared};
 use super::history;
 use super::inbound::Reception;
@@ -27,7 +27,7 @@ use super::thread::ReplicaThread;
 use super::timing::Timing;
 use super::waiters::Waiters;
 use super::watched;
-use crate::cluster::{Known, Settings};
+use crate::cluster::{Settings, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::PkiError;
@@ -113,9 +113,8 @@ impl Server {
         let standing = Standing { role: RoleName::Follower, term: node.term(), leader: None };
         let (standing_sender, standing) = watch::channel(standing);
         let (membership_sender, membership) = watch::channel(node.membership().cloned());
-        let (in_force, committed) = memberships_of(&node);
-        let (memberships_sender, memberships) =
-            watch::channel((in_force.clone(), committed.clone()));
+        let found = memberships_of(&node);
+        let (memberships_sender, memberships) = watch::channel(found.clone());
         let (joint_sender, joint_since) = watch::channel(None);
         let admits = certificates::admits(config.clone(), membership.clone());
         let (https_sender, https) = watch::channel(config.http_tls(admits.clone())?);
@@ -165,7 +164,7 @@ impl Server {
             let _within = replica_thread.runtime().enter();
             Net::start(net_config, reception.clone())?
         };
-        net.change_roster(|roster| roster.follow(in_force, committed));
+        net.change_roster(|roster| roster.follow(found));
 
         let limits = Limits::of(&config);
         let readers = Readers::start(limits.read_threads, limits.reads_max, &mailbox)?;
@@ -345,12 +344,6 @@ pub(super) fn settings_of(config: &Config) -> Settings {
         election_timeout_ms: u64::try_from(election_timeout).unwrap_or(u64::MAX),
         lease_reads: config.reads.lease,
     }
-}
-
-fn memberships_of(node: &Node) -> Memberships {
-    let [in_force, committed] = node.memberships();
-    let committed = committed.cloned().map(|(at, membership)| Known { at, membership });
-    (in_force.cloned(), committed)
 }
 
 /// What a data directory holds, opened.

@@ -177,8 +177,9 @@ impl TestNode {
             let cluster = born.unwrap_or(ClusterId(1));
             let voters = members.keys().copied().collect();
             let now = Membership { cluster, members, voters, outgoing: None };
-            let at = Index(*index);
-            roster.follow(Some((at, now.clone())), Some(Known { at, membership: now }));
+            let (at, term) = (Index(*index), Term(1));
+            let known = Known { at, term, membership: now.clone() };
+            roster.follow((Some((LogId::new(term, at), now)), Some(known)));
         }
         self.net.change_roster(|present| *present = roster);
     }

@@ -232,14 +232,14 @@ fn node_with_a_change(next: impl FnOnce(&Membership) -> Membership) -> Node {
 fn stand(node: &mut Node, durable: bool) -> u64 {
     while node.role() != RoleName::PreCandidate {
         node.step(Input::Tick);
-        settle(node);
+        drop(settle(node));
     }
     let term = node.term().0 + 1;
     let body = Body::PreVoteReply { granted: true };
     let (from, to) = (NodeId(2), NodeId(1));
     node.step(Input::Receive(Message { cluster: ClusterId(1), from, to, term: Term(term), body }));
     if durable {
-        settle(node);
+        drop(settle(node));
     }
     term
 }
@@ -254,7 +254,7 @@ fn a_candidate_waits_for_its_own_vote() -> Result<(), Broken> {
         node.role(),
         node.term()
     );
-    settle(&mut node);
+    drop(settle(&mut node));
     hear(&mut node, 2, term, Body::VoteReply { granted: true });
     ensure!(node.role() == RoleName::Leader, "and is not elected once it is");
     Ok(())
@@ -266,7 +266,7 @@ fn patience(node: &mut Node) -> u32 {
     let mut ticks = 0;
     while node.role() == RoleName::Candidate {
         node.step(Input::Tick);
-        settle(node);
+        drop(settle(node));
         ticks += 1;
     }
     ticks

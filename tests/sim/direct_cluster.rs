@@ -11,7 +11,7 @@ use konsen::cluster::{
 };
 use konsen::mutant::Mutant;
 use konsen::raft::founding::{Answer, Ask, Attempt, Ballot, Grant, Verdict};
-use konsen::raft::{ClusterId, Index, Member, Membership, NodeId};
+use konsen::raft::{ClusterId, Index, LogId, Member, Membership, NodeId, Term};
 use konsen::replica::forwarding::Fate;
 use konsen::replica::{WriteFailed, is_disk_slow};
 use konsen::store::Mark;
@@ -35,6 +35,7 @@ pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
         Mutant::SeatShared => a_place_is_kept_for_one,
         Mutant::RemovedWhileJoint => nobody_is_removed_while_a_change_is_under_way,
         Mutant::OneDisownerSuffices => a_majority_removes,
+        Mutant::LeftoversCount => leftovers_keep_nobody_in,
         Mutant::OtherClusterDisowns => another_cluster_removes_nobody,
         Mutant::ReplacedAdmitted => who_was_put_out_is_not_its_own_successor,
         Mutant::AccusationBelieved => an_accusation_is_looked_into,
@@ -64,15 +65,19 @@ fn of(now: &[u64], outgoing: &[u64]) -> Membership {
     }
 }
 
+fn entry(at: u64) -> LogId {
+    LogId::new(Term(1), Index(at))
+}
+
 fn known(at: u64, membership: Membership) -> Known {
-    Known { at: Index(at), membership }
+    Known { at: Index(at), term: Term(1), membership }
 }
 
 /// What host `id` knows.
 fn roster_of(id: u64, in_force: (u64, Membership), committed: Known) -> Roster {
     let own = Own { name: name_of(id as usize - 1), id: NodeId(id) };
     let mut roster = Roster::new(own, BTreeMap::new());
-    roster.follow(Some((Index(in_force.0), in_force.1)), Some(committed));
+    roster.follow((Some((entry(in_force.0), in_force.1)), Some(committed)));
     roster
 }
 
@@ -153,9 +158,10 @@ fn what_is_decided_outweighs_what_is_not() -> Result<(), Broken> {
         news && roster.peers().contains_key(&NodeId(4)),
         "a node with a change that is not decided does not learn of one that is"
     );
-    roster.follow(Some((Index(60), of(&[1, 2, 3, 5], &[]))), Some(known(40, of(&[1, 2, 3], &[]))));
+    roster
+        .follow((Some((entry(60), of(&[1, 2, 3, 5], &[]))), Some(known(40, of(&[1, 2, 3], &[])))));
     ensure!(roster.newest() == Some(&told), "it forgets what it learnt: {:?}", roster.newest());
-    roster.follow(Some((Index(61), of(&[1, 2, 4], &[]))), Some(known(61, of(&[1, 2, 4], &[]))));
+    roster.follow((Some((entry(61), of(&[1, 2, 4], &[]))), Some(known(61, of(&[1, 2, 4], &[])))));
     ensure!(
         roster.newest().is_some_and(|one| one.at == Index(61)),
         "what it learnt outweighs its log"
@@ -265,6 +271,19 @@ fn a_majority_removes() -> Result<(), Broken> {
     let disowners = BTreeMap::from([(NodeId(1), known(7, of(&[1, 2, 3], &[])))]);
     let removed = removal::is_removed(&roster, &disowners);
     ensure!(!removed, "a node takes itself for removed since one of three says so");
+    Ok(())
+}
+
+fn leftovers_keep_nobody_in() -> Result<(), Broken> {
+    // Host 3 was put out at 50, in term 2, and has a change of term 1 at 60 that nobody else has.
+    let roster = roster_of(3, (60, of(&[1, 2, 3], &[])), known(40, of(&[1, 2, 3], &[])));
+    let out = |term| Known { term: Term(term), ..known(50, of(&[1, 2], &[])) };
+    let removed = |term| {
+        let disowners = [(NodeId(1), out(term)), (NodeId(2), out(term))].into();
+        removal::is_removed(&roster, &disowners)
+    };
+    ensure!(removed(2), "a node is kept by a change that can never be decided");
+    ensure!(!removed(1), "a node stops though a change that takes it in again may be decided");
     Ok(())
 }
 

@@ -256,15 +256,7 @@ impl World {
             let left = self.present().find(|&host| {
                 let roster = self.roster(host);
                 let roster = roster.filter(|roster| roster.cluster() == Some(now.cluster));
-                // A change that nobody decided may name it further on in its own log: it cannot tell that yet.
-                let named = self.hosts[host].running.as_ref().is_some_and(|up| {
-                    let (in_force, committed) = up.replica.memberships();
-                    let decided = committed.map(|known| known.at);
-                    in_force.is_some_and(|(at, now)| {
-                        Some(at) > decided && now.members.contains_key(&self.hosts[host].id)
-                    })
-                });
-                !is_member(host) && roster.is_some() && !named && finds(host)
+                !is_member(host) && roster.is_some() && finds(host)
             });
             let Some(host) = left else {
                 let stranger = self.links.keys().find(|(from, to)| {

@@ -167,8 +167,7 @@ impl Host {
         let servers = self.config.servers.iter();
         let servers = servers.map(|(name, at)| (name.clone(), at.raft.clone())).collect();
         let mut roster = Roster::new(own, servers);
-        let (in_force, committed) = replica.memberships();
-        roster.follow(in_force, committed);
+        roster.follow(replica.memberships());
         self.running = Some(Running {
             roster,
             met: BTreeMap::new(),

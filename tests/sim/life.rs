@@ -221,6 +221,7 @@ impl World {
         }
         self.remember(&bytes);
         let in_force = self.hosts[host].running.as_ref().and_then(|up| up.replica.memberships().0);
+        let in_force = in_force.map(|(entry, now)| (entry.index, now));
         let news = effects.membership.as_ref();
         let before = self.oracle_of(host).committed.len();
         self.oracle_of(host).stepped(id, summary, news, in_force.as_ref(), state)?;

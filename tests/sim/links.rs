@@ -274,8 +274,7 @@ impl World {
     pub(super) fn follow_memberships(&mut self, host: usize) -> Result<(), Broken> {
         let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
         let newborn = running.roster.cluster().is_none();
-        let (in_force, committed) = running.replica.memberships();
-        running.roster.follow(in_force, committed);
+        running.roster.follow(running.replica.memberships());
         if newborn && let Some((hello, _)) = self.hello(host) {
             // It says so at once to everybody that it is connected with.
             for ((from, to), link) in &mut self.links {

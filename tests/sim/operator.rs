@@ -394,7 +394,7 @@ impl World {
             let gone = |id: &&NodeId| self.is_gone(**id);
             let lost = now.voters.iter().filter(gone).count();
             let here = outgoing.iter().filter(|id| !self.is_gone(**id)).count();
-            let decided = self.oracle.committed.len() as u64 >= at.0;
+            let decided = self.oracle.committed.len() as u64 >= at.index.0;
             if lost * 2 >= now.voters.len() && here * 2 > outgoing.len() && !decided {
                 ready.push((last, host));
             }
