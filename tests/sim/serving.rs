@@ -84,7 +84,7 @@ impl World {
         if self.watch.committed.back().is_none_or(|(_, last)| *last != committed) {
             self.watch.committed.push_back((self.now, committed));
         }
-        let since = self.now.saturating_sub(FOLLOW_WITHIN * self.patience());
+        let since = self.now.saturating_sub(FOLLOW_WITHIN * self.patience(committed));
         while self.watch.committed.get(1).is_some_and(|(at, _)| *at <= since) {
             self.watch.committed.pop_front();
         }
@@ -99,9 +99,15 @@ impl World {
 
     fn majority_serves(&mut self) -> Result<(), Broken> {
         let voters: BTreeSet<NodeId> = self.in_force_somewhere().flat_map(voters_of).collect();
-        let within = self.patience();
-        let Some(since) = self.now.checked_sub(within) else { return Ok(()) };
-        let there: Vec<usize> = self.together(voters.into_iter(), since);
+        let together = |within: Time| {
+            let since = self.now.checked_sub(within)?;
+            Some((since, self.together(voters.iter().copied(), since)))
+        };
+        // What one of them lacks it has to be sent before anything new is decided.
+        let Some((_, there)) = together(self.patience(0)) else { return Ok(()) };
+        let Some((since, there)) = together(self.patience(self.spread(&there))) else {
+            return Ok(());
+        };
         let has_quorum = |now: &Membership| {
             now.is_quorum(|id| there.iter().any(|&host| self.hosts[host].id == id))
         };
@@ -119,22 +125,28 @@ impl World {
         self.members_follow(&there)
     }
 
+    /// How many entries the first of these hosts has before the last.
+    fn spread(&self, hosts: &[usize]) -> u64 {
+        let up = hosts.iter().filter_map(|&host| self.hosts[host].running.as_ref());
+        let last: Vec<u64> = up.map(|up| up.replica.summary().last.0).collect();
+        let least = last.iter().min().copied().unwrap_or_default();
+        last.iter().max().map_or(0, |most| most - least)
+    }
+
     /// Who has long been there with a majority has what was committed when it came.
     fn members_follow(&mut self, majority: &[usize]) -> Result<(), Broken> {
-        let Some(since) = self.now.checked_sub(FOLLOW_WITHIN * self.patience()) else {
-            return Ok(());
-        };
-        let before = self.watch.committed.iter().take_while(|(at, _)| *at <= since).last();
-        let Some(&(_, before)) = before else { return Ok(()) };
         let Some((_, newest)) = self.oracle.newest.clone() else { return Ok(()) };
         let all: Vec<NodeId> = majority.iter().map(|&host| self.hosts[host].id).collect();
-        if self.together(all.iter().copied(), since).len() < all.len() {
-            return Ok(());
-        }
         for id in newest.members.keys().filter(|id| !all.contains(id)) {
+            let host = host_of(*id);
+            let together = [majority, &[host]].concat();
+            let patience = FOLLOW_WITHIN * self.patience(self.spread(&together));
+            let Some(since) = self.now.checked_sub(patience) else { continue };
             let with = self.together(all.iter().copied().chain([*id]), since);
-            let up = self.hosts[host_of(*id)].running.as_ref().filter(|_| with.len() > all.len());
+            let up = self.hosts[host].running.as_ref().filter(|_| with.len() > all.len());
             let Some(applied) = up.map(|up| up.replica.summary().applied.0) else { continue };
+            let before = self.watch.committed.iter().take_while(|(at, _)| *at <= since).last();
+            let before = before.map_or(0, |(_, before)| *before);
             if applied < before {
                 self.trace(World::describe);
             }
@@ -148,9 +160,10 @@ impl World {
         Ok(())
     }
 
-    /// How long those that can decide may take.
-    fn patience(&self) -> Time {
-        12 * self.plan.election() + 500 * self.plan.slowness
+    /// How long those that can decide may take, with so many entries to send before.
+    fn patience(&self, entries: u64) -> Time {
+        // With the smallest windows every entry takes a round trip and a sync of its own.
+        12 * self.plan.election() + (500 + 100 * entries) * self.plan.slowness
     }
 
     /// Every membership that somebody who is up goes by, and the newest that is committed.
