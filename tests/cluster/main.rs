@@ -13,6 +13,7 @@ mod endpoints;
 mod failover;
 mod folders;
 mod formats;
+mod founding;
 mod full;
 mod harness;
 mod history;
