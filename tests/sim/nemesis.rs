@@ -87,11 +87,13 @@ impl World {
             Fault::Pause | Fault::PauseLeader => {
                 self.count("fault: pause");
                 let one = if fault == Fault::PauseLeader { leader.unwrap_or(any) } else { any };
-                self.hosts[one].paused_until = self.now + self.a_while(10, 3_000);
+                let until = self.now + self.a_while(10, 3_000);
+                self.stand_still(one, until);
             }
             Fault::Stall => {
                 self.count("fault: disk stalls");
-                self.hosts[any].stalled_until = self.now + self.a_while(10, 4_000);
+                let until = self.now + self.a_while(10, 4_000);
+                self.hosts[any].stalled_until = until.max(self.hosts[any].stalled_until);
             }
             Fault::Transfer | Fault::LateTimeoutNow => {
                 if let Some(leader) = leader {
@@ -120,7 +122,7 @@ impl World {
                     // What comes before the way is cut waits for the leader to go on.
                     let grace = self.chance.nemesis.below(30) * self.plan.slowness;
                     self.after(grace, Due::Cut { links, duration: cut_off });
-                    self.hosts[leader].paused_until = self.now + still;
+                    self.stand_still(leader, self.now + still);
                 }
             }
             // Happens when a vote is given, and when it is time.
@@ -214,6 +216,12 @@ impl World {
     fn block_for_a_while(&mut self, links: Vec<(usize, usize)>) {
         let duration = self.a_while(50, 4_000);
         self.block(links, duration);
+    }
+
+    /// Whatever waits for a host to go on was put off until then: the time is never made shorter.
+    fn stand_still(&mut self, host: usize, until: Time) {
+        let paused = &mut self.hosts[host].paused_until;
+        *paused = until.max(*paused);
     }
 
     fn crash_for_a_while(&mut self, host: usize, in_write: bool) {
