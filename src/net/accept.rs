@@ -9,13 +9,14 @@ use bytes::BytesMut;
 use quinn::{Connection, Endpoint, Incoming, ReadError, RecvStream, SendStream, VarInt};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::admission::Verdict;
+use super::admission::{Place, Verdict};
 use super::directory::Shown;
 use super::frame::{self, FrameError};
 use super::hello::{Greeting, HELLO_BYTES_MAX, Hello, Refused};
 use super::refusal::{CloseCode, Ending, Refusal};
 use super::shared::{Shared, certified};
 use super::stream::{self, FrameReader, StreamError, read_kind};
+use super::tasks;
 use super::transfer::Arriving;
 use crate::raft::NodeId;
 
@@ -29,7 +30,7 @@ pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 const MESSAGE_STREAMS: u32 = 2;
 
 /// Accepts connections until the endpoint is closed.
-pub(super) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
+pub(super) async fn accept(shared: &Arc<Shared>, endpoint: Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         let address = incoming.remote_address().ip();
         // Who may not be sent a retry has answered one, or has been here before.
@@ -49,13 +50,28 @@ pub(super) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
         };
         let shared = shared.clone();
         tokio::spawn(async move {
+            let held = Held { shared: &shared, place: Some(place) };
             let handshake = shake_hands(&shared, incoming).await;
-            shared.admission.lock().ended(place);
+            drop(held);
             match handshake {
                 Ok(peer) => peer.serve(&shared).await,
                 Err(failure) => failure.log(&shared, address),
             }
         });
+    }
+}
+
+/// A place of the admission, which is given back however a handshake ends.
+struct Held<'a> {
+    shared: &'a Shared,
+    place: Option<Place>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.shared.admission.lock().ended(place);
+        }
     }
 }
 
@@ -184,6 +200,13 @@ async fn answer_hello(
 }
 
 impl AcceptedPeer {
+    /// A message stream was read to its end.
+    fn ended(&self, streams: &AtomicU32) {
+        if streams.fetch_add(1, Ordering::Relaxed) + 1 == MESSAGE_STREAMS {
+            self.connection.close(CloseCode::Done.as_varint(), b"everything was read");
+        }
+    }
+
     /// Takes in what the peer sends until the connection ends.
     async fn serve(self, shared: &Arc<Shared>) {
         let peer = Arc::new(self);
@@ -195,16 +218,13 @@ impl AcceptedPeer {
                         let (shared, peer) = (shared.clone(), peer.clone());
                         let ended_streams = ended_streams.clone();
                         tokio::spawn(async move {
-                            match peer.read_messages(&shared, stream).await {
-                                Ok(()) => {
-                                    let before = ended_streams.fetch_add(1, Ordering::Relaxed);
-                                    if before + 1 == MESSAGE_STREAMS {
-                                        let code = CloseCode::Done.as_varint();
-                                        peer.connection.close(code, b"everything was read");
-                                    }
+                            let reading = async {
+                                match peer.read_messages(&shared, stream).await {
+                                    Ok(()) => peer.ended(&ended_streams),
+                                    Err(trouble) => peer.note(&shared, trouble),
                                 }
-                                Err(trouble) => peer.note(&shared, trouble),
-                            }
+                            };
+                            tasks::on(&peer.connection, reading).await;
                         });
                     }
                     Err(error) => break error,
@@ -213,9 +233,12 @@ impl AcceptedPeer {
                     Ok((send, receive)) => {
                         let (shared, peer) = (shared.clone(), peer.clone());
                         shared.answering.clone().spawn(async move {
-                            if let Err(trouble) = peer.answer(&shared, send, receive).await {
-                                peer.note(&shared, trouble);
-                            }
+                            let answering = async {
+                                if let Err(trouble) = peer.answer(&shared, send, receive).await {
+                                    peer.note(&shared, trouble);
+                                }
+                            };
+                            tasks::on(&peer.connection, answering).await;
                         });
                     }
                     Err(error) => break error,

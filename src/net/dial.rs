@@ -35,26 +35,26 @@ const RENEW_WITHIN: Duration = Duration::from_millis(500);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Connects to a peer, again and again, until it is one no more.
-pub(super) async fn keep_connected(shared: Arc<Shared>, slot: Slot) {
+pub(super) async fn keep_connected(shared: &Arc<Shared>, slot: Slot) {
     let Slot { name, wake, stop, .. } = &slot;
     let work = async {
         let mut backoff = Backoff::default();
         loop {
             // Marked as seen before dialling, so that no later change is missed.
-            let mut watched = Watched::new(&shared);
+            let mut watched = Watched::new(shared);
             // A peer that was heard lives: what an attempt still waits for went to its last life.
             let heard_meanwhile = async {
                 tokio::time::sleep(STUCK_AFTER).await;
                 wake.notified().await;
             };
             let attempt = tokio::select! {
-                attempt = connect(&shared, &slot, backoff.attempt) => attempt,
+                attempt = connect(shared, &slot, backoff.attempt) => attempt,
                 () = heard_meanwhile => continue,
             };
             let disowned = match attempt {
                 Ok(link) => {
                     let since = Instant::now();
-                    let (link, ending) = hold(&shared, &slot, link, &mut watched).await;
+                    let (link, ending) = hold(shared, &slot, link, &mut watched).await;
                     shared.uninstall(&link);
                     if stop.is_cancelled() {
                         return;

@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 use super::frame;
 use super::queue::{Pushed, Queue};
 use super::stream::{self, FrameReader};
-use super::{REQUESTS_MAX, RequestError};
+use super::{REQUESTS_MAX, RequestError, tasks};
 use crate::raft::{Body, Message, NodeId};
 
 /// After how many bytes a batch of messages is written.
@@ -60,11 +60,14 @@ impl Link {
             let dropped = dropped.clone();
             tokio::spawn(async move {
                 let queue = if urgent { &link.urgent } else { &link.bulk };
-                // Whoever holds the link sees the loss of its connection; a stream alone cannot fail.
-                if let Err(error) = link.write(queue, urgent, &dropped).await {
-                    tracing::debug!(peer = %link.node_id, %error, "a stream has ended");
-                    queue.close();
-                }
+                let writing = async {
+                    // Whoever holds the link sees the loss of its connection; a stream alone cannot fail.
+                    if let Err(error) = link.write(queue, urgent, &dropped).await {
+                        tracing::debug!(peer = %link.node_id, %error, "a stream has ended");
+                        queue.close();
+                    }
+                };
+                tasks::on(&link.connection, writing).await;
             });
         }
         link

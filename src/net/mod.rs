@@ -33,9 +33,11 @@ mod reset;
 mod shared;
 mod socket;
 mod stream;
+mod tasks;
 mod tls;
 mod transfer;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -86,6 +88,9 @@ pub trait Inbound: fmt::Debug + Send + Sync + 'static {
     /// Takes in something large that a peer sends, and answers it. The future is dropped if the
     /// connection ends.
     fn transfer(&self, from: NodeId, arriving: Arriving) -> BoxFuture<'static, Bytes>;
+
+    /// A task of the network has panicked that nobody else does the work of.
+    fn ended(&self, task: &'static str, panic: &(dyn Any + Send));
 }
 
 /// What a peer said about itself, checked.
@@ -226,7 +231,12 @@ impl Net {
         )
         .map_err(bind_error)?;
         let shared = Arc::new(Shared::new(config, local, endpoint.clone(), settings, inbound));
-        shared.runtime.spawn(accept::accept(shared.clone(), endpoint));
+        shared.runtime.spawn({
+            let shared = shared.clone();
+            async move {
+                tasks::vital(&shared, "accepting peers", accept::accept(&shared, endpoint)).await
+            }
+        });
         Ok(Net { shared })
     }
 

@@ -38,6 +38,8 @@ pub enum CloseCode {
     NotAMember = 5,
     /// The node broke the protocol.
     Protocol = 6,
+    /// Something went wrong on this side; another connection may do better.
+    Failed = 7,
 }
 
 impl CloseCode {

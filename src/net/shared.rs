@@ -25,7 +25,7 @@ use super::queue::Pushed;
 use super::refusal::{Ending, Refusal, RefusalLog};
 use super::tls::{self, TlsMaterial};
 use super::transfer::{Outgoing, TransferError};
-use super::{Inbound, NetConfig, NetCounters, NetError, PeerStatus, RequestError, dial};
+use super::{Inbound, NetConfig, NetCounters, NetError, PeerStatus, RequestError, dial, tasks};
 use crate::cluster::{Known, Own, Roster, Settings, removal};
 use crate::raft::{ClusterId, Message, NodeId};
 
@@ -132,7 +132,10 @@ impl Shared {
         let mut directory = self.directory.lock();
         let (result, new) = change(&mut directory);
         for slot in new {
-            self.runtime.spawn(dial::keep_connected(self.clone(), slot));
+            let shared = self.clone();
+            self.runtime.spawn(async move {
+                tasks::vital(&shared, "dialling a peer", dial::keep_connected(&shared, slot)).await;
+            });
         }
         let links = directory.links().map(|link| (link.node_id, link));
         self.routes.store(Arc::new(links.collect()));

@@ -1,5 +1,6 @@
 //! What peers bring in.
 
+use std::any::Any;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use crate::cluster::Settings;
 use crate::cluster::bootstrap::Standing;
 use crate::net::{Arriving, Inbound, PeerHello};
 use crate::raft::{Input, Membership, Message, NodeId};
-use crate::store::{DataDir, Space, State};
+use crate::store::{DataDir, Space, State, StoreError};
 
 /// Passes what comes over the network on to the replica thread and to the handle.
 #[derive(Debug)]
@@ -101,6 +102,10 @@ impl Inbound for Reception {
             };
             peer_request::encode(&reply)
         })
+    }
+
+    fn ended(&self, task: &'static str, panic: &(dyn Any + Send)) {
+        self.mailbox.tell(Letter::Failed(StoreError::ended(task, panic)));
     }
 
     fn transfer(&self, from: NodeId, arriving: Arriving) -> BoxFuture<'static, Bytes> {

@@ -11,7 +11,8 @@ use konsen::net::{
 use konsen::raft::{Body, ClusterId, NodeId};
 
 use crate::node::{
-    ENOUGH, HANG, TestNode, append, config, eventually, heartbeat, introduce, talk, within,
+    ENOUGH, HANG, PANIC, TestNode, UNBEARABLE, append, config, eventually, heartbeat, introduce,
+    talk, within,
 };
 use crate::pki::Authority;
 
@@ -308,4 +309,35 @@ async fn a_stream_that_was_idle_at_first_still_carries() {
     a.send(&b, 2);
     assert_eq!(b.next().await, heartbeat(NodeId(1), NodeId(2), 2));
     assert!(a.lost.lock().await.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_over_a_request_ends_that_connection_and_another_is_made() {
+    let authority = Authority::new("ca");
+    let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
+    introduce(&[&a, &b]);
+    a.connected_to(&b).await;
+    let soon = || Instant::now() + Duration::from_secs(10);
+    let panicked = a.net.request(b.id, Bytes::from_static(PANIC), soon()).await;
+    assert_eq!(panicked, Err(RequestError::Unknown));
+    assert_eq!(within(async { a.lost.lock().await.recv().await }).await, Some(b.id));
+    a.connected_to(&b).await;
+    let reply = a.net.request(b.id, Bytes::from_static(b"x"), soon()).await;
+    assert_eq!(reply.unwrap(), "n1:x");
+    for node in [&a, &b] {
+        node.net.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_task_that_nobody_else_does_the_work_of_is_told() {
+    let authority = Authority::new("ca");
+    let a = TestNode::good(&authority, "a", 1);
+    let other = TestNode::good(&authority, UNBEARABLE, 2);
+    introduce(&[&a, &other]);
+    let ended = within(async { a.ended.lock().await.recv().await }).await;
+    assert_eq!(ended, Some("dialling a peer"));
+    for node in [&a, &other] {
+        node.net.shutdown().await;
+    }
 }

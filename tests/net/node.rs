@@ -1,5 +1,6 @@
 //! A node's network whose incoming side is recorded.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const HANG: &[u8] = b"hang";
 
 /// The last piece of a transfer that is taken.
+/// Whoever is asked this panics.
+pub(crate) const PANIC: &[u8] = b"panic";
+/// The name of a peer whose coming makes others panic.
+pub(crate) const UNBEARABLE: &str = "unbearable";
 pub(crate) const ENOUGH: &[u8] = b"enough";
 
 #[derive(Debug)]
@@ -34,6 +39,7 @@ struct Recorder {
     messages: UnboundedSender<Message>,
     lost: UnboundedSender<NodeId>,
     up: UnboundedSender<PeerHello>,
+    ended: UnboundedSender<&'static str>,
 }
 
 impl Inbound for Recorder {
@@ -46,7 +52,12 @@ impl Inbound for Recorder {
     }
 
     fn peer_up(&self, peer: PeerHello) {
+        assert!(peer.name != UNBEARABLE, "of a test");
         let _ = self.up.send(peer);
+    }
+
+    fn ended(&self, task: &'static str, _: &(dyn Any + Send)) {
+        let _ = self.ended.send(task);
     }
 
     fn disowned(&self) {}
@@ -56,6 +67,7 @@ impl Inbound for Recorder {
             if body == HANG {
                 std::future::pending::<()>().await;
             }
+            assert!(body != PANIC, "of a test");
             let mut reply = format!("{from}:").into_bytes();
             reply.extend_from_slice(&body);
             Bytes::from(reply)
@@ -95,6 +107,8 @@ pub(crate) struct TestNode {
     pub(crate) messages: Mutex<UnboundedReceiver<Message>>,
     pub(crate) lost: Mutex<UnboundedReceiver<NodeId>>,
     pub(crate) up: Mutex<UnboundedReceiver<PeerHello>>,
+    /// The tasks of its network that panicked.
+    pub(crate) ended: Mutex<UnboundedReceiver<&'static str>>,
     told: std::sync::Mutex<(Peers, Option<ClusterId>, u64)>,
 }
 
@@ -128,7 +142,13 @@ impl TestNode {
         let (messages_sender, messages) = unbounded_channel();
         let (lost_sender, lost) = unbounded_channel();
         let (up_sender, up) = unbounded_channel();
-        let recorder = Recorder { messages: messages_sender, lost: lost_sender, up: up_sender };
+        let (ended_sender, ended) = unbounded_channel();
+        let recorder = Recorder {
+            messages: messages_sender,
+            lost: lost_sender,
+            up: up_sender,
+            ended: ended_sender,
+        };
         let net = Net::start(config, Arc::new(recorder))?;
         Ok(TestNode {
             net,
@@ -137,6 +157,7 @@ impl TestNode {
             messages: Mutex::new(messages),
             lost: Mutex::new(lost),
             up: Mutex::new(up),
+            ended: Mutex::new(ended),
             told: std::sync::Mutex::default(),
         })
     }
