@@ -13,8 +13,8 @@ use super::mailbox::Letter;
 use super::peer_request::{self, PeerReply, PeerRequest};
 use super::status::{MemberInfo, Members};
 use crate::cluster::change::warnings;
-use crate::cluster::{Addresses, Change, ChangeRefused, Shown};
-use crate::net::RequestError;
+use crate::cluster::{Addresses, Change, ChangeRefused, Shown, stand_in};
+use crate::net::{PeerStatus, RequestError};
 use crate::raft::{Membership, NodeId, Refused};
 use crate::replica::{ChangeFailed, Proposed, Step};
 
@@ -253,7 +253,11 @@ impl Handle {
     fn shown(&self) -> Vec<Shown> {
         let (id, addresses) = self.own_addresses();
         let own = Shown { id, name: self.name(), addresses: Some(addresses) };
-        let connected = self.net().peers().into_iter().filter(|peer| peer.connected);
+        let now = self.membership();
+        let names = |id| now.as_ref().is_some_and(|now| now.members.contains_key(&id));
+        // Whose place is gone stays connected for a moment, and does not come in another's place.
+        let fits = |peer: &PeerStatus| peer.seat == stand_in(&peer.name) || names(peer.seat);
+        let connected = self.net().peers().into_iter().filter(|peer| peer.connected && fits(peer));
         let peers = connected.filter_map(|peer| {
             let said = peer.addresses.map(|said| Addresses { raft: said.raft, http: said.http });
             let addresses = said.filter(|said| !said.raft.is_empty() && !said.http.is_empty());
