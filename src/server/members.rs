@@ -98,6 +98,7 @@ impl Handle {
         let mut standing = self.watch_standing();
         let patience = deadline.min(Instant::now() + LEADER_PATIENCE * self.election_timeout());
         loop {
+            self.knows_members()?;
             if self.is_stopping() {
                 return Err(Error::ShuttingDown.into());
             }
@@ -209,7 +210,7 @@ impl Handle {
             let refused = match self.change_membership(operation.step(force)).await {
                 Ok(proposed) => return self.completed(&proposed, deadline).await,
                 Err(ChangeFailed::Unneeded) => {
-                    return self.members().map_or(Error::NoLeader.into(), ChangeOutcome::Done);
+                    return self.members().map_or(Error::NoCluster.into(), ChangeOutcome::Done);
                 }
                 Err(ChangeFailed::OwnSeat) => {
                     return match self.transfer_leadership(None, deadline).await {
