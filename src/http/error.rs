@@ -255,8 +255,13 @@ impl From<server::TransferError> for Problem {
             TransferError::NoSuchMember { .. } => {
                 Problem::new(Kind::NoSuchMember, error.to_string())
             }
-            TransferError::Learner(_) | TransferError::Alone => {
+            TransferError::Learner(_)
+            | TransferError::Alone
+            | TransferError::Unreachable { tried: false, .. } => {
                 Problem::new(Kind::CannotLead, error.to_string())
+            }
+            TransferError::Unreachable { tried: true, .. } => {
+                Problem::new(Kind::OutcomeUnknown, error.to_string())
             }
             TransferError::Failed(error) => error.into(),
         }

@@ -439,6 +439,11 @@ impl Handle {
         self.shared.config.raft.election_timeout
     }
 
+    /// The time between two heartbeats.
+    pub(super) fn heartbeat(&self) -> Duration {
+        self.shared.config.raft.heartbeat
+    }
+
     /// The membership in force; none before there is one.
     pub(super) fn membership(&self) -> Option<Membership> {
         self.shared.membership.borrow().clone()
@@ -525,7 +530,7 @@ impl Handle {
         Some(PendingChange { before, after, missing, for_seconds: since.elapsed().as_secs() })
     }
 
-    async fn ask_progress(&self, leader: NodeId) -> Option<LeaderProgress> {
+    pub(super) async fn ask_progress(&self, leader: NodeId) -> Option<LeaderProgress> {
         let request = peer_request::encode(&PeerRequest::Progress);
         let deadline = Instant::now() + INSPECT_TIMEOUT;
         let bytes = self.shared.net.request(leader, request, deadline).await.ok()?;
