@@ -314,6 +314,7 @@ impl Handle {
         Some(Status {
             name: self.shared.config.name.to_string(),
             id: self.shared.id.to_string(),
+            cluster: self.cluster_name(),
             cluster_id,
             role: role_name(summary.role).to_owned(),
             term: summary.term.0,

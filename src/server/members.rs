@@ -179,9 +179,9 @@ impl Handle {
         match replied.map(|bytes| peer_request::decode(&bytes)) {
             Ok(Some(PeerReply::Change(outcome))) => outcome,
             Err(RequestError::Unknown) if operation.puts_out(&self.name()) => {
-                // The answer cannot come from whoever does not talk to this node any more.
-                let patience = deadline.min(Instant::now() + self.election_timeout());
-                match timeout_at(patience.into(), self.put_out()).await {
+                // The answer cannot come from whoever does not talk to this node any more. It hears from a
+                // majority that it was put out, of whom some may lag.
+                match timeout_at(deadline.into(), self.put_out()).await {
                     Ok(()) => self
                         .members_without_this()
                         .map_or(Error::Unknown.into(), ChangeOutcome::Done),
@@ -288,7 +288,8 @@ impl Handle {
             if now.voters == proposed.before && now.voters != proposed.membership.voters {
                 return Some(ChangeRefused::Undone.into());
             }
-            self.members().map(ChangeOutcome::Done)
+            // All of the log is applied: what is in force is decided.
+            self.membership().map(|now| ChangeOutcome::Done(members_of(&now, true)))
         };
         match timeout_at(deadline.into(), complete).await {
             Ok(Some(outcome)) => outcome,
@@ -299,14 +300,17 @@ impl Handle {
 
     /// The members as this node knows them; none before there is a cluster.
     pub fn members(&self) -> Option<Members> {
-        self.membership().map(|now| members_of(&now))
+        let now = self.membership()?;
+        let decided = self.net().roster().newest().is_some_and(|known| known.membership == now);
+        Some(members_of(&now, decided))
     }
 
+    /// The members without this node, which was put out.
     fn members_without_this(&self) -> Option<Members> {
         let mut now = self.membership()?;
         now.members.remove(&self.id());
         now.voters.remove(&self.id());
-        Some(members_of(&now))
+        Some(members_of(&now, true))
     }
 }
 
@@ -315,7 +319,7 @@ const LEADER_PATIENCE: u32 = 3;
 /// How long to wait for a leader that has just begun, or is handing over.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-fn members_of(now: &Membership) -> Members {
+fn members_of(now: &Membership, decided: bool) -> Members {
     let info = |(&id, member): (&NodeId, &crate::raft::Member)| MemberInfo {
         name: member.name.clone(),
         id: member.seen.then(|| id.to_string()),
@@ -326,5 +330,5 @@ fn members_of(now: &Membership) -> Members {
     };
     let mut members: Vec<MemberInfo> = now.members.iter().map(info).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    Members { members, warnings: warnings(now) }
+    Members { members, warnings: warnings(now), decided: decided && now.outgoing.is_none() }
 }
