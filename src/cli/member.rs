@@ -1,5 +1,7 @@
 //! `konsen member`: who belongs to the cluster.
 
+use std::time::Duration;
+
 use super::CliError;
 use super::bundle::{Addresses, Bundle, Comes, Folder};
 use super::output::say;
@@ -9,6 +11,9 @@ use crate::client::{Client, Error};
 use crate::config::{HostPort, NodeName};
 use crate::http::members::{AddJson, ReplaceJson};
 use crate::server::{MemberInfo, MemberStatus, Members};
+
+/// How long `list` waits for members that are decided.
+const DECIDED_SOON: Duration = Duration::from_secs(1);
 
 /// Show and change who belongs to the cluster
 #[derive(Clone, Debug, clap::Args)]
@@ -161,7 +166,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             let gone = |members: &Members| named(members, &name).is_none();
             let members = match client.remove_member(&name, force.force).await {
                 // Removed before, perhaps by an earlier run of this command; but that is to be decided, too.
-                Err(Error::NoSuchMember(text)) if client.settles(gone).await => {
+                Err(Error::NoSuchMember(text)) if client.settles(Duration::MAX, gone).await => {
                     say(&format!("{text}\n"));
                     client.members().await?
                 }
@@ -280,7 +285,7 @@ async fn settled(
     made: impl Fn(&Members) -> bool,
 ) -> Result<Members, CliError> {
     match answer {
-        Err(Error::Unknown(text)) if client.settles(&made).await => {
+        Err(Error::Unknown(text)) if client.settles(Duration::MAX, &made).await => {
             say(&format!("no answer came ({text}), but the change was made\n"));
             Ok(client.members().await?)
         }
@@ -306,6 +311,14 @@ fn awaited(folder: Option<&Folder>) -> Option<&MemberStatus> {
 }
 
 async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
+    // One that is just being put out has an old list, and does not know that it is decided.
+    let decided = client.members().await?.decided;
+    if !decided && !client.settles(DECIDED_SOON, |_| true).await {
+        say(
+            "warning: the node that was asked hears no leader, or does not know whether these members are decided; \
+             they may be others by now\n",
+        );
+    }
     match output {
         Format::Table => {
             let cluster = client.cluster().await?;

@@ -10,7 +10,7 @@ use reqwest::Method;
 
 use super::send::{HEDGE_AFTER, SEARCH_TIME_MAX};
 use super::{Call, Client, Error, json_body};
-use crate::server::Status;
+use crate::server::{Members, Status};
 
 impl Client {
     /// Refuses endpoints of different clusters. Whoever says nothing is not waited for longer than others are, and
@@ -45,10 +45,10 @@ impl Client {
         Ok(())
     }
 
-    /// Waits until the members are decided to be as `wanted` says; false if they are not within the time that an
-    /// answer may take.
-    pub async fn settles(&self, wanted: impl Fn(&crate::server::Members) -> bool) -> bool {
-        let deadline = Instant::now() + self.timeout;
+    /// Waits until the members are decided to be as `wanted` says; false if they are not within that time, or within
+    /// the time that an answer may take.
+    pub async fn settles(&self, within: Duration, wanted: impl Fn(&Members) -> bool) -> bool {
+        let deadline = Instant::now() + within.min(self.timeout);
         loop {
             let members = self.members().await;
             if members.is_ok_and(|members| members.decided && wanted(&members)) {

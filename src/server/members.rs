@@ -302,7 +302,14 @@ impl Handle {
     pub fn members(&self) -> Option<Members> {
         let now = self.membership()?;
         let decided = self.net().roster().newest().is_some_and(|known| known.membership == now);
-        Some(members_of(&now, decided))
+        Some(members_of(&now, decided && self.hears_the_leader()))
+    }
+
+    /// Whether this node leads, or is connected to who does. Whoever is put out is not from that moment on.
+    fn hears_the_leader(&self) -> bool {
+        let Some(leader) = self.standing().leader else { return false };
+        let connected = |peer: &PeerStatus| peer.seat == leader && peer.connected;
+        leader == self.id() || self.net().peers().iter().any(connected)
     }
 
     /// The members without this node, which was put out.

@@ -66,7 +66,8 @@ pub struct Members {
     pub members: Vec<MemberInfo>,
     /// What works and is probably not meant.
     pub warnings: Vec<String>,
-    /// Whether this is decided, as far as the node asked knows; else it may yet be undone.
+    /// Whether this is decided, as far as the node asked knows, and it hears a leader. Else it may yet be undone, or
+    /// be out of date.
     #[serde(default)]
     pub decided: bool,
 }

@@ -125,6 +125,11 @@ async fn whoever_knows_most_is_heard() {
         assert!(Instant::now() < deadline, "the loss is not noticed");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
+    // Who is known to belong is told without a leader, too, and that it may be out of date.
+    let words = ["member", "list", "-o", "raw"];
+    let (code, out, said) = told(&run(&cluster, &words, std::slice::from_ref(&one)));
+    assert_eq!((code, &out[..]), (0, "node1\nnode2\nnode3\n"), "{said}");
+    assert!(said.contains("hears no leader"), "{said}");
     for endpoints in [[one.clone(), other.clone()], [other, one]] {
         for words in [&["member", "remove", "node2"][..], &["put", "a", "1"], &["get", "a"]] {
             let words = [words, &["--timeout", "1s"]].concat();
