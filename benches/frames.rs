@@ -86,6 +86,10 @@ impl Inbound for Echo {
         Box::pin(std::future::ready(body))
     }
 
+    fn ended(&self, task: &'static str, _panic: &(dyn std::any::Any + Send)) {
+        panic!("{task} ended");
+    }
+
     /// Takes everything in.
     fn transfer(&self, _from: NodeId, mut arriving: Arriving) -> BoxFuture<'static, Bytes> {
         Box::pin(async move {

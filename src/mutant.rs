@@ -206,6 +206,8 @@ mutants! {
     RemovedWhileJoint,
     /// A node takes itself for removed when a single voter says so.
     OneDisownerSuffices,
+    /// Who was put out is taken back when another is to come under its name.
+    PutOutForgotten,
     /// A node that was put out goes by what an older term has left in its log.
     LeftoversCount,
     /// What is said about another cluster's members puts a node out.

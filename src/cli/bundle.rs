@@ -13,6 +13,7 @@ use super::CliError;
 use super::cluster::{self, BuildOptions};
 use super::output::say;
 use crate::client::Client;
+use crate::cluster::ChangeRefused;
 use crate::config::{Config, HostPort, NodeName};
 use crate::pki::{Authority, ClusterName};
 use crate::server::{ClusterStatus, MemberStatus};
@@ -56,6 +57,39 @@ pub(super) struct Addresses {
     pub(super) http: HostPort,
 }
 
+/// As what a host comes into the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comes {
+    /// As a member that there is not yet.
+    New,
+    /// In the place of one.
+    InPlace,
+}
+
+impl Comes {
+    /// Refuses what the cluster would refuse, in the same words.
+    fn fits(
+        self,
+        name: &NodeName,
+        known: Option<&MemberStatus>,
+        cluster: &ClusterStatus,
+    ) -> Result<(), CliError> {
+        let refused = match (self, known) {
+            (Comes::New, Some(known)) if known.id.is_some() => {
+                ChangeRefused::NameInUse(name.to_string())
+            }
+            (Comes::InPlace, None) => {
+                let names = cluster.members.iter().map(|member| member.name.as_str());
+                let mut names: Vec<&str> = names.collect();
+                names.sort_unstable();
+                ChangeRefused::NoSuchMember { name: name.to_string(), members: names.join(", ") }
+            }
+            _ => return Ok(()),
+        };
+        Err(CliError::failed(refused.to_string()))
+    }
+}
+
 /// A folder that is made and not yet in its place. Dropping it removes it.
 pub(super) struct Folder {
     staging: PathBuf,
@@ -66,16 +100,21 @@ pub(super) struct Folder {
 
 impl Bundle {
     /// Makes the folder of `name` for the cluster that `client` reaches; none if none is wanted. Where no addresses
-    /// are given they are those of the member of that name.
+    /// are given they are those of the member of that name, which there has to be.
     pub(super) async fn prepare(
         self,
         client: &Client,
         name: &NodeName,
         addresses: Option<Addresses>,
+        comes: Comes,
     ) -> Result<Option<Folder>, CliError> {
         if self.no_folder {
             return Ok(None);
         }
+        // What is asked of the cluster comes before what this machine lacks.
+        let cluster = client.cluster().await?;
+        let known = cluster.members.iter().find(|member| member.name == name.as_str()).cloned();
+        comes.fits(name, known.as_ref(), &cluster)?;
         let (cert, key) = (self.certs.join("ca.crt"), self.certs.join("ca.key"));
         let authority = Authority::load(&cert, &key).map_err(|error| {
             CliError::from(error).hint(
@@ -90,9 +129,7 @@ impl Bundle {
             }
             None => None,
         };
-        let cluster = client.cluster().await?;
         let cluster_name = same_cluster(&cluster, config.as_ref(), &authority, &cert)?;
-        let known = cluster.members.iter().find(|member| member.name == name.as_str()).cloned();
         let text = configuration(&cluster_name, &cluster, name, addresses.as_ref());
         let fresh = Config::parse(Path::new("cluster.yml"), &text, Some(name.as_str()))?;
         let config = match config {

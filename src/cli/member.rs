@@ -1,14 +1,19 @@
 //! `konsen member`: who belongs to the cluster.
 
+use std::time::Duration;
+
 use super::CliError;
-use super::bundle::{Addresses, Bundle, Folder};
+use super::bundle::{Addresses, Bundle, Comes, Folder};
 use super::output::say;
 use super::remote::{Connection, Format, print, print_json};
 use super::status::member_table;
-use crate::client::Client;
+use crate::client::{Client, Error};
 use crate::config::{HostPort, NodeName};
 use crate::http::members::{AddJson, ReplaceJson};
-use crate::server::{MemberStatus, Members};
+use crate::server::{MemberInfo, MemberStatus, Members};
+
+/// How long `list` waits for members that are decided.
+const DECIDED_SOON: Duration = Duration::from_secs(1);
 
 /// Show and change who belongs to the cluster
 #[derive(Clone, Debug, clap::Args)]
@@ -64,7 +69,8 @@ struct Add {
 
 /// Put a member out of the cluster
 ///
-/// It is refused at once by all others, and its process stops. A leader hands over first.
+/// It is refused at once by all others, and its process stops. A leader hands over first. One that is no member is
+/// told of, and is as it was to be: the exit code is 0.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  konsen member remove node4")]
 struct Remove {
@@ -152,25 +158,35 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     match args.command {
         Command::List(list) => {
             let output = list.shared.output;
-            show_members(&list.shared.connection.client()?, output).await
+            show_members(&list.shared.client().await?, output).await
         }
         Command::Add(add) => add.run().await,
         Command::Remove(Remove { name, force, shared }) => {
-            let client = shared.connection.client()?;
-            let members = client.remove_member(&name, force.force).await?;
+            let client = shared.client().await?;
+            let gone = |members: &Members| named(members, &name).is_none();
+            let members = match client.remove_member(&name, force.force).await {
+                // Removed before, perhaps by an earlier run of this command; but that is to be decided, too.
+                Err(Error::NoSuchMember(text)) if client.settles(Duration::MAX, gone).await => {
+                    say(&format!("{text}\n"));
+                    client.members().await?
+                }
+                answer => settled(&client, answer, gone).await?,
+            };
             report(&members, shared.output)
                 .map_err(|error| error.although(&format!("{name} was removed")))
         }
         Command::Promote(Promote { name, force, shared }) => {
-            let client = shared.connection.client()?;
-            let members = client.promote_member(&name, force.force).await?;
+            let client = shared.client().await?;
+            let answer = client.promote_member(&name, force.force).await;
+            let votes = |members: &Members| named(members, &name).is_some_and(|one| one.voter);
+            let members = settled(&client, answer, votes).await?;
             report(&members, shared.output)
                 .map_err(|error| error.although(&format!("{name} was given a vote")))
         }
         Command::Replace(replace) => replace.run().await,
         Command::Undo(Undo { force, shared }) => {
-            let client = shared.connection.client()?;
-            let members = client.undo_change(force).await?;
+            let client = shared.client().await?;
+            let members = client.undo_change(force).await.map_err(failed)?;
             report(&members, shared.output)
         }
     }
@@ -178,7 +194,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 
 impl Add {
     async fn run(self) -> Result<(), CliError> {
-        let client = self.shared.connection.client()?;
+        let client = self.shared.client().await?;
         let addresses = Addresses { raft: self.raft_address, http: self.http_address };
         let wanted = AddJson {
             name: self.name.to_string(),
@@ -187,18 +203,21 @@ impl Add {
             learner: self.learner,
         };
         // What can fail here comes before the cluster is changed.
-        let folder = self.bundle.prepare(&client, &self.name, Some(addresses)).await?;
-        let members = match awaited(folder.as_ref()) {
+        let folder = self.bundle.prepare(&client, &self.name, Some(addresses), Comes::New).await?;
+        // The cluster takes the same again, and refuses anything else.
+        let answer = client.add_member(&wanted).await;
+        let members = settled(&client, answer, |members| {
+            named(members, &wanted.name).is_some_and(|one| {
+                one.raft_address == wanted.raft_address
+                    && one.http_address == wanted.http_address
+                    && (one.voter || one.promote) != wanted.learner
+            })
+        })
+        .await?;
+        if awaited(folder.as_ref()).is_some() {
             // An earlier run got no further, or its folder is lost.
-            Some(known)
-                if known.raft_address == wanted.raft_address
-                    && known.http_address == wanted.http_address =>
-            {
-                say(&format!("{} is a member already, and was never seen\n", self.name));
-                client.members().await?
-            }
-            _ => client.add_member(&wanted).await?,
-        };
+            say(&format!("{} is a member already, and was never seen\n", self.name));
+        }
         let done = format!("{} is a member", self.name);
         if let Some(folder) = folder {
             folder.put_in_place(&done)?;
@@ -209,7 +228,7 @@ impl Add {
 
 impl Replace {
     async fn run(self) -> Result<(), CliError> {
-        let client = self.shared.connection.client()?;
+        let client = self.shared.client().await?;
         let wanted = ReplaceJson {
             raft_address: self.raft_address.as_ref().map(ToString::to_string),
             http_address: self.http_address.as_ref().map(ToString::to_string),
@@ -217,13 +236,23 @@ impl Replace {
         let addresses = self.raft_address.zip(self.http_address);
         let addresses = addresses.map(|(raft, http)| Addresses { raft, http });
         let stays = addresses.is_none();
-        let folder = self.bundle.prepare(&client, &self.name, addresses).await?;
+        let before = client.members().await?;
+        let before = named(&before, self.name.as_str()).and_then(|one| one.id.clone());
+        let folder = self.bundle.prepare(&client, &self.name, addresses, Comes::InPlace).await?;
         let members = match awaited(folder.as_ref()) {
             Some(_) if stays => {
                 say(&format!("a new {} is awaited already, and was never seen\n", self.name));
                 client.members().await?
             }
-            _ => client.replace_member(self.name.as_str(), &wanted, self.force.force).await?,
+            _ => {
+                let name = self.name.as_str();
+                let answer = client.replace_member(name, &wanted, self.force.force).await;
+                let replaced = |members: &Members| {
+                    // Of one that was awaited before, only the addresses show that it was moved.
+                    before.is_some() && named(members, name).is_some_and(|one| one.id != before)
+                };
+                settled(&client, answer, replaced).await?
+            }
         };
         let done = format!("a new {} is awaited in the old one's place", self.name);
         if let Some(folder) = folder {
@@ -233,12 +262,63 @@ impl Replace {
     }
 }
 
+impl Shared {
+    /// A client of one cluster: members of two are neither shown nor changed together.
+    async fn client(&self) -> Result<Client, CliError> {
+        let client = self.connection.clone().client()?;
+        if self.connection.endpoints.len() > 1 {
+            client.one_cluster().await?;
+        }
+        Ok(client)
+    }
+}
+
+fn named<'a>(members: &'a Members, name: &str) -> Option<&'a MemberInfo> {
+    members.members.iter().find(|member| member.name == name)
+}
+
+/// What became of a change. Where the answer was lost, as it is when the node that was asked is the one that goes, the
+/// members tell whether it was made.
+async fn settled(
+    client: &Client,
+    answer: Result<Members, Error>,
+    made: impl Fn(&Members) -> bool,
+) -> Result<Members, CliError> {
+    match answer {
+        Err(Error::Unknown(text)) if client.settles(Duration::MAX, &made).await => {
+            say(&format!("no answer came ({text}), but the change was made\n"));
+            Ok(client.members().await?)
+        }
+        answer => answer.map_err(failed),
+    }
+}
+
+fn failed(error: Error) -> CliError {
+    let unknown = matches!(error, Error::Unknown(_));
+    let error = CliError::from(error);
+    match unknown {
+        true => error.hint(
+            "the members may have been changed, or may yet be; `konsen member list` shows them, and commands can be \
+             repeated",
+        ),
+        false => error,
+    }
+}
+
 /// The member whose folder it is, if the cluster waits for it to show itself for the first time.
 fn awaited(folder: Option<&Folder>) -> Option<&MemberStatus> {
     folder?.known.as_ref().filter(|known| known.id.is_none())
 }
 
 async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
+    // One that is just being put out has an old list, and does not know that it is decided.
+    let decided = client.members().await?.decided;
+    if !decided && !client.settles(DECIDED_SOON, |_| true).await {
+        say(
+            "warning: the node that was asked hears no leader, or does not know whether these members are decided; \
+             they may be others by now\n",
+        );
+    }
     match output {
         Format::Table => {
             let cluster = client.cluster().await?;

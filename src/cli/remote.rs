@@ -68,7 +68,13 @@ impl From<Error> for CliError {
             Error::Usage(_) => CliError::new(Exit::Usage, message),
             Error::NoSuchKey { .. } => CliError::new(Exit::NoSuchKey, message),
             Error::ConditionFailed { .. } => CliError::new(Exit::ConditionFailed, message),
-            Error::Refused(_) | Error::Failed(_) => CliError::new(Exit::Failed, message),
+            Error::Refused(_) | Error::NoSuchMember(_) | Error::Failed(_) => {
+                CliError::new(Exit::Failed, message)
+            }
+            Error::SeveralClusters(_) => CliError::new(Exit::Failed, message)
+                .hint("name nodes of one cluster with --endpoints; nothing was changed"),
+            Error::Outside(_) => CliError::new(Exit::Unavailable, message)
+                .hint("name nodes that belong to the cluster with --endpoints or KONSEN_ENDPOINTS"),
             Error::NotAllowed(_) => CliError::new(Exit::NotAllowed, message),
             Error::Tls(_) => CliError::new(Exit::NotAllowed, message).hint(
                 "https needs --cacert, and a cluster that asks for certificates --cert and --key",

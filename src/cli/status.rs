@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::output::say;
 use super::remote::{Connection, Format, columns, print, print_json};
 use super::{CliError, Exit};
-use crate::client::Error;
+use crate::client::{Error, differ};
 use crate::server::{ClusterStatus, Status};
 
 /// How long before its end a certificate is warned of.
@@ -22,7 +22,8 @@ const WARN_AHEAD: time::Duration = time::Duration::days(30);
   konsen status --endpoints http://127.0.0.1:20001,http://127.0.0.1:20002
   konsen status -o json | jq .cluster.leader
 
-raw prints the leader's name alone. The exit code is 5 if no endpoint answers.")]
+raw prints the leader's name alone. The exit code is 5 if no endpoint answers that belongs to a cluster, and 1 if
+they belong to different ones.")]
 pub struct Args {
     /// How to print it.
     #[arg(short, long, value_enum, default_value = "table")]
@@ -52,11 +53,27 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let client = args.connection.client()?;
     let endpoints = client.status().await;
     if endpoints.iter().all(|(_, answer)| answer.is_err()) {
-        let mut errors = endpoints.into_iter().filter_map(|(_, answer)| answer.err());
-        let error = errors.next_back().map(CliError::from);
-        return Err(error.unwrap_or(CliError::new(Exit::Unavailable, "there is no endpoint")));
+        let errors = endpoints.into_iter().filter_map(|(_, answer)| answer.err());
+        // Whoever gave a reason says more than one that is down.
+        let error = errors.min_by_key(|error| matches!(error, Error::Unavailable(_)));
+        let none = || CliError::new(Exit::Unavailable, "there is no endpoint");
+        return Err(error.map_or_else(none, CliError::from));
     }
-    let cluster = client.cluster().await?;
+    let told =
+        endpoints.iter().filter_map(|(at, answer)| Some((at.as_str(), answer.as_ref().ok()?)));
+    if let Some(error) = differ(told) {
+        return Err(error.into());
+    }
+    let cluster = match client.cluster().await {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            // What the nodes say of themselves is all that there is.
+            if args.output == Format::Table {
+                print(endpoint_table(&endpoints).as_bytes())?;
+            }
+            return Err(error.into());
+        }
+    };
     for warning in warnings(&endpoints, &cluster, OffsetDateTime::now_utc()) {
         say(&format!("warning: {warning}\n"));
     }
@@ -125,7 +142,10 @@ fn endpoint_table(endpoints: &[Answer]) -> String {
             Ok(status) => row([
                 endpoint,
                 &status.name,
-                &status.role,
+                match &status.cluster_id {
+                    Some(_) => &status.role,
+                    None => "in no cluster",
+                },
                 &status.term.to_string(),
                 status.leader.as_deref().unwrap_or("-"),
                 &status.applied.to_string(),

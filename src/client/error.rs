@@ -32,9 +32,18 @@ pub enum Error {
         /// The key's mod revision, if it exists.
         current: Option<Revision>,
     },
+    /// Nobody of that name belongs to the cluster.
+    #[error("{0}")]
+    NoSuchMember(String),
     /// The cluster understood the request and refused it.
     #[error("{0}")]
     Refused(String),
+    /// The endpoints belong to more than one cluster, so nothing was asked of any.
+    #[error("{0}")]
+    SeveralClusters(String),
+    /// No endpoint belongs to a cluster.
+    #[error("{0}")]
+    Outside(String),
     /// The client may not do this.
     #[error("{0}")]
     NotAllowed(String),
@@ -59,6 +68,9 @@ pub enum Error {
     #[error("{0}")]
     Failed(String),
 }
+
+/// How the types of konsen's problems begin.
+const PROBLEM: &str = "urn:konsen:problem:";
 
 fn condition_failed(current: Option<Revision>) -> String {
     match current {
@@ -108,6 +120,20 @@ pub(super) struct Told {
 pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) may_try_another: bool,
+    pub(super) heard: Heard,
+}
+
+/// How much an endpoint had to say: of several that failed, the one with most is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Heard {
+    /// Nothing came back.
+    Nothing,
+    /// It speaks otherwise, or trusts nobody.
+    Misunderstood,
+    /// It belongs to no cluster.
+    Outside,
+    /// It gave its reason.
+    Answer,
 }
 
 /// An error with its causes, in one line.
@@ -188,22 +214,35 @@ impl Failure {
             && (error.is_connect() || refuses_a_certificate(tls))
         {
             let error = Error::Tls(format!("{endpoint}: {tls}"));
-            return Failure { error, may_try_another: true };
+            return Failure { error, may_try_another: true, heard: Heard::Misunderstood };
         }
+        let failure =
+            |error, may_try_another| Failure { error, may_try_another, heard: Heard::Nothing };
         let text = format!("{endpoint}: {}", chain(error));
         if error.is_connect() || !writes {
-            return Failure { error: Error::Unavailable(text), may_try_another: true };
+            return failure(Error::Unavailable(text), true);
         }
         if error.is_builder() {
-            return Failure { error: Error::Usage(text), may_try_another: false };
+            return failure(Error::Usage(text), false);
         }
-        Failure { error: Error::Unknown(text), may_try_another: false }
+        failure(Error::Unknown(text), false)
     }
 
     /// Nothing came of a read for too long.
     pub(super) fn of_silence(endpoint: &Url) -> Failure {
         let text = format!("{}: no answer in time", endpoint.as_str().trim_end_matches('/'));
-        Failure { error: Error::Unavailable(text), may_try_another: true }
+        Failure { error: Error::Unavailable(text), may_try_another: true, heard: Heard::Nothing }
+    }
+
+    /// The same, which names the endpoint where it is that which is wrong.
+    pub(super) fn at(self, endpoint: &Url) -> Failure {
+        let endpoint = endpoint.as_str().trim_end_matches('/');
+        match self.error {
+            Error::Outside(text) => {
+                Failure { error: Error::Outside(format!("{endpoint}: {text}")), ..self }
+            }
+            error => Failure { error, ..self },
+        }
     }
 
     /// An answer came that is not a success. `told` are the revisions in its headers.
@@ -214,18 +253,23 @@ impl Failure {
         writes: bool,
     ) -> Failure {
         let outcome = problem.as_ref().and_then(|problem| problem.outcome);
-        let no_such_key = problem
-            .as_ref()
-            .is_some_and(|problem| problem.r#type == "urn:konsen:problem:no-such-key");
+        let is = |name: &str| {
+            let named = problem.as_ref().and_then(|one| one.r#type.strip_prefix(PROBLEM));
+            named == Some(name)
+        };
+        let (no_such_key, no_such_member) = (is("no-such-key"), is("no-such-member"));
+        let outside = is("no-cluster") || is("not-a-member");
         let detail = problem.map(|problem| problem.detail).filter(|detail| !detail.is_empty());
         let detail = detail.unwrap_or_else(|| format!("the answer was {status}"));
-        let settled = |error| Failure { error, may_try_another: false };
+        let failure = |error, may_try_another, heard| Failure { error, may_try_another, heard };
+        let settled = |error| failure(error, false, Heard::Answer);
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             // Only konsen's own word makes it certain that a write did not happen.
             let certain = !writes || outcome == Some(ProblemOutcome::NotApplied);
             return match (certain, status) {
                 (true, StatusCode::INSUFFICIENT_STORAGE) => settled(Error::Refused(detail)),
-                (true, _) => Failure { error: Error::Unavailable(detail), may_try_another: true },
+                (true, _) if outside => failure(Error::Outside(detail), true, Heard::Outside),
+                (true, _) => failure(Error::Unavailable(detail), true, Heard::Answer),
                 (false, _) => settled(Error::Unknown(detail)),
             };
         }
@@ -237,6 +281,7 @@ impl Failure {
             StatusCode::NOT_FOUND if no_such_key => {
                 settled(Error::NoSuchKey { revision: told.revision })
             }
+            StatusCode::NOT_FOUND if no_such_member => settled(Error::NoSuchMember(detail)),
             StatusCode::PRECONDITION_FAILED => {
                 settled(Error::ConditionFailed { current: told.current })
             }
@@ -298,5 +343,25 @@ mod tests {
         assert!(matches!(failure(403, None, true).error, Error::NotAllowed(_)));
         assert!(matches!(failure(413, Some("not_applied"), true).error, Error::Refused(_)));
         assert!(matches!(failure(507, Some("not_applied"), true).error, Error::Refused(_)));
+    }
+
+    #[test]
+    fn a_reason_counts_more_than_silence() {
+        let silent = Failure::of_silence(&"http://h:1/".parse().unwrap());
+        let problem = |name: &str| {
+            let text =
+                format!(r#"{{"type":"{PROBLEM}{name}","detail":"d","outcome":"not_applied"}}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        let told = Told { revision: None, current: None };
+        let answer = |name: &str| {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            Failure::of_answer(status, Some(problem(name)), told, true)
+                .at(&"http://h:2/".parse().unwrap())
+        };
+        let outside = answer("no-cluster");
+        assert_eq!(outside.error, Error::Outside("http://h:2: d".to_owned()));
+        assert!(outside.may_try_another && answer("not-a-member").may_try_another);
+        assert!(silent.heard < outside.heard && outside.heard < answer("no-leader").heard);
     }
 }

@@ -41,7 +41,8 @@ fn failure(status: StatusCode, body: &[u8], told: Told) {
     for writes in [false, true] {
         let problem: Option<Problem> = serde_json::from_slice(body).ok();
         let outcome = problem.as_ref().and_then(|problem| problem.outcome);
-        let Failure { error, may_try_another } = Failure::of_answer(status, problem, told, writes);
+        let Failure { error, may_try_another, .. } =
+            Failure::of_answer(status, problem, told, writes);
         assert!(!error.to_string().is_empty());
         let certain = !writes || outcome == Some(ProblemOutcome::NotApplied);
         assert!(certain || !may_try_another, "it might happen twice");

@@ -2,8 +2,10 @@
 //!
 //! An endpoint that is down is passed over for the next one, but only when the request certainly
 //! did not happen there. A write whose outcome is unknown is never sent again. A read that one endpoint does
-//! not answer is asked of the next one, too; a write goes first to one that lives.
+//! not answer is asked of the next one, too; a write goes first to one that lives, and only where all endpoints
+//! that answer belong to one cluster.
 
+mod clusters;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -21,6 +23,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
 
+pub use clusters::differ;
 pub use error::{Error, Outcome};
 pub use snapshot::SnapshotStream;
 pub use tls::TlsFiles;

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use reqwest::header::ETAG;
-use reqwest::{Method, Response, Url};
+use reqwest::{Response, Url};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::error::{self, Error, Failure, Problem, Told};
+use super::error::{self, Error, Failure, Heard, Problem, Told};
 use super::{Call, Client, GRACE, STREAM_BEGIN_MAX, STREAM_TIME_MAX, revision_in};
 
 /// How long an endpoint may say nothing before the next one is asked as well, where that does no harm.
-const HEDGE_AFTER: Duration = Duration::from_millis(500);
+pub(super) const HEDGE_AFTER: Duration = Duration::from_millis(500);
 /// After how long a wait is told of.
 const WORD_AFTER: Duration = Duration::from_secs(2);
 /// How long it may take to find an endpoint that lives, before what cannot be asked twice.
-const SEARCH_TIME_MAX: Duration = Duration::from_secs(3);
+pub(super) const SEARCH_TIME_MAX: Duration = Duration::from_secs(3);
 /// An endpoint that answered so recently is not asked first whether it lives.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long a port may take to show what it speaks.
@@ -29,7 +29,8 @@ const TLS_ALERT: u8 = 0x15;
 
 impl Client {
     /// Sends to one endpoint after the other until one of them settles it. What changes nothing is asked of the
-    /// next one, too, where one says nothing; anything else goes first to one that lives.
+    /// next one, too, where one says nothing; anything else goes first to one that lives, and nowhere if the
+    /// endpoints are those of different clusters.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Response, Error> {
         let first = self.first.load(Ordering::Relaxed);
         if self.endpoints.len() > 1 {
@@ -37,27 +38,25 @@ impl Client {
                 return self.ask(&call, first, true).await;
             }
             if !self.answered.lock().is_some_and(|at| at.elapsed() < FRESH) {
-                // Whoever answers is first from then on.
-                let alive = Call::new(Method::GET, "healthz");
-                let _ = tokio::time::timeout(SEARCH_TIME_MAX, self.ask(&alive, first, true)).await;
+                self.one_cluster().await?;
             }
         }
         self.ask(&call, self.first.load(Ordering::Relaxed), false).await
     }
 
     /// Asks the endpoints in order, from one of them on; with `hedged` the next one, too, when none has answered for
-    /// a while.
+    /// a while. Of all errors that of the endpoint counts that had most to say.
     async fn ask(&self, call: &Call<'_>, first: usize, hedged: bool) -> Result<Response, Error> {
         let count = self.endpoints.len();
         let mut order = (0..count).map(|number| (first + number) % count).peekable();
         let mut asked = FuturesUnordered::new();
         let ask = |at: usize| async move { (at, self.send_to(&self.endpoints[at], call).await) };
-        let (mut last, mut told) = (None, false);
+        let (mut most, mut told) = (None::<Failure>, false);
         loop {
             if asked.is_empty() {
                 let Some(next) = order.next() else {
                     let none = || Error::Unavailable("there is no endpoint".to_owned());
-                    return Err(last.unwrap_or_else(none));
+                    return Err(most.map_or_else(none, |failure| failure.error));
                 };
                 asked.push(ask(next));
             }
@@ -69,7 +68,9 @@ impl Client {
                         return Ok(response);
                     }
                     Err(failure) if failure.may_try_another => {
-                        last = Some(failure.error);
+                        if most.as_ref().is_none_or(|most| most.heard < failure.heard) {
+                            most = Some(failure);
+                        }
                         if let Some(next) = order.next() {
                             asked.push(ask(next));
                         }
@@ -147,7 +148,7 @@ impl Client {
             Ok(bytes) => serde_json::from_slice(&bytes).ok(),
             Err(_) => None,
         };
-        Err(Failure::of_answer(status, problem, told, writes))
+        Err(Failure::of_answer(status, problem, told, writes).at(endpoint))
     }
 }
 
@@ -160,7 +161,8 @@ async fn speaks_otherwise(endpoint: &Url, failed: &reqwest::Error) -> Option<Fai
         return None;
     }
     let endpoint = endpoint.as_str().trim_end_matches('/').to_owned();
-    Some(Failure { error: Error::WrongScheme { endpoint, is_tls }, may_try_another: true })
+    let error = Error::WrongScheme { endpoint, is_tls };
+    Some(Failure { error, may_try_another: true, heard: Heard::Misunderstood })
 }
 
 /// Whether a request in plain HTTP meets an alert of TLS.

@@ -83,11 +83,11 @@ pub enum ChangeRefused {
     #[error("{0} has a vote already")]
     VotesAlready(String),
     /// The learner has not caught up.
-    #[error("{name} cannot vote yet: {why}; it is given a vote by itself once it has caught up")]
+    #[error("{name} cannot vote yet: {why}")]
     NotReady {
         /// The learner.
         name: String,
-        /// What is missing.
+        /// What is missing, and what to do about it.
         why: String,
     },
     /// Nobody would be left to decide.
@@ -151,6 +151,21 @@ pub enum ChangeRefused {
         "no change of the membership is under way that could be undone; it may have been completed"
     )]
     NothingToUndo,
+    /// The name is that of a host that is awaited, and something else was asked of it before.
+    #[error(
+        "{name} is a member already and was added {known}; asked for is {wanted}. Its host has not come yet: remove it \
+         and add it anew{}", if *.moves { ", or move its place with `konsen member replace`" } else { "" }
+    )]
+    AwaitedOtherwise {
+        /// The name.
+        name: String,
+        /// As what it was added.
+        known: String,
+        /// As what it is to be added now.
+        wanted: String,
+        /// Whether its addresses are what differs.
+        moves: bool,
+    },
 }
 
 /// The voters from before a change, or those after it.
@@ -188,11 +203,11 @@ pub fn change(
     let mut next = now.clone();
     match change {
         Change::Add { name, addresses, promote } => {
-            if let Some((_, member)) = now.by_name(name) {
-                let same = *addresses == addresses_of(member) && *promote == member.promote;
-                return match !member.seen && same {
-                    true => Ok(next),
-                    false => Err(ChangeRefused::NameInUse(name.clone())),
+            if let Some((id, member)) = now.by_name(name) {
+                let votes = member.promote || now.voters.contains(&id);
+                return match member.seen {
+                    true => Err(ChangeRefused::NameInUse(name.clone())),
+                    false => is_awaited_so(member, votes, addresses, *promote).map(|()| next),
                 };
             }
             if now.members.len() >= MEMBERS_MAX {
@@ -212,7 +227,14 @@ pub fn change(
             if now.voters.contains(&id) {
                 return Err(ChangeRefused::VotesAlready(name.clone()));
             }
-            if let Some(why) = unready(id, member, view) {
+            if let Some(missing) = unready(id, member, view) {
+                let then = match member.promote {
+                    true => "it is given a vote by itself once it has caught up",
+                    false => {
+                        "it was added to stay a learner, so promote it again once it has caught up"
+                    }
+                };
+                let why = format!("{missing}; {then}");
                 return Err(ChangeRefused::NotReady { name: name.clone(), why });
             }
             give_vote(&mut next, id);
@@ -290,6 +312,25 @@ fn find<'a>(now: &'a Membership, name: &str) -> Result<(NodeId, &'a Member), Cha
         let members = names.join(", ");
         ChangeRefused::NoSuchMember { name: name.to_owned(), members }
     })
+}
+
+/// Refuses to add a host that is awaited already, but not so. `votes`: whether it has a vote or is to have one.
+fn is_awaited_so(
+    member: &Member,
+    votes: bool,
+    addresses: &Addresses,
+    promote: bool,
+) -> Result<(), ChangeRefused> {
+    let moves = *addresses != addresses_of(member);
+    if !moves && promote == votes {
+        return Ok(());
+    }
+    let shown = |votes: bool, at: &Addresses| {
+        let kind = if votes { "to vote" } else { "to stay a learner" };
+        format!("{kind}, at {} and {}", at.raft, at.http)
+    };
+    let (known, wanted) = (shown(votes, &addresses_of(member)), shown(promote, addresses));
+    Err(ChangeRefused::AwaitedOtherwise { name: member.name.clone(), known, wanted, moves })
 }
 
 fn taken(now: &Membership, id: NodeId, addresses: &Addresses) -> Result<(), ChangeRefused> {

@@ -138,8 +138,18 @@ fn a_command_can_be_repeated() {
     assert_eq!(change(&with, &add("n4"), HERE, false).unwrap(), with);
     let elsewhere =
         Change::Add { name: "n4".to_owned(), addresses: addresses("n9"), promote: true };
-    let refused = change(&with, &elsewhere, HERE, false);
-    assert_eq!(refused, Err(ChangeRefused::NameInUse("n4".to_owned())));
+    let refused = change(&with, &elsewhere, HERE, false).unwrap_err();
+    assert!(matches!(&refused, ChangeRefused::AwaitedOtherwise { moves: true, .. }));
+    for words in ["n4 is a member already", "at n4:1 and n4:2", "at n9:1 and n9:2"] {
+        assert!(refused.to_string().contains(words), "{refused}");
+    }
+    let Change::Add { name, addresses: there, .. } = add("n4") else { panic!() };
+    let learner = Change::Add { name, addresses: there, promote: false };
+    let refused = change(&with, &learner, HERE, false).unwrap_err();
+    assert!(matches!(&refused, ChangeRefused::AwaitedOtherwise { moves: false, .. }));
+    for words in ["added to vote", "asked for is to stay a learner"] {
+        assert!(refused.to_string().contains(words), "{refused}");
+    }
     let now = without(&[3], |view| change(&three(), &replace("n3"), view, false).unwrap());
     assert_eq!(change(&now, &replace("n3"), HERE, false).unwrap(), now);
     // A host that was never seen may come from elsewhere, also one that has a vote since the birth.
@@ -147,6 +157,7 @@ fn a_command_can_be_repeated() {
     let absent = Member { seen: false, ..newborn.members.remove(&NodeId(3)).unwrap() };
     newborn.members.insert(stand_in("n3"), absent);
     newborn.voters = [NodeId(1), NodeId(2), stand_in("n3")].into();
+    assert_eq!(change(&newborn, &add("n3"), HERE, false).unwrap(), newborn);
     let moved = Change::Replace { name: "n3".to_owned(), addresses: Some(addresses("n9")) };
     let next = change(&newborn, &moved, HERE, false).unwrap();
     assert_eq!(next.voters, newborn.voters);

@@ -94,7 +94,7 @@ pub fn decide(
     let at = roster.newest().map(|known| known.at);
     let seat = stand_in(name);
     if let Some(peer) = peers.get(&seat) {
-        if let (Some(at), true) = (at, peer.replaces == Some(id)) {
+        if let (Some(at), true) = (at, peer.replaces == Some(id) || roster.was_put_out(id)) {
             return Err(Why::Replaced { at });
         }
         if let Some((other, _)) =

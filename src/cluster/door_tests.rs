@@ -46,6 +46,62 @@ fn a_directory_that_was_lost_is_told_from_a_host_that_was_replaced() {
 }
 
 #[test]
+fn who_was_put_out_is_let_in_in_no_place_of_its_name() {
+    let without = || voters([1, 3]);
+    // It saw itself that n2 went, and that another n2 is to come.
+    let mut saw = roster(1, 5, voters(1..=3));
+    saw.follow((Some((entry(6), without())), Some(known(6, without()))));
+    let again = awaiting(without(), "n2", None);
+    saw.follow((Some((entry(7), again.clone())), Some(known(7, again.clone()))));
+    assert_eq!(at_door(&saw, visitor("n2", 2, CLUSTER)), Err(Why::Replaced { at: Index(7) }));
+    // Also if it missed the time between.
+    let mut missed = roster(1, 5, voters(1..=3));
+    missed.follow((Some((entry(7), again.clone())), Some(known(7, again.clone()))));
+    assert!(at_door(&missed, visitor("n2", 2, CLUSTER)).is_err());
+    assert_eq!(at_door(&missed, visitor("n2", 7, None)), Ok(stand_in("n2")));
+    // One that began after that is told by the host itself, which goes on telling it after it has learnt more.
+    let mut late = roster(2, 5, voters(1..=3));
+    let mut began = roster(1, 7, again.clone());
+    for _ in 0..2 {
+        assert!(!began.learn(&late.told().unwrap()));
+        assert_eq!(at_door(&began, visitor("n2", 2, CLUSTER)), Err(Why::Replaced { at: Index(7) }));
+        began = roster(1, 7, again.clone());
+        late.learn(&began.told().unwrap());
+        assert!(late.is_outside());
+    }
+}
+
+#[test]
+fn who_was_put_out_is_known_by_what_the_logs_hold() {
+    let again = awaiting(voters([1, 3]), "n2", None);
+    // Nobody had told n2 that the birth, of which it was part, was decided.
+    let mut founder = unborn(2);
+    founder.follow((Some((entry(1), voters(1..=3))), None));
+    let mut own = roster(1, 7, again.clone());
+    own.learn(&founder.told().unwrap());
+    assert_eq!(at_door(&own, visitor("n2", 2, CLUSTER)), Err(Why::Replaced { at: Index(7) }));
+    // A node that began anew has in its own log who came before.
+    let mut own = roster(1, 7, again);
+    own.remember([(Index(1), voters(1..=3)), (Index(6), voters([1, 3]))]);
+    assert_eq!(at_door(&own, visitor("n2", 2, CLUSTER)), Err(Why::Replaced { at: Index(7) }));
+    assert_eq!(at_door(&own, visitor("n3", 3, CLUSTER)), Ok(NodeId(3)));
+}
+
+/// Its log may know of the cluster, and even of its own admission, before that is decided.
+#[test]
+fn who_was_never_a_member_by_decision_is_still_let_in() {
+    let waits = awaiting(voters(1..=3), "n4", None);
+    let mut admitted = waits.clone();
+    admitted.members.remove(&stand_in("n4"));
+    admitted.members.insert(NodeId(4), member("n4"));
+    let mut newcomer = unborn(4);
+    newcomer.follow((Some((entry(7), admitted)), Some(known(6, waits.clone()))));
+    let mut own = roster(1, 6, waits);
+    own.learn(&newcomer.told().unwrap());
+    assert_eq!(at_door(&own, visitor("n4", 4, CLUSTER)), Ok(stand_in("n4")));
+}
+
+#[test]
 fn of_two_hosts_with_one_certificate_the_first_is_let_in() {
     let own = roster(1, 5, awaiting(voters(1..=3), "n4", None));
     let mut connected = BTreeMap::from([(stand_in("n4"), NodeId(40))]);

@@ -6,9 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::change::{When, addresses_of, give_vote, has_quorum, put_at, stands_for_all, unready};
-use super::{Addresses, ClusterView, stand_in};
+use super::{Addresses, ClusterView, Seat, stand_in};
 use crate::mutant::{Mutant, on};
 use crate::raft::{Member, Membership, NodeId};
+
+/// Whether a host that is connected still has the place that the door gave it: whoever was put out stays connected
+/// for a moment, and is not to come in the place of another of its name.
+pub fn has_place(seat: Seat, name: &str, now: Option<&Membership>) -> bool {
+    seat == stand_in(name) || now.is_some_and(|now| now.members.contains_key(&seat))
+}
 
 /// A host that is connected, as it showed itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Known, Roster, stand_in};
+use super::{Known, Own, Roster, stand_in};
 use crate::mutant::{Mutant, on};
 use crate::raft::NodeId;
 
@@ -50,8 +50,9 @@ pub fn is_replaced(roster: &Roster, disowners: &BTreeMap<NodeId, Known>) -> bool
 
 /// Whether the node had shown itself, and its place is kept for another host now.
 fn has_lost_its_place(roster: &Roster, newest: &Known) -> bool {
-    let place = newest.membership.members.get(&stand_in(&roster.own().name));
-    place.is_some_and(|place| place.replaces == Some(roster.own().id))
+    let Own { name, id } = roster.own();
+    let place = newest.membership.members.get(&stand_in(name));
+    place.is_some_and(|place| place.replaces == Some(*id) || roster.was_put_out(*id))
 }
 
 /// The newest membership that is known to be committed, of the cluster that the node belongs to if it does.

@@ -65,6 +65,18 @@ fn who_was_replaced_before_anything_reached_it_does_not_wait() {
 }
 
 #[test]
+fn who_was_removed_before_anything_reached_it_does_not_wait_for_its_name_to_be_added_again() {
+    let mut named = voters(1..=2);
+    named.members.insert(NodeId(3), member("n3"));
+    let mut again = voters(1..=2);
+    again.members.insert(stand_in("n3"), Member { seen: false, ..member("n3") });
+    let mut own = unborn(3);
+    assert!(own.learn(&known(7, named)) && own.learn(&known(9, again.clone())));
+    let said = known(9, again);
+    assert!(removed(&own, &[(1, said.clone()), (2, said)]));
+}
+
+#[test]
 fn nobody_is_removed_while_the_change_is_under_way() {
     let own = roster(3, 5, voters(1..=3));
     let joint = Membership { outgoing: Some((1..=3).map(NodeId).collect()), ..voters(1..=2) };

@@ -6,13 +6,16 @@
 //! finds its way to a leader that it has never heard of, and an outgoing voter stays until it is decided
 //! that it goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use super::stand_in;
 use crate::mutant::{Mutant, on};
 use crate::raft::{ClusterId, Index, LogId, Membership, Node, NodeId, Term};
+
+/// How many identities that were put out are remembered: they count for as long as their hosts may knock.
+const PUT_OUT_MAX: usize = 256;
 
 /// A membership that is committed, and from which index of the log on it is known to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,12 +74,21 @@ pub struct Roster {
     in_force: Option<(LogId, Membership)>,
     committed: Option<Known>,
     learnt: Option<Known>,
+    /// Those that were put out, as far as this node saw it or was told, the last ones.
+    put_out: VecDeque<NodeId>,
 }
 
 impl Roster {
     /// Of a node that knows its configuration only.
     pub fn new(own: Own, configured: BTreeMap<String, String>) -> Roster {
-        Roster { own, configured, in_force: None, committed: None, learnt: None }
+        Roster {
+            own,
+            configured,
+            in_force: None,
+            committed: None,
+            learnt: None,
+            put_out: VecDeque::new(),
+        }
     }
 
     /// Who the node is.
@@ -99,14 +111,70 @@ impl Roster {
         self.committed.iter().chain(&self.learnt).max_by_key(|known| known.at)
     }
 
+    /// What the node tells of who belongs: the newest that it knows. But whoever was put out tells what named it
+    /// last: by that the others know that it was a member and is none any more.
+    pub fn told(&self) -> Option<Known> {
+        let own = self.committed.clone().or_else(|| self.founding());
+        let Some(newest) = self.newest() else { return own };
+        let names_this = |known: &Known| names(&known.membership, self.own.id);
+        let last = own.filter(|own| own.membership.cluster == newest.membership.cluster);
+        last.filter(|own| names_this(own) && !names_this(newest)).or_else(|| Some(newest.clone()))
+    }
+
+    /// The membership in force if it is that of the log's first entry. No other can come in its place: whoever
+    /// founds a cluster draws its identity, and the log of another is no log of this one.
+    fn founding(&self) -> Option<Known> {
+        let (LogId { term, index: at }, membership) = self.in_force.as_ref()?;
+        (*at == Index(1)).then(|| Known { at: *at, term: *term, membership: membership.clone() })
+    }
+
+    /// Takes in what was decided before what the log has committed now, each with the index of its entry.
+    pub fn remember(&mut self, history: impl IntoIterator<Item = (Index, Membership)>) {
+        for (at, earlier) in history {
+            self.note_put_out(at, &earlier);
+        }
+    }
+
+    /// Whether the newest membership that the node knows of is one without it, although its log is of that
+    /// cluster: what it would say of the members is out of date.
+    pub fn is_outside(&self) -> bool {
+        let without = |known: &Known| !names(&known.membership, self.own.id);
+        self.cluster().is_some() && self.newest().is_some_and(without)
+    }
+
+    /// Whether an identity was a member and is none any more, as far as this node saw it or was told. It stays so:
+    /// an identity is that of a data directory, and a host that is taken in again has an empty one.
+    pub fn was_put_out(&self, id: NodeId) -> bool {
+        self.put_out.contains(&id)
+    }
+
+    /// Remembers whom a membership names that was decided before the newest one, which does not.
+    fn note_put_out(&mut self, at: Index, before: &Membership) {
+        let Some(newest) = self.newest().filter(|_| !on(Mutant::PutOutForgotten)) else { return };
+        let now = &newest.membership;
+        if newest.at <= at || before.cluster != now.cluster {
+            return;
+        }
+        let seen = before.members.iter().filter(|(_, member)| member.seen).map(|(id, _)| *id);
+        let gone: Vec<NodeId> =
+            seen.filter(|id| !names(now, *id) && !self.put_out.contains(id)).collect();
+        self.put_out.extend(gone);
+        let over = self.put_out.len().saturating_sub(PUT_OUT_MAX);
+        self.put_out.drain(..over);
+    }
+
     /// The log states another membership, or has committed another.
     pub fn follow(&mut self, (in_force, committed): Memberships) {
+        let before = self.newest().cloned();
         (self.in_force, self.committed) = (in_force, committed);
         let (decided, cluster) = (self.decided_at(), self.cluster());
         self.learnt.take_if(|learnt| {
             let other = cluster.is_some_and(|own| own != learnt.membership.cluster);
             Some(learnt.at) <= decided || other
         });
+        if let Some(before) = before {
+            self.note_put_out(before.at, &before.membership);
+        }
     }
 
     /// Somebody tells of a membership. True if that is news: whom to dial and whom to let in has changed then.
@@ -120,8 +188,12 @@ impl Roster {
         };
         let known = self.decided_at().max(self.learnt.as_ref().map(|learnt| learnt.at));
         let news = fits && known.is_none_or(|known| told.at > known) && !on(Mutant::NothingLearnt);
+        let before = self.newest().cloned();
         if news {
             self.learnt = Some(told.clone());
+        }
+        for earlier in before.iter().chain([told]) {
+            self.note_put_out(earlier.at, &earlier.membership);
         }
         news
     }
@@ -150,16 +222,13 @@ impl Roster {
 
     /// Whether the node belongs to any of the memberships that count.
     pub fn is_member(&self) -> bool {
-        self.memberships()
-            .any(|one| one.members.contains_key(&self.own.id) || one.is_voter(self.own.id))
+        self.memberships().any(|one| names(one, self.own.id))
     }
 
     /// The newest index as of which a membership names the node, `newest` being the newest that is committed: what its
     /// own log has further on of an older term counts for nothing.
     pub(super) fn named_at(&self, newest: &Known) -> Option<Index> {
-        let names = |membership: &Membership| {
-            membership.members.contains_key(&self.own.id) || membership.is_voter(self.own.id)
-        };
+        let names = |membership: &Membership| names(membership, self.own.id);
         let stands = |entry: &LogId| {
             entry.index <= newest.at || entry.term >= newest.term || on(Mutant::LeftoversCount)
         };
@@ -219,6 +288,11 @@ pub fn ways_to(peer: &Peer, said: Option<&str>, heard_from: Option<&str>) -> Vec
         push_new(&mut ways, address);
     }
     ways
+}
+
+/// Whether a node belongs to a membership, be it as one whose vote is needed until it is decided that it goes.
+fn names(membership: &Membership, id: NodeId) -> bool {
+    membership.members.contains_key(&id) || membership.is_voter(id)
 }
 
 fn push_new(addresses: &mut Vec<String>, address: &str) {

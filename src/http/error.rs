@@ -118,6 +118,10 @@ kinds! {
     UnsupportedCoding = "unsupported-transfer-coding", NOT_IMPLEMENTED, NotApplied, "The transfer coding is not supported";
     /// Nobody leads.
     NoLeader = "no-leader", SERVICE_UNAVAILABLE, NotApplied, "No leader is known";
+    /// Nothing was founded, or the node was not taken in.
+    NoCluster = "no-cluster", SERVICE_UNAVAILABLE, NotApplied, "The node belongs to no cluster yet";
+    /// The node was put out, or is not decided to come in.
+    NotAMember = "not-a-member", SERVICE_UNAVAILABLE, NotApplied, "The node is no member of the cluster";
     /// The node is stopping.
     ShuttingDown = "shutting-down", SERVICE_UNAVAILABLE, NotApplied, "The node is shutting down";
     /// The write lost its leader before it was agreed on.
@@ -237,6 +241,8 @@ impl From<server::Error> for Problem {
             Error::Future { .. } => Kind::FutureRevision,
             Error::LeaseReadsOff => Kind::LeaseReadsOff,
             Error::Storage => Kind::Internal,
+            Error::NoCluster => Kind::NoCluster,
+            Error::NotAMember => Kind::NotAMember,
         };
         Problem::new(kind, error.to_string())
     }
@@ -249,8 +255,13 @@ impl From<server::TransferError> for Problem {
             TransferError::NoSuchMember { .. } => {
                 Problem::new(Kind::NoSuchMember, error.to_string())
             }
-            TransferError::Learner(_) | TransferError::Alone => {
+            TransferError::Learner(_)
+            | TransferError::Alone
+            | TransferError::Unreachable { tried: false, .. } => {
                 Problem::new(Kind::CannotLead, error.to_string())
+            }
+            TransferError::Unreachable { tried: true, .. } => {
+                Problem::new(Kind::OutcomeUnknown, error.to_string())
             }
             TransferError::Failed(error) => error.into(),
         }

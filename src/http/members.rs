@@ -51,7 +51,8 @@ pub(super) async fn list(
     request: Request,
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
-    Ok(answer(&api, StatusCode::OK, &api.handle.members().ok_or(Error::NoLeader)?))
+    api.handle.knows_members()?;
+    Ok(answer(&api, StatusCode::OK, &api.handle.members().ok_or(Error::NoCluster)?))
 }
 
 /// `POST /v1/cluster/members`: 201.

@@ -32,6 +32,7 @@ pub(super) async fn cluster(
     request: Request,
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
+    api.handle.knows_members()?;
     let cluster = api.handle.cluster().await.ok_or_else(Problem::unhealthy)?;
     // Serializing plain data into memory cannot fail.
     let body = serde_json::to_vec(&cluster).unwrap_or_default();

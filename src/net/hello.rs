@@ -32,7 +32,8 @@ pub(super) struct Hello {
     pub(super) version: String,
     /// Where it says that it listens. Appended later: empty where a peer does not say.
     pub(super) addresses: Addresses,
-    /// The newest committed membership that it knows of. Appended later.
+    /// The newest committed membership that it knows of; from one that was put out, the last that names it.
+    /// Appended later.
     pub(super) known: Option<Known>,
     /// In an answer: why the other end is refused. Appended later.
     pub(super) refused: Option<Refused>,

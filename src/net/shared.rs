@@ -118,7 +118,7 @@ impl Shared {
             born: *self.born.borrow(),
             version: self.own.version.clone(),
             addresses: self.own.addresses.clone(),
-            known: self.directory.lock().roster().newest().cloned(),
+            known: self.directory.lock().roster().told(),
             refused: None,
             settings: Some(self.own.settings),
         }

@@ -74,13 +74,15 @@ impl Membership {
         outgoing.map_or(new, |old| new.min(of(old)))
     }
 
-    /// The membership without the change that is under way, of a joint one: the outgoing voters decide, the
-    /// stand-ins of those that were to come in their place are gone, and who was to be given a vote is a
-    /// learner that still is to have one.
+    /// The membership without the change that is under way, of a joint one: the outgoing voters decide, those that
+    /// were to come in their place, under their names, are gone, and who was to be given a vote is a learner that
+    /// still is to have one.
     pub fn undone(&self) -> Option<Membership> {
         let voters = self.outgoing.clone()?;
+        let names: BTreeSet<&str> =
+            voters.iter().filter_map(|id| Some(self.members.get(id)?.name.as_str())).collect();
         let mut members = self.members.clone();
-        members.retain(|_, member| member.replaces.is_none_or(|old| !voters.contains(&old)));
+        members.retain(|id, member| voters.contains(id) || !names.contains(member.name.as_str()));
         for id in self.voters.difference(&voters) {
             if let Some(member) = members.get_mut(id) {
                 member.promote = true;

@@ -46,3 +46,26 @@ fn the_quorum_value_is_what_a_majority_has_reached() {
     assert_eq!(reached(&[1, 2, 3, 4, 5], None), 30);
     assert_eq!(reached(&[3, 4, 5], Some(&[1, 2, 3])), 20);
 }
+
+#[test]
+fn who_was_to_come_in_the_place_of_a_voter_goes_when_the_change_is_undone() {
+    let member = |name: &str, replaces: Option<u64>| Member {
+        name: name.to_owned(),
+        raft_address: String::new(),
+        http_address: String::new(),
+        seen: true,
+        promote: false,
+        replaces: replaces.map(NodeId),
+    };
+    // 6 takes the place in which 2 stood for a host that nobody had seen, 7 that of 3, which is replaced, and 5 is a
+    // learner that is given a vote.
+    let mut joint = membership(&[1, 5, 6, 7], Some(&[1, 2, 3]));
+    let named = [(1, "a"), (2, "b"), (3, "c"), (5, "e"), (6, "b"), (8, "f")];
+    joint.members = named.map(|(id, name)| (NodeId(id), member(name, None))).into();
+    joint.members.insert(NodeId(7), member("c", Some(3)));
+    let undone = joint.undone().unwrap();
+    assert_eq!((undone.outgoing, undone.voters), (None, [1, 2, 3].map(NodeId).into()));
+    let ids: Vec<u64> = undone.members.keys().map(|id| id.0).collect();
+    assert_eq!(ids, [1, 2, 3, 5, 8]);
+    assert!(undone.members[&NodeId(5)].promote && !undone.members[&NodeId(8)].promote);
+}

@@ -76,6 +76,14 @@ pub enum Error {
     /// Too many wait for a change. Not applied.
     #[error("too many requests wait for a change (limits.waiters)")]
     TooManyWaiters,
+    /// The node knows of no cluster that it could say something of. Not applied.
+    #[error(
+        "this node belongs to no cluster yet: none was founded, or it was not taken into the one that there is"
+    )]
+    NoCluster,
+    /// What the node would say of the cluster is out of date. Not applied.
+    #[error("this node is no member of the cluster, as far as it knows; ask one that is")]
+    NotAMember,
 }
 
 impl From<Cause> for Error {

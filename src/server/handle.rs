@@ -99,7 +99,10 @@ impl Handle {
             };
             match tried {
                 Ok(reply) => return Ok(reply),
-                Err(Fate::Again) => wait_for_leader(&mut standing, leader, deadline).await?,
+                Err(Fate::Again) => {
+                    let waited = wait_for_leader(&mut standing, leader, deadline).await;
+                    waited.map_err(|error| self.without_leader(error))?;
+                }
                 Err(Fate::NotApplied(cause)) => return Err(cause.into()),
                 Err(Fate::Unknown) => return Err(Error::Unknown),
             }
@@ -204,7 +207,17 @@ impl Handle {
                     Err(_) => return Err(Error::ReadTimedOut),
                 }
             }
-            wait_for_leader(&mut standing, leader, deadline).await?;
+            let waited = wait_for_leader(&mut standing, leader, deadline).await;
+            waited.map_err(|error| self.without_leader(error))?;
+        }
+    }
+
+    /// Why there is no leader, where more than that is known.
+    fn without_leader(&self, error: Error) -> Error {
+        let belongs_to_none = self.shared.membership.borrow().is_none();
+        match error {
+            Error::NoLeader if belongs_to_none => Error::NoCluster,
+            error => error,
         }
     }
 
@@ -301,6 +314,7 @@ impl Handle {
         Some(Status {
             name: self.shared.config.name.to_string(),
             id: self.shared.id.to_string(),
+            cluster: self.cluster_name(),
             cluster_id,
             role: role_name(summary.role).to_owned(),
             term: summary.term.0,
@@ -426,6 +440,11 @@ impl Handle {
         self.shared.config.raft.election_timeout
     }
 
+    /// The time between two heartbeats.
+    pub(super) fn heartbeat(&self) -> Duration {
+        self.shared.config.raft.heartbeat
+    }
+
     /// The membership in force; none before there is one.
     pub(super) fn membership(&self) -> Option<Membership> {
         self.shared.membership.borrow().clone()
@@ -446,6 +465,18 @@ impl Handle {
     /// Follows the membership in force.
     pub(super) fn watch_membership(&self) -> watch::Receiver<Option<Membership>> {
         self.shared.membership.clone()
+    }
+
+    /// Whether this node can tell who belongs to the cluster: it must be a member in the newest membership that it
+    /// knows of. What others have is older than what is decided, too, but not for long.
+    pub fn knows_members(&self) -> Result<(), Error> {
+        if self.shared.membership.borrow().is_none() {
+            return Err(Error::NoCluster);
+        }
+        match *self.shared.removed.borrow() || self.shared.net.roster().is_outside() {
+            true => Err(Error::NotAMember),
+            false => Ok(()),
+        }
     }
 
     /// Waits until the cluster has put this node out.
@@ -500,7 +531,7 @@ impl Handle {
         Some(PendingChange { before, after, missing, for_seconds: since.elapsed().as_secs() })
     }
 
-    async fn ask_progress(&self, leader: NodeId) -> Option<LeaderProgress> {
+    pub(super) async fn ask_progress(&self, leader: NodeId) -> Option<LeaderProgress> {
         let request = peer_request::encode(&PeerRequest::Progress);
         let deadline = Instant::now() + INSPECT_TIMEOUT;
         let bytes = self.shared.net.request(leader, request, deadline).await.ok()?;

@@ -28,6 +28,17 @@ pub enum TransferError {
     /// There is no other voter.
     #[error("there is no other voter that could lead")]
     Alone,
+    /// The leader does not hear the voter, which therefore cannot take over.
+    #[error(
+        "{name} cannot be reached from the leader, so it cannot lead; see in `konsen status` who can{}",
+        if *.tried { ". It was asked to while it still seemed to answer, so leadership may yet move" } else { "" }
+    )]
+    Unreachable {
+        /// Who was to lead.
+        name: String,
+        /// Whether it was asked to take over before that was noticed.
+        tried: bool,
+    },
     /// As with any request. If the deadline passed, leadership may still move.
     #[error(transparent)]
     Failed(#[from] Error),
@@ -35,18 +46,21 @@ pub enum TransferError {
 
 impl Handle {
     /// Hands leadership over to the member of that name, or to the voter that is furthest, and waits until it
-    /// leads. A transfer that fails is begun again until the deadline. Nothing is done if it leads already.
+    /// leads. A transfer that fails is begun again until the deadline, or until it is known that the voter cannot be
+    /// reached. Nothing is done if it leads already.
     pub async fn transfer_leadership(
         &self,
         to: Option<&str>,
         deadline: Instant,
     ) -> Result<Leadership, TransferError> {
+        self.knows_members()?;
+        let name = to;
         let to = to.map(|name| self.voter(name)).transpose()?;
         if to.is_none() && self.voters() <= 1 {
             return Err(TransferError::Alone);
         }
         let mut standing = self.watch_standing();
-        let mut first = None;
+        let (mut first, mut tried, mut unheard_since) = (None, false, None);
         loop {
             if self.is_stopping() {
                 return Err(Error::ShuttingDown.into());
@@ -62,8 +76,21 @@ impl Handle {
                 return Ok(Leadership { leader, term: now.term.0 });
             }
             if Instant::now() >= deadline {
-                return Err(Error::Unknown.into());
+                return Err(if tried { Error::Unknown } else { Error::NoLeader }.into());
             }
+            if let (Some(to), Some(name)) = (to, name)
+                && self.is_heard(leader, to).await == Some(false)
+            {
+                // Whoever has just been counted answers the next heartbeat.
+                let since = *unheard_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= self.election_timeout() {
+                    return Err(TransferError::Unreachable { name: name.to_owned(), tried });
+                }
+                let soon = deadline.min(Instant::now() + self.heartbeat());
+                let _ = timeout_at(soon.into(), standing.changed()).await;
+                continue;
+            }
+            (tried, unheard_since) = (true, None);
             // The leader gives a transfer up after an election time-out, and one that is gone never answers.
             let until = deadline.min(Instant::now() + self.election_timeout());
             self.ask_to_hand_over(leader, to, until).await;
@@ -88,6 +115,15 @@ impl Handle {
         if let Err(error) = self.net().request(leader, request, deadline).await {
             tracing::debug!(?error, "the leader could not be asked to hand over");
         }
+    }
+
+    /// Whether the leader has heard from a peer lately; none if it does not tell.
+    async fn is_heard(&self, leader: NodeId, peer: NodeId) -> Option<bool> {
+        let progress = match leader == self.id() {
+            true => self.progress().await?,
+            false => self.ask_progress(leader).await?,
+        };
+        Some(progress.active.contains(&peer))
     }
 
     fn voter(&self, name: &str) -> Result<NodeId, TransferError> {

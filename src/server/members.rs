@@ -13,8 +13,9 @@ use super::mailbox::Letter;
 use super::peer_request::{self, PeerReply, PeerRequest};
 use super::status::{MemberInfo, Members};
 use crate::cluster::change::warnings;
+use crate::cluster::reconcile::has_place;
 use crate::cluster::{Addresses, Change, ChangeRefused, Shown};
-use crate::net::RequestError;
+use crate::net::{PeerStatus, RequestError};
 use crate::raft::{Membership, NodeId, Refused};
 use crate::replica::{ChangeFailed, Proposed, Step};
 
@@ -98,6 +99,7 @@ impl Handle {
         let mut standing = self.watch_standing();
         let patience = deadline.min(Instant::now() + LEADER_PATIENCE * self.election_timeout());
         loop {
+            self.knows_members()?;
             if self.is_stopping() {
                 return Err(Error::ShuttingDown.into());
             }
@@ -178,9 +180,9 @@ impl Handle {
         match replied.map(|bytes| peer_request::decode(&bytes)) {
             Ok(Some(PeerReply::Change(outcome))) => outcome,
             Err(RequestError::Unknown) if operation.puts_out(&self.name()) => {
-                // The answer cannot come from whoever does not talk to this node any more.
-                let patience = deadline.min(Instant::now() + self.election_timeout());
-                match timeout_at(patience.into(), self.put_out()).await {
+                // The answer cannot come from whoever does not talk to this node any more. It hears from a
+                // majority that it was put out, of whom some may lag.
+                match timeout_at(deadline.into(), self.put_out()).await {
                     Ok(()) => self
                         .members_without_this()
                         .map_or(Error::Unknown.into(), ChangeOutcome::Done),
@@ -209,7 +211,7 @@ impl Handle {
             let refused = match self.change_membership(operation.step(force)).await {
                 Ok(proposed) => return self.completed(&proposed, deadline).await,
                 Err(ChangeFailed::Unneeded) => {
-                    return self.members().map_or(Error::NoLeader.into(), ChangeOutcome::Done);
+                    return self.members().map_or(Error::NoCluster.into(), ChangeOutcome::Done);
                 }
                 Err(ChangeFailed::OwnSeat) => {
                     return match self.transfer_leadership(None, deadline).await {
@@ -253,7 +255,9 @@ impl Handle {
     fn shown(&self) -> Vec<Shown> {
         let (id, addresses) = self.own_addresses();
         let own = Shown { id, name: self.name(), addresses: Some(addresses) };
-        let connected = self.net().peers().into_iter().filter(|peer| peer.connected);
+        let now = self.membership();
+        let fits = |peer: &PeerStatus| has_place(peer.seat, &peer.name, now.as_ref());
+        let connected = self.net().peers().into_iter().filter(|peer| peer.connected && fits(peer));
         let peers = connected.filter_map(|peer| {
             let said = peer.addresses.map(|said| Addresses { raft: said.raft, http: said.http });
             let addresses = said.filter(|said| !said.raft.is_empty() && !said.http.is_empty());
@@ -283,7 +287,8 @@ impl Handle {
             if now.voters == proposed.before && now.voters != proposed.membership.voters {
                 return Some(ChangeRefused::Undone.into());
             }
-            self.members().map(ChangeOutcome::Done)
+            // All of the log is applied: what is in force is decided.
+            self.membership().map(|now| ChangeOutcome::Done(members_of(&now, true)))
         };
         match timeout_at(deadline.into(), complete).await {
             Ok(Some(outcome)) => outcome,
@@ -294,14 +299,24 @@ impl Handle {
 
     /// The members as this node knows them; none before there is a cluster.
     pub fn members(&self) -> Option<Members> {
-        self.membership().map(|now| members_of(&now))
+        let now = self.membership()?;
+        let decided = self.net().roster().newest().is_some_and(|known| known.membership == now);
+        Some(members_of(&now, decided && self.hears_the_leader()))
     }
 
+    /// Whether this node leads, or is connected to who does. Whoever is put out is not from that moment on.
+    fn hears_the_leader(&self) -> bool {
+        let Some(leader) = self.standing().leader else { return false };
+        let connected = |peer: &PeerStatus| peer.seat == leader && peer.connected;
+        leader == self.id() || self.net().peers().iter().any(connected)
+    }
+
+    /// The members without this node, which was put out.
     fn members_without_this(&self) -> Option<Members> {
         let mut now = self.membership()?;
         now.members.remove(&self.id());
         now.voters.remove(&self.id());
-        Some(members_of(&now))
+        Some(members_of(&now, true))
     }
 }
 
@@ -310,7 +325,7 @@ const LEADER_PATIENCE: u32 = 3;
 /// How long to wait for a leader that has just begun, or is handing over.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-fn members_of(now: &Membership) -> Members {
+fn members_of(now: &Membership, decided: bool) -> Members {
     let info = |(&id, member): (&NodeId, &crate::raft::Member)| MemberInfo {
         name: member.name.clone(),
         id: member.seen.then(|| id.to_string()),
@@ -321,5 +336,5 @@ fn members_of(now: &Membership) -> Members {
     };
     let mut members: Vec<MemberInfo> = now.members.iter().map(info).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    Members { members, warnings: warnings(now) }
+    Members { members, warnings: warnings(now), decided: decided && now.outgoing.is_none() }
 }

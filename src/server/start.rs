@@ -108,6 +108,7 @@ impl Server {
         };
         let opened = open(&config, life.clone())?;
         let timing = Timing::new(&config.raft, config.reads.lease);
+        let decided = opened.recovered.hard_state.commit;
         let node = Node::new(timing.raft_config(opened.data.id()), opened.recovered);
         let id = node.id();
         let standing = Standing { role: RoleName::Follower, term: node.term(), leader: None };
@@ -164,7 +165,12 @@ impl Server {
             let _within = replica_thread.runtime().enter();
             Net::start(net_config, reception.clone())?
         };
-        net.change_roster(|roster| roster.follow(found));
+        // Only what is known to be decided: the rest of the log may yet be cut off.
+        let history = log_reader.memberships()?.into_iter().filter(|(at, _)| *at <= decided);
+        net.change_roster(|roster| {
+            roster.follow(found);
+            roster.remember(history);
+        });
 
         let limits = Limits::of(&config);
         let readers = Readers::start(limits.read_threads, limits.reads_max, &mailbox)?;

@@ -11,6 +11,9 @@ pub struct Status {
     pub name: String,
     /// Its identity, 16 hex digits.
     pub id: String,
+    /// The cluster's name in its certificate.
+    #[serde(default)]
+    pub cluster: String,
     /// The cluster's identity, once there is one.
     pub cluster_id: Option<String>,
     /// `follower`, `candidate` or `leader`.
@@ -63,6 +66,10 @@ pub struct Members {
     pub members: Vec<MemberInfo>,
     /// What works and is probably not meant.
     pub warnings: Vec<String>,
+    /// Whether this is decided, as far as the node asked knows, and it hears a leader. Else it may yet be undone, or
+    /// be out of date.
+    #[serde(default)]
+    pub decided: bool,
 }
 
 /// A member as the membership states it.

@@ -352,7 +352,8 @@ impl LogReader {
         Ok(meta::get::<LogId>(&meta, "log", BASE_KEY)?.index)
     }
 
-    pub(super) fn memberships(&self) -> Result<Vec<(Index, Membership)>, StoreError> {
+    /// All memberships that the log holds, by the index of their entries.
+    pub fn memberships(&self) -> Result<Vec<(Index, Membership)>, StoreError> {
         let read = self.db.begin_read()?;
         let table = read.open_table(MEMBERSHIPS).map_err(failed)?;
         let mut all = Vec::new();

@@ -210,7 +210,8 @@ pub(crate) fn come_back(chaos: &mut Chaos) -> Result<(), Skipped> {
     };
     chaos.say(&format!("node{} comes back with its data of the cluster before", node + 1));
     let asked = (node + 1) % chaos.hosts.count();
-    let members = |chaos: &Chaos| chaos.ask(asked, "GET", "/v1/cluster/members", "");
+    let members =
+        |chaos: &Chaos| chaos.ask(asked, "GET", "/v1/cluster/members", "").1["members"].take();
     let before = members(chaos);
     let (data, aside) = (chaos.hosts.data(node), aside(chaos, node));
     let own = data.with_extension("own");

@@ -87,6 +87,38 @@ async fn who_cannot_lead_is_refused_with_a_reason() {
     assert!(line.contains("the members are node1"), "{line}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_dead_is_refused_at_once() {
+    use std::time::{Duration, Instant};
+
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.wait_leader().await;
+    let (dead, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let name = cluster.nodes[dead].name.clone();
+    cluster.nodes[dead].kill();
+    // Its loss is noticed within two election time-outs; who asks sooner may be told that nobody knows.
+    let deadline = Instant::now() + crate::harness::PATIENCE;
+    let body = json!({ "to": name }).to_string();
+    while transfer(&cluster, leader, &body).await.0 != 409 {
+        assert!(Instant::now() < deadline, "{}", cluster.logs());
+    }
+    for asked in [leader, other] {
+        let began = Instant::now();
+        let (status, answer) = transfer(&cluster, asked, &body).await;
+        assert_eq!((status, &answer["type"]), (409, &json!("urn:konsen:problem:cannot-lead")));
+        let detail = answer["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("{name} cannot be reached")), "{detail}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    }
+    let mut command = konsen();
+    command.args(["leader", "transfer", &name, "--endpoints", &cluster.url(other, "")]);
+    let refused = command.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot be reached from the leader"), "{said}");
+    assert_eq!(cluster.wait_leader().await, leader);
+}
+
 /// How long nobody is served while leadership moves. `KONSEN_TRANSFERS=100` asks for so many transfers; with that
 /// many or more the 99th percentile is held to 50 ms.
 #[tokio::test(flavor = "multi_thread")]

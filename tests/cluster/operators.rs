@@ -1,6 +1,7 @@
 //! What operators may do to a cluster in use without losing it: whatever they ask for, in whatever order, is done,
 //! or refused with the reason, and a majority that is up serves.
 
+mod answers;
 mod away;
 mod commands;
 mod late;

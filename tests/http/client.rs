@@ -87,7 +87,9 @@ async fn nobody_there_is_not_applied_and_a_lost_answer_is_unknown() {
     assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
     assert_eq!(error.outcome(), Outcome::NotApplied);
 
-    // Lives, but takes requests and closes without an answer.
+    // Says how it is, as the other one does, but takes requests and closes without an answer.
+    let server = Server::start().await;
+    let status = server.send("GET /v1/status", &[]).json().to_string();
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = mute.local_addr().unwrap().port();
     let (count, counted) = std::sync::mpsc::channel();
@@ -96,9 +98,12 @@ async fn nobody_there_is_not_applied_and_a_lost_answer_is_unknown() {
             let mut buffer = [0; 1024];
             let mut stream = stream.unwrap();
             let read = std::io::Read::read(&mut stream, &mut buffer).unwrap_or_default();
-            if buffer[..read].starts_with(b"GET /healthz") {
-                let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-                std::io::Write::write_all(&mut stream, ok).unwrap();
+            if buffer[..read].starts_with(b"GET /v1/status") {
+                let length = status.len();
+                let ok = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{status}"
+                );
+                std::io::Write::write_all(&mut stream, ok.as_bytes()).unwrap();
                 continue;
             }
             if count.send(()).is_err() {
@@ -106,7 +111,6 @@ async fn nobody_there_is_not_applied_and_a_lost_answer_is_unknown() {
             }
         }
     });
-    let server = Server::start().await;
     let client = client(&[url(port), url(server.port)]);
     let error = client.put(b"a", &"x".into(), None, NONE).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown, "{error:?}");

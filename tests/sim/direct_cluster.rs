@@ -35,6 +35,7 @@ pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
         Mutant::SeatShared => a_place_is_kept_for_one,
         Mutant::RemovedWhileJoint => nobody_is_removed_while_a_change_is_under_way,
         Mutant::OneDisownerSuffices => a_majority_removes,
+        Mutant::PutOutForgotten => who_was_put_out_comes_in_no_place,
         Mutant::LeftoversCount => leftovers_keep_nobody_in,
         Mutant::OtherClusterDisowns => another_cluster_removes_nobody,
         Mutant::ReplacedAdmitted => who_was_put_out_is_not_its_own_successor,
@@ -271,6 +272,28 @@ fn a_majority_removes() -> Result<(), Broken> {
     let disowners = BTreeMap::from([(NodeId(1), known(7, of(&[1, 2, 3], &[])))]);
     let removed = removal::is_removed(&roster, &disowners);
     ensure!(!removed, "a node takes itself for removed since one of three says so");
+    Ok(())
+}
+
+fn who_was_put_out_comes_in_no_place() -> Result<(), Broken> {
+    // Host 3 was put out, and another is to come under its name.
+    let (with, without) = (of(&[1, 2, 3], &[]), of(&[1, 2], &[]));
+    let mut awaited = without.clone();
+    let stands = Member { seen: false, ..member(NodeId(3)) };
+    awaited.members.insert(stand_in(&name_of(2)), stands);
+    let mut roster = roster_of(1, (40, with.clone()), known(40, with));
+    for (at, now) in [(50, without), (60, awaited)] {
+        roster.follow((Some((entry(at), now.clone())), Some(known(at, now))));
+    }
+    let name = name_of(2);
+    let at_the_door = |id, cluster| {
+        let visitor = Visitor { name: &name, id: NodeId(id), cluster };
+        door::decide(&roster, visitor, &BTreeMap::new())
+    };
+    let cluster = Some(ClusterId(1));
+    let back = at_the_door(3, cluster);
+    ensure!(back.is_err(), "a directory that was put out is taken back: {back:?}");
+    ensure!(at_the_door(103, None).is_ok(), "an empty one is not let in");
     Ok(())
 }
 

@@ -168,6 +168,8 @@ impl Host {
         let servers = servers.map(|(name, at)| (name.clone(), at.raft.clone())).collect();
         let mut roster = Roster::new(own, servers);
         roster.follow(replica.memberships());
+        let decided = hard_state.commit;
+        roster.remember(reader.memberships()?.into_iter().filter(|(at, _)| *at <= decided));
         self.running = Some(Running {
             roster,
             met: BTreeMap::new(),

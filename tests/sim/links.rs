@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use konsen::cluster::{Addresses, Known, Roster, Seat, Shown, Visitor, Why, door, removal, roster};
+use konsen::cluster::{
+    Addresses, Known, Roster, Seat, Shown, Visitor, Why, door, reconcile, removal, roster,
+};
 use konsen::raft::{ClusterId, Input, NodeId};
 use konsen::replica::Event;
 
@@ -134,7 +136,7 @@ impl World {
             cluster: roster.cluster(),
             addresses: config.addresses.clone(),
         };
-        Some((hello, roster.newest().cloned()))
+        Some((hello, roster.told()))
     }
 
     /// A call reaches whoever listens: both say who they are and what they know, learn, and decide.
@@ -440,9 +442,12 @@ impl World {
     /// The hosts that are connected both ways with one, and that one, as each showed itself.
     pub(super) fn shown_to(&self, host: usize) -> Vec<Shown> {
         let Some((own, _)) = self.hello(host) else { return Vec::new() };
+        let now = self.hosts[host].running.as_ref().and_then(|up| up.replica.membership());
         let both = self.links.range((host, 0)..(host + 1, 0)).filter_map(|((_, other), link)| {
             let back = self.links.get(&(*other, host))?;
-            (back.hellos[0].id == link.hellos[1].id).then(|| link.hellos[1].clone())
+            let shows = &link.hellos[1];
+            let same = back.hellos[0].id == shows.id;
+            (same && reconcile::has_place(link.seats[0], &shows.name, now)).then(|| shows.clone())
         });
         let show =
             |Hello { name, id, addresses, .. }| Shown { id, name, addresses: Some(addresses) };

@@ -28,6 +28,12 @@ async fn a_repeated_one_changes_nothing() {
         let other = Order::Add { name: "node4".to_owned(), at: At::free(), learner: false };
         let said = refused(&cluster, by, 0, &other).await;
         assert!(said.contains("node4 is a member already"), "{said}");
+        // Nor as something else.
+        let learner = Order::Add { name: "node4".to_owned(), at: at.clone(), learner: true };
+        let said = refused(&cluster, by, 0, &learner).await;
+        assert!(said.contains("added to vote, at "), "{said}");
+        assert!(said.contains("asked for is to stay a learner, at "), "{said}");
+        assert_eq!(members(&cluster, 0).await, before);
         let new = come(&mut cluster, by, "node4", &at, &[0, 1, 2]);
         cluster.nodes[new].start();
         prober.follow(&cluster);
@@ -36,12 +42,17 @@ async fn a_repeated_one_changes_nothing() {
         assert!(said.contains("node4 is a member already"), "{said}");
         let said = refused(&cluster, by, 0, &Order::Promote { name: "node4".to_owned() }).await;
         assert!(said.contains("has a vote already"), "{said}");
-        // Removed, it is no member the second time.
+        // Removed, it is no member the second time: for a command that is as it was to be.
         done(&cluster, by, 0, &Order::remove("node4", false)).await;
         must_end(&mut cluster, new, "removed").await;
         let told = Operator::of(&cluster, by, 0).give(&Order::remove("node4", false)).await;
-        assert_eq!(told.outcome, Outcome::Refused, "{told:?}");
-        assert!(told.text.contains("is no member"), "{told:?}");
+        let expected = match by {
+            By::CommandLine => (Outcome::Done, 0),
+            By::Http => (Outcome::Refused, 404),
+        };
+        assert_eq!((told.outcome, told.code), expected, "{told:?}");
+        let words = "is no member; the members are node1, node2, node3";
+        assert!(told.text.contains(words), "{told:?}");
         prober.was_served(&cluster);
         prober.end(&cluster, &[0, 1, 2]).await;
     }
