@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 
 use super::certificates::Facts;
+use super::deletions::Deletion;
 use super::error::{Consistency, Error};
 use super::life::Stillness;
 use super::limits::Limits;
@@ -108,6 +109,16 @@ impl Handle {
 
     /// Carries a write out if this node leads.
     pub(super) async fn write_here(&self, write: Write, deadline: Instant) -> Result<Reply, Fate> {
+        match write {
+            Write::DeleteUpTo { range, keys_max, in_steps } => {
+                self.delete_here(Deletion { range, keys_max, in_steps }, deadline).await
+            }
+            write => self.propose(write, deadline).await,
+        }
+    }
+
+    /// Lets the replica take a write into the log.
+    pub(super) async fn propose(&self, write: Write, deadline: Instant) -> Result<Reply, Fate> {
         let (reply, answer) = oneshot::channel();
         if self.shared.mailbox.ask(Letter::Write { write, reply }).is_err() {
             return Err(Fate::NotApplied(Cause::Busy));

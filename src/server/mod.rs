@@ -16,6 +16,7 @@ mod bootstrap;
 mod certificates;
 mod clock;
 mod consistency;
+mod deletions;
 mod discovery;
 mod driver;
 mod error;

@@ -641,6 +641,7 @@ impl Rows for Batch<'_> {
         let mut all = Scan::new(self.state, range.clone(), false);
         let mut stored = all.next()?;
         loop {
+            self.state.life.apply.beat();
             // What is being applied is newer.
             let next = match (changed.peek(), &stored) {
                 (None, None) => return Ok(()),
