@@ -12,6 +12,7 @@ use tokio::time::timeout_at;
 use super::certificates::Facts;
 use super::deletions::Deletion;
 use super::error::{Consistency, Error};
+use super::lag::IsBehind;
 use super::life::Stillness;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
@@ -33,6 +34,8 @@ use crate::store::{DataDir, Life, Mark, ReadError, Space, State, StoreError};
 
 /// How long to wait before asking the same supposed leader again when nothing else was heard.
 const STALE_HINT_PAUSE: Duration = Duration::from_millis(25);
+/// How long a write waits for room before it is refused.
+const ROOM_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long a question about how things stand may take.
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -49,6 +52,7 @@ pub(super) struct Shared {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) state: Arc<State>,
     pub(super) space: Arc<Space>,
+    pub(super) behind: IsBehind,
     pub(super) life: Arc<Life>,
     pub(super) facts: Arc<ArcSwap<Facts>>,
     /// Who answers what peers pass on.
@@ -117,8 +121,25 @@ impl Handle {
         }
     }
 
-    /// Lets the replica take a write into the log.
+    /// Lets the replica take a write into the log; waits a moment where too much waits already, since most would
+    /// try again at once.
     pub(super) async fn propose(&self, write: Write, deadline: Instant) -> Result<Reply, Fate> {
+        let refuse_at = deadline.min(Instant::now() + ROOM_WAIT_MAX);
+        let mut applied = self.shared.applied.clone();
+        loop {
+            applied.mark_unchanged();
+            match self.propose_at_once(write.clone(), deadline).await {
+                Err(Fate::NotApplied(Cause::Busy)) => {}
+                result => return result,
+            }
+            // What is applied makes room.
+            if !matches!(timeout_at(refuse_at.into(), applied.changed()).await, Ok(Ok(()))) {
+                return Err(Fate::NotApplied(Cause::Busy));
+            }
+        }
+    }
+
+    async fn propose_at_once(&self, write: Write, deadline: Instant) -> Result<Reply, Fate> {
         let (reply, answer) = oneshot::channel();
         if self.shared.mailbox.ask(Letter::Write { write, reply }).is_err() {
             return Err(Fate::NotApplied(Cause::Busy));

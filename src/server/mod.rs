@@ -25,6 +25,7 @@ pub mod fuzz;
 mod handle;
 mod history;
 mod inbound;
+mod lag;
 mod leadership;
 mod life;
 mod limits;
