@@ -14,11 +14,16 @@ use super::error::{Kind, Problem};
 use super::headers;
 use crate::server::Limits;
 
+/// What counts as a small body, in bytes.
+const SMALL_BYTES: u64 = 4096;
+
 /// How bodies are read.
 #[derive(Debug)]
 pub(crate) struct Bodies {
     /// One permit for each byte that may be held.
     budget: Semaphore,
+    /// The same for small ones, a quarter as much: large ones leave them room.
+    small: Semaphore,
     /// The longest pause between two parts.
     pause_max: Duration,
     /// The longest time from a request's head to the end of its body.
@@ -29,8 +34,10 @@ pub(crate) struct Bodies {
 
 impl Bodies {
     pub(crate) fn new(limits: &Limits) -> Bodies {
+        let bytes_max = limits.body_bytes_max.min(Semaphore::MAX_PERMITS);
         Bodies {
-            budget: Semaphore::new(limits.body_bytes_max.min(Semaphore::MAX_PERMITS)),
+            budget: Semaphore::new(bytes_max),
+            small: Semaphore::new(bytes_max / 4),
             pause_max: limits.stall_max,
             time_max: limits.body_time_max,
             rate_min: limits.rate_min.max(1),
@@ -91,6 +98,9 @@ where
     if declared == Some(0) {
         return Ok(Held { bytes: Bytes::new(), _share: None });
     }
+    // The connection holds a body to what it declares.
+    let is_small = declared.is_some_and(|declared| declared <= SMALL_BYTES);
+    let budget = if is_small { &bodies.small } else { &bodies.budget };
     let began = Instant::now();
     let mut body = std::pin::pin!(body);
     let mut bytes = BytesMut::new();
@@ -109,7 +119,7 @@ where
         if data.len() > bytes_max - bytes.len() {
             return Err(too_large(bytes_max));
         }
-        let more = take(&bodies.budget, data.len())?;
+        let more = take(budget, data.len())?;
         match &mut share {
             Some(share) => share.merge(more),
             None => share = Some(more),
@@ -170,6 +180,7 @@ mod tests {
     fn bodies(bytes: usize) -> Bodies {
         Bodies {
             budget: Semaphore::new(bytes),
+            small: Semaphore::new(bytes / 4),
             pause_max: Duration::from_millis(200),
             time_max: Duration::from_millis(900),
             rate_min: 100,
@@ -191,17 +202,22 @@ mod tests {
         headers.insert(CONTENT_LENGTH, 6.into());
         let declared = read(&headers, NeverEnding, 5, &budget).await;
         assert_eq!(declared.err().unwrap().kind(), Kind::ValueTooLarge);
-        assert_eq!(budget.budget.available_permits(), 100);
+        let left = [&budget.budget, &budget.small].map(Semaphore::available_permits);
+        assert_eq!(left, [100, 25]);
     }
 
     #[tokio::test]
-    async fn all_bodies_share_one_budget() {
-        let budget = bodies(8);
-        let headers = HeaderMap::new();
-        let first = read(&headers, Body::from("12345"), 10, &budget).await.unwrap();
-        assert_eq!(read_all(Body::from("12345"), 10, &budget).await, Err(Kind::TooBusy));
-        drop(first);
-        assert_eq!(read_all(Body::from("12345"), 10, &budget).await, Ok("12345".into()));
+    async fn all_bodies_share_one_budget_but_for_small_ones() {
+        let budget = bodies(20);
+        let large = || read_declared(None, Body::from("x".repeat(15)), 20, &budget);
+        let small = || read_declared(Some(5), Body::from("12345"), 20, &budget);
+        let first = large().await.unwrap();
+        assert_eq!(large().await.unwrap_err().kind(), Kind::TooBusy);
+        let beside = small().await.unwrap();
+        assert_eq!(small().await.unwrap_err().kind(), Kind::TooBusy);
+        drop((first, beside));
+        assert_eq!(large().await.unwrap().bytes.len(), 15);
+        assert_eq!(small().await.unwrap().bytes, "12345");
     }
 
     /// A body of which nothing ever comes.

@@ -1,4 +1,4 @@
-//! Reads that the leader answers for a node whose disk has too little room to keep up.
+//! Reads that the leader answers for a node that does not keep up, or whose disk has too little room to.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

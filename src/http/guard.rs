@@ -3,6 +3,8 @@
 //! Any page may send a form or a text anywhere, without asking. So what changes something is refused where the browser says
 //! that it comes from another site. And a page may let its own name point to this node, so that for the browser it is
 //! the same site: so names in `Host` that are not this node's are refused.
+//!
+//! And requests over HTTP/2 whose target was cut off, which are marked.
 
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
@@ -10,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, Method, Request};
 
 use super::error::{Kind, Problem};
 use super::framing::HEADERS_MAX;
+use super::heads::{CUT_TARGET, NO_FRAGMENTS};
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -20,6 +23,9 @@ pub(super) fn check<B>(request: &Request<B>, hosts: Option<&[String]>) -> Result
     if request.headers().len() > HEADERS_MAX {
         let detail = format!("the head has more than {HEADERS_MAX} header fields");
         return Err(Problem::new(Kind::HeadTooLarge, detail));
+    }
+    if request.headers().contains_key(CUT_TARGET) {
+        return Err(Problem::new(Kind::Malformed, NO_FRAGMENTS));
     }
     let authority = authority(request)?;
     if let (Some(hosts), Some(authority)) = (hosts, &authority)

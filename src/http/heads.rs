@@ -1,8 +1,9 @@
 //! A connection whose heads are checked before they are let through: those of HTTP/1 as `framing` does, the header blocks of
 //! HTTP/2 for a `#` in their target only.
 //!
-//! What comes behind a head that is refused is let through no more. So the requests before it are answered in peace; then the
-//! connection is shut down, and before that the refusal is written.
+//! What comes behind a head of HTTP/1 that is refused is let through no more. So the requests before it are answered in peace;
+//! then the connection is shut down, and before that the refusal is written. Over HTTP/2 others share the connection, so a
+//! request whose target would be cut off is let through with a mark, and refused where requests are answered.
 
 use std::io;
 use std::pin::Pin;
@@ -30,6 +31,10 @@ const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 const FRAME_HEADER_BYTES: usize = 9;
 const PRIORITY_BYTES: usize = 5;
+/// A field that is added to a request whose target the library is about to cut off. Whoever sends it is refused all the same.
+pub(super) const CUT_TARGET: &str = "konsen-cut-target";
+/// Why.
+pub(super) const NO_FRAGMENTS: &str = "a target has a #, which would cut it off there; write %23";
 /// The largest frame that the library takes: it says no other.
 const FRAME_BYTES_MAX: usize = 16_384;
 /// The largest header block, as it is encoded.
@@ -227,20 +232,39 @@ impl<S> Heads<S> {
         }
         self.seen += FRAME_HEADER_BYTES + length;
         if flags & END_HEADERS != 0 {
-            match blocks.table.has_fragment(&blocks.block) {
-                Ok(false) => {}
-                Ok(true) => {
-                    return Err("a target has a #, which would cut it off there; write %23");
-                }
-                Err(Broken) => return Err("a header block is broken"),
-            }
+            let has_fragment = blocks.table.has_fragment(&blocks.block);
             blocks.block = Vec::new();
             self.ready += std::mem::take(&mut self.seen);
+            if has_fragment.map_err(|Broken| "a header block is broken")? {
+                self.mark(FRAME_HEADER_BYTES + length);
+            }
         }
         Ok(true)
     }
 
-    /// Ends a connection of HTTP/2: the library, which does not know that, cannot refuse one stream.
+    /// Adds a field to the block that ends with what is ready, whose last frame is so long: in a frame of its own, and as one
+    /// that no table keeps (RFC 7541, section 6.2.2).
+    fn mark(&mut self, frame_bytes: usize) {
+        let behind = self.buffer.split_off(self.ready);
+        let last = self.ready - frame_bytes;
+        let Some([_, _, _, _, flags, stream @ ..]) =
+            self.buffer[last..].first_chunk_mut::<FRAME_HEADER_BYTES>()
+        else {
+            return;
+        };
+        *flags &= !END_HEADERS;
+        let stream = *stream;
+        let name = CUT_TARGET.len() as u8;
+        self.buffer.extend_from_slice(&[0, 0, name + 3, CONTINUATION, END_HEADERS]);
+        self.buffer.extend_from_slice(&stream);
+        self.buffer.extend_from_slice(&[0, name]);
+        self.buffer.extend_from_slice(CUT_TARGET.as_bytes());
+        self.buffer.extend_from_slice(&[0]);
+        self.ready = self.buffer.len();
+        self.buffer.unsplit(behind);
+    }
+
+    /// Ends a connection of HTTP/2 whose frames or blocks cannot be followed.
     fn go_away(&mut self, why: &'static str) {
         self.clock.head_ends();
         self.buffer.truncate(self.ready);
@@ -493,10 +517,21 @@ mod tests {
         let good = [preface, &settings, &whole, &data, &begins, &ends("xb"), &settings].concat();
         for at_once in [1, 5, 1000] {
             assert_eq!(through(&good, at_once).await, (good.clone(), String::new()), "{at_once}");
-            let bad = format!("{good}{begins}{}{whole}", ends("#b"));
-            let (passed, heard) = through(&bad, at_once).await;
-            assert_eq!(passed, good, "{at_once}");
-            assert!(heard.contains("write %23"), "{heard:?}");
+            // What follows a fragment is let through, which is marked in a frame that the block has more.
+            let open = |text: &str| frame(CONTINUATION, 0, text);
+            let mark = ends(&format!("\0\x11{CUT_TARGET}\0"));
+            let (bad, marked) = (ends("#b"), open("#b") + &mark);
+            assert_eq!(
+                through(&format!("{good}{begins}{bad}{whole}"), at_once).await,
+                (format!("{good}{begins}{marked}{whole}"), String::new()),
+                "{at_once}"
+            );
+            let alone = |flags, rest: &str| frame(HEADERS, flags, "\x04\x03/#b") + rest;
+            assert_eq!(
+                through(&format!("{good}{}{whole}", alone(END_HEADERS | 1, "")), at_once).await.0,
+                format!("{good}{}{whole}", alone(1, &mark)),
+                "{at_once}"
+            );
             let interrupted = format!("{good}{begins}{settings}");
             assert_eq!(through(&interrupted, at_once).await.0, good, "{at_once}");
         }

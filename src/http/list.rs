@@ -341,11 +341,6 @@ pub(super) async fn delete(
         return delete_in_steps(&api, range, deadline).await;
     }
     let keys_max = api.handle.limits().delete_keys_max;
-    // What is refused here costs the thread that applies nothing.
-    Freshness::default().reach(&api.handle, deadline).await?;
-    if api.handle.holds_more(range.clone(), keys_max, deadline).await? {
-        return Err(too_many(keys_max).at(api.handle.revision()));
-    }
     let write = Write::DeleteUpTo { range, keys_max, in_steps };
     let reply = api.handle.write(write, deadline).await?;
     match reply.outcome {
@@ -359,8 +354,8 @@ pub(super) async fn delete(
 
 fn too_many(keys_max: u64) -> Problem {
     let detail = format!(
-        "the range holds more than {keys_max} keys (limits.deleteKeys), or {DELETED_PER_KEY_MAX} times as many that \
-         were deleted lately, the most that one revision deletes; ?atomic=false deletes them in steps, each a \
+        "the range holds more than {keys_max} keys (limits.deleteKeys), or {DELETED_PER_KEY_MAX} times as many with \
+         those that were deleted and are not swept yet, the most that one revision deletes; ?atomic=false deletes them in steps, each a \
          revision of its own, and smaller ranges go one by one"
     );
     Problem::new(Kind::TooManyKeys, detail)

@@ -20,6 +20,8 @@ pub(super) struct Follower {
     verified: Index,
     /// The last index that the leader was told.
     told: Index,
+    /// The newest commit index that the leader told of, whether or not the log reaches it.
+    heard_commit: Index,
     /// The leader waits for an answer even if there is no news.
     answer_due: bool,
     questions: Questions,
@@ -32,6 +34,7 @@ impl Follower {
             timer: core.election_timer(),
             verified: core.log.commit(),
             told: core.log.commit(),
+            heard_commit: Index(0),
             answer_due: false,
             questions: Questions::default(),
         }
@@ -39,6 +42,11 @@ impl Follower {
 
     pub(super) fn leader(&self) -> Option<NodeId> {
         self.leader
+    }
+
+    /// The newest commit index that the leader told of.
+    pub(super) fn heard_commit(&self) -> Index {
+        self.heard_commit
     }
 
     /// Whether the leader was heard within the shortest election time-out: then nobody else is taken
@@ -107,6 +115,15 @@ impl Follower {
         entries: Vec<Entry>,
         commit: Index,
     ) {
+        self.heard_commit = self.heard_commit.max(commit);
+        // As if it were lost: what is committed is applied first, which needs nothing of what comes.
+        let waiting_max = core.config.uncommitted_bytes_max;
+        if !entries.is_empty()
+            && core.log.unapplied_bytes() > waiting_max.saturating_mul(2)
+            && core.log.applicable_bytes() > waiting_max
+        {
+            return;
+        }
         let log = &mut core.log;
         let checked = !on(Mutant::PrevUnchecked) || prev.index > log.last().index;
         if checked && prev.index > log.commit() && log.term_at(prev.index) != Some(prev.term) {
@@ -198,7 +215,10 @@ impl Follower {
     pub(super) fn read_index(&mut self, core: &mut Core, id: ReadId, index: Option<Index>) {
         let reads = self.questions.answered(id);
         match index {
-            Some(index) => core.out.reads.extend(reads.into_iter().map(|read| (read, Ok(index)))),
+            Some(index) => {
+                self.heard_commit = self.heard_commit.max(index);
+                core.out.reads.extend(reads.into_iter().map(|read| (read, Ok(index))));
+            }
             None => core.refuse_reads(reads, None),
         }
     }

@@ -175,7 +175,7 @@ pub enum Refused {
         /// The leader, as far as known.
         leader: Option<NodeId>,
     },
-    /// The uncommitted tail is full.
+    /// Too much waits to be committed, or to be applied.
     Busy,
     /// Another membership change is under way, or this leader has not yet committed in its own term.
     ChangeInProgress,
@@ -249,7 +249,8 @@ pub struct Config {
     pub inflight_bytes_max: usize,
     /// The most appends on their way to one peer without an answer. Default 256.
     pub inflight_appends_max: usize,
-    /// The most uncommitted payload a leader takes in; beyond it proposals are `Busy`. Default 64 MiB.
+    /// The most payload that a leader takes in before it is applied; beyond it proposals are `Busy`. A follower
+    /// takes in no more while as much waits that is committed. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
     /// How much of the committed log to keep in memory for peers that lag. Default 16 MiB.
     pub tail_bytes_max: usize,

@@ -88,9 +88,11 @@ impl Leader {
             Err(Refused::Transferring)
         } else {
             let entry = Entry { id: LogId::ZERO, payload };
-            let bytes = self.uncommitted_bytes.saturating_add(entry.cost_bytes());
+            // What waits to be applied waits in memory, too: clients are held back to what the disk of the state takes.
+            let waiting = core.log.unapplied_bytes().max(self.uncommitted_bytes);
+            let bytes = waiting.saturating_add(entry.cost_bytes());
             let bounded = !on(Mutant::NoUncommittedBound);
-            if bounded && self.uncommitted_bytes > 0 && bytes > core.config.uncommitted_bytes_max {
+            if bounded && waiting > 0 && bytes > core.config.uncommitted_bytes_max {
                 if on(Mutant::RefusedAndTaken) {
                     self.append(core, entry.payload);
                 }

@@ -21,6 +21,8 @@ pub(super) struct Log {
     before: LogId,
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// Those of the bytes that are applied: nobody here needs them.
+    spare_bytes: usize,
     commit: Index,
     applied: Index,
     /// The last entry that is durable as it stands here.
@@ -63,6 +65,7 @@ impl Log {
             base,
             before: committed,
             bytes: tail.iter().map(Entry::cost_bytes).sum(),
+            spare_bytes: 0,
             entries: tail.into(),
             commit: committed.index,
             applied: applied.min(committed.index),
@@ -272,7 +275,9 @@ impl Log {
     }
 
     pub(super) fn applied(&mut self, index: Index) {
-        self.applied = self.applied.max(index.min(self.applicable()));
+        let applied = self.applied.max(index.min(self.applicable()));
+        self.spare_bytes += self.cost_between(self.applied.max(self.before.index), applied);
+        self.applied = applied;
     }
 
     /// The log on disk begins after `last` from now on.
@@ -285,17 +290,27 @@ impl Log {
 
     /// The bytes in memory, and how many of them nobody here needs.
     pub(super) fn memory_bytes(&self) -> (usize, usize) {
-        (self.bytes, self.cost_between(self.before.index, self.applied.min(self.applicable())))
+        (self.bytes, self.spare_bytes)
+    }
+
+    /// The bytes in memory that are not applied.
+    pub(super) fn unapplied_bytes(&self) -> usize {
+        self.bytes - self.spare_bytes
+    }
+
+    /// Those of them that are committed.
+    pub(super) fn applicable_bytes(&self) -> usize {
+        self.cost_between(self.applied.max(self.before.index), self.commit)
     }
 
     /// Drops from memory what nobody here needs, down to `max_bytes`.
     pub(super) fn shrink(&mut self, max_bytes: usize) {
-        let spare = self.applied.min(self.applicable());
         while self.bytes > max_bytes
             && let Some(entry) = self.entries.front()
-            && entry.id.index <= spare
+            && entry.id.index <= self.applied
         {
             self.bytes -= entry.cost_bytes();
+            self.spare_bytes -= entry.cost_bytes();
             self.before = entry.id;
             self.entries.pop_front();
         }
@@ -311,6 +326,7 @@ impl Log {
             _ => self.entries.len(),
         };
         self.bytes -= self.entries.drain(..gone).map(|entry| entry.cost_bytes()).sum::<usize>();
+        self.spare_bytes = 0;
         let stays = held || on(Mutant::PhantomMembership);
         self.memberships.retain(|(index, _)| stays && *index > last.index);
         self.memberships.insert(0, (last.index, membership.clone()));

@@ -73,14 +73,17 @@ fn a_node_without_a_membership_never_stands() {
 
 /// A node whose log states `voters`, all of it committed, in `term`.
 fn member(voters: &[u64], term: Term) -> Node {
+    Node::new(Config::new(NodeId(1), 1), member_of(voters, term))
+}
+
+fn member_of(voters: &[u64], term: Term) -> Recovered {
     let first = LogId::new(Term(1), Index(1));
-    let recovered = Recovered {
+    Recovered {
         hard_state: crate::raft::HardState { term, vote: None, commit: first.index },
         committed: first,
         memberships: vec![(first.index, membership(voters))],
         ..Recovered::default()
-    };
-    Node::new(Config::new(NodeId(1), 1), recovered)
+    }
 }
 
 #[test]
@@ -131,4 +134,60 @@ fn a_membership_that_cannot_follow_the_one_in_force_is_refused() {
     }
     node.step(Input::ChangeMembers { id: ProposalId(2), membership: fit });
     assert!(node.take_output().accepted[0].1.is_ok());
+}
+
+#[test]
+fn a_leader_takes_in_no_more_than_it_applies() {
+    let payload = Payload::Command(bytes::Bytes::from_static(&[b'x'; 1000]));
+    let config = Config { uncommitted_bytes_max: 3000, ..Config::new(NodeId(1), 1) };
+    let mut node = Node::new(config, Recovered::default());
+    node.step(Input::Found { membership: membership(&[1]) });
+    let mut taken = 0;
+    for seq in 1..=10 {
+        node.step(Input::Propose { id: ProposalId(seq), payload: payload.clone() });
+        let output = node.take_output();
+        taken += output.accepted.iter().filter(|(_, taken)| taken.is_ok()).count();
+        node.step(Input::Persisted { seq: Seq(seq) });
+        let _ = node.take_output();
+    }
+    assert_eq!((taken, node.commit()), (2, Index(3)), "all is committed, but nothing applied");
+    node.step(Input::Applied { index: Index(2) });
+    node.step(Input::Propose { id: ProposalId(11), payload: payload.clone() });
+    assert!(node.take_output().accepted[0].1.is_ok());
+    let load = node.load();
+    node.step(Input::Applied { index: Index(3) });
+    assert!(node.load().spare_bytes > load.spare_bytes);
+}
+
+#[test]
+fn a_follower_takes_in_no_more_while_much_is_committed_and_not_applied() {
+    let config = Config { uncommitted_bytes_max: 3000, ..Config::new(NodeId(1), 1) };
+    let mut node = Node::new(config, member_of(&[1, 2, 3], Term(1)));
+    let append = |index: u64, commit: u64| {
+        let payload = Payload::Command(bytes::Bytes::from_static(&[b'x'; 1000]));
+        let id = |index| LogId::new(Term(1), Index(index));
+        Input::Receive(Message {
+            cluster: ClusterId(1),
+            from: NodeId(2),
+            to: NodeId(1),
+            term: Term(1),
+            body: Body::Append {
+                prev: id(index - 1),
+                entries: vec![Entry { id: id(index), payload }],
+                commit: Index(commit),
+            },
+        })
+    };
+    // What is not committed may be needed to commit what comes.
+    (2..=11).for_each(|index| node.step(append(index, 1)));
+    assert_eq!(node.last().index, Index(11));
+    node.step(append(12, 11));
+    assert_eq!((node.last().index, node.heard_commit()), (Index(12), Index(11)));
+    node.step(append(13, 12));
+    assert_eq!((node.last().index, node.heard_commit()), (Index(12), Index(12)));
+    let writes = node.take_output().persist;
+    node.step(Input::Persisted { seq: writes[writes.len() - 1].seq });
+    node.step(Input::Applied { index: Index(11) });
+    node.step(append(13, 12));
+    assert_eq!(node.last().index, Index(13));
 }

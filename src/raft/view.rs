@@ -64,6 +64,14 @@ impl Node {
         self.core.log.commit()
     }
 
+    /// The newest commit index that is known, of the leader's log: this node may lack entries up to it.
+    pub fn heard_commit(&self) -> Index {
+        match &self.role {
+            Role::Follower(follower) => follower.heard_commit().max(self.commit()),
+            _ => self.commit(),
+        }
+    }
+
     /// How far the state machine may apply: what is committed and durable here.
     pub fn applicable(&self) -> Index {
         self.core.log.applicable()

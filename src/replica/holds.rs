@@ -1,22 +1,28 @@
 //! What of the log stays although a checkpoint covers it: what follows a snapshot that is on its way, so that
-//! its receiver need not be sent another.
+//! its receiver need not be sent another; and, up to a bound, what a peer that is up has not got yet, so that it
+//! need not be sent a snapshot at all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::mutant::{Mutant, on};
-use crate::raft::{LogId, NodeId};
+use crate::raft::{Index, LogId, NodeId, PeerProgress};
 
 /// How long the log that follows a snapshot is kept after the snapshot was installed, as a multiple of the
 /// time that it took, and at least.
 const AFTER_FACTOR: u32 = 2;
 const AFTER_MIN: Duration = Duration::from_secs(10);
 
+/// How long after its last answer a peer counts as up: a restart, or a pause, should cost it no snapshot.
+const UP_TIME: Duration = Duration::from_secs(60);
+
 /// The snapshots whose receivers need the log after them; at most one a peer. Times count from any moment.
 #[derive(Clone, Debug, Default)]
 pub struct Holds {
     begun: u64,
     by_peer: BTreeMap<NodeId, Hold>,
+    /// How far the peers are that follow by the log, and when they were last known to be up.
+    followers: BTreeMap<NodeId, (Index, Duration)>,
 }
 
 /// Names a transfer. A leader that was deposed and leads again may begin another to the same peer before the
@@ -62,6 +68,22 @@ impl Holds {
         true
     }
 
+    /// How far a leader's peers are now; none of another node's.
+    pub fn heard(&mut self, peers: &[PeerProgress], now: Duration) {
+        self.followers.retain(|peer, (_, heard)| {
+            let stays = peers.iter().any(|one| one.id == *peer && one.state != "snapshot");
+            stays && now.saturating_sub(*heard) < UP_TIME
+        });
+        for peer in peers.iter().filter(|peer| peer.active && peer.state != "snapshot") {
+            self.followers.insert(peer.id, (peer.matched, now));
+        }
+    }
+
+    /// The last entry that no peer waits for that is up; none if nobody waits for any.
+    pub fn awaited_after(&self) -> Option<Index> {
+        self.followers.values().map(|(matched, _)| *matched).min()
+    }
+
     /// Up to where the log may be cut once a checkpoint covers everything up to `checkpoint`.
     pub fn may_cut(&mut self, checkpoint: LogId, now: Duration) -> LogId {
         self.by_peer.retain(|_, hold| hold.until.is_none_or(|until| until > now));
@@ -79,6 +101,32 @@ mod tests {
 
     fn at(index: u64) -> LogId {
         LogId::new(Term(1), Index(index))
+    }
+
+    #[test]
+    fn the_log_that_a_peer_lacks_is_awaited_while_it_is_up_and_takes_it() {
+        let seconds = Duration::from_secs;
+        let peer = |id, matched, state, active| PeerProgress {
+            id: NodeId(id),
+            matched: Index(matched),
+            next: Index(matched + 1),
+            state,
+            active,
+        };
+        let mut holds = Holds::default();
+        holds.heard(&[], seconds(0));
+        assert_eq!(holds.awaited_after(), None, "it does not lead");
+        let near = peer(2, 90, "replicate", true);
+        holds.heard(&[near, peer(3, 40, "replicate", true)], seconds(0));
+        assert_eq!(holds.awaited_after(), Some(Index(40)));
+        holds.heard(&[near, peer(3, 40, "probe", false)], seconds(59));
+        assert_eq!(holds.awaited_after(), Some(Index(40)), "it may come back");
+        holds.heard(&[near, peer(3, 40, "probe", false)], seconds(60));
+        assert_eq!(holds.awaited_after(), Some(Index(90)));
+        holds.heard(&[near, peer(3, 41, "replicate", true)], seconds(61));
+        assert_eq!(holds.awaited_after(), Some(Index(41)));
+        holds.heard(&[near, peer(3, 41, "snapshot", true)], seconds(62));
+        assert_eq!(holds.awaited_after(), Some(Index(90)), "the log is of no use to it");
     }
 
     #[test]

@@ -28,8 +28,8 @@ use crate::cluster::{ClusterView, Memberships, Shown, change, memberships_of, re
 use crate::kv::{Command, Revision};
 use crate::mutant::{Mutant, on};
 use crate::raft::{
-    ClusterId, Index, Input, Load, LogId, Membership, Node, NodeId, Payload, ProposalId, ReadId,
-    Refused, RoleName, Term,
+    ClusterId, Index, Input, Load, LogId, Membership, Node, NodeId, Payload, PeerProgress,
+    ProposalId, ReadId, Refused, RoleName, Term,
 };
 use crate::store::{LogReader, Mark, State, StoreError};
 
@@ -301,6 +301,21 @@ impl Replica {
     /// What the protocol holds in memory.
     pub fn load(&self) -> Load {
         self.node.load()
+    }
+
+    /// The last index applied.
+    pub fn applied(&self) -> Index {
+        self.applied.index
+    }
+
+    /// The newest commit index that is known, of the leader's log.
+    pub fn heard_commit(&self) -> Index {
+        self.node.heard_commit()
+    }
+
+    /// What it knows of its peers, if it leads; otherwise nothing.
+    pub fn peers(&self) -> Vec<PeerProgress> {
+        self.node.peers()
     }
 
     /// The revision that the state reflects.

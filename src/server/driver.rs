@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::answers::{Answer, Answers};
 use super::clock;
+use super::lag::Lag;
 use super::mailbox::{Letter, Mailbox};
 use super::peer_request::{self, PeerRequest};
 use super::snapshots;
@@ -55,6 +56,7 @@ pub(super) struct Driver {
     pub(super) bulletin: Bulletin,
     pub(super) answers: Answers,
     pub(super) timing: Timing,
+    pub(super) lag: Lag,
 }
 
 #[derive(Debug, Default)]
@@ -189,7 +191,11 @@ impl Driver {
                     self.replica.step(Event::Raft(Input::DiskSlow));
                 }
                 self.checkpointer.poll();
+                // Where there is little room nobody is waited for.
+                let awaited = self.snapshots.heard(&self.replica.peers());
+                self.log_writer.await_after(awaited.filter(|_| !room.low));
             }
+            self.lag.look(self.replica.applied(), self.replica.heard_commit(), Instant::now());
             let effects = self.replica.take_effects()?;
             self.carry_out(effects, &mut waiting);
         }

@@ -10,7 +10,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 
 use super::certificates::Facts;
+use super::deletions::Deletion;
 use super::error::{Consistency, Error};
+use super::lag::IsBehind;
 use super::life::Stillness;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
@@ -20,6 +22,7 @@ use super::readers::Readers;
 use super::start::settings_of;
 use super::status::{ClusterStatus, MemberStatus, PendingChange, Status};
 use super::waiters::{Waiter, Waiters};
+use super::write_room::WriteRoom;
 use crate::cluster::pending::{Pending, pending};
 use crate::cluster::{Addresses, ClusterView};
 use crate::config::Config;
@@ -48,6 +51,8 @@ pub(super) struct Shared {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) state: Arc<State>,
     pub(super) space: Arc<Space>,
+    pub(super) behind: IsBehind,
+    pub(super) write_room: WriteRoom,
     pub(super) life: Arc<Life>,
     pub(super) facts: Arc<ArcSwap<Facts>>,
     /// Who answers what peers pass on.
@@ -111,6 +116,19 @@ impl Handle {
 
     /// Carries a write out if this node leads.
     pub(super) async fn write_here(&self, write: Write, deadline: Instant) -> Result<Reply, Fate> {
+        match write {
+            Write::DeleteUpTo { range, keys_max, in_steps } => {
+                self.delete_here(Deletion { range, keys_max, in_steps }, deadline).await
+            }
+            write => self.propose(write, deadline).await,
+        }
+    }
+
+    /// Lets the replica take a write into the log, once there is room for it.
+    pub(super) async fn propose(&self, write: Write, deadline: Instant) -> Result<Reply, Fate> {
+        let Some(_room) = self.shared.write_room.wait(write.cost_bytes(), deadline).await else {
+            return Err(Fate::NotApplied(Cause::Busy));
+        };
         let (reply, answer) = oneshot::channel();
         if self.shared.mailbox.ask(Letter::Write { write, reply }).is_err() {
             return Err(Fate::NotApplied(Cause::Busy));

@@ -1,4 +1,5 @@
-//! Reads that another node answers: one without room on its disk falls behind, but its clients go on reading.
+//! Reads that another node answers: one that is slow, or without room on its disk, falls behind, but its clients go on
+//! reading.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -53,9 +54,9 @@ impl Handle {
         let _ = self.shared.reads.set(reads);
     }
 
-    /// Who should answer a read that must be fresh, if this node lacks the room to keep up: the leader.
+    /// Who should answer a read that must be fresh, if this node does not keep up, or lacks the room to: the leader.
     pub fn reads_elsewhere(&self) -> Option<NodeId> {
-        if !self.shared.space.is_low() {
+        if !self.shared.space.is_low() && !self.shared.behind.now() {
             return None;
         }
         self.standing().leader.filter(|leader| *leader != self.shared.id)

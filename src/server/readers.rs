@@ -20,7 +20,7 @@ use super::handle::Handle;
 use super::mailbox::Mailbox;
 use super::watched;
 use crate::kv::{Item, KeyRange, Page, RangeQuery, Revision};
-use crate::store::{CountRead, PastRead, RangeRead, ReadError, State};
+use crate::store::{CountRead, Counted, PastRead, RangeRead, ReadError, State};
 
 /// How long a read goes on before others get their turn.
 const SLICE: Duration = Duration::from_millis(10);
@@ -250,16 +250,26 @@ impl Handle {
         self.read_slowly(deadline, step, |found| found, Readers::add).await
     }
 
-    /// Whether a range holds more than so many keys, as far as this node knows: a deletion of them would be refused.
-    pub async fn holds_more(
+    /// How far a deletion of a range may go at once, by the rows that this node has.
+    pub(super) async fn count(
         &self,
         range: KeyRange,
         keys_max: u64,
         deadline: Instant,
-    ) -> Result<bool, Error> {
+    ) -> Result<Counted, Error> {
         let mut read = CountRead::new(range, keys_max);
+        // Most ranges that are deleted are small: those need not wait for a thread.
+        let mut rows = 0;
+        let mut pause = || {
+            rows += 1;
+            rows == ROWS_UNWATCHED
+        };
+        let found = read.step(&self.shared.state, &mut pause);
+        if let Some(counted) = found.map_err(|error| self.read_failed(error))? {
+            return Ok(counted);
+        }
         let step = move |state: &State, pause: &mut dyn FnMut() -> bool| read.step(state, pause);
-        self.read_slowly(deadline, step, |more| more, Readers::add).await
+        self.read_slowly(deadline, step, |counted| counted, Readers::add).await
     }
 
     /// Does `work`, which reads a bounded part of a file, where that holds nobody up. How often it is asked for at a

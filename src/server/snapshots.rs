@@ -13,7 +13,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::pace::{self, Pace};
 use super::peer_request::{decode, encode};
 use crate::net::{Arriving, Net, TransferError};
-use crate::raft::{ClusterId, Input, LogId, NodeId, Term};
+use crate::raft::{ClusterId, Index, Input, LogId, NodeId, PeerProgress, Term};
 use crate::replica::holds::Holds;
 use crate::store::{Incoming, IncomingError, Purpose, SnapshotReader, Space, State, StoreError};
 
@@ -113,6 +113,13 @@ impl Sender {
                 mailbox.tell(Letter::Input(Input::SnapshotEnded { peer: to, installed }));
             }
         });
+    }
+
+    /// How far a leader's peers are now; none of another node's. The last entry that none of them waits for that is up.
+    pub(super) fn heard(&self, peers: &[PeerProgress]) -> Option<Index> {
+        let mut holds = self.holds.lock();
+        holds.heard(peers, self.since.elapsed());
+        holds.awaited_after()
     }
 
     /// Up to where the log may be cut once a checkpoint covers everything up to `checkpoint`.

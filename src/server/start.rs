@@ -16,6 +16,7 @@ use super::driver::{self, Bulletin, Driver};
 use super::handle::{Handle, Shared};
 use super::history;
 use super::inbound::Reception;
+use super::lag::Lag;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
 use super::peers;
@@ -27,6 +28,7 @@ use super::thread::ReplicaThread;
 use super::timing::Timing;
 use super::waiters::Waiters;
 use super::watched;
+use super::write_room::WriteRoom;
 use crate::cluster::{Settings, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
@@ -75,6 +77,11 @@ pub enum Ending {
     Failed(Option<StoreError>),
 }
 
+/// How many of the largest values may wait to be decided and applied.
+const WAITING_VALUES: usize = 4;
+/// How many bytes of writes may at least.
+const WAITING_BYTES_MIN: usize = 8 << 20;
+
 /// A running node.
 #[derive(Debug)]
 pub struct Server {
@@ -109,7 +116,11 @@ impl Server {
         let opened = open(&config, life.clone())?;
         let timing = Timing::new(&config.raft, config.reads.lease);
         let decided = opened.recovered.hard_state.commit;
-        let node = Node::new(timing.raft_config(opened.data.id()), opened.recovered);
+        let core = raft::Config {
+            uncommitted_bytes_max: waiting_bytes_max(&config),
+            ..timing.raft_config(opened.data.id())
+        };
+        let node = Node::new(core, opened.recovered);
         let id = node.id();
         let standing = Standing { role: RoleName::Follower, term: node.term(), leader: None };
         let (standing_sender, standing) = watch::channel(standing);
@@ -176,6 +187,7 @@ impl Server {
         let readers = Readers::start(limits.read_threads, limits.reads_max, &mailbox)?;
         let waiters = Waiters::new(limits.waiters_max);
         opened.state.observe(waiters.clone());
+        let (lag, behind) = Lag::new(Instant::now());
         let handle = Handle::new(Arc::new(Shared {
             id,
             config: config.clone(),
@@ -183,6 +195,8 @@ impl Server {
             mailbox: mailbox.clone(),
             state: opened.state.clone(),
             space: opened.space.clone(),
+            behind,
+            write_room: WriteRoom::new(waiting_bytes_max(&config)),
             life: life.clone(),
             facts: facts.clone(),
             reads: OnceLock::new(),
@@ -254,6 +268,7 @@ impl Server {
             },
             answers,
             timing,
+            lag,
         };
         let ended = replica_thread.run(driver);
 
@@ -389,7 +404,31 @@ fn open(config: &Config, life: Arc<Life>) -> Result<Opened, StoreError> {
     Ok(Opened { data, space, log, state, recovered })
 }
 
+/// How many bytes of writes may wait to be decided and applied: whoever comes last waits for all of them. So no more than
+/// keeps disks at work, but a few of the largest.
+fn waiting_bytes_max(config: &Config) -> usize {
+    bytes(config.limits.value).saturating_mul(WAITING_VALUES).max(WAITING_BYTES_MIN)
+}
+
 /// Sizes of a configuration as sizes in memory.
 fn bytes(configured: u64) -> usize {
     usize::try_from(configured).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_of_the_largest_values_may_wait() {
+        const MIB: usize = 1 << 20;
+        let wait = |value: u64| {
+            let text = "servers: {a: '127.0.0.1:1'}\nhttpServers: {a: '127.0.0.1:2'}\n";
+            let text = format!("{text}localServerName: a\nlimits: {{value: {value}MiB}}\n");
+            waiting_bytes_max(
+                &Config::parse(std::path::Path::new("cluster.yml"), &text, None).unwrap(),
+            ) / MIB
+        };
+        assert_eq!([1, 4, 16].map(wait), [8, 16, 64]);
+    }
 }

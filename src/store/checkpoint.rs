@@ -157,7 +157,7 @@ pub(super) fn write(
     db: &Database,
     frozen: &Frozen,
     compacted: Revision,
-    sweep_rows: usize,
+    budget: Budget,
     pulse: &Pulse,
 ) -> Result<(), StoreError> {
     if on(Mutant::PositionApart) {
@@ -190,7 +190,6 @@ pub(super) fn write(
             revisions.insert((id.revision.0, id.sub), &bytes[..]).map_err(failed)?;
             pulse.beat();
         }
-        let budget = Budget::beside(&frozen.overlay, sweep_rows);
         sweep::sweep(&mut keys, &mut revisions, &mut meta, compacted, budget)?;
         let position = StoredPosition::from(frozen.position.clone());
         meta::put(&mut meta, "state", POSITION_KEY, &position)?;

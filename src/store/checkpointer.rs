@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use super::error::StoreError;
 use super::space::{Purpose, Space};
 use super::state::State;
+use super::sweep::Budget;
 use crate::raft::LogId;
 
 /// Writes a checkpoint whenever one is due, and a last one when it is stopped.
@@ -71,7 +72,12 @@ impl Checkpointer {
 
 /// Whether to go on.
 fn write(state: &State, space: &Arc<Space>, done: &impl Fn(Result<LogId, StoreError>)) -> bool {
-    let room = space.reserve(state.checkpoint_bytes(), Purpose::Bulk);
+    let bytes = state.checkpoint_bytes();
+    let room = space.reserve(bytes, Purpose::Bulk);
+    // What makes room may use some of what is kept. If it takes more than half of that, it waits like others.
+    let in_need = room.is_none() && state.frees();
+    let need = || space.reserve(bytes.saturating_add(Budget::in_need_bytes()), Purpose::Freeing);
+    let room = room.or_else(|| in_need.then(need).flatten());
     space.set_cramped(room.is_none());
     state.put_off(room.is_none());
     // It is still due at the next poll.
@@ -80,7 +86,11 @@ fn write(state: &State, space: &Arc<Space>, done: &impl Fn(Result<LogId, StoreEr
     let pulse = &space.life().checkpoint;
     pulse.beat();
     // A panic must stop the node as any failure does: without checkpoints apply would wait for ever.
-    let result = catch_unwind(AssertUnwindSafe(|| state.write_checkpoint(frozen)))
+    let write = || match in_need {
+        true => state.write_within(frozen, Budget::in_need()),
+        false => state.write_checkpoint(frozen),
+    };
+    let result = catch_unwind(AssertUnwindSafe(write))
         .unwrap_or_else(|_| Err(StoreError::panicked("state")));
     pulse.rest();
     let well = result.is_ok();

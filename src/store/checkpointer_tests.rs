@@ -2,7 +2,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::*;
-use crate::kv::{Command, Revision, Write};
+use crate::kv::{Command, Condition, Revision, Write};
 use crate::raft::{Entry, Index, Payload, Term};
 use crate::store::StateOptions;
 use crate::store::space::tests::{Small, boundless};
@@ -153,6 +153,57 @@ fn a_checkpoint_without_room_is_put_off() {
     assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), applied);
     space.look();
     assert!(!space.is_low());
+}
+
+#[test]
+fn a_checkpoint_that_makes_room_gets_half_of_what_is_kept() {
+    const CHANGES: usize = 100;
+    let state = open(&Disk::default(), &StateOptions { sweep_pause: Duration::ZERO, ..options() });
+    let write = |write| {
+        let id = LogId::new(Term(1), state.applied().index.next());
+        let command = Command { time_unix_ms: 0, write }.encode();
+        state.apply(&[Entry { id, payload: Payload::Command(command) }]).unwrap();
+        id
+    };
+    let put = |key: usize| Write::PutMany { pairs: vec![(key.to_string().into(), "x".into())] };
+    for key in 0..CHANGES {
+        write(put(key));
+    }
+    state.write_checkpoint(state.freeze().unwrap()).unwrap();
+    let (sender, done) = mpsc::channel();
+    let tell = move |result: Result<LogId, StoreError>| sender.send(result).unwrap();
+    let small = Small::new(1016 << 20);
+    let space = small.space(64 << 20);
+    let checkpointer = Checkpointer::spawn(state.clone(), space.clone(), tell).unwrap();
+    // To the last byte.
+    small.fill(1000 << 20);
+    write(put(0));
+    checkpointer.poll();
+    assert!(done.recv_timeout(Duration::from_millis(200)).is_err(), "a put can wait");
+    let deleted = write(Write::Delete { key: "0".into(), condition: Condition::default() });
+    checkpointer.poll();
+    assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), deleted);
+    assert!(!state.is_put_off());
+    // What compaction hides goes, a little at a time.
+    let rows = || state.shared.read().generation.rows().len();
+    let before = rows();
+    let compacted = write(Write::Compact { revision: state.revision() });
+    while state.checkpoint_due() {
+        checkpointer.poll();
+        assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), compacted);
+    }
+    // A key with its put, the put before, and the deletion.
+    assert_eq!(rows(), before - 4);
+    assert!(space.reserve(8 << 20, Purpose::Vital).is_some(), "half is kept");
+    // What is large waits: of half the ballast, 8 MiB, it would take more.
+    let pairs = vec![("large".into(), vec![0; 4 << 20].into())];
+    write(Write::PutMany { pairs });
+    write(Write::Delete { key: "1".into(), condition: Condition::default() });
+    checkpointer.poll();
+    assert!(done.recv_timeout(Duration::from_millis(200)).is_err(), "there was no room");
+    small.fill(0);
+    checkpointer.poll();
+    done.recv_timeout(LONG).unwrap().unwrap();
 }
 
 #[test]

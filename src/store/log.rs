@@ -33,7 +33,7 @@ pub struct LogOptions {
     /// redb's cache, in bytes. Default 16 MiB.
     pub cache_bytes: usize,
     /// How many bytes of entries stay although a durable checkpoint covers them, so that a peer that lags
-    /// need not be sent the whole state. Default 64 MiB.
+    /// need not be sent the whole state; sixteen times as many while one that is up waits for them. Default 64 MiB.
     pub tail_bytes: u64,
 }
 
@@ -178,6 +178,11 @@ impl Log {
         }
         self.tail.cover(checkpoint.index);
         Ok(())
+    }
+
+    /// Peers that are up wait for the entries after this one, which stay as far as that is bounded; `u64::MAX`: for none.
+    pub fn await_after(&mut self, index: Index) {
+        self.tail.await_after(index);
     }
 
     /// Makes all of `writes` durable, in their order, with one commit. After an error the log must not be

@@ -11,10 +11,14 @@ use parking_lot::{Condvar, Mutex};
 use super::error::StoreError;
 use super::log::Log;
 use super::space::{self, Reserved, Space};
-use crate::raft::{LogId, LogWrite, Seq};
+use crate::raft::{Index, LogId, LogWrite, Seq};
 
 /// How often a commit that does not fit on the disk looks for room.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The most bytes of entries in one commit, if it has more than one write: a commit that takes long keeps all who
+/// wait for any of it.
+const COMMIT_BYTES_MAX: u64 = 4 << 20;
 
 /// What the thread tells.
 #[derive(Debug)]
@@ -58,6 +62,8 @@ struct Queue {
     waiting_bytes: u64,
     /// What a durable checkpoint of the state covers, if that is news, and how many writes came before it.
     covered: Option<(LogId, u64)>,
+    /// The last entry that no peer waits for that is up.
+    awaited_after: Option<Index>,
     busy_since: Option<Instant>,
     /// Nothing is taken in any more: it was stopped, or a commit failed.
     closed: bool,
@@ -103,6 +109,11 @@ impl LogWriter {
         queue.covered = Some((checkpoint, queue.submitted));
     }
 
+    /// Peers that are up wait for the entries after this one; none: they wait for none.
+    pub fn await_after(&self, index: Option<Index>) {
+        self.shared.queue.lock().awaited_after = index;
+    }
+
     /// The bytes of the entries for which no room is reserved yet.
     pub fn waiting_bytes(&self) -> u64 {
         self.shared.queue.lock().waiting_bytes
@@ -140,12 +151,13 @@ fn run(mut log: Log, space: &Arc<Space>, shared: &Shared, tell: &impl Fn(LogEven
         pulse.rest();
         let Some(together) = shared.take(&mut batch, written) else { return };
         pulse.beat();
-        let next = &batch[..together];
+        let next = &batch[..fitting(&batch[..together])];
         let Some((count, _room)) = wait_for_room(space, shared, next) else { return };
         let writes = &batch[..count];
         pulse.beat();
         let before = log.base();
-        let covered = shared.begin(writes, written);
+        let (covered, awaited_after) = shared.begin(writes, written);
+        log.await_after(awaited_after.unwrap_or(Index(u64::MAX)));
         written += writes.len() as u64;
         // A panic must stop the node as any failed commit does, and not leave it waiting for this thread.
         let commit = || {
@@ -201,11 +213,12 @@ impl Shared {
     }
 
     /// Room for these, which follow the first `written`, is reserved. What a checkpoint covers, if that comes before
-    /// them.
-    fn begin(&self, writes: &[LogWrite], written: u64) -> Option<LogId> {
+    /// them, and after which entry peers that are up wait for more.
+    fn begin(&self, writes: &[LogWrite], written: u64) -> (Option<LogId>, Option<Index>) {
         let mut queue = self.queue.lock();
         queue.waiting_bytes -= writes.iter().map(space::entry_bytes).sum::<u64>();
-        queue.covered.take_if(|(_, after)| *after <= written).map(|(checkpoint, _)| checkpoint)
+        let covered = queue.covered.take_if(|(_, after)| *after <= written);
+        (covered.map(|(checkpoint, _)| checkpoint), queue.awaited_after)
     }
 
     /// Takes nothing in any more.
@@ -215,6 +228,16 @@ impl Shared {
         queue.waiting.clear();
         queue.busy_since = None;
     }
+}
+
+/// How many of the writes go together in one commit: at least one.
+fn fitting(writes: &[LogWrite]) -> usize {
+    let mut bytes = 0;
+    let fits = |write: &&LogWrite| {
+        bytes += space::entry_bytes(write);
+        bytes <= COMMIT_BYTES_MAX
+    };
+    writes.iter().take_while(fits).count().max(writes.len().min(1))
 }
 
 /// How many of the writes fit on the disk, all if possible; waits until the first one does. None if it was

@@ -50,6 +50,21 @@ fn writes_are_reported_in_order_and_the_last_ones_before_the_end() {
 }
 
 #[test]
+fn large_writes_go_one_commit_after_the_other() {
+    let large = |seq, bytes: u64| {
+        let payload = Payload::Command(vec![0; usize::try_from(bytes).unwrap()].into());
+        let entries = vec![Entry { id: LogId::new(Term(1), Index(seq)), payload }];
+        LogWrite { seq: Seq(seq), entries, ..LogWrite::default() }
+    };
+    let third = COMMIT_BYTES_MAX / 3;
+    let writes = [large(1, third), large(2, third), large(3, third), write(4)];
+    assert_eq!(fitting(&writes), 2);
+    assert_eq!(fitting(&writes[2..]), 2);
+    assert_eq!(fitting(&[large(1, COMMIT_BYTES_MAX), write(2)]), 1, "one goes however large");
+    assert_eq!(fitting(&[]), 0);
+}
+
+#[test]
 fn a_stop_closes_the_file_although_there_are_readers_and_drops_what_comes_later() {
     let disk = Disk::default();
     let log = open(&disk);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::range::{Scan, successor};
 use super::state::{Chain, ReadError, Sought, State, Walked};
-use crate::kv::{Bound, Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
+use crate::kv::{Bound, DELETED_PER_KEY_MAX, Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
 
 /// How often a listing of the newest revision begins anew because that was compacted while it was read.
 const TRIES: u32 = 4;
@@ -155,38 +155,52 @@ impl RangeRead {
     }
 }
 
-/// How many keys there are in a range, up to a bound.
+/// How far a deletion of a range may go at once: until it has deleted, or looked at, as many rows as it may.
+///
+/// The command itself cannot count the rows that compaction hides, since they are gone at other replicas, and here at
+/// any moment. Whoever proposes it counts what this replica has.
 #[derive(Debug)]
 pub struct CountRead {
     bound: Bound,
+    rows_left: u64,
     left: KeyRange,
 }
 
+/// What a [`CountRead`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// The whole range is not too much.
+    Fits,
+    /// What begins here is too much.
+    UpTo(Bytes),
+}
+
 impl CountRead {
-    /// Counts as a deletion of at most `keys_max` keys does.
+    /// Counts as a deletion of at most `keys_max` keys does, and the rows that this does not.
     pub fn new(range: KeyRange, keys_max: u64) -> CountRead {
-        CountRead { bound: Bound::new(keys_max), left: range }
+        let rows_left = keys_max.saturating_mul(DELETED_PER_KEY_MAX);
+        CountRead { bound: Bound::new(keys_max), rows_left, left: range }
     }
 
-    /// Goes on until it is done or `pause`, which is asked after every row, says so; none if it is to go on. Whether a
-    /// deletion of the range would be refused as one of too many keys.
+    /// Goes on until it is done or `pause`, which is asked after every row, says so; none if it is to go on.
     pub fn step(
         &mut self,
         state: &State,
         pause: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<bool>, ReadError> {
+    ) -> Result<Option<Counted>, ReadError> {
         let compacted = state.compacted();
         let mut scan = Scan::new(state, self.left.clone(), false);
         while let Some((key, row)) = scan.next()? {
-            if self.bound.takes(&row, compacted) == Some(false) {
-                return Ok(Some(true));
+            if self.rows_left == 0 || self.bound.takes(&row, compacted) == Some(false) {
+                return Ok(Some(Counted::UpTo(key)));
             }
+            self.rows_left -= 1;
             if pause() {
                 self.left.start = successor(&key);
                 return Ok(None);
             }
         }
-        Ok(Some(false))
+        Ok(Some(Counted::Fits))
     }
 }
 
@@ -254,10 +268,10 @@ mod tests {
                 assert!(pauses >= page.items.len() && page.items.len() > 1);
             }
         }
-        for (keys_max, more) in [(3, true), (31, false)] {
+        for (keys_max, fits) in [(3, false), (31, true)] {
             let mut count = CountRead::new(KeyRange::all(), keys_max);
             let found = std::iter::repeat_with(|| count.step(&state, &mut || true).unwrap());
-            assert_eq!(found.flatten().next(), Some(more), "{keys_max}");
+            assert_eq!(found.flatten().next() == Some(Counted::Fits), fits, "{keys_max}");
         }
         let key = Bytes::from_static(b"key 0");
         for at in 1..=newest.0 {

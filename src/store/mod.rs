@@ -55,7 +55,7 @@ pub use install::{Incoming, IncomingError};
 pub use life::{Life, Pulse};
 pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
-pub use long_read::{CountRead, PastRead, RangeRead};
+pub use long_read::{CountRead, Counted, PastRead, RangeRead};
 pub use marks::Mark;
 pub use recovery::recover;
 pub use restore::{Survivor, begin_alone, rescue, restore, survey, take_in};

@@ -16,11 +16,14 @@ pub(super) struct Overlay {
     pub(super) rows: BTreeMap<RowId, RevisionRow>,
     /// The memory that it takes, roughly.
     pub(super) bytes: usize,
+    /// How many of the changes are deletions.
+    pub(super) deletions: usize,
 }
 
 impl Overlay {
     pub(super) fn set(&mut self, id: RowId, row: RevisionRow) {
         self.bytes += row.cost_bytes();
+        self.deletions += usize::from(!row.is_live());
         self.keys.insert(row.key.clone(), row.key_row(id));
         self.rows.insert(id, row);
     }
@@ -28,6 +31,7 @@ impl Overlay {
     /// Adds all that `newer` holds.
     pub(super) fn absorb(&mut self, newer: Overlay) {
         self.bytes += newer.bytes;
+        self.deletions += newer.deletions;
         self.keys.extend(newer.keys);
         self.rows.extend(newer.rows);
     }

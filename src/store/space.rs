@@ -42,7 +42,9 @@ pub enum Purpose {
     Vital,
     /// Entries with clients' commands. A quarter of the ballast stays.
     Entries,
-    /// Checkpoints and snapshots, which can wait. The ballast stays.
+    /// Checkpoints that make room, in time: of deletions, and of what compaction hides. Half of the ballast stays.
+    Freeing,
+    /// Other checkpoints, and snapshots, which can wait. The ballast stays.
     Bulk,
 }
 
@@ -263,6 +265,7 @@ impl Space {
         let stays = match purpose {
             Purpose::Vital => 0,
             Purpose::Entries => self.ballast_max / 4,
+            Purpose::Freeing => self.ballast_max / 2,
             Purpose::Bulk => self.ballast_max,
         };
         free.saturating_add(account.ballast).saturating_sub(stays).saturating_sub(account.reserved)

@@ -25,6 +25,7 @@ use super::marks::{self, Mark, Marks};
 use super::overlay::Overlay;
 use super::range::Scan;
 use super::space::{self, Space};
+use super::sweep::Budget;
 use super::tables::Generation;
 use crate::kv::{
     self, Counters, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
@@ -322,6 +323,15 @@ impl State {
         space::state_commit(bytes, pages.min(generation.keys_bytes()))
     }
 
+    /// Whether a checkpoint would make room, in time: what is deleted goes once compaction reaches it.
+    pub(super) fn frees(&self) -> bool {
+        let shared = self.shared.read();
+        let stored = &shared.generation.position.counters;
+        shared.active.deletions > 0
+            || shared.generation.is_unswept()
+            || shared.position.counters.compacted > stored.compacted
+    }
+
     /// Whether it is time for a checkpoint.
     pub fn checkpoint_due(&self) -> bool {
         let shared = self.shared.read();
@@ -358,7 +368,17 @@ impl State {
 
     /// Ends a checkpoint: writes what was frozen; durable when it returns. An error is final. One that a
     /// snapshot has overtaken is dropped. What the file holds then.
-    pub fn write_checkpoint(&self, mut frozen: Frozen) -> Result<LogId, StoreError> {
+    pub fn write_checkpoint(&self, frozen: Frozen) -> Result<LogId, StoreError> {
+        let budget = Budget::beside(&frozen.overlay, self.options.sweep_rows);
+        self.write_within(frozen, budget)
+    }
+
+    /// The same, and no more of what compaction hides is removed than the budget says.
+    pub(super) fn write_within(
+        &self,
+        mut frozen: Frozen,
+        budget: Budget,
+    ) -> Result<LogId, StoreError> {
         let _alone = self.writing.lock();
         let overtaken = self.shared.read().installs != frozen.installs;
         if overtaken && !on(Mutant::CheckpointOverSnapshot) {
@@ -373,13 +393,7 @@ impl State {
         } else if on(Mutant::SweepTooFar) && compacted > Revision(0) {
             compacted = Revision(compacted.0 + 1).min(frozen.position.counters.revision);
         }
-        checkpoint::write(
-            &self.db,
-            &frozen,
-            compacted,
-            self.options.sweep_rows,
-            &self.life.checkpoint,
-        )?;
+        checkpoint::write(&self.db, &frozen, compacted, budget, &self.life.checkpoint)?;
         let generation = Arc::new(Generation::open(&self.db)?);
         let applied = frozen.applied();
         let mut shared = self.shared.write();
@@ -641,6 +655,7 @@ impl Rows for Batch<'_> {
         let mut all = Scan::new(self.state, range.clone(), false);
         let mut stored = all.next()?;
         loop {
+            self.state.life.apply.beat();
             // What is being applied is newer.
             let next = match (changed.peek(), &stored) {
                 (None, None) => return Ok(()),

@@ -21,6 +21,11 @@ use crate::mutant::{Mutant, on};
 const SWEPT_KEY: &str = "swept";
 /// The most bytes of rows looked at in one checkpoint, beyond twice what it writes.
 const BYTES_AT_ONCE: usize = 64 << 20;
+/// The most rows, and bytes of them, looked at where the disk is full: what removes a row writes pages before it frees others.
+const ROWS_IN_NEED: usize = 32;
+const BYTES_IN_NEED: usize = 1 << 20;
+/// What the removal of a row may write: two pages at the bottom of each of two trees, and those above. An estimate.
+const ROW_WRITES_BYTES: u64 = 32 << 10;
 
 /// The first change that no sweep has looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,16 @@ impl Budget {
             rows: rows_at_once.max(1) + 2 * overlay.rows.len(),
             bytes: BYTES_AT_ONCE + 2 * overlay.bytes,
         }
+    }
+
+    /// On a full disk.
+    pub(super) fn in_need() -> Budget {
+        Budget { rows: ROWS_IN_NEED, bytes: BYTES_IN_NEED }
+    }
+
+    /// What a checkpoint with that budget may write besides its overlay.
+    pub(super) fn in_need_bytes() -> u64 {
+        ROW_WRITES_BYTES * ROWS_IN_NEED as u64 + BYTES_IN_NEED as u64
     }
 }
 

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 
 use super::*;
-use crate::kv::{Command, Condition, Item, KeyRange, Put, RangeQuery, Write};
+use crate::kv::{Command, Condition, DELETED_PER_KEY_MAX, Item, KeyRange, Put, RangeQuery, Write};
 use crate::raft::{ClusterId, Entry, Index, LogId, Membership, NodeId, Payload, Term};
+use crate::store::long_read::{CountRead, Counted};
 use crate::store::state::{ReadError, State, StateOptions};
 
 fn open(sweep_rows: usize) -> State {
@@ -331,4 +332,25 @@ fn no_revision_is_the_last() {
     let empty = open(1);
     assert!(!checkpoint(&empty), "there is nothing to sweep in a new file");
     assert_eq!(empty.applied().index, Index(0));
+}
+
+/// What apply cannot count, whoever proposes it does.
+#[test]
+fn rows_that_are_not_swept_yet_count_before_a_deletion_is_proposed() {
+    let state = open(1);
+    for key in 0..25 {
+        write(&state, put(key, "x"));
+        write(&state, delete(key));
+    }
+    write(&state, put(30, "x"));
+    write(&state, compact(state.revision().0));
+    let count = |keys_max| {
+        let mut read = CountRead::new(KeyRange::all(), keys_max);
+        read.step(&state, &mut || false).unwrap().unwrap()
+    };
+    let bound = Bytes::from(vec![b'a' + u8::try_from(DELETED_PER_KEY_MAX).unwrap()]);
+    assert_eq!(count(1), Counted::UpTo(bound));
+    assert_eq!(count(2), Counted::Fits);
+    sweep_all(&state);
+    assert_eq!(count(1), Counted::Fits);
 }

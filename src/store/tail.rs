@@ -1,5 +1,5 @@
 //! How much of the log is kept: what a durable checkpoint covers goes, but for a tail that spares peers
-//! that lag a snapshot.
+//! that lag a snapshot, and which is longer while a peer that is up waits for more.
 
 use std::collections::VecDeque;
 
@@ -8,6 +8,8 @@ use crate::raft::Index;
 
 /// In how many pieces the tail is removed, one after the other.
 const PIECES: u64 = 64;
+/// How many times as long the tail is for a peer that is up and lags.
+const AWAITED_FACTOR: u64 = 16;
 /// The most bytes removed in one commit, so that a log that grew large delays no write for long.
 const BYTES_AT_ONCE: u64 = 4 << 20;
 
@@ -20,6 +22,8 @@ pub(super) struct Tail {
     pieces: VecDeque<Piece>,
     bytes: u64,
     covered: Index,
+    /// The last entry that no peer waits for that is up.
+    awaited_after: Index,
 }
 
 #[derive(Debug)]
@@ -31,7 +35,8 @@ struct Piece {
 impl Tail {
     /// Of a log that begins after `base` and holds nothing yet.
     pub(super) fn new(keep_bytes: u64, base: Index) -> Tail {
-        Tail { keep_bytes, base, pieces: VecDeque::new(), bytes: 0, covered: Index(0) }
+        let (pieces, covered, awaited_after) = (VecDeque::new(), Index(0), Index(u64::MAX));
+        Tail { keep_bytes, base, pieces, bytes: 0, covered, awaited_after }
     }
 
     /// The log has one more entry.
@@ -72,6 +77,11 @@ impl Tail {
         self.covered = self.covered.max(index);
     }
 
+    /// Peers that are up wait for the entries after this one.
+    pub(super) fn await_after(&mut self, index: Index) {
+        self.awaited_after = index;
+    }
+
     /// The last of the entries that can go now, if any can.
     pub(super) fn spare(&self) -> Option<Index> {
         let mut gone = 0;
@@ -79,7 +89,9 @@ impl Tail {
             let room = gone < BYTES_AT_ONCE;
             gone += piece.bytes;
             let covered = piece.last <= self.covered || on(Mutant::CompactBeyondCheckpoint);
-            room && covered && self.bytes.saturating_sub(gone) >= self.keep_bytes
+            let factor = if piece.last <= self.awaited_after { 1 } else { AWAITED_FACTOR };
+            let keep_bytes = self.keep_bytes.saturating_mul(factor);
+            room && covered && self.bytes.saturating_sub(gone) >= keep_bytes
         };
         self.pieces.iter().take_while(goes).last().map(|piece| piece.last)
     }
@@ -116,6 +128,33 @@ mod tests {
             tail.gone(spare);
         }
         assert_eq!(last, Index(36), "of 10,000 bytes 6,400 stay");
+    }
+
+    #[test]
+    fn what_a_peer_that_is_up_waits_for_stays_up_to_a_bound() {
+        let mut tail = tail(6_400, 1..=2_000);
+        tail.cover(Index(2_000));
+        tail.await_after(Index(1_000));
+        let cut = |tail: &mut Tail| {
+            let mut last = Index(0);
+            while let Some(spare) = tail.spare() {
+                last = spare;
+                tail.gone(spare);
+            }
+            last
+        };
+        assert_eq!(cut(&mut tail), Index(1_000));
+        tail.await_after(Index(0));
+        assert_eq!(
+            cut(&mut tail),
+            Index(0),
+            "of 200,000 bytes 100,000 are left, which is below the bound"
+        );
+        (2_001..=2_100).for_each(|index| tail.add(Index(index), 100));
+        tail.cover(Index(2_100));
+        assert_eq!(cut(&mut tail), Index(1_076), "102,400 bytes stay");
+        tail.await_after(Index(u64::MAX));
+        assert_eq!(cut(&mut tail), Index(2_036));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::harness::{Cluster, PATIENCE};
 
 /// The size of a node's file system.
 const SIZE: &str = "size=128m";
-const LIMITS: &str = "limits:\n  freeSpace: 32MiB\n  logTail: 1MiB\n  overlay: 1MiB\n";
+/// The log stays sixteen times as long for a follower that is up.
+const LIMITS: &str = "limits:\n  freeSpace: 32MiB\n  logTail: 64KiB\n  overlay: 1MiB\n";
 
 /// A cluster whose nodes have small disks; unmounts them when dropped.
 struct Small {
@@ -200,6 +201,38 @@ async fn full_disks_refuse_writes_and_nothing_else_until_there_is_room() {
     for node in 0..3 {
         assert_eq!(small.cluster.get(node, "key").await.unwrap().as_deref(), Some("x"));
     }
+    small.none_ended();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_on_a_full_disk_need_not_be_deleted_again_after_a_restart() {
+    let Some(mut small) = Small::start(1).await else { return };
+    // What was put before is in the state's file from here on.
+    assert!(small.cluster.nodes[0].terminate().success());
+    small.cluster.nodes[0].start();
+    small.cluster.wait_ready(0).await;
+    small.fill(0);
+    small.put_until(0, &[507]).await;
+    let gone = small.cluster.http.delete(small.cluster.url(0, "/v1/kv/before"));
+    let gone = gone.send().await.unwrap();
+    assert_eq!(gone.status().as_u16(), 204, "{}", small.cluster.logs());
+    let revision: u64 = gone.headers()["konsen-revision"].to_str().unwrap().parse().unwrap();
+    let compact = small.cluster.http.post(small.cluster.url(0, "/v1/compact"));
+    let compact = compact.body(format!("{{\"revision\":{revision}}}")).send().await.unwrap();
+    assert_eq!(compact.status().as_u16(), 200, "{}", small.cluster.logs());
+    assert!(small.cluster.nodes[0].terminate().success());
+    small.cluster.nodes[0].start();
+    small.cluster.wait_ready(0).await;
+    // There was nothing to replay.
+    let log = small.cluster.nodes[0].log();
+    let opened = log.lines().rfind(|line| line.contains("data directory opened")).unwrap();
+    let number = |name: &str| {
+        let (_, rest) = opened.split_once(name).unwrap();
+        rest.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(number(" applied="), number(" last="), "{opened}");
+    assert_eq!(small.cluster.get(0, "before").await.unwrap(), None);
+    small.put_until(0, &[507]).await;
     small.none_ended();
 }
 

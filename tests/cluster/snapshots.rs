@@ -15,9 +15,9 @@ fn value(number: usize) -> String {
 }
 
 /// Writes what takes several checkpoints.
-async fn fill(cluster: &Cluster) {
+async fn fill(cluster: &Cluster, node: usize) {
     for number in 0..KEYS {
-        let status = cluster.put(0, &format!("k{number}"), &value(number)).await;
+        let status = cluster.put(node, &format!("k{number}"), &value(number)).await;
         assert!(matches!(status, Ok(201 | 204)), "{status:?}");
     }
 }
@@ -50,7 +50,7 @@ async fn whoever_the_log_does_not_reach_is_sent_the_state() {
     wait_value(&cluster, 2, "k0", "what the state of all holds").await;
     // One that was away for long, and goes down once more as the snapshot arrives.
     cluster.nodes[2].kill();
-    fill(&cluster).await;
+    fill(&cluster, 0).await;
     cluster.nodes[2].start();
     wait_logged(&cluster, 2, "receiving a snapshot").await;
     cluster.nodes[2].kill();
@@ -74,5 +74,22 @@ async fn whoever_the_log_does_not_reach_is_sent_the_state() {
     for node in 0..3 {
         assert_eq!(cluster.get(node, "after").await, Ok(Some("all".to_owned())));
         assert_eq!(cluster.get(node, "k0").await, Ok(Some(value(0))));
+    }
+}
+
+/// A snapshot would only set it back further.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_slow_is_sent_the_log_and_not_the_state() {
+    let cluster = Cluster::start_configured(3, "limits:\n  overlay: 1MiB\n  logTail: 2MiB\n").await;
+    let slow = (cluster.wait_leader().await + 1) % 3;
+    assert_eq!(cluster.put(slow, "before", "x").await.unwrap(), 201);
+    cluster.nodes[slow].signal("STOP");
+    // More than ten times as much as the log keeps for those who are down, and checkpoints cover it.
+    let other = (0..3).find(|node| *node != slow).unwrap();
+    fill(&cluster, other).await;
+    cluster.nodes[slow].signal("CONT");
+    wait_value(&cluster, slow, &format!("k{}", KEYS - 1), &value(KEYS - 1)).await;
+    for node in &cluster.nodes {
+        assert!(!node.log().contains("sending a snapshot"), "{}", cluster.logs());
     }
 }

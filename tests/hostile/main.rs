@@ -18,6 +18,7 @@ mod connections;
 mod reads;
 mod scene;
 mod waiters;
+mod writers;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -36,6 +37,7 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("waiters on another key", |scene| waiters::elsewhere(scene).boxed_local()),
     ("answers over HTTP/2 that nobody takes", |scene| answers::http2(scene).boxed_local()),
     ("answers over HTTP/1 that nobody takes", |scene| answers::http1(scene).boxed_local()),
+    ("writers of large values", |scene| writers::large(scene).boxed_local()),
     ("slow backups", |scene| answers::backups(scene).boxed_local()),
     ("idle connections", |scene| connections::idle(scene).boxed_local()),
     ("bodies that drip", |scene| connections::drip(scene).boxed_local()),

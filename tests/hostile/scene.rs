@@ -49,9 +49,13 @@ pub struct Scene {
 pub struct Report {
     puts: Seen,
     gets: Seen,
+    /// Linearizable reads at the other nodes.
+    elsewhere: Seen,
     health: Seen,
     peak_bytes: u64,
     terms: (u64, u64),
+    /// How many snapshots were sent: to nodes that are up all the time.
+    snapshots: usize,
 }
 
 #[derive(Default)]
@@ -138,6 +142,7 @@ impl Scene {
             // Peaks count from here.
             fs::write(format!("/proc/{}/clear_refs", node.pid()), "5").unwrap();
         }
+        let snapshots = self.snapshots_sent();
         let over = Arc::new(AtomicBool::new(false));
         let url = |path: &str| self.cluster.url(self.victim, path);
         let put = reqwest::Client::new().put(url("/v1/kv/other-client")).body("x");
@@ -145,14 +150,32 @@ impl Scene {
         let health = reqwest::Client::new().get(url("/healthz"));
         let users = [(put, EVERY), (get, EVERY), (health, EVERY * 10)]
             .map(|(request, every)| tokio::spawn(ask(request, every, over.clone())));
+        let others = (0..self.cluster.nodes.len()).filter(|node| *node != self.victim);
+        let others: Vec<_> = others
+            .map(|node| {
+                let get = reqwest::Client::new().get(self.cluster.url(node, "/v1/kv/other-client"));
+                tokio::spawn(ask(get, EVERY, over.clone()))
+            })
+            .collect();
         attack(self).await;
         over.store(true, Ordering::Relaxed);
+        let mut elsewhere = Seen::default();
+        for other in others {
+            elsewhere.add(other.await.unwrap());
+        }
         let [puts, gets, health] = users;
         let (puts, gets) = (puts.await.unwrap(), gets.await.unwrap());
         let health = health.await.unwrap();
         let peak = |node: &crate::harness::Node| peak_bytes(node.pid());
         let peak_bytes = self.cluster.nodes.iter().map(peak).max().unwrap();
-        Report { puts, gets, health, peak_bytes, terms: (before, self.term().await) }
+        let snapshots = self.snapshots_sent() - snapshots;
+        let terms = (before, self.term().await);
+        Report { puts, gets, elsewhere, health, peak_bytes, terms, snapshots }
+    }
+
+    fn snapshots_sent(&self) -> usize {
+        let sent = |node: &crate::harness::Node| node.log().matches("sending a snapshot").count();
+        self.cluster.nodes.iter().map(sent).sum()
     }
 
     async fn term(&self) -> u64 {
@@ -187,6 +210,12 @@ fn peak_bytes(pid: u32) -> u64 {
 }
 
 impl Seen {
+    fn add(&mut self, other: Seen) {
+        self.took.extend(other.took);
+        self.took.sort_unstable();
+        self.failed.extend(other.failed);
+    }
+
     fn percentile(&self, percent: usize) -> Duration {
         let at = (self.took.len() * percent / 100).min(self.took.len().saturating_sub(1));
         self.took.get(at).copied().unwrap_or_default()
@@ -200,6 +229,7 @@ impl Report {
         for (name, seen, most) in [
             ("puts", &self.puts, P99_MAX),
             ("gets", &self.gets, P99_MAX),
+            ("gets at the others", &self.elsewhere, P99_MAX),
             ("/healthz", &self.health, HEALTH_MAX),
         ] {
             if let Some(failed) = seen.failed.first() {
@@ -212,6 +242,9 @@ impl Report {
         if self.peak_bytes > MEMORY_MAX {
             broken.push(format!("{} MiB of memory", self.peak_bytes / MIB));
         }
+        if self.snapshots > 0 {
+            broken.push(format!("{} snapshots to nodes that are up", self.snapshots));
+        }
         let (before, after) = self.terms;
         if before != after {
             broken.push(format!("the leader changed: term {before}, then {after}"));
@@ -222,7 +255,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, seen) in [("puts", &self.puts), ("gets", &self.gets), ("health", &self.health)] {
+        for (name, seen) in [
+            ("puts", &self.puts),
+            ("gets", &self.gets),
+            ("elsewhere", &self.elsewhere),
+            ("health", &self.health),
+        ] {
             let ms = |percent| seen.percentile(percent).as_secs_f64() * 1e3;
             let (done, failed) = (seen.took.len(), seen.failed.len());
             write!(
@@ -235,10 +273,11 @@ impl fmt::Display for Report {
         let (before, after) = self.terms;
         write!(
             f,
-            "{:4} MiB at most of {}, leaders {}",
+            "{:4} MiB at most of {}, leaders {}, snapshots {}",
             self.peak_bytes / MIB,
             MEMORY_MAX / MIB,
-            after - before
+            after - before,
+            self.snapshots
         )
     }
 }

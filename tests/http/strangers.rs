@@ -1,7 +1,8 @@
 //! What strangers send, over HTTP/1.0, HTTP/1.1 and HTTP/2, and what they hear.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::h2;
@@ -220,21 +221,52 @@ async fn a_fragment_never_reaches_another_key() {
     let left = server.send("GET /v1/kv?prefix=tmp&keys_only=true", &[]).json();
     assert_eq!(left["items"].as_array().unwrap().len(), 4);
     server.send("GET /v1/kv/behind", &[]).problem(404, "no-such-key");
-    // Over HTTP/2, too: its connection ends, with a word.
-    let mut block = b"\x02\x06DELETE\x86\x01\x09localhost\x04\x14".to_vec();
-    block.extend_from_slice(b"/v1/kv?prefix=tmp#1/");
+    // Over HTTP/2, too, where the connection and the requests beside it live on.
+    let delete = [&b"\x02\x06DELETE\x86\x01\x09localhost\x04\x14/v1/kv?prefix=tmp#1/"[..], b""];
+    let get = [&b"\x82\x86\x01\x09localhost\x04\x0d/v1/kv/behind"[..], b""];
+    let put = [&b"\x02\x03PUT\x86\x01\x09localhost\x04\x0c/v1/kv/tmp#2"[..], b"x"];
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    bytes.extend_from_slice(&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]);
-    bytes.extend_from_slice(&block);
+    for (stream, [block, body]) in (1..).step_by(2).zip([delete, get, put, get]) {
+        let end_stream = u8::from(body.is_empty());
+        bytes.extend_from_slice(&[0, 0, block.len() as u8, 1, 4 | end_stream, 0, 0, 0, stream]);
+        bytes.extend_from_slice(block);
+        if !body.is_empty() {
+            bytes.extend_from_slice(&[0, 0, body.len() as u8, 0, 1, 0, 0, 0, stream]);
+            bytes.extend_from_slice(body);
+        }
+    }
     let mut stream = server.connect();
     stream.write_all(&bytes).unwrap();
-    let mut heard = Vec::new();
-    stream.read_to_end(&mut heard).unwrap();
+    let answers = statuses_of_http2(&mut stream, 4);
+    assert_eq!(answers, [(1, 400), (3, 404), (5, 400), (7, 404)].into());
     let left = server.send("GET /v1/kv?prefix=tmp&keys_only=true", &[]).json();
     assert_eq!(left["items"].as_array().unwrap().len(), 4);
     // As it should be written.
     let deleted = server.send("DELETE /v1/kv?prefix=tmp%231/", &[]);
     assert_eq!(deleted.json()["deleted"], 1);
+}
+
+/// The statuses of so many answers by their streams. A server names the two that are asked for here by their places in the
+/// static table (RFC 7541, appendix A).
+fn statuses_of_http2(stream: &mut TcpStream, count: usize) -> BTreeMap<u8, u16> {
+    let mut statuses = BTreeMap::new();
+    while statuses.len() < count {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let [a, b, c, kind, _, _, _, _, id] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        stream.read_exact(&mut payload).unwrap();
+        assert_ne!(kind, 7, "GOAWAY: {}", String::from_utf8_lossy(&payload));
+        if kind == 1 {
+            let status = match payload[0] {
+                0x8c => 400,
+                0x8d => 404,
+                other => panic!("{other:x}"),
+            };
+            statuses.insert(id, status);
+        }
+    }
+    statuses
 }
 
 #[tokio::test]

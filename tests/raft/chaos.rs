@@ -249,7 +249,10 @@ impl World {
             }
             Event::Install(n) if !self.snapshots.is_empty() => {
                 let (from, to, last, membership) = self.snapshots.remove(n % self.snapshots.len());
-                let wanted = self.cluster.node(to).is_some_and(|node| node.wants_snapshot(last));
+                // One that was restarted meanwhile may not have heard of any cluster yet: as the replica does, it asks.
+                let wanted = self.cluster.node(to).is_some_and(|node| {
+                    node.wants_snapshot(last) && node.cluster() == Some(membership.cluster)
+                });
                 if wanted {
                     self.figures.snapshots += 1;
                     let host = self.cluster.hosts.get_mut(&to).expect("a host");
@@ -352,4 +355,29 @@ proptest! {
             println!("{:?}", world.figures);
         }
     }
+}
+
+/// It has heard of no cluster any more when the snapshot has come.
+#[test]
+fn a_learner_that_loses_power_before_a_snapshot_is_in_place_is_offered_another() {
+    let mut world = World::new(3, 1_356_572_527);
+    for event in [
+        Event::Compact(3),
+        Event::Elect(1),
+        Event::Tick(1),
+        Event::Tick(1),
+        Event::Tick(1),
+        Event::Tick(4),
+        Event::Silence(4),
+        Event::Elect(1),
+        Event::Change(1, 64, 80),
+        Event::Calm(1),
+        Event::DiskSlow(3),
+        Event::Crash(5),
+        Event::Deliver(0),
+        Event::Calm(2),
+    ] {
+        world.happen(event);
+    }
+    world.settle();
 }
