@@ -174,6 +174,19 @@ mod tests {
     }
 
     #[test]
+    fn members_are_bounded_together_as_well_as_each() {
+        let now = Instant::now();
+        let mut door = Admission::new(now);
+        let members = 1..=10;
+        members.clone().for_each(|member| door.learn(at(member)));
+        let asks = members.flat_map(|member| std::iter::repeat_n(at(member), PER_MEMBER_MAX));
+        let begun = asks.filter(|member| begins(door.ask(*member, true, now))).count();
+        assert_eq!(begun, MEMBERS_MAX);
+        // It has none under way itself.
+        assert_eq!(door.ask(at(10), true, now), Verdict::Refuse);
+    }
+
+    #[test]
     fn who_becomes_known_gives_its_place_back_where_it_had_it() {
         let now = Instant::now();
         let mut door = Admission::new(now);

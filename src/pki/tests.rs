@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls_pki_types::CertificateDer;
@@ -224,8 +225,74 @@ fn https_is_set_up_with_each_way_of_client_authentication() {
     files.issue("ca", "spiffe://konsen/node/node1");
     let material = files.load("node1.crt", "node1.key").unwrap();
     for auth in [ClientAuth::None, ClientAuth::Optional, ClientAuth::Required] {
-        let config = https_config(&material, auth, std::sync::Arc::new(|_| true)).unwrap();
+        let config = https_config(&material, auth, Arc::new(|_| true)).unwrap();
         assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
         assert_eq!(auth.to_string().parse(), Ok(auth));
+        // A session would come in again without its certificate.
+        assert_eq!(config.send_tls13_tickets == 0, auth != ClientAuth::None);
+    }
+}
+
+/// Whether HTTPS lets a client in that shows this, or nothing.
+fn comes_in(https: &Arc<rustls::ServerConfig>, own: &Material, shown: Option<&Material>) -> bool {
+    let builder = rustls::ClientConfig::builder_with_provider(material::crypto_provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(own.roots.clone());
+    let config = match shown {
+        Some(it) => builder.with_client_auth_cert(it.chain.clone(), it.key.clone_key()).unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    let name = "localhost".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut server = rustls::ServerConnection::new(https.clone()).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        let mut rest = &wire[..];
+        while !rest.is_empty() {
+            server.read_tls(&mut rest).unwrap();
+            if server.process_new_packets().is_err() {
+                return false;
+            }
+        }
+        let mut wire = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut wire).unwrap();
+        }
+        let mut rest = &wire[..];
+        while !rest.is_empty() {
+            client.read_tls(&mut rest).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+    true
+}
+
+#[test]
+fn a_certificate_may_be_left_out_where_it_is_optional_and_a_wrong_one_opens_nothing() {
+    let files = Files::new();
+    files.authority("ca2");
+    files.issue("ca", "spiffe://konsen/node/node1");
+    files.issue("ca", "spiffe://konsen/client/alice");
+    files.issue("ca", "spiffe://elsewhere/client/mallory");
+    files.issue("ca2", "spiffe://konsen/client/eve");
+    let node = files.load("node1.crt", "node1.key").unwrap();
+    let alice = files.load("alice.crt", "alice.key").unwrap();
+    let mallory = files.load("mallory.crt", "mallory.key").unwrap();
+    // Of another authority, which calls itself the same.
+    let [ca2, cert, key] = ["ca2.crt", "eve.crt", "eve.key"].map(|name| files.path(name));
+    let eve = Material::load(&ca2, &cert, &key).unwrap();
+    let admits: Admits = Arc::new(|identity| identity.uri() == "spiffe://konsen/client/alice");
+    for (auth, expected) in [
+        (ClientAuth::None, [true, true, true, true]),
+        (ClientAuth::Optional, [true, true, false, false]),
+        (ClientAuth::Required, [false, true, false, false]),
+    ] {
+        let https = Arc::new(https_config(&node, auth, admits.clone()).unwrap());
+        let shown = [None, Some(&alice), Some(&mallory), Some(&eve)];
+        assert_eq!(shown.map(|it| comes_in(&https, &node, it)), expected, "{auth}");
     }
 }

@@ -225,6 +225,24 @@ async fn a_leader_that_is_removed_hands_over_and_no_client_sees_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_asked_passes_the_change_on() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.wait_leader().await;
+    let members = "/v1/cluster/members";
+    let new = json!({ "name": "node4", "raft_address": "h:1", "http_address": "h:2" }).to_string();
+    // Nobody else is asked, as clients do that hear of no leader: that would hide what this one does.
+    for asked in [(leader + 1) % 3, (leader + 2) % 3] {
+        let (status, now) = ask(&cluster, asked, "POST", members, &new).await;
+        assert_eq!((status, &named(&now["members"], "node4")["voter"]), (201, &json!(false)));
+        let (status, now) = ask(&cluster, asked, "DELETE", &format!("{members}/node4"), "").await;
+        assert!(status == 200 && named(&now["members"], "node4").is_null(), "{now}");
+        let (status, now) = ask(&cluster, asked, "POST", &format!("{members}/undo"), "").await;
+        let detail = now["detail"].as_str().unwrap_or_default();
+        assert!(status == 409 && detail.contains("no change of the membership"), "{now}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_moves_is_learnt() {
     let mut cluster = Cluster::start(3).await;
     assert_eq!(cluster.put(0, "key", "1").await.unwrap(), 201);

@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use konsen::http::STREAMS_MAX;
+
 use crate::harness::PATIENCE;
 use crate::raw::{Server, read};
 
@@ -66,6 +68,45 @@ async fn slow_clients_are_given_up_and_hold_nobody_up() {
         assert!(time < PATIENCE);
     });
     server.send("GET /v1/kv/a", &[]).problem(404, "no-such-key");
+}
+
+/// The next frame of HTTP/2: its kind, its flags and its payload; none if no more come.
+fn frame(stream: &mut TcpStream) -> Option<(u8, u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).ok()?;
+    let [a, b, c, kind, flags, ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+    stream.read_exact(&mut payload).ok()?;
+    Some((kind, flags, payload))
+}
+
+#[tokio::test]
+async fn over_http2_streams_are_bounded_and_silence_ends_the_connection() {
+    let server = Server::start().await;
+    let mut stream = server.connect();
+    // It waits for a change all the time: without a ping nothing would tell that the client's host is gone.
+    let block = b"\x82\x86\x01\x09localhost\x04\x13/v1/kv/none?wait=4m";
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    bytes.extend_from_slice(&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]);
+    bytes.extend_from_slice(block);
+    stream.write_all(&bytes).unwrap();
+    let (kind, flags, settings) = frame(&mut stream).unwrap();
+    assert_eq!((kind, flags), (4, 0), "SETTINGS come first");
+    // SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, section 6.5.2).
+    let bound = settings.chunks(6).find(|setting| setting[..2] == [0, 3]);
+    assert_eq!(bound.map(|setting| &setting[2..]), Some(&STREAMS_MAX.to_be_bytes()[..]));
+    loop {
+        let (kind, flags, _) = frame(&mut stream).expect("a PING");
+        assert_ne!(kind, 1, "it is answered");
+        if (kind, flags) == (6, 0) {
+            break;
+        }
+    }
+    let asked = Instant::now();
+    while frame(&mut stream).is_some() {}
+    let took = asked.elapsed();
+    // Ten seconds, and what a busy machine adds.
+    assert!(took > Duration::from_secs(9) && took < Duration::from_secs(17), "{took:?}");
 }
 
 #[tokio::test]

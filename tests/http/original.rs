@@ -14,6 +14,9 @@ async fn forms_are_put_in_one_revision_and_read_as_text() {
     for (key, value) in [("a", "1"), ("b", "two words"), ("c", "=&"), ("absent", "")] {
         let read = server.send(&format!("GET /konsen?key={key}"), &[]);
         assert_eq!((read.status, read.text(), read.header("content-type")), (200, value, TEXT));
+        // A value is a stranger's: no browser guesses a type for it.
+        assert_eq!(read.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(read.header("content-security-policy"), Some("sandbox"));
     }
     for key in ["a", "b", "c"] {
         let item = server.send(&format!("GET /v1/kv/{key}"), &["Accept: application/json"]);
