@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, LINK};
+use axum::http::header::{CONTENT_TYPE, LINK, VARY};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::Response;
 use bytes::Bytes;
@@ -145,6 +145,7 @@ pub(super) async fn list(
     let (revision, next, body) = read.await?;
     let body = api.answers.hold(&guest, body)?;
     let mut response = json_response(revision, body);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     if let Some(next) = next {
         let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
         let link = format!("</v1/kv?cursor={next}{limit}>; rel=\"next\"");
@@ -260,6 +261,7 @@ async fn stream(
     let mut response = Response::new(Body::new(body));
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    fields.insert(VARY, HeaderValue::from_static("Accept"));
     fields.insert(&headers::REVISION, HeaderValue::from(revision.0));
     Ok(response)
 }

@@ -109,6 +109,11 @@ async fn large_listings_are_cut_into_pages_or_streamed_whole() {
     let ndjson = ["Accept: application/x-ndjson"];
     let whole = server.send("GET /v1/kv?prefix=k", &ndjson);
     assert_eq!(whole.header("content-type"), Some("application/x-ndjson"));
+    // One address with two representations: a cache has to keep them apart.
+    for headers in [&ndjson[..], &[]] {
+        let answer = server.send("GET /v1/kv?prefix=k", headers);
+        assert_eq!(answer.header("vary"), Some("Accept"), "{headers:?}");
+    }
     assert_eq!(whole.revision(), revision);
     let items: Vec<Value> =
         whole.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
