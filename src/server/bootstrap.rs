@@ -24,7 +24,7 @@ use crate::store::DataDir;
 const GRACE: Duration = Duration::from_secs(2);
 /// How often to look again when nothing was heard.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How often to say what is missing.
+/// How often to say what is missing, if that stays the same.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// How long a peer may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -58,15 +58,17 @@ impl Bootstrap {
         let servers = servers(&self.config);
         let started = Instant::now();
         let mut attempts = Attempts { idle: started, tried: false, heard: Ballot::default() };
-        let mut said = None::<Instant>;
+        let mut said = None::<(Instant, String)>;
         while self.membership.borrow_and_update().is_none() {
             let obstacle = self.step(&servers, &mut attempts).await;
-            if let Some(obstacle) = obstacle
-                && started.elapsed() > GRACE
-                && said.is_none_or(|at| at.elapsed() > SAY_AGAIN)
-            {
+            let is_news = |obstacle: &String| match &said {
+                Some((at, before)) if before == obstacle => at.elapsed() > SAY_AGAIN,
+                Some((at, _)) => at.elapsed() > GRACE,
+                None => started.elapsed() > GRACE,
+            };
+            if let Some(obstacle) = obstacle.filter(is_news) {
                 tracing::info!("waiting to become part of a cluster: {obstacle}");
-                said = Some(Instant::now());
+                said = Some((Instant::now(), obstacle));
             }
             tokio::select! {
                 changed = self.membership.changed() => if changed.is_err() { return },
