@@ -80,9 +80,7 @@ impl Comes {
             }
             (Comes::InPlace, None) => {
                 let names = cluster.members.iter().map(|member| member.name.as_str());
-                let mut names: Vec<&str> = names.collect();
-                names.sort_unstable();
-                ChangeRefused::NoSuchMember { name: name.to_string(), members: names.join(", ") }
+                ChangeRefused::no_such_member(name.as_str(), names)
             }
             _ => return Ok(()),
         };

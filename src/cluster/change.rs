@@ -168,6 +168,15 @@ pub enum ChangeRefused {
     },
 }
 
+impl ChangeRefused {
+    /// Nobody of that name is among these.
+    pub fn no_such_member<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> ChangeRefused {
+        let mut names: Vec<&str> = names.collect();
+        names.sort_unstable();
+        ChangeRefused::NoSuchMember { name: name.to_owned(), members: names.join(", ") }
+    }
+}
+
 /// The voters from before a change, or those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum When {
@@ -305,13 +314,8 @@ pub fn warnings(now: &Membership) -> Vec<String> {
 }
 
 fn find<'a>(now: &'a Membership, name: &str) -> Result<(NodeId, &'a Member), ChangeRefused> {
-    now.by_name(name).ok_or_else(|| {
-        let names = now.members.values().map(|member| member.name.as_str());
-        let mut names: Vec<&str> = names.collect();
-        names.sort_unstable();
-        let members = names.join(", ");
-        ChangeRefused::NoSuchMember { name: name.to_owned(), members }
-    })
+    let names = now.members.values().map(|member| member.name.as_str());
+    now.by_name(name).ok_or_else(|| ChangeRefused::no_such_member(name, names))
 }
 
 /// Refuses to add a host that is awaited already, but not so. `votes`: whether it has a vote or is to have one.

@@ -101,6 +101,24 @@ fn who_was_never_a_member_by_decision_is_still_let_in() {
     assert_eq!(at_door(&own, visitor("n4", 4, CLUSTER)), Ok(stand_in("n4")));
 }
 
+/// The joint membership is decided together with what undoes it.
+#[test]
+fn who_was_let_in_by_a_change_that_was_undone_is_let_in_again() {
+    let mut waits = awaiting(voters([1, 3]), "n2", None);
+    waits.voters.insert(stand_in("n2"));
+    let mut joint = waits.clone();
+    joint.members.insert(NodeId(2), member("n2"));
+    joint.voters = voters(1..=3).voters;
+    joint.outgoing = Some(waits.voters.clone());
+    let mut own = roster(1, 5, waits.clone());
+    own.follow((Some((entry(6), joint.clone())), Some(known(6, joint.clone()))));
+    let undone = joint.undone().unwrap();
+    assert_eq!(undone, waits);
+    own.follow((Some((entry(7), undone.clone())), Some(known(7, undone.clone()))));
+    own.remember([(Index(5), waits), (Index(6), joint)]);
+    assert_eq!(at_door(&own, visitor("n2", 2, CLUSTER)), Ok(stand_in("n2")));
+}
+
 #[test]
 fn of_two_hosts_with_one_certificate_the_first_is_let_in() {
     let own = roster(1, 5, awaiting(voters(1..=3), "n4", None));

@@ -149,10 +149,12 @@ impl Roster {
     }
 
     /// Remembers whom a membership names that was decided before the newest one, which does not.
+    /// A change of the voters that was under way counts for nothing: it may have been undone, and whoever it let in was
+    /// no member by decision.
     fn note_put_out(&mut self, at: Index, before: &Membership) {
         let Some(newest) = self.newest().filter(|_| !on(Mutant::PutOutForgotten)) else { return };
         let now = &newest.membership;
-        if newest.at <= at || before.cluster != now.cluster {
+        if newest.at <= at || before.cluster != now.cluster || before.outgoing.is_some() {
             return;
         }
         let seen = before.members.iter().filter(|(_, member)| member.seen).map(|(id, _)| *id);
