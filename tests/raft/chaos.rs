@@ -297,6 +297,8 @@ impl World {
                     while !self.cluster.hosts[&NodeId(id)].writes.is_empty() {
                         self.happen(Event::Persist(id));
                     }
+                    // Who has much to apply takes in no more until it has.
+                    self.happen(Event::Apply(id));
                 }
             }
         }
