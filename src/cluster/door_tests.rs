@@ -101,6 +101,20 @@ fn who_was_never_a_member_by_decision_is_still_let_in() {
     assert_eq!(at_door(&own, visitor("n4", 4, CLUSTER)), Ok(stand_in("n4")));
 }
 
+/// Of the voters' list before there is only what the joint membership says of it.
+#[test]
+fn who_left_by_a_change_of_the_voters_was_put_out() {
+    let all = voters(1..=4);
+    let mut own = roster(1, 5, all.clone());
+    let mut joint = all.clone();
+    joint.voters.remove(&NodeId(4));
+    joint.outgoing = Some(all.voters);
+    own.follow((Some((entry(6), joint.clone())), Some(known(6, joint))));
+    let now = voters(1..=3);
+    own.follow((Some((entry(7), now.clone())), Some(known(7, now))));
+    assert!(own.was_put_out(NodeId(4)));
+}
+
 /// The joint membership is decided together with what undoes it.
 #[test]
 fn who_was_let_in_by_a_change_that_was_undone_is_let_in_again() {

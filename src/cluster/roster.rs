@@ -149,15 +149,16 @@ impl Roster {
     }
 
     /// Remembers whom a membership names that was decided before the newest one, which does not.
-    /// A change of the voters that was under way counts for nothing: it may have been undone, and whoever it let in was
-    /// no member by decision.
+    /// Whom a change of the voters that was under way has only just let in does not count: it may have been undone.
     fn note_put_out(&mut self, at: Index, before: &Membership) {
         let Some(newest) = self.newest().filter(|_| !on(Mutant::PutOutForgotten)) else { return };
         let now = &newest.membership;
-        if newest.at <= at || before.cluster != now.cluster || before.outgoing.is_some() {
+        if newest.at <= at || before.cluster != now.cluster {
             return;
         }
-        let seen = before.members.iter().filter(|(_, member)| member.seen).map(|(id, _)| *id);
+        let undone = before.undone();
+        let members = &undone.as_ref().unwrap_or(before).members;
+        let seen = members.iter().filter(|(_, member)| member.seen).map(|(id, _)| *id);
         let gone: Vec<NodeId> =
             seen.filter(|id| !names(now, *id) && !self.put_out.contains(id)).collect();
         self.put_out.extend(gone);
