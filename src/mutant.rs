@@ -117,8 +117,8 @@ mutants! {
     HalfElects,
     /// The end of an old write vouches for a newer entry at the same index.
     OldWriteVouches,
-    /// An entry is applied before it is durable here.
-    ApplyBeforeDurable,
+    /// A checkpoint is written before the log under it is durable.
+    CheckpointBeforeLog,
     /// A truncation in memory is not carried to the disk.
     CutForgotten,
     /// Writes are taken in without a bound.

@@ -119,8 +119,8 @@ impl Follower {
         // As if it were lost: what is committed is applied first, which needs nothing of what comes.
         let waiting_max = core.config.uncommitted_bytes_max;
         if !entries.is_empty()
-            && core.log.unapplied_bytes() > waiting_max.saturating_mul(2)
-            && core.log.applicable_bytes() > waiting_max
+            && core.log.unsettled_bytes() > waiting_max.saturating_mul(2)
+            && core.log.unsettled_committed_bytes() > waiting_max
         {
             return;
         }

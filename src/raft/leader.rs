@@ -89,7 +89,7 @@ impl Leader {
         } else {
             let entry = Entry { id: LogId::ZERO, payload };
             // What waits to be applied waits in memory, too: clients are held back to what the disk of the state takes.
-            let waiting = core.log.unapplied_bytes().max(self.uncommitted_bytes);
+            let waiting = core.log.unsettled_bytes().max(self.uncommitted_bytes);
             let bytes = waiting.saturating_add(entry.cost_bytes());
             let bounded = !on(Mutant::NoUncommittedBound);
             if bounded && waiting > 0 && bytes > core.config.uncommitted_bytes_max {

@@ -160,10 +160,10 @@ impl Node {
             self.told.standing = Some(standing);
             self.core.out.standing = Some(standing);
         }
-        let applicable = self.core.log.applicable();
-        if applicable > self.told.commit {
-            self.told.commit = applicable;
-            self.core.out.commit = Some(applicable);
+        let commit = self.core.log.commit();
+        if commit > self.told.commit {
+            self.told.commit = commit;
+            self.core.out.commit = Some(commit);
         }
         let log = &self.core.log;
         let in_force = log

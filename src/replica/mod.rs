@@ -71,7 +71,7 @@ pub struct Replica {
     writes: PendingWrites,
     reads: PendingReads,
     changes: HashMap<ProposalId, Wanted>,
-    applicable: Index,
+    commit: Index,
     applied: LogId,
     /// A snapshot is taking the state's place: nothing may be applied.
     installing: bool,
@@ -85,7 +85,7 @@ impl Replica {
     pub fn new(node: Node, state: Arc<State>, log: LogReader) -> Replica {
         let applied = state.applied();
         Replica {
-            applicable: node.applicable(),
+            commit: node.commit(),
             node,
             state,
             log,
@@ -258,6 +258,7 @@ impl Replica {
     /// cannot be trusted any more: the node must stop.
     pub fn take_effects(&mut self) -> Result<Effects, StoreError> {
         self.collect();
+        self.state.log_reached(self.node.durable());
         self.apply()?;
         // Applying moves the core's bookkeeping and may release what waited for it.
         self.collect();
@@ -266,7 +267,7 @@ impl Replica {
 
     /// Whether there is more to apply than one call to [`Replica::take_effects`] did.
     pub fn has_more(&self) -> bool {
-        self.applied.index < self.applicable && self.may_apply()
+        self.applied.index < self.commit && self.may_apply()
     }
 
     /// The membership in force.
@@ -296,6 +297,14 @@ impl Replica {
             revision: self.state.revision(),
             peers: self.node.peers(),
         }
+    }
+
+    /// The log has ended, with all that this asked to write or not: checkpoints wait for it no more.
+    pub fn log_ended(&self, complete: bool) {
+        if complete {
+            self.state.log_reached(self.node.last().index);
+        }
+        self.state.log_ended();
     }
 
     /// What the protocol holds in memory.
@@ -336,7 +345,7 @@ impl Replica {
             .extend(output.send.into_iter().filter(|message| self.rooms.sends(message)));
         self.effects.fetch.extend(output.fetch);
         if let Some(commit) = output.commit {
-            self.applicable = commit;
+            self.commit = commit;
         }
         for (id, admission) in output.accepted {
             let request = RequestId(id.0);
@@ -384,7 +393,7 @@ impl Replica {
     }
 
     fn apply(&mut self) -> Result<(), StoreError> {
-        if self.applied.index >= self.applicable || !self.may_apply() {
+        if self.applied.index >= self.commit || !self.may_apply() {
             return Ok(());
         }
         let from = self.applied.index.next();
@@ -392,7 +401,7 @@ impl Replica {
             Some(entries) => self.state.apply(entries)?,
             // They left the memory, as those do that a start has to replay.
             None => {
-                let entries = self.log.read(from, self.applicable, APPLY_BYTES_MAX)?;
+                let entries = self.log.read(from, self.commit, APPLY_BYTES_MAX)?;
                 self.state.apply(&entries)?
             }
         };

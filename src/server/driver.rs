@@ -86,8 +86,9 @@ impl Driver {
         self.mailbox.close();
         self.net.shutdown().await;
         let _room = self.space.make_way();
+        // The last checkpoint covers what was applied, once the log under it is written.
+        self.replica.log_ended(self.log_writer.stop());
         self.checkpointer.stop();
-        self.log_writer.stop();
         result
     }
 

@@ -17,7 +17,9 @@ fn options() -> StateOptions {
 }
 
 fn open(disk: &Disk, options: &StateOptions) -> Arc<State> {
-    Arc::new(State::open_backend(disk.clone(), options).unwrap())
+    let state = State::open_backend(disk.clone(), options).unwrap();
+    state.log_reached(Index(u64::MAX));
+    Arc::new(state)
 }
 
 fn spawn(state: &Arc<State>) -> (Checkpointer, Receiver<Result<LogId, StoreError>>) {
@@ -118,6 +120,56 @@ fn a_failure_is_reported_once_and_nothing_is_written_after_it() {
     checkpointer.stop();
     assert!(done.recv().is_err());
     assert_eq!(state.durable(), durable);
+}
+
+/// Of a state that its log does not hold yet.
+fn ahead_of_its_log(disk: &Disk) -> Arc<State> {
+    Arc::new(State::open_backend(disk.clone(), &options()).unwrap())
+}
+
+#[test]
+fn a_checkpoint_waits_until_the_log_under_it_is_durable() {
+    let state = ahead_of_its_log(&Disk::default());
+    let (mut checkpointer, done) = spawn(&state);
+    let first = apply(&state, 1);
+    checkpointer.poll();
+    state.log_reached(Index(0));
+    assert!(done.recv_timeout(Duration::from_millis(100)).is_err(), "its log is not durable");
+    let second = apply(&state, 2);
+    state.log_reached(first.index);
+    assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), first);
+    checkpointer.poll();
+    // It will never be: the node stops.
+    state.log_ended();
+    checkpointer.stop();
+    assert!(done.recv().is_err());
+    assert_eq!((state.durable(), state.applied()), (first, second));
+}
+
+/// The log gets the room for which it waits, and what was to be written is written once there is room for that, too.
+#[test]
+fn a_checkpoint_that_waits_for_its_log_keeps_no_room_from_it() {
+    let state = ahead_of_its_log(&Disk::default());
+    let (sender, done) = mpsc::channel();
+    let tell = move |result: Result<LogId, StoreError>| sender.send(result).unwrap();
+    let small = Small::new(1016 << 20);
+    let space = small.space(64 << 20);
+    let checkpointer = Checkpointer::spawn(state.clone(), space.clone(), tell).unwrap();
+    apply(&state, 1);
+    checkpointer.poll();
+    while state.checkpoint_due() {
+        std::thread::yield_now();
+    }
+    small.fill(1000 << 20);
+    let second = apply(&state, 2);
+    state.log_reached(second.index);
+    while !state.is_put_off() || !state.checkpoint_due() {
+        std::thread::yield_now();
+    }
+    assert!(done.try_recv().is_err());
+    small.fill(0);
+    checkpointer.poll();
+    assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), second);
 }
 
 #[test]

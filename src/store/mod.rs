@@ -43,6 +43,7 @@ mod tail;
 // Fuzzing needs a part of it only.
 #[cfg_attr(not(test), allow(dead_code))]
 mod test_disk;
+mod under;
 mod yielding;
 
 pub use backup::{BackupReader, Origin, Sha256};

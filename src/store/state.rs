@@ -27,6 +27,7 @@ use super::range::Scan;
 use super::space::{self, Space};
 use super::sweep::Budget;
 use super::tables::Generation;
+use super::under::LogUnder;
 use crate::kv::{
     self, Counters, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
 };
@@ -124,6 +125,8 @@ pub struct State {
     put_off: AtomicBool,
     /// Whether somebody waits for a checkpoint.
     wanted: AtomicBool,
+    /// How far the log is durable.
+    under: LogUnder,
     /// Where apply and checkpoints show that they get further.
     pub(super) life: Arc<Life>,
     /// Who hears of what is applied.
@@ -201,6 +204,7 @@ impl State {
             receiving: AtomicBool::new(false),
             put_off: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
+            under: LogUnder::default(),
             life: Arc::default(),
             observer: OnceLock::new(),
         })
@@ -366,8 +370,42 @@ impl State {
         Some(Frozen { overlay, position: shared.position.clone(), installs: shared.installs })
     }
 
-    /// Ends a checkpoint: writes what was frozen; durable when it returns. An error is final. One that a
-    /// snapshot has overtaken is dropped. What the file holds then.
+    /// Everything up to `index` is durable in the log, as it is applied: checkpoints may cover it.
+    pub fn log_reached(&self, index: Index) {
+        self.under.reached(index);
+    }
+
+    /// The log will not grow any more: no checkpoint waits for it.
+    pub fn log_ended(&self) {
+        self.under.ended();
+    }
+
+    /// Whether the log under a checkpoint is durable, so that it may be written.
+    pub fn log_holds(&self, frozen: &Frozen) -> bool {
+        self.under.holds(frozen.applied().index) || on(Mutant::CheckpointBeforeLog)
+    }
+
+    /// Waits until the log under a checkpoint is durable; false if it will not be.
+    pub(super) fn await_log(&self, frozen: &Frozen) -> bool {
+        self.under.wait(frozen.applied().index)
+    }
+
+    /// Gives a checkpoint up that cannot be written now: what was frozen is part of the next one.
+    pub(super) fn thaw(&self, frozen: Frozen) {
+        let mut shared = self.shared.write();
+        // A snapshot has overtaken it.
+        if shared.installs != frozen.installs {
+            return;
+        }
+        drop(frozen);
+        let Some(overlay) = shared.frozen.take() else { return };
+        let newer = std::mem::replace(&mut shared.active, Arc::unwrap_or_clone(overlay));
+        shared.active.absorb(newer);
+        shared.active_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Ends a checkpoint: writes what was frozen; durable when it returns. The log under it must be durable. An error
+    /// is final. One that a snapshot has overtaken is dropped. What the file holds then.
     pub fn write_checkpoint(&self, frozen: Frozen) -> Result<LogId, StoreError> {
         let budget = Budget::beside(&frozen.overlay, self.options.sweep_rows);
         self.write_within(frozen, budget)

@@ -87,6 +87,28 @@ fn a_key_is_read_from_the_overlay_the_frozen_overlay_and_the_file() {
 }
 
 #[test]
+fn what_was_frozen_and_not_written_is_part_of_the_next_checkpoint() {
+    let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
+    write(&state, put("a", "1"));
+    write(&state, put("b", "1"));
+    let frozen = state.freeze().unwrap();
+    write(&state, put("a", "2"));
+    write(&state, delete("b"));
+    state.thaw(frozen);
+    let reads = || {
+        assert_eq!(value(&state, "a", None).as_deref(), Some("2"));
+        assert_eq!(value(&state, "a", Some(1)).as_deref(), Some("1"));
+        assert_eq!(value(&state, "b", Some(2)).as_deref(), Some("1"));
+        assert_eq!(value(&state, "b", None), None);
+    };
+    reads();
+    assert!(state.frees(), "a deletion is in it");
+    checkpoint(&state);
+    assert_eq!(state.durable().index, Index(4));
+    reads();
+}
+
+#[test]
 fn what_no_checkpoint_covered_is_gone_at_the_next_start_and_the_position_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
