@@ -8,7 +8,6 @@ use super::message::Body;
 use super::node::{INDEX_MAX, Transition};
 use super::reads::Questions;
 use super::timer::ElectionTimer;
-use crate::mutant::{Mutant, on};
 
 /// Follows a leader, or waits for one.
 #[derive(Clone, Debug, Hash)]
@@ -99,8 +98,7 @@ impl Follower {
     /// Decides on a vote in the current term.
     pub(super) fn vote(&mut self, core: &mut Core, from: NodeId, last: LogId) {
         let free = core.vote().map_or(self.leader.is_none(), |vote| vote == from);
-        let fresh = core.is_fresh(last) || on(Mutant::VoteAnyLog);
-        let granted = (free || on(Mutant::VoteTwice)) && fresh;
+        let granted = free && core.is_fresh(last);
         if granted {
             core.vote_for(from);
             self.timer.reset();
@@ -125,8 +123,7 @@ impl Follower {
             return;
         }
         let log = &mut core.log;
-        let checked = !on(Mutant::PrevUnchecked) || prev.index > log.last().index;
-        if checked && prev.index > log.commit() && log.term_at(prev.index) != Some(prev.term) {
+        if prev.index > log.commit() && log.term_at(prev.index) != Some(prev.term) {
             let limit = prev.index.prev().min(log.last().index);
             let hint = log.last_not_above(limit, prev.term);
             // What is committed cannot differ, so the search never goes below it.
@@ -161,10 +158,7 @@ impl Follower {
             }
             log.append(entry);
         }
-        if on(Mutant::CutOnLateAppend) && end >= log.commit() {
-            log.truncate(end.next());
-        }
-        log.commit_to(if on(Mutant::CommitBeyondAppend) { commit } else { commit.min(end) });
+        log.commit_to(commit.min(end));
         self.verified = self.verified.max(end).max(log.commit());
         // An answer at once only if it says all that was asked; otherwise once that is durable. Half
         // an answer would make a leader that probes send the other half again.
@@ -203,8 +197,6 @@ impl Follower {
     pub(super) fn read(&mut self, core: &mut Core, id: ReadId, lease: bool) {
         if self.leader.is_none() {
             core.refuse_reads([id], None);
-        } else if on(Mutant::FollowerReadsAlone) {
-            core.out.reads.push((id, Ok(core.log.commit())));
         } else if self.questions.len() >= core.config.reads_max {
             core.out.reads.push((id, Err(Refused::Busy)));
         } else {
@@ -226,11 +218,7 @@ impl Follower {
     /// Sends what has gathered: an acknowledgement of what is durable, and a question for reads.
     pub(super) fn flush(&mut self, core: &mut Core) {
         let Some(leader) = self.leader else { return };
-        let matched = match () {
-            () if on(Mutant::AckBeforeDurable) => self.verified,
-            () if on(Mutant::AckUnverified) => core.log.durable(),
-            () => self.verified.min(core.log.durable()),
-        };
+        let matched = self.verified.min(core.log.durable());
         if core.is_vouched() && (self.answer_due || matched > self.told) {
             self.answer_due = false;
             self.told = matched;

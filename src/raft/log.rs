@@ -6,7 +6,6 @@ use super::entry::{Entry, Payload};
 use super::id::{Index, LogId, Seq, Term};
 use super::io::{LogWrite, Recovered};
 use super::membership::Membership;
-use crate::mutant::{Mutant, on};
 
 /// The tail of the log with its marks.
 ///
@@ -101,8 +100,7 @@ impl Log {
 
     /// The membership in force and the index of its entry.
     pub(super) fn membership(&self) -> Option<&(Index, Membership)> {
-        let in_force = |index: Index| index <= self.commit || !on(Mutant::MembershipAtCommit);
-        self.memberships.iter().rfind(|(index, _)| in_force(*index))
+        self.memberships.last()
     }
 
     /// The newest membership that is committed, and the index from which on it has been.
@@ -215,11 +213,10 @@ impl Log {
         assert!(from > self.commit, "truncation at {from} would undo commit {}", self.commit);
         let keep = self.offset(from).unwrap_or(self.entries.len());
         self.bytes -= self.entries.drain(keep..).map(|entry| entry.cost_bytes()).sum::<usize>();
-        let undone = |index: Index| index >= from && !on(Mutant::MembershipNotUndone);
-        while self.memberships.last().is_some_and(|(index, _)| undone(*index)) {
+        while self.memberships.last().is_some_and(|(index, _)| *index >= from) {
             self.memberships.pop();
         }
-        if from <= self.handed && !on(Mutant::CutForgotten) {
+        if from <= self.handed {
             self.cut = Some(self.cut.map_or(from, |cut| cut.min(from)));
         }
         self.lower_marks(from.prev());
@@ -228,8 +225,7 @@ impl Log {
     fn lower_marks(&mut self, to: Index) {
         self.handed = self.handed.min(to);
         self.durable = self.durable.min(to);
-        let vouching = if on(Mutant::OldWriteVouches) { 0 } else { self.writes.len() };
-        for (_, mark) in self.writes.iter_mut().take(vouching) {
+        for (_, mark) in &mut self.writes {
             *mark = (*mark).min(to);
         }
     }
@@ -333,8 +329,7 @@ impl Log {
         };
         self.bytes -= self.entries.drain(..gone).map(|entry| entry.cost_bytes()).sum::<usize>();
         self.spare_bytes = 0;
-        let stays = held || on(Mutant::PhantomMembership);
-        self.memberships.retain(|(index, _)| stays && *index > last.index);
+        self.memberships.retain(|(index, _)| held && *index > last.index);
         self.memberships.insert(0, (last.index, membership.clone()));
         self.reset = Some((last, membership));
         self.cut = None;

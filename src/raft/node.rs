@@ -13,7 +13,6 @@ use super::membership::Membership;
 use super::message::{Body, Message};
 use super::reads::Reader;
 use super::replication::is_consecutive;
-use crate::mutant::{Mutant, on};
 
 /// Terms beyond this come from nobody honest: a term a nanosecond would take a century.
 pub(super) const TERM_MAX: Term = Term(1 << 62);
@@ -255,15 +254,14 @@ impl Node {
             return;
         }
         let quiet = !self.hears_leader();
-        if self.core.cluster() != Some(cluster) && !on(Mutant::ClustersMix) {
+        if self.core.cluster() != Some(cluster) {
             // Who belongs to none yet goes with the first that it hears of, until that is quiet.
             if self.core.membership().is_some() || !quiet {
                 return;
             }
             self.core.hear_of(cluster);
         }
-        let stranger = !self.core.is_member(from) && !on(Mutant::StrangerHeard);
-        if stranger && self.leader() != Some(from) {
+        if !self.core.is_member(from) && self.leader() != Some(from) {
             let heard = quiet
                 && match &body {
                     Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => true,
@@ -279,12 +277,8 @@ impl Node {
         let guards = self.guards_leader();
         match &body {
             // Neither protects nor helps: the leader lives (thesis 4.2.3).
-            Body::PreVote { .. } if guards && !on(Mutant::PreVoteAgainstLeader) => return,
-            Body::Vote { transfer: false, .. }
-                if guards && term >= self.core.term() && !on(Mutant::VoteAgainstLeader) =>
-            {
-                return;
-            }
+            Body::PreVote { .. } if guards => return,
+            Body::Vote { transfer: false, .. } if guards && term >= self.core.term() => return,
             Body::PreVote { last } => return self.pre_vote(from, term, *last),
             Body::PreVoteReply { granted: true } => {
                 if term == self.core.term().next()
@@ -297,12 +291,11 @@ impl Node {
             }
             _ => {}
         }
-        let stays = on(Mutant::LeaderStays) && matches!(self.role, Role::Leader(_));
-        if term > self.core.term() && !stays {
+        if term > self.core.term() {
             let leader = is_from_leader(&body).then_some(from);
             self.turn(Some(Transition::Follower { term, leader }));
         }
-        if term < self.core.term() && !on(Mutant::OldTermHeard) {
+        if term < self.core.term() {
             if body == (Body::VoteReply { granted: true }) {
                 self.core.voted_late();
             }
@@ -356,7 +349,7 @@ impl Node {
                 None
             }
             (Role::Candidate(candidate), Body::VoteReply { granted }) => {
-                candidate.answered(core, from, granted || on(Mutant::RefusalCounts))
+                candidate.answered(core, from, granted)
             }
             (Role::Leader(leader), Body::AppendReply { matched }) => {
                 leader.appended(core, from, matched)
@@ -397,9 +390,6 @@ impl Node {
     }
 
     fn pre_vote(&mut self, from: NodeId, term: Term, last: LogId) {
-        if on(Mutant::PreVoteEntersTerm) && term > self.core.term() {
-            self.turn(Some(Transition::Follower { term, leader: None }));
-        }
         if term > self.core.term() && self.core.is_fresh(last) {
             self.core.send_in(term, from, Body::PreVoteReply { granted: true });
             self.give_way(from);
@@ -492,10 +482,8 @@ impl Node {
             return None;
         }
         self.leave_role(None);
-        let mut candidate = Candidate::new(&mut self.core, transfer);
-        let early = on(Mutant::OwnVoteEarly).then(|| candidate.persisted(&self.core)).flatten();
-        self.role = Role::Candidate(candidate);
-        early
+        self.role = Role::Candidate(Candidate::new(&mut self.core, transfer));
+        None
     }
 
     fn become_leader(&mut self) -> Option<Transition> {

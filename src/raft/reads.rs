@@ -8,7 +8,6 @@
 use std::mem;
 
 use super::id::{Index, NodeId, ReadId};
-use crate::mutant::{Mutant, on};
 
 /// Who reads at a leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,10 +50,7 @@ impl Rounds {
     }
 
     pub(super) fn wait(&mut self, reader: Reader) {
-        match &mut self.out {
-            Some(round) if on(Mutant::JoinRound) => round.readers.push(reader),
-            _ => self.waiting.push(reader),
-        }
+        self.waiting.push(reader);
     }
 
     /// Begins a round for the reads that wait, unless one is out or none waits. True if it did.
@@ -127,7 +123,7 @@ impl Questions {
     /// The reads that the question `id` was asked for; none if it is not out any more.
     pub(super) fn answered(&mut self, id: ReadId) -> Vec<ReadId> {
         self.out
-            .take_if(|question| question.id == id || on(Mutant::AnyReadAnswer))
+            .take_if(|question| question.id == id)
             .map_or_else(Vec::new, |question| question.reads)
     }
 

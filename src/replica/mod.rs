@@ -26,7 +26,6 @@ use room::Rooms;
 use crate::cluster::consistency::StateHash;
 use crate::cluster::{ClusterView, Memberships, Shown, change, memberships_of, reconcile};
 use crate::kv::{Command, Revision};
-use crate::mutant::{Mutant, on};
 use crate::raft::{
     ClusterId, Index, Input, Load, LogId, Membership, Node, NodeId, Payload, PeerProgress,
     ProposalId, ReadId, Refused, RoleName, Term,
@@ -59,7 +58,7 @@ const APPLY_BYTES_MAX: usize = 1 << 20;
 
 /// Whether a log's disk that has not answered for `busy_for` is so slow that a leader is to hand over.
 pub fn is_disk_slow(busy_for: Duration, election_timeout: Duration) -> bool {
-    busy_for > election_timeout && !on(Mutant::SlowDiskIgnored)
+    busy_for > election_timeout
 }
 
 /// See the module's documentation.
@@ -208,8 +207,7 @@ impl Replica {
     /// Stops applying, so that a snapshot that has come can take the state's place; until
     /// [`Replica::installed`]. False if it is not needed any more.
     pub fn begin_install(&mut self, cluster: ClusterId, last: LogId) -> bool {
-        let same = self.node.cluster() == Some(cluster) || on(Mutant::ClustersMix);
-        self.installing = same && self.may_install(last);
+        self.installing = self.node.cluster() == Some(cluster) && self.may_install(last);
         self.installing
     }
 
@@ -219,8 +217,7 @@ impl Replica {
     }
 
     fn may_install(&self, last: LogId) -> bool {
-        let newer = last.index > self.applied.index && self.node.wants_snapshot(last);
-        !self.installing && (newer || on(Mutant::OlderSnapshot))
+        !self.installing && last.index > self.applied.index && self.node.wants_snapshot(last)
     }
 
     /// The snapshot of `from` is in the state's place, durably, or could not be put there.
@@ -370,9 +367,7 @@ impl Replica {
         for (id, release) in output.reads {
             let id = RequestId(id.0);
             match release {
-                Ok(index) if index <= self.applied.index || on(Mutant::ReadBeforeApplied) => {
-                    self.effects.reads.push((id, Ok(())))
-                }
+                Ok(index) if index <= self.applied.index => self.effects.reads.push((id, Ok(()))),
                 Ok(index) => self.reads.insert(index, id),
                 Err(refused) => self.effects.reads.push((id, Err(refused))),
             }
@@ -389,7 +384,7 @@ impl Replica {
     }
 
     fn may_apply(&self) -> bool {
-        (!self.installing || on(Mutant::ApplyWhileInstalling)) && !self.state.overlay_full()
+        !self.installing && !self.state.overlay_full()
     }
 
     fn apply(&mut self) -> Result<(), StoreError> {
@@ -409,9 +404,7 @@ impl Replica {
             self.applied = entry.id;
             for (id, term) in self.writes.take(entry.id.index) {
                 let result = match &entry.reply {
-                    Some(reply) if term == entry.id.term || on(Mutant::AnswerOfAnother) => {
-                        Ok(reply.clone())
-                    }
+                    Some(reply) if term == entry.id.term => Ok(reply.clone()),
                     _ => Err(WriteFailed::Overwritten),
                 };
                 self.effects.writes.push((id, result));

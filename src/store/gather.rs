@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use redb::StorageBackend;
 
 use super::files::{PAGE_BYTES, forward_locks};
-use crate::mutant::{Mutant, on};
 
 /// Whether a file's writes are gathered: how many want that.
 #[derive(Clone, Debug, Default)]
@@ -181,9 +180,7 @@ impl<B: StorageBackend> StorageBackend for Gathering<B> {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if !on(Mutant::GatheredUnsynced) {
-            self.let_go_of_all()?;
-        }
+        self.let_go_of_all()?;
         self.file.sync_data()
     }
 

@@ -11,13 +11,11 @@ use super::early_sync::EarlySync;
 use super::error::StoreError;
 use super::gather::{Gather, Gathered};
 use super::marks::Marks;
-use super::overlay::Overlay;
 pub use super::sequence::IncomingError;
 use super::sequence::{Row, Sequence};
 use super::snapshot::END;
 use super::state::State;
 use super::tables::{Generation, INCOMING_KEYS, INCOMING_REVISIONS};
-use crate::mutant::{Mutant, on};
 use crate::raft::{LogId, Membership};
 
 /// After how many bytes what has come is made durable: it is no use before the end, but until then redb remembers each
@@ -75,24 +73,17 @@ impl State {
         let _alone = self.writing.lock();
         let position = incoming.sequence.position().cloned().filter(|_| incoming.is_whole());
         let Some(mut position) = position else { return Ok(false) };
-        if let Some(members) = &incoming.members
-            && !on(Mutant::RestoredMembersKept)
-        {
+        if let Some(members) = &incoming.members {
             position.membership = Some((position.applied.index, members.clone()));
         }
-        let older = position.applied.index <= self.applied().index;
-        if older && !on(Mutant::OlderSnapshot) {
+        if position.applied.index <= self.applied().index {
             return Ok(false);
         }
         checkpoint::install(&self.db, &position)?;
         let generation = Arc::new(Generation::open(&self.db)?);
         let mut shared = self.shared.write();
         let old = (
-            if on(Mutant::OverlayKept) {
-                Overlay::default()
-            } else {
-                std::mem::take(&mut shared.active)
-            },
+            std::mem::take(&mut shared.active),
             shared.frozen.take(),
             std::mem::replace(&mut shared.generation, generation),
         );
@@ -133,7 +124,7 @@ impl Incoming {
 
     /// Whether the last piece is here, and everything is durable.
     pub fn is_whole(&self) -> bool {
-        self.whole || (on(Mutant::HalfSnapshot) && self.last().is_some())
+        self.whole
     }
 
     /// Lets `members` be those of the state, as of its last entry, and not those that the snapshot names.

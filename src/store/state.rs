@@ -31,7 +31,6 @@ use super::under::LogUnder;
 use crate::kv::{
     self, Counters, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
 };
-use crate::mutant::{Mutant, on};
 use crate::raft::{Entry, Index, LogId, Membership, Payload};
 
 /// How the state uses memory, and when it is written down.
@@ -265,9 +264,6 @@ impl State {
             let reply = match &entry.payload {
                 Payload::Noop => None,
                 Payload::Command(command) => {
-                    if on(Mutant::ApplyTwice) {
-                        kv::apply(&mut batch, &mut position.counters, command)?;
-                    }
                     Some(kv::apply(&mut batch, &mut position.counters, command)?)
                 }
                 Payload::Membership(membership) => {
@@ -365,8 +361,7 @@ impl State {
         }
         let overlay = Arc::new(std::mem::take(&mut shared.active));
         shared.active_since = None;
-        let unread = on(Mutant::FrozenUnread);
-        shared.frozen = Some(if unread { Arc::default() } else { overlay.clone() });
+        shared.frozen = Some(overlay.clone());
         Some(Frozen { overlay, position: shared.position.clone(), installs: shared.installs })
     }
 
@@ -382,7 +377,7 @@ impl State {
 
     /// Whether the log under a checkpoint is durable, so that it may be written.
     pub fn log_holds(&self, frozen: &Frozen) -> bool {
-        self.under.holds(frozen.applied().index) || on(Mutant::CheckpointBeforeLog)
+        self.under.holds(frozen.applied().index)
     }
 
     /// Waits until the log under a checkpoint is durable; false if it will not be.
@@ -412,31 +407,17 @@ impl State {
     }
 
     /// The same, and no more of what compaction hides is removed than the budget says.
-    pub(super) fn write_within(
-        &self,
-        mut frozen: Frozen,
-        budget: Budget,
-    ) -> Result<LogId, StoreError> {
+    pub(super) fn write_within(&self, frozen: Frozen, budget: Budget) -> Result<LogId, StoreError> {
         let _alone = self.writing.lock();
         let overtaken = self.shared.read().installs != frozen.installs;
-        if overtaken && !on(Mutant::CheckpointOverSnapshot) {
+        if overtaken {
             return Ok(self.durable());
         }
-        if on(Mutant::PositionTooNew) {
-            frozen.position = self.shared.read().position.clone();
-        }
-        let mut compacted = frozen.position.counters.compacted;
-        if on(Mutant::SweepAhead) {
-            compacted = self.compacted();
-        } else if on(Mutant::SweepTooFar) && compacted > Revision(0) {
-            compacted = Revision(compacted.0 + 1).min(frozen.position.counters.revision);
-        }
+        let compacted = frozen.position.counters.compacted;
         checkpoint::write(&self.db, &frozen, compacted, budget, &self.life.checkpoint)?;
         let generation = Arc::new(Generation::open(&self.db)?);
         let applied = frozen.applied();
         let mut shared = self.shared.write();
-        let generation =
-            if on(Mutant::OldGeneration) { shared.generation.clone() } else { generation };
         let old = (shared.frozen.take(), std::mem::replace(&mut shared.generation, generation));
         shared.durable = applied;
         shared.since = Instant::now();
@@ -594,15 +575,11 @@ impl State {
             for _ in 0..count {
                 let next = if descending { keys.next_back() } else { keys.next() };
                 let Some((key, row)) = next else { break };
-                if on(Mutant::FrozenFirst) {
-                    merged.entry(key.clone()).or_insert(*row);
-                    continue;
-                }
                 merged.insert(key.clone(), *row);
             }
         }
         // Beyond `count` keys one of the two overlays may have more in between.
-        let merged = merged.into_iter().filter(|_| !on(Mutant::ListingOfFileOnly));
+        let merged = merged.into_iter();
         let keys = if descending {
             merged.rev().take(count).collect()
         } else {
@@ -639,9 +616,7 @@ fn readable(at: Option<Revision>, position: &Position) -> Result<Revision, ReadE
     match at {
         None => Ok(newest),
         Some(asked) if asked > newest => Err(ReadError::Future { asked, newest }),
-        Some(asked) if asked < oldest && !on(Mutant::CompactedReadable) => {
-            Err(ReadError::Compacted { asked, oldest })
-        }
+        Some(asked) if asked < oldest => Err(ReadError::Compacted { asked, oldest }),
         Some(asked) => Ok(asked),
     }
 }
@@ -688,7 +663,7 @@ impl Rows for Batch<'_> {
         range: &KeyRange,
         visit: &mut dyn FnMut(Bytes, KeyRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let changed = self.changes.range(range).filter(|_| !on(Mutant::BatchUnlisted));
+        let changed = self.changes.range(range);
         let mut changed = changed.map(|(key, row)| (key.clone(), *row)).peekable();
         let mut all = Scan::new(self.state, range.clone(), false);
         let mut stored = all.next()?;
