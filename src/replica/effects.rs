@@ -108,12 +108,15 @@ pub struct Room {
     pub low: bool,
     /// How many bytes of entries fit; counts only while it is low.
     pub entries_bytes: u64,
+    /// Whether so much waits for a checkpoint that nothing more can be applied: such a node serves nothing but what is
+    /// old. Counts only while there is little room.
+    pub stuck: bool,
 }
 
 impl Default for Room {
     /// Enough for everything.
     fn default() -> Room {
-        Room { low: false, entries_bytes: u64::MAX }
+        Room { low: false, entries_bytes: u64::MAX, stuck: false }
     }
 }
 

@@ -209,7 +209,7 @@ impl Driver {
         }
         let entries_bytes =
             self.space.entries_max().saturating_sub(self.log_writer.waiting_bytes());
-        Room { low: true, entries_bytes }
+        Room { low: true, entries_bytes, stuck: self.replica.is_stuck() }
     }
 
     fn tell_room(&self, leader: NodeId, room: Room) {

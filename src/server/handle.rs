@@ -531,6 +531,7 @@ impl Handle {
     fn warnings(&self) -> Vec<String> {
         let own = settings_of(&self.shared.config);
         let mut warnings = self.shared.facts.load().warnings(time::OffsetDateTime::now_utc());
+        warnings.extend(self.shared.space.shortage());
         for peer in self.shared.net.peers().iter().filter(|peer| peer.connected) {
             let theirs = peer.settings.iter();
             warnings.extend(theirs.flat_map(|theirs| own.differences(&peer.name, theirs)));
