@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::error::StoreError;
 use super::long_read::RangeRead;
-use super::state::{ReadError, State};
+use super::read::ReadError;
+use super::state::State;
 use super::tables::KeyRows;
 use crate::kv::{KeyRange, KeyRow, Page, RangeQuery};
 

@@ -1,9 +1,12 @@
 //! The power fails at every operation of a script, and the state is what it was at the entry that is stored
 //! with it.
 
+use bytes::Bytes;
+
 use super::*;
-use crate::kv::{Command, Condition, Put, RangeQuery, Write};
-use crate::raft::{ClusterId, NodeId, Term};
+use crate::kv::{Command, Condition, Item, KeyRange, Put, RangeQuery, Write};
+use crate::raft::{ClusterId, Entry, NodeId, Payload, Term};
+use crate::store::ReadError;
 use crate::store::test_disk::{Disk, Fault, Journal, Keeps, Power, subsets_of};
 
 fn options() -> StateOptions {

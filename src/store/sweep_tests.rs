@@ -8,7 +8,8 @@ use super::*;
 use crate::kv::{Command, Condition, DELETED_PER_KEY_MAX, Item, KeyRange, Put, RangeQuery, Write};
 use crate::raft::{ClusterId, Entry, Index, LogId, Membership, NodeId, Payload, Term};
 use crate::store::long_read::{CountRead, Counted};
-use crate::store::state::{ReadError, State, StateOptions};
+use crate::store::read::ReadError;
+use crate::store::state::{State, StateOptions};
 
 fn open(sweep_rows: usize) -> State {
     let options = StateOptions { cache_bytes: 1 << 20, sweep_rows, ..StateOptions::default() };
