@@ -209,6 +209,9 @@ impl Follower {
         match index {
             Some(index) => {
                 self.heard_commit = self.heard_commit.max(index);
+                // The leader has committed that much of a log that is the same up to what is verified: who reads need not
+                // wait for the next heartbeat to say so.
+                core.log.commit_to(index.min(self.verified));
                 core.out.reads.extend(reads.into_iter().map(|read| (read, Ok(index))));
             }
             None => core.refuse_reads(reads, None),
