@@ -6,7 +6,7 @@ use super::id::{Index, LogId, NodeId, ReadId};
 use super::io::Refused;
 use super::message::Body;
 use super::node::{INDEX_MAX, Transition};
-use super::reads::Questions;
+use super::reads::PendingReadIndex;
 use super::timer::ElectionTimer;
 
 /// Follows a leader, or waits for one.
@@ -23,7 +23,7 @@ pub(super) struct Follower {
     heard_commit: Index,
     /// The leader waits for an answer even if there is no news.
     answer_due: bool,
-    questions: Questions,
+    pending: PendingReadIndex,
 }
 
 impl Follower {
@@ -35,7 +35,7 @@ impl Follower {
             told: core.log.commit(),
             heard_commit: Index(0),
             answer_due: false,
-            questions: Questions::default(),
+            pending: PendingReadIndex::default(),
         }
     }
 
@@ -55,7 +55,7 @@ impl Follower {
     }
 
     pub(super) fn tick(&mut self, core: &mut Core) -> Option<Transition> {
-        let given_up = self.questions.tick(core.config.election_ticks);
+        let given_up = self.pending.tick(core.config.election_ticks);
         core.refuse_reads(given_up, self.leader);
         if !self.timer.tick() {
             return None;
@@ -76,7 +76,7 @@ impl Follower {
 
     /// Refuses whoever reads here when this leader is not followed any more.
     pub(super) fn leave(&mut self, core: &mut Core, leader: Option<NodeId>) {
-        core.refuse_reads(self.questions.drain(), leader);
+        core.refuse_reads(self.pending.drain(), leader);
     }
 
     /// `from` leads this term. False if another is known to.
@@ -197,15 +197,15 @@ impl Follower {
     pub(super) fn read(&mut self, core: &mut Core, id: ReadId, lease: bool) {
         if self.leader.is_none() {
             core.refuse_reads([id], None);
-        } else if self.questions.len() >= core.config.reads_max {
+        } else if self.pending.len() >= core.config.reads_max {
             core.out.reads.push((id, Err(Refused::Busy)));
         } else {
-            self.questions.wait(id, lease);
+            self.pending.wait(id, lease);
         }
     }
 
     pub(super) fn read_index(&mut self, core: &mut Core, id: ReadId, index: Option<Index>) {
-        let reads = self.questions.answered(id);
+        let reads = self.pending.answered(id);
         match index {
             Some(index) => {
                 self.heard_commit = self.heard_commit.max(index);
@@ -227,7 +227,7 @@ impl Follower {
             self.told = matched;
             core.send(leader, Body::AppendReply { matched });
         }
-        if let Some((id, lease)) = self.questions.ask(|| core.name_question()) {
+        if let Some((id, lease)) = self.pending.ask(|| core.name_question()) {
             core.send(leader, Body::ReadIndex { id, lease });
         }
     }

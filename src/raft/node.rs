@@ -7,7 +7,7 @@ use super::core::Core;
 use super::entry::Payload;
 use super::follower::Follower;
 use super::id::{Index, LogId, NodeId, Term};
-use super::io::{Config, Input, Output, Recovered, Refused, Standing};
+use super::io::{Config, Input, Output, Recovered, Refused, SoftState};
 use super::leader::Leader;
 use super::membership::Membership;
 use super::message::{Body, Message};
@@ -45,7 +45,7 @@ pub(super) enum Role {
 #[derive(Clone, Debug, Default, Hash)]
 struct Told {
     commit: Index,
-    standing: Option<Standing>,
+    standing: Option<SoftState>,
     /// The term and index of the membership's entry.
     membership: Option<LogId>,
     committed: Option<Index>,
@@ -522,8 +522,8 @@ impl Node {
         Refused::NotLeader { leader: self.leader() }
     }
 
-    fn standing(&self) -> Standing {
-        Standing { role: self.role(), term: self.term(), leader: self.leader() }
+    fn standing(&self) -> SoftState {
+        SoftState { role: self.role(), term: self.term(), leader: self.leader() }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::cluster::{Addresses, ClusterView};
 use crate::config::Config;
 use crate::kv::{Item, Reply, Revision, Write};
 use crate::net::{Net, PeerStatus, RequestError};
-use crate::raft::{Index, Membership, NodeId, Refused, RoleName, Standing};
+use crate::raft::{Index, Membership, NodeId, Refused, RoleName, SoftState};
 use crate::replica::forwarding::{Cause, Fate, Passed};
 use crate::replica::{Room, Summary};
 use crate::store::{DataDir, Life, Mark, ReadError, Space, State, StoreError};
@@ -61,7 +61,7 @@ pub(super) struct Shared {
     pub(super) frame_bytes_max: usize,
     pub(super) net: Net,
     pub(super) data: DataDir,
-    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) standing: watch::Receiver<SoftState>,
     pub(super) membership: watch::Receiver<Option<Membership>>,
     /// Since when a change of the membership has been under way, if one is.
     pub(super) joint_since: watch::Receiver<Option<Instant>>,
@@ -309,7 +309,7 @@ impl Handle {
     }
 
     /// This node's role, term and leader, as of the last change.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> SoftState {
         *self.shared.standing.borrow()
     }
 
@@ -516,7 +516,7 @@ impl Handle {
     }
 
     /// Follows this node's standing.
-    pub(super) fn watch_standing(&self) -> watch::Receiver<Standing> {
+    pub(super) fn watch_standing(&self) -> watch::Receiver<SoftState> {
         self.shared.standing.clone()
     }
 
@@ -569,7 +569,7 @@ impl Handle {
 
 /// Waits until the leader is another than `tried`, or for a moment if that may have been right.
 pub(super) async fn wait_for_leader(
-    standing: &mut watch::Receiver<Standing>,
+    standing: &mut watch::Receiver<SoftState>,
     tried: Option<NodeId>,
     deadline: Instant,
 ) -> Result<(), Error> {

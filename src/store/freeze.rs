@@ -10,7 +10,7 @@ use super::files;
 use super::space;
 use super::state::{State, StateOptions};
 use super::sweep::Budget;
-use super::tables::Generation;
+use super::tables::FileView;
 use crate::raft::{Index, LogId};
 
 impl State {
@@ -34,20 +34,20 @@ impl State {
     /// How much a checkpoint would write now, in bytes. An estimate.
     pub(super) fn checkpoint_bytes(&self) -> u64 {
         let shared = self.shared.read();
-        let (overlay, generation) = (&shared.active, shared.generation.clone());
+        let (overlay, view) = (&shared.active, shared.view.clone());
         let bytes = overlay.bytes as u64;
         // Revisions come in order; keys are anywhere, each on a page of its own at worst.
         let pages = (overlay.keys.len() as u64).saturating_mul(files::PAGE_BYTES as u64);
         drop(shared);
-        space::state_commit(bytes, pages.min(generation.keys_bytes()))
+        space::state_commit(bytes, pages.min(view.keys_bytes()))
     }
 
     /// Whether a checkpoint would make room, in time: what is deleted goes once compaction reaches it.
     pub(super) fn frees(&self) -> bool {
         let shared = self.shared.read();
-        let stored = &shared.generation.position.counters;
+        let stored = &shared.view.position.counters;
         shared.active.deletions > 0
-            || shared.generation.is_unswept()
+            || shared.view.is_unswept()
             || shared.position.counters.compacted > stored.compacted
     }
 
@@ -57,7 +57,7 @@ impl State {
         let StateOptions { overlay_bytes, checkpoint_age, sweep_pause, .. } = self.options;
         let aged = shared.active_since.is_some_and(|since| since.elapsed() >= checkpoint_age);
         let due = self.wanted.load(Ordering::Acquire) || shared.active.bytes >= overlay_bytes;
-        let sweeps = || shared.generation.is_unswept() && shared.since.elapsed() >= sweep_pause;
+        let sweeps = || shared.view.is_unswept() && shared.since.elapsed() >= sweep_pause;
         shared.frozen.is_none() && (due || aged || sweeps())
     }
 
@@ -75,7 +75,7 @@ impl State {
         }
         self.wanted.store(false, Ordering::Release);
         let complete = shared.durable == shared.position.applied;
-        if complete && !shared.generation.is_unswept() {
+        if complete && !shared.view.is_unswept() {
             return None;
         }
         let overlay = Arc::new(std::mem::take(&mut shared.active));
@@ -134,10 +134,10 @@ impl State {
         }
         let compacted = frozen.position.counters.compacted;
         checkpoint::write(&self.db, &frozen, compacted, budget, &self.life.checkpoint)?;
-        let generation = Arc::new(Generation::open(&self.db)?);
+        let view = Arc::new(FileView::open(&self.db)?);
         let applied = frozen.applied();
         let mut shared = self.shared.write();
-        let old = (shared.frozen.take(), std::mem::replace(&mut shared.generation, generation));
+        let old = (shared.frozen.take(), std::mem::replace(&mut shared.view, view));
         shared.durable = applied;
         shared.since = Instant::now();
         drop(shared);

@@ -8,6 +8,7 @@ mod backup;
 mod backup_check;
 mod checkpoint;
 mod checkpointer;
+mod coalesce;
 #[cfg(test)]
 mod damage_tests;
 mod early_sync;
@@ -16,7 +17,6 @@ mod files;
 mod freeze;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-mod gather;
 mod identity;
 mod install;
 mod life;
@@ -35,8 +35,8 @@ mod restore;
 #[cfg(any(test, fuzzing))]
 mod sample;
 mod sealed;
-mod sequence;
 mod snapshot;
+mod snapshot_decoder;
 mod space;
 mod state;
 mod sweep;

@@ -86,7 +86,7 @@ impl<'a> Scan<'a> {
     /// Takes the next piece of both; false at the end of the range.
     fn next_piece(&mut self) -> Result<bool, StoreError> {
         let Some(range) = self.left.take() else { return Ok(false) };
-        let (fresh, generation) = self.state.fresh_keys(&range, self.descending, PIECE_KEYS);
+        let (fresh, view) = self.state.fresh_keys(&range, self.descending, PIECE_KEYS);
         let mut piece = range.clone();
         if fresh.len() == PIECE_KEYS
             && let Some((last, _)) = fresh.last()
@@ -102,7 +102,7 @@ impl<'a> Scan<'a> {
             }
             self.left.take_if(|left| left.is_empty());
         }
-        self.stored = Some(generation.range(&piece)?);
+        self.stored = Some(view.range(&piece)?);
         self.fresh = fresh.into_iter().peekable();
         Ok(true)
     }

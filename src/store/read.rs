@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::checkpoint::Position;
 use super::error::StoreError;
 use super::state::State;
-use super::tables::Generation;
+use super::tables::FileView;
 use crate::kv::{Counters, Item, KeyRange, KeyRow, Revision, RevisionRow, RowId};
 
 /// Why a read has no answer.
@@ -62,9 +62,9 @@ impl State {
         let row = match fresh {
             Some(row) => Some(*row),
             None => {
-                let generation = shared.generation.clone();
+                let view = shared.view.clone();
                 drop(shared);
-                generation.key(key)?
+                view.key(key)?
             }
         };
         Ok((at, row.filter(KeyRow::is_live).map(|row| row.newest.revision)))
@@ -86,9 +86,9 @@ impl State {
             let chain = Chain { next: row.previous, created: row.creates() };
             return Ok(Sought::Before(at, chain));
         }
-        let generation = shared.generation.clone();
+        let view = shared.view.clone();
         drop(shared);
-        let Some(key_row) = generation.key(key)? else { return Ok(Sought::Found(at, None)) };
+        let Some(key_row) = view.key(key)? else { return Ok(Sought::Found(at, None)) };
         let newest = key_row.newest;
         if newest.revision > at {
             return Ok(Sought::Before(at, Chain { next: Some(newest), created: false }));
@@ -97,7 +97,7 @@ impl State {
             return Ok(Sought::Found(at, None));
         }
         // From the same view, so that whatever is compacted meanwhile does not matter.
-        let row = generation.row(newest)?.ok_or_else(|| missing(newest))?;
+        let row = view.row(newest)?.ok_or_else(|| missing(newest))?;
         Ok(Sought::Found(at, item(newest, row)))
     }
 
@@ -144,9 +144,9 @@ impl State {
         if let Some(row) = fresh {
             return Ok(Some(row.clone()));
         }
-        let generation = shared.generation.clone();
+        let view = shared.view.clone();
         drop(shared);
-        generation.row(id)
+        view.row(id)
     }
 
     pub(super) fn key_row(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
@@ -156,9 +156,9 @@ impl State {
         if let Some(row) = fresh {
             return Ok(Some(*row));
         }
-        let generation = shared.generation.clone();
+        let view = shared.view.clone();
         drop(shared);
-        generation.key(key)
+        view.key(key)
     }
 
     /// The revision to read at, checked.
@@ -173,7 +173,7 @@ impl State {
         range: &KeyRange,
         descending: bool,
         count: usize,
-    ) -> (Vec<(Bytes, KeyRow)>, Arc<Generation>) {
+    ) -> (Vec<(Bytes, KeyRow)>, Arc<FileView>) {
         let shared = self.shared.read();
         let mut merged = std::collections::BTreeMap::new();
         // The frozen overlay first: what the active one holds is newer.
@@ -193,7 +193,7 @@ impl State {
         } else {
             merged.take(count).collect()
         };
-        (keys, shared.generation.clone())
+        (keys, shared.view.clone())
     }
 }
 

@@ -16,14 +16,14 @@ use redb::{Database, StorageBackend};
 
 use super::apply::Observer;
 use super::checkpoint::{self, Position};
+use super::coalesce::Coalesce;
 use super::error::StoreError;
 use super::files;
-use super::gather::Gather;
 use super::life::Life;
 use super::marks::{Mark, Marks};
 use super::overlay::Overlay;
 use super::space::Space;
-use super::tables::Generation;
+use super::tables::FileView;
 use super::under::LogUnder;
 use crate::kv::Revision;
 use crate::raft::{Index, LogId, Membership};
@@ -67,8 +67,8 @@ pub struct State {
     pub(super) writing: Mutex<()>,
     /// The file of a node that serves: to begin writing to the disk what the system holds of it.
     pub(super) file: Option<PathBuf>,
-    /// Lets the writes to the file be gathered.
-    pub(super) gather: Gather,
+    /// Lets the writes to the file be coalesced.
+    pub(super) coalesce: Coalesce,
     /// Whether a snapshot is coming in.
     pub(super) receiving: AtomicBool,
     /// Whether the checkpoint that is due has to wait for room.
@@ -90,7 +90,7 @@ pub(super) struct Shared {
     pub(super) active_since: Option<Instant>,
     pub(super) frozen: Option<Arc<Overlay>>,
     /// What the file holds.
-    pub(super) generation: Arc<Generation>,
+    pub(super) view: Arc<FileView>,
     pub(super) position: Position,
     /// The last entry that the file covers.
     pub(super) durable: LogId,
@@ -108,9 +108,9 @@ impl State {
         space: Option<&Arc<Space>>,
         options: &StateOptions,
     ) -> Result<State, StoreError> {
-        let gather = Gather::default();
-        let db = files::open(path, space, &gather, options.cache_bytes, "state")?;
-        let state = State::with_database(db, gather, &path.display().to_string(), options)?;
+        let coalesce = Coalesce::default();
+        let db = files::open(path, space, &coalesce, options.cache_bytes, "state")?;
+        let state = State::with_database(db, coalesce, &path.display().to_string(), options)?;
         let life = space.map(|space| space.life().clone()).unwrap_or_default();
         Ok(State { file: space.is_some().then(|| path.to_path_buf()), life, ..state })
     }
@@ -120,26 +120,26 @@ impl State {
         backend: impl StorageBackend,
         options: &StateOptions,
     ) -> Result<State, StoreError> {
-        let gather = Gather::default();
-        let db = files::open_backend(backend, &gather, options.cache_bytes, "state")?;
-        State::with_database(db, gather, "state", options)
+        let coalesce = Coalesce::default();
+        let db = files::open_backend(backend, &coalesce, options.cache_bytes, "state")?;
+        State::with_database(db, coalesce, "state", options)
     }
 
     fn with_database(
         db: Database,
-        gather: Gather,
+        coalesce: Coalesce,
         path: &str,
         options: &StateOptions,
     ) -> Result<State, StoreError> {
         checkpoint::open(&db, path)?;
-        let generation = Arc::new(Generation::open(&db)?);
+        let view = Arc::new(FileView::open(&db)?);
         let shared = Shared {
             active: Overlay::default(),
             active_since: None,
             frozen: None,
-            durable: generation.position.applied,
-            position: generation.position.clone(),
-            generation,
+            durable: view.position.applied,
+            position: view.position.clone(),
+            view,
             since: Instant::now(),
             installs: 0,
             marks: Marks::default(),
@@ -149,7 +149,7 @@ impl State {
             options: options.clone(),
             shared: RwLock::new(shared),
             writing: Mutex::new(()),
-            gather,
+            coalesce,
             file: None,
             receiving: AtomicBool::new(false),
             put_off: AtomicBool::new(false),

@@ -49,14 +49,14 @@ fn sweep_all(state: &State) {
 }
 
 fn rows(state: &State) -> Vec<(Vec<u8>, Vec<u8>)> {
-    state.shared.read().generation.rows()
+    state.shared.read().view.rows()
 }
 
 /// Every change that is stored, by key, and whether the key exists after it.
 fn changes(state: &State) -> BTreeMap<Bytes, Vec<(RowId, bool)>> {
-    let generation = state.shared.read().generation.clone();
+    let view = state.shared.read().view.clone();
     let mut changes: BTreeMap<Bytes, Vec<(RowId, bool)>> = BTreeMap::new();
-    for row in generation.all_revisions().unwrap() {
+    for row in view.all_revisions().unwrap() {
         let (id, row) = row.unwrap();
         let (revision, sub) = id.value();
         let id = RowId { revision: Revision(revision), sub };
