@@ -5,9 +5,10 @@ use super::entry::Entry;
 use super::id::{Index, LogId, NodeId, ReadId};
 use super::io::Refused;
 use super::message::Body;
-use super::node::{INDEX_MAX, Transition};
 use super::reads::PendingReadIndex;
+use super::sound::INDEX_MAX;
 use super::timer::ElectionTimer;
+use super::transition::Transition;
 
 /// Follows a leader, or waits for one.
 #[derive(Clone, Debug, Hash)]

@@ -109,7 +109,9 @@ mod node;
 mod progress;
 mod reads;
 mod replication;
+mod sound;
 mod timer;
+mod transition;
 mod view;
 
 pub use entry::{Entry, HardState, Payload};
