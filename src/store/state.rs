@@ -6,6 +6,7 @@
 //! overlays and takes the view of the file under one lock sees every change exactly once, and nobody
 //! reads the disk under the lock.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,11 @@ use crate::kv::{
 };
 use crate::mutant::{Mutant, on};
 use crate::raft::{Entry, Index, LogId, Membership, Payload};
+
+/// The most rows that one call applies, but for what its last entry has beyond them: it holds up the thread that sends
+/// heartbeats, and how long an entry takes does not show in its bytes. An entry itself is bounded where it is taken into
+/// the log.
+const APPLY_ROWS_MAX: usize = 8192;
 
 /// How the state uses memory, and when it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,10 +255,11 @@ impl State {
         let _ = self.observer.set(observer);
     }
 
-    /// Applies committed entries that follow what is applied already. For one thread only.
+    /// Applies committed entries that follow what is applied already: as many as have [`APPLY_ROWS_MAX`] rows, and at
+    /// least one; which, and what they came to. For one thread only.
     pub fn apply(&self, entries: &[Entry]) -> Result<Vec<Applied>, StoreError> {
         let mut position = self.shared.read().position.clone();
-        let mut batch = Batch { state: self, changes: Overlay::default() };
+        let mut batch = Batch { state: self, changes: Overlay::default(), rows: Cell::new(0) };
         let mut all = Vec::with_capacity(entries.len());
         let mut hashes = Vec::new();
         let _at_work = AtWork::begin(&self.life.apply);
@@ -276,6 +283,9 @@ impl State {
                 hashes.push((entry.id.index, position.counters.hash));
             }
             all.push(Applied { id: entry.id, reply });
+            if batch.rows.get() >= APPLY_ROWS_MAX {
+                break;
+            }
         }
         let changes = batch.changes;
         let revision = position.counters.revision;
@@ -632,13 +642,23 @@ pub(super) fn item(id: RowId, row: RevisionRow) -> Option<Item> {
 struct Batch<'a> {
     state: &'a State,
     changes: Overlay,
+    /// How many rows were looked at or written.
+    rows: Cell<usize>,
+}
+
+impl Batch<'_> {
+    /// Gets further, by one row.
+    fn beat(&self) {
+        self.state.life.apply.beat();
+        self.rows.set(self.rows.get() + 1);
+    }
 }
 
 impl Rows for Batch<'_> {
     type Error = StoreError;
 
     fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
-        self.state.life.apply.beat();
+        self.beat();
         match self.changes.keys.get(key) {
             Some(row) => Ok(Some(*row)),
             None => self.state.key_row(key),
@@ -655,7 +675,7 @@ impl Rows for Batch<'_> {
         let mut all = Scan::new(self.state, range.clone(), false);
         let mut stored = all.next()?;
         loop {
-            self.state.life.apply.beat();
+            self.beat();
             // What is being applied is newer.
             let next = match (changed.peek(), &stored) {
                 (None, None) => return Ok(()),
@@ -680,7 +700,7 @@ impl Rows for Batch<'_> {
     }
 
     fn set(&mut self, id: RowId, row: RevisionRow) {
-        self.state.life.apply.beat();
+        self.beat();
         self.changes.set(id, row);
     }
 }

@@ -376,7 +376,10 @@ fn an_entry_of_many_rows_shows_that_it_gets_further() {
     let keys = 30_000;
     let puts: Vec<Entry> =
         (1..=keys).map(|number| entry(number, put(&format!("key{number}"), "v"))).collect();
-    state.apply(&puts).unwrap();
+    let mut rest = puts.as_slice();
+    while !rest.is_empty() {
+        rest = &rest[state.apply(rest).unwrap().len()..];
+    }
     checkpoint(&state);
     assert_eq!(state.life.apply.still_for(), None, "it has nothing to do");
     let done = AtomicBool::new(false);
@@ -401,4 +404,35 @@ fn an_entry_of_many_rows_shows_that_it_gets_further() {
         assert!(seen > 0 && longest < Duration::from_secs(5), "{longest:?} of {took:?}");
     });
     assert_eq!(state.life.apply.still_for(), None);
+}
+
+/// Deletions of ranges are short entries, and no short work.
+#[test]
+fn one_call_applies_no_more_rows_than_is_short_and_the_next_goes_on_there() {
+    let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
+    let (ranges, keys) = (100, 100);
+    let prefix = |range| format!("{range:03}/");
+    for range in 0..ranges {
+        let pairs = (0..keys).map(|key| (format!("{}{key}", prefix(range)).into(), Bytes::new()));
+        write(&state, Write::PutMany { pairs: pairs.collect() });
+    }
+    let next = state.applied().index.0 + 1;
+    let deletions: Vec<Entry> = (0..ranges)
+        .map(|range| {
+            let write = Write::DeleteRange { range: KeyRange::prefix(prefix(range).as_bytes()) };
+            entry(next + range, write)
+        })
+        .collect();
+    let (mut rest, mut calls) = (deletions.as_slice(), 0);
+    while !rest.is_empty() {
+        let applied = state.apply(rest).unwrap();
+        // Each looks at its keys and deletes them.
+        assert!(applied.len() <= APPLY_ROWS_MAX / (2 * keys) + 1, "{}", applied.len());
+        let deleted = Outcome::Deleted { count: keys as u64 };
+        assert!(applied.iter().all(|one| one.reply.as_ref().unwrap().outcome == deleted));
+        assert_eq!(state.applied(), rest[applied.len() - 1].id);
+        rest = &rest[applied.len()..];
+        calls += 1;
+    }
+    assert!((2..20).contains(&calls), "{calls}");
 }
