@@ -2,6 +2,7 @@
 
 use std::mem;
 
+use super::broken::{Broken, Doubt};
 use super::candidate::{Candidate, PreCandidate};
 use super::core::Core;
 use super::entry::Payload;
@@ -78,6 +79,9 @@ impl Node {
 
     /// Takes one input. The effects gather until [`Node::take_output`].
     pub fn step(&mut self, input: Input) {
+        if self.core.broken().is_some() {
+            return;
+        }
         match input {
             Input::Receive(message) => self.receive(message),
             Input::Tick => self.tick(),
@@ -113,7 +117,9 @@ impl Node {
             }
             Input::Applied { index } => self.core.log.applied(index),
             Input::Compacted { last } => self.core.log.compacted(last),
-            Input::SnapshotInstalled { last, membership, .. } => self.installed(last, membership),
+            Input::SnapshotInstalled { last, membership, from } => {
+                self.installed(last, membership, from);
+            }
             Input::SnapshotEnded { peer, installed } => {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.snapshot_ended(peer, installed);
@@ -149,6 +155,11 @@ impl Node {
 
     /// Hands over what has gathered since the last call. What is to be written is one write.
     pub fn take_output(&mut self) -> Output {
+        if let Some(broken) = self.core.broken() {
+            let fatal = Some(broken.clone());
+            self.core.out = Output::default();
+            return Output { fatal, ..Output::default() };
+        }
         match &mut self.role {
             Role::Leader(leader) => leader.flush(&mut self.core),
             Role::Follower(follower) => follower.flush(&mut self.core),
@@ -218,15 +229,14 @@ impl Node {
         }
     }
 
-    fn installed(&mut self, last: LogId, membership: Membership) {
-        let log = &self.core.log;
-        let held = log.term_at(last.index) == Some(last.term);
-        // A leader holds all that is committed: what contradicts it is no snapshot of this cluster.
-        let credible = held || !matches!(self.role, Role::Leader(_));
-        // Nor does any hold entries of a term that nobody here has heard of: whoever sent it spoke in it.
-        let credible = credible && last.term <= self.core.term();
-        let credible = credible && self.core.cluster() == Some(membership.cluster);
-        if last.index <= log.commit() || last.index > INDEX_MAX || !credible {
+    fn installed(&mut self, last: LogId, membership: Membership, from: NodeId) {
+        let core = &mut self.core;
+        let leads = matches!(self.role, Role::Leader(_));
+        if let Some(doubt) = doubt(core, leads, last, &membership) {
+            let (term, commit) = (core.term(), core.log.commit());
+            return core.breaks(Broken::SnapshotNotCredible { from, last, term, commit, doubt });
+        }
+        if last.index <= core.log.commit() {
             return;
         }
         self.core.log.install(last, membership);
@@ -408,23 +418,26 @@ impl Node {
         }
     }
 
-    /// Follows `from`, which speaks as the leader of the current term. False if it cannot be that.
+    /// Follows `from`, which speaks as the leader of the current term. False if another leads it.
     fn hear(&mut self, from: NodeId) -> bool {
-        match &mut self.role {
-            Role::Follower(follower) => {
-                let heard = follower.hear(from);
-                if heard {
-                    self.core.heard_leader();
-                }
-                return heard;
+        let leader = match &mut self.role {
+            Role::Follower(follower) => follower.hear(from).err(),
+            Role::Leader(_) => Some(self.core.id()),
+            Role::PreCandidate(_) | Role::Candidate(_) => {
+                let term = self.core.term();
+                self.turn(Some(Transition::Follower { term, leader: Some(from) }));
+                None
             }
-            Role::Leader(_) => return false,
-            Role::PreCandidate(_) | Role::Candidate(_) => {}
+        };
+        let Some(leader) = leader else {
+            self.core.heard_leader();
+            return true;
+        };
+        if self.core.believes(from) {
+            let term = self.core.term();
+            self.core.breaks(Broken::SecondLeader { term, leader, other: from });
         }
-        let term = self.core.term();
-        self.turn(Some(Transition::Follower { term, leader: Some(from) }));
-        self.core.heard_leader();
-        true
+        false
     }
 
     /// Lets `from`, who was promised a vote, stand first: whoever stands in the same term takes the votes
@@ -536,6 +549,24 @@ impl Node {
 
     fn standing(&self) -> Standing {
         Standing { role: self.role(), term: self.term(), leader: self.leader() }
+    }
+}
+
+/// Why a snapshot that is in the state's place cannot be one of what was decided.
+fn doubt(core: &Core, leads: bool, last: LogId, membership: &Membership) -> Option<Doubt> {
+    let held = core.log.term_at(last.index) == Some(last.term);
+    // Who belongs to no cluster yet may have heard of another one since it took the snapshot in.
+    let belongs = core.membership().map(|own| own.cluster);
+    if belongs.is_some_and(|own| own != membership.cluster) {
+        Some(Doubt::OtherCluster(membership.cluster))
+    } else if let Some(held) = core.contradicted(last) {
+        Some(Doubt::ContradictsCommitted(held.term))
+    } else if last.term > core.term() {
+        Some(Doubt::NewerTerm)
+    } else if leads && !held && last.index > core.log.commit() {
+        Some(Doubt::UnknownToLeader)
+    } else {
+        (last.index > INDEX_MAX).then_some(Doubt::TooFar)
     }
 }
 

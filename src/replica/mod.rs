@@ -261,7 +261,12 @@ impl Replica {
         self.apply()?;
         // Applying moves the core's bookkeeping and may release what waited for it.
         self.collect();
-        Ok(std::mem::take(&mut self.effects))
+        let effects = std::mem::take(&mut self.effects);
+        Ok(match effects.fatal {
+            // What gathered before rests on what is broken.
+            Some(broken) => Effects { fatal: Some(broken), ..Effects::default() },
+            None => effects,
+        })
     }
 
     /// Whether there is more to apply than one call to [`Replica::take_effects`] did.
@@ -330,6 +335,7 @@ impl Replica {
 
     fn collect(&mut self) {
         let output = self.node.take_output();
+        self.effects.fatal = output.fatal;
         self.effects.persist.extend(output.persist);
         self.effects
             .send
@@ -380,7 +386,9 @@ impl Replica {
     }
 
     fn may_apply(&self) -> bool {
-        (!self.installing || on(Mutant::ApplyWhileInstalling)) && !self.state.overlay_full()
+        self.effects.fatal.is_none()
+            && (!self.installing || on(Mutant::ApplyWhileInstalling))
+            && !self.state.overlay_full()
     }
 
     fn apply(&mut self) -> Result<(), StoreError> {
@@ -420,3 +428,7 @@ impl Replica {
 #[cfg(test)]
 #[path = "install_tests.rs"]
 mod install_tests;
+
+#[cfg(test)]
+#[path = "broken_tests.rs"]
+mod broken_tests;

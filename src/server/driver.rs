@@ -141,6 +141,10 @@ impl Driver {
             }
             self.lag.look(self.replica.applied(), self.replica.heard_commit(), Instant::now());
             let effects = self.replica.take_effects()?;
+            if let Some(broken) = effects.fatal {
+                tracing::error!("an invariant of the protocol is broken: {broken}");
+                return Err(broken.into());
+            }
             self.carry_out(effects, &mut waiting);
         }
     }

@@ -32,7 +32,7 @@ use crate::kv::{
     self, Counters, Item, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
 };
 use crate::mutant::{Mutant, on};
-use crate::raft::{Entry, Index, LogId, Membership, Payload};
+use crate::raft::{Broken, Entry, Index, LogId, Membership, Payload};
 
 /// The most rows that one call applies, but for what its last entry has beyond them: it holds up the thread that sends
 /// heartbeats, and how long an entry takes does not show in its bytes. An entry itself is bounded where it is taken into
@@ -264,7 +264,10 @@ impl State {
         let mut hashes = Vec::new();
         let _at_work = AtWork::begin(&self.life.apply);
         for entry in entries {
-            debug_assert_eq!(entry.id.index, position.applied.index.next(), "a gap");
+            let (applied, next) = (position.applied, entry.id);
+            if next.index != applied.index.next() || next.term < applied.term {
+                return Err(Broken::Gap { applied, next }.into());
+            }
             let reply = match &entry.payload {
                 Payload::Noop => None,
                 Payload::Command(command) => {

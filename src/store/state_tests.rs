@@ -406,6 +406,26 @@ fn an_entry_of_many_rows_shows_that_it_gets_further() {
     assert_eq!(state.life.apply.still_for(), None);
 }
 
+#[test]
+fn an_entry_that_does_not_follow_what_is_applied_is_not_applied() {
+    let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
+    state.apply(&[entry(1, put("a", "1")), entry(2, put("a", "2"))]).unwrap();
+    let of_term = |term, index| Entry {
+        id: LogId::new(Term(term), Index(index)),
+        ..entry(index, put("a", "wrong"))
+    };
+    for wrong in [of_term(1, 4), of_term(1, 2), of_term(0, 3)] {
+        let (applied, next) = (LogId::new(Term(1), Index(2)), wrong.id);
+        match state.apply(&[wrong]).unwrap_err() {
+            StoreError::Broken(broken) => assert_eq!(broken, Broken::Gap { applied, next }),
+            error => panic!("{error}"),
+        }
+    }
+    // Nor is anything of what comes with it.
+    assert!(state.apply(&[of_term(1, 3), of_term(1, 5)]).is_err());
+    assert_eq!((state.applied().index, value(&state, "a", None)), (Index(2), Some("2".into())));
+}
+
 /// Deletions of ranges are short entries, and no short work.
 #[test]
 fn one_call_applies_no_more_rows_than_is_short_and_the_next_goes_on_there() {
