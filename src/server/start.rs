@@ -429,3 +429,7 @@ mod tests {
         assert_eq!([1, 4, 16].map(wait), [8, 16, 64]);
     }
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod start_tests;
