@@ -13,7 +13,6 @@
 //! - [`config`]: cluster.yml, read and checked.
 //! - [`check`]: judges what clients saw of a store.
 //! - [`cli`]: the command line, one file a subcommand.
-//! - `mutant`: mistakes that tests plant and have to find; in no build for use.
 
 // What a process says goes through `cli::output`: these macros block, and panic where they cannot write.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
@@ -27,10 +26,6 @@ pub mod config;
 pub mod fuzz;
 pub mod http;
 pub mod kv;
-#[cfg(feature = "mutants")]
-pub mod mutant;
-#[cfg(not(feature = "mutants"))]
-mod mutant;
 pub mod net;
 pub mod pki;
 pub mod raft;

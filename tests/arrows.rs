@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// What each module may use of the crate. Mistakes for tests (`mutant`) can be planted anywhere.
+/// What each module may use of the crate.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("raft", &[]),
     ("kv", &[]),
@@ -45,7 +45,7 @@ fn modules_use_only_what_the_architecture_allows() {
         let used = used_by(&path);
         for other in &used {
             assert!(
-                *other == module || other == "mutant" || may.contains(&other.as_str()),
+                *other == module || may.contains(&other.as_str()),
                 "{module} uses {other}, which the architecture does not allow"
             );
         }

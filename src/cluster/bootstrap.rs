@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Addresses, stand_in};
-use crate::mutant::{Mutant, on};
 use crate::raft::founding::{Answer, Ask};
 use crate::raft::{ClusterId, Member, Membership, NodeId};
 
@@ -58,7 +57,7 @@ pub fn decide(now: &Situation<'_>) -> Next {
     if let Some((name, (id, _))) = member {
         return Next::Meet { name: name.clone(), id: *id };
     }
-    if now.join && !on(Mutant::JoinerFounds) {
+    if now.join {
         return Next::Wait(
             "no member of the cluster to join has let this node in, or can be reached".to_owned(),
         );
@@ -105,7 +104,6 @@ pub fn answer<E>(
     say: impl FnOnce(Ask) -> Result<Answer, E>,
 ) -> Result<Answer, E> {
     match node {
-        _ if on(Mutant::GrantedThoughBorn) => say(ask),
         Standing { born: true, .. } => Ok(Answer::Born),
         Standing { joins: true, .. } => Ok(Answer::Joins),
         Standing { .. } => say(ask),

@@ -7,7 +7,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Addresses, ClusterView, MEMBERS_MAX, stand_in};
-use crate::mutant::{Mutant, on};
 use crate::raft::{Member, Membership, NodeId};
 
 /// A learner that lacks no more entries than this has caught up: the rest is a moment's work.
@@ -261,7 +260,7 @@ pub fn change(
             if voted && next.voters.is_empty() {
                 return Err(ChangeRefused::LastVoter(name.clone()));
             }
-            if (view.reachable)(id) && !force && !on(Mutant::LiveReplaced) {
+            if (view.reachable)(id) && !force {
                 return Err(ChangeRefused::Answers(name.clone()));
             }
             let promote = voted || old.promote;
@@ -285,9 +284,6 @@ fn spares_voters(
     next: &Membership,
     view: ClusterView<'_>,
 ) -> Result<(), ChangeRefused> {
-    if on(Mutant::AwaitedForgotten) {
-        return Ok(());
-    }
     let mut awaited = now.members.iter().filter(|(id, member)| {
         member.promote && !now.voters.contains(id) && next.members.contains_key(id)
     });
@@ -377,8 +373,6 @@ fn take_in(
     let id = stand_in(name);
     taken(next, id, &addresses)?;
     let Addresses { raft, http } = addresses;
-    let (raft, http) = if on(Mutant::AddressesSwapped) { (http, raft) } else { (raft, http) };
-    let promote = promote || on(Mutant::LearnerPromoted);
     let name = name.to_owned();
     let member =
         Member { name, raft_address: raft, http_address: http, seen: false, promote, replaces };
@@ -418,7 +412,7 @@ pub(super) fn has_quorum(
     let (here, gone): (Vec<_>, Vec<_>) =
         voters.voters.iter().partition(|id| (view.reachable)(**id));
     let needed = voters.voters.len() / 2 + 1;
-    if here.len() >= needed || on(Mutant::QuorumUnchecked) {
+    if here.len() >= needed {
         return Ok(());
     }
     let missing = gone.iter().map(|id: &&NodeId| name_of(now, **id)).collect::<Vec<_>>().join(", ");

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{When, addresses_of, give_vote, has_quorum, put_at, stands_for_all, unready};
 use super::{Addresses, ClusterView, Seat, stand_in};
-use crate::mutant::{Mutant, on};
 use crate::raft::{Member, Membership, NodeId};
 
 /// Whether a host that is connected still has the place that the door gave it: whoever was put out stays connected
@@ -58,8 +57,7 @@ pub fn somebody_waits(now: &Membership) -> bool {
 fn admit(now: &Membership, name: &str, id: NodeId) -> Option<Membership> {
     let seat = stand_in(name);
     let member = now.members.get(&seat)?;
-    let was_put_out = member.replaces == Some(id) && !on(Mutant::ReplacedAdmitted);
-    if now.members.contains_key(&id) || was_put_out {
+    if now.members.contains_key(&id) || member.replaces == Some(id) {
         return None;
     }
     let mut next = now.clone();
@@ -83,7 +81,6 @@ fn relocate(now: &Membership, hosts: &[Shown]) -> Option<Membership> {
     let is_own = |address: &String| {
         stands_for_all(address) || claims.get(address.as_str()).is_none_or(|by| by.len() < 2)
     };
-    let is_known = |address: &String| now.members.values().any(|one| one.raft_address == *address);
     let mut next = now.clone();
     for host in hosts {
         let Some(said) = &host.addresses else { continue };
@@ -93,7 +90,6 @@ fn relocate(now: &Membership, hosts: &[Shown]) -> Option<Membership> {
             && whole
             && is_own(&said.raft)
             && is_own(&said.http)
-            && !(on(Mutant::SwapNotLearnt) && is_known(&said.raft))
         {
             put_at(&mut next, host.id, said);
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{Known, Own, Roster, stand_in};
-use crate::mutant::{Mutant, on};
 use crate::raft::NodeId;
 
 /// Whether the node of `roster` was put out. `disowners` are those who do not let it in because it is no
@@ -22,23 +21,16 @@ pub fn is_removed(roster: &Roster, disowners: &BTreeMap<NodeId, Known>) -> bool 
     let named_since = roster.named_at(newest) >= Some(newest.at);
     let within = newest.membership.members.contains_key(&roster.own().id)
         || newest.membership.is_voter(roster.own().id);
-    let joint = newest.membership.outgoing.is_some() && !on(Mutant::RemovedWhileJoint);
-    if joint || within || named_since {
+    if newest.membership.outgoing.is_some() || within || named_since {
         return false;
     }
     let says = |id: &NodeId| {
         disowners
             .get(id)
-            .filter(|said| {
-                let same = said.membership.cluster == newest.membership.cluster;
-                same || on(Mutant::OtherClusterDisowns)
-            })
+            .filter(|said| said.membership.cluster == newest.membership.cluster)
             .is_some_and(|said| said.at >= newest.at || said.membership == newest.membership)
     };
     let voters = &newest.membership.voters;
-    if on(Mutant::OneDisownerSuffices) {
-        return voters.iter().any(says);
-    }
     voters.iter().filter(|voter| says(voter)).count() * 2 > voters.len()
 }
 

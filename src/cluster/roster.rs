@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::stand_in;
-use crate::mutant::{Mutant, on};
 use crate::raft::{ClusterId, Index, LogId, Membership, Node, NodeId, Term};
 
 /// How many identities that were put out are remembered: they count for as long as their hosts may knock.
@@ -151,7 +150,7 @@ impl Roster {
     /// Remembers whom a membership names that was decided before the newest one, which does not.
     /// Whom a change of the voters that was under way has only just let in does not count: it may have been undone.
     fn note_put_out(&mut self, at: Index, before: &Membership) {
-        let Some(newest) = self.newest().filter(|_| !on(Mutant::PutOutForgotten)) else { return };
+        let Some(newest) = self.newest() else { return };
         let now = &newest.membership;
         if newest.at <= at || before.cluster != now.cluster {
             return;
@@ -190,7 +189,7 @@ impl Roster {
             None => self.is_awaited_in(&told.membership),
         };
         let known = self.decided_at().max(self.learnt.as_ref().map(|learnt| learnt.at));
-        let news = fits && known.is_none_or(|known| told.at > known) && !on(Mutant::NothingLearnt);
+        let news = fits && known.is_none_or(|known| told.at > known);
         let before = self.newest().cloned();
         if news {
             self.learnt = Some(told.clone());
@@ -204,10 +203,7 @@ impl Roster {
     /// From which index on the log's newest membership is known to be committed. What is not may be cut off again:
     /// it says nothing against what somebody tells, however far the log goes.
     fn decided_at(&self) -> Option<Index> {
-        match &self.in_force {
-            Some((entry, _)) if on(Mutant::UndecidedOutweighs) => Some(entry.index),
-            _ => self.committed.as_ref().map(|known| known.at),
-        }
+        self.committed.as_ref().map(|known| known.at)
     }
 
     fn is_awaited_in(&self, membership: &Membership) -> bool {
@@ -219,7 +215,6 @@ impl Roster {
     pub(super) fn memberships(&self) -> impl Iterator<Item = &Membership> {
         let learnt = self.learnt.as_ref().map(|known| &known.membership);
         let committed = self.committed.as_ref().map(|known| &known.membership);
-        let committed = committed.filter(|_| !on(Mutant::OutgoingCutOff));
         learnt.into_iter().chain(self.in_force()).chain(committed)
     }
 
@@ -232,9 +227,7 @@ impl Roster {
     /// own log has further on of an older term counts for nothing.
     pub(super) fn named_at(&self, newest: &Known) -> Option<Index> {
         let names = |membership: &Membership| names(membership, self.own.id);
-        let stands = |entry: &LogId| {
-            entry.index <= newest.at || entry.term >= newest.term || on(Mutant::LeftoversCount)
-        };
+        let stands = |entry: &LogId| entry.index <= newest.at || entry.term >= newest.term;
         let in_force = self.in_force.iter().filter(|(entry, one)| names(one) && stands(entry));
         let in_force = in_force.map(|(entry, _)| entry.index);
         let known = self.committed.iter().chain(&self.learnt);
@@ -285,8 +278,6 @@ impl Roster {
 /// itself that it listens, and where it was heard from.
 pub fn ways_to(peer: &Peer, said: Option<&str>, heard_from: Option<&str>) -> Vec<String> {
     let mut ways = peer.addresses.clone();
-    let said = said.filter(|_| !on(Mutant::SaidAddressIgnored));
-    let heard_from = heard_from.filter(|_| !on(Mutant::HeardAddressIgnored));
     for address in said.into_iter().chain(heard_from) {
         push_new(&mut ways, address);
     }

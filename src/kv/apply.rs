@@ -13,7 +13,6 @@ use super::command::{
 };
 use super::range::KeyRange;
 use super::rows::{KeyRow, RevisionRow, RowId};
-use crate::mutant::{Mutant, on};
 
 /// The longest media type that is kept, in bytes.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
@@ -57,13 +56,11 @@ pub fn apply<R: Rows>(
     counters: &mut Counters,
     command: &[u8],
 ) -> Result<Reply, R::Error> {
-    let before = counters.revision;
     let outcome = match Command::decode(command).and_then(|command| valid(command.write)) {
         Ok(write) => write_out(rows, counters, write)?,
         Err(reason) => Outcome::Invalid { reason: reason.to_owned() },
     };
-    let revision = if on(Mutant::RevisionBefore) { before } else { counters.revision };
-    Ok(Reply { revision, outcome })
+    Ok(Reply { revision: counters.revision, outcome })
 }
 
 fn valid(write: Write) -> Result<Write, &'static str> {
@@ -100,8 +97,7 @@ fn write_out<R: Rows>(
             }
             let mut change = Change::begin(counters);
             change.put(rows, key, value, content_type, before);
-            let existed = |row: KeyRow| row.is_live() || on(Mutant::CreatedNotTold);
-            let created = !before.is_some_and(existed);
+            let created = !before.is_some_and(|row| row.is_live());
             change.end();
             Ok(Outcome::Put { created })
         }
@@ -151,7 +147,7 @@ fn write_out<R: Rows>(
 /// the same on all replicas.
 fn newest<R: Rows>(rows: &R, counters: &Counters, key: &[u8]) -> Result<Option<KeyRow>, R::Error> {
     let counts = |row: &KeyRow| row.is_live() || row.newest.revision > counters.compacted;
-    Ok(rows.key(key)?.filter(|row| counts(row) || on(Mutant::SweptDeletionCounts)))
+    Ok(rows.key(key)?.filter(counts))
 }
 
 /// Keys of a range that exist, in order.
@@ -240,8 +236,7 @@ fn compact(counters: &mut Counters, revision: Revision) -> Outcome {
 /// The conditions in the order of RFC 9110, section 13.2.2; none if they hold.
 fn check(condition: &Condition, row: Option<KeyRow>) -> Option<Outcome> {
     let current = row.filter(KeyRow::is_live).map(|row| row.newest.revision);
-    let holds = condition.holds(current) || on(Mutant::ConditionIgnored);
-    (!holds).then_some(Outcome::ConditionFailed { current })
+    (!condition.holds(current)).then_some(Outcome::ConditionFailed { current })
 }
 
 impl Condition {
@@ -258,7 +253,6 @@ impl Matcher {
     /// Whether a key with that mod revision is meant; one that does not exist never is.
     pub fn matches(&self, current: Option<Revision>) -> bool {
         match (self, current) {
-            (Matcher::Any, None) => on(Mutant::MatchesAbsent),
             (_, None) => false,
             (Matcher::Any, Some(_)) => true,
             (Matcher::Revisions(named), Some(current)) => named.contains(&current),
@@ -310,7 +304,7 @@ impl<'a> Change<'a> {
                 value: Bytes::new(),
                 content_type: None,
                 create_revision: before.create_revision,
-                version: u64::from(on(Mutant::DeleteKeepsKey)),
+                version: 0,
                 lease: 0,
                 previous: Some(before.newest),
             },

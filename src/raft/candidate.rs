@@ -8,7 +8,6 @@ use super::id::NodeId;
 use super::message::Body;
 use super::node::Transition;
 use super::timer::ElectionTimer;
-use crate::mutant::{Mutant, on};
 
 /// Asks whether an election would be won. Term and vote stay as they are.
 #[derive(Clone, Debug, Hash)]
@@ -70,8 +69,7 @@ impl Candidate {
 
     /// Time counts once its own vote is durable: until then nobody was asked.
     pub(super) fn tick(&mut self, core: &Core) -> Option<Transition> {
-        let asked = self.0.answers.contains_key(&core.id()) || on(Mutant::BallotOverUnasked);
-        if asked { self.0.tick(core) } else { None }
+        if self.0.answers.contains_key(&core.id()) { self.0.tick(core) } else { None }
     }
 
     pub(super) fn answered(
@@ -89,8 +87,7 @@ impl Candidate {
     }
 
     pub(super) fn persisted(&mut self, core: &Core) -> Option<Transition> {
-        let may = core.is_vouched() || on(Mutant::OwnVoteEarly);
-        if may { self.answered(core, core.id(), true) } else { None }
+        if core.is_vouched() { self.answered(core, core.id(), true) } else { None }
     }
 }
 

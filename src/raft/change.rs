@@ -9,7 +9,6 @@ use super::membership::Membership;
 use super::message::Body;
 use super::node::Transition;
 use super::progress::Sending;
-use crate::mutant::{Mutant, on};
 
 impl Leader {
     pub(super) fn change_members(&mut self, core: &mut Core, id: ProposalId, wanted: Membership) {
@@ -30,9 +29,7 @@ impl Leader {
         let Some((index, now)) = core.log.membership() else {
             return Err(Refused::ChangeInProgress);
         };
-        let early = !self.is_established(core) && !on(Mutant::ChangeBeforeOwnCommit);
-        let other = *index > core.log.commit() || now.outgoing.is_some();
-        if early || (other && !on(Mutant::TwoChanges)) {
+        if !self.is_established(core) || *index > core.log.commit() || now.outgoing.is_some() {
             return Err(Refused::ChangeInProgress);
         }
         let next = Leader::next_membership(now, wanted).ok_or(Refused::UnfitMembership)?;
@@ -52,8 +49,7 @@ impl Leader {
     /// a majority of the outgoing voters as well. A joint one that is committed goes on at once.
     pub(super) fn undo(&mut self, core: &mut Core) -> Option<LogId> {
         let (index, now) = core.log.membership()?;
-        let established = self.is_established(core) || on(Mutant::UndoneUnestablished);
-        if *index <= core.log.commit() || !established || self.transfer.is_some() {
+        if *index <= core.log.commit() || !self.is_established(core) || self.transfer.is_some() {
             return None;
         }
         let undone = now.undone()?;
@@ -70,7 +66,7 @@ impl Leader {
         before: Index,
     ) -> Option<Transition> {
         let (index, membership) = core.log.membership()?;
-        if *index > core.log.commit() && !on(Mutant::JointEndsEarly) {
+        if *index > core.log.commit() {
             return None;
         }
         if let Some(outgoing) = &membership.outgoing {
@@ -81,8 +77,7 @@ impl Leader {
             self.follow_membership(core, id.index);
             return None;
         }
-        let removed = !membership.voters.contains(&core.id());
-        if *index > before && removed && !on(Mutant::RemovedLeaderStays) {
+        if *index > before && !membership.voters.contains(&core.id()) {
             if let Some(heir) = self.best_voter(core) {
                 core.send(heir, Body::TimeoutNow);
             }

@@ -10,7 +10,6 @@ use super::log::Log;
 use super::membership::{ClusterId, Membership};
 use super::message::{Body, Message};
 use super::timer::{ElectionTimer, SplitMix64};
-use crate::mutant::{Mutant, on};
 
 /// The most messages that are held back until the term and vote are durable. Beyond it they are
 /// dropped, as a network may.
@@ -73,10 +72,7 @@ impl Core {
             now: Moment::default(),
             heard_of: None,
             forced: false,
-            silent_ticks: match recovered.heard_leader {
-                true if !on(Mutant::RestartedVoterForgets) => 0,
-                _ => u32::MAX,
-            },
+            silent_ticks: if recovered.heard_leader { 0 } else { u32::MAX },
             late_votes: 0,
             broken: None,
             random,
@@ -99,8 +95,7 @@ impl Core {
     }
 
     pub(super) fn hard_state(&self) -> HardState {
-        let vote = self.vote.filter(|_| !on(Mutant::ForgetVote));
-        HardState { term: self.term, vote, commit: self.log.commit() }
+        HardState { term: self.term, vote: self.vote, commit: self.log.commit() }
     }
 
     /// How long a follower waits for a leader.
@@ -124,9 +119,7 @@ impl Core {
 
     /// A vote came after its ballot was over.
     pub(super) fn voted_late(&mut self) {
-        if !on(Mutant::LateVotesIgnored) {
-            self.late_votes = self.late_votes.saturating_add(1);
-        }
+        self.late_votes = self.late_votes.saturating_add(1);
     }
 
     /// This node leads: its candidacy was long enough.
@@ -185,7 +178,6 @@ impl Core {
     pub(super) fn is_member(&self, node: NodeId) -> bool {
         let Some(in_force) = self.membership() else { return true };
         let committed = self.log.committed_membership().map(|(_, membership)| membership);
-        let committed = committed.filter(|_| !on(Mutant::OutgoingUnheard));
         std::iter::once(in_force)
             .chain(committed)
             .any(|membership| membership.members.contains_key(&node) || membership.is_voter(node))
@@ -256,12 +248,7 @@ impl Core {
     /// Whether a log that ends with `last` holds all that this node's could have helped to commit
     /// (section 5.4.1).
     pub(super) fn is_fresh(&self, last: LogId) -> bool {
-        let own = self.log.last();
-        match () {
-            () if on(Mutant::VoteByLength) => last.index >= own.index,
-            () if on(Mutant::VoteByTerm) => last.term >= own.term,
-            () => last >= own,
-        }
+        last >= self.log.last()
     }
 
     /// Everybody else who is sent the log.
@@ -293,21 +280,18 @@ impl Core {
         self.term = term;
         self.vote = None;
         self.held.clear();
-        self.change_hard_state(on(Mutant::TermUnwritten));
+        self.change_hard_state();
     }
 
     pub(super) fn vote_for(&mut self, node: NodeId) {
         assert!(self.vote.is_none_or(|vote| vote == node), "second vote in {}", self.term);
         if self.vote.is_none() {
             self.vote = Some(node);
-            self.change_hard_state(on(Mutant::VoteUnwritten));
+            self.change_hard_state();
         }
     }
 
-    fn change_hard_state(&mut self, forgotten: bool) {
-        if forgotten {
-            return;
-        }
+    fn change_hard_state(&mut self) {
         self.unwritten = true;
         self.vouched = self.next_seq;
     }
@@ -327,7 +311,7 @@ impl Core {
         // Whoever has heard of no cluster has nobody to talk to.
         let Some(cluster) = self.cluster() else { return };
         let message = Message { cluster, from: self.config.id, to, term, body };
-        if self.is_vouched() || on(Mutant::SpeakBeforeDurable) {
+        if self.is_vouched() {
             self.out.send.push(message);
         } else if self.held.len() < HELD_MAX {
             self.held.push_back((self.vouched, message));

@@ -6,9 +6,8 @@ use super::id::{Index, LogId, NodeId, ReadId};
 use super::io::Refused;
 use super::message::Body;
 use super::node::{INDEX_MAX, Transition};
-use super::reads::Questions;
+use super::reads::PendingReadIndex;
 use super::timer::ElectionTimer;
-use crate::mutant::{Mutant, on};
 
 /// Follows a leader, or waits for one.
 #[derive(Clone, Debug, Hash)]
@@ -24,7 +23,7 @@ pub(super) struct Follower {
     heard_commit: Index,
     /// The leader waits for an answer even if there is no news.
     answer_due: bool,
-    questions: Questions,
+    pending: PendingReadIndex,
 }
 
 impl Follower {
@@ -36,7 +35,7 @@ impl Follower {
             told: core.log.commit(),
             heard_commit: Index(0),
             answer_due: false,
-            questions: Questions::default(),
+            pending: PendingReadIndex::default(),
         }
     }
 
@@ -56,7 +55,7 @@ impl Follower {
     }
 
     pub(super) fn tick(&mut self, core: &mut Core) -> Option<Transition> {
-        let given_up = self.questions.tick(core.config.election_ticks);
+        let given_up = self.pending.tick(core.config.election_ticks);
         core.refuse_reads(given_up, self.leader);
         if !self.timer.tick() {
             return None;
@@ -77,7 +76,7 @@ impl Follower {
 
     /// Refuses whoever reads here when this leader is not followed any more.
     pub(super) fn leave(&mut self, core: &mut Core, leader: Option<NodeId>) {
-        core.refuse_reads(self.questions.drain(), leader);
+        core.refuse_reads(self.pending.drain(), leader);
     }
 
     /// `from` leads this term, or who is known to, if that is another.
@@ -99,8 +98,7 @@ impl Follower {
     /// Decides on a vote in the current term.
     pub(super) fn vote(&mut self, core: &mut Core, from: NodeId, last: LogId) {
         let free = core.vote().map_or(self.leader.is_none(), |vote| vote == from);
-        let fresh = core.is_fresh(last) || on(Mutant::VoteAnyLog);
-        let granted = (free || on(Mutant::VoteTwice)) && fresh;
+        let granted = free && core.is_fresh(last);
         if granted {
             core.vote_for(from);
             self.timer.reset();
@@ -119,14 +117,13 @@ impl Follower {
         // As if it were lost: what is committed is applied first, which needs nothing of what comes.
         let waiting_max = core.config.uncommitted_bytes_max;
         if !entries.is_empty()
-            && core.log.unapplied_bytes() > waiting_max.saturating_mul(2)
-            && core.log.applicable_bytes() > waiting_max
+            && core.log.unsettled_bytes() > waiting_max.saturating_mul(2)
+            && core.log.unsettled_committed_bytes() > waiting_max
         {
             return;
         }
         let log = &mut core.log;
-        let checked = !on(Mutant::PrevUnchecked) || prev.index > log.last().index;
-        if checked && prev.index > log.commit() && log.term_at(prev.index) != Some(prev.term) {
+        if prev.index > log.commit() && log.term_at(prev.index) != Some(prev.term) {
             let limit = prev.index.prev().min(log.last().index);
             let hint = log.last_not_above(limit, prev.term);
             // What is committed cannot differ, so the search never goes below it.
@@ -161,10 +158,7 @@ impl Follower {
             }
             log.append(entry);
         }
-        if on(Mutant::CutOnLateAppend) && end >= log.commit() {
-            log.truncate(end.next());
-        }
-        log.commit_to(if on(Mutant::CommitBeyondAppend) { commit } else { commit.min(end) });
+        log.commit_to(commit.min(end));
         self.verified = self.verified.max(end).max(log.commit());
         // An answer at once only if it says all that was asked; otherwise once that is durable. Half
         // an answer would make a leader that probes send the other half again.
@@ -206,20 +200,21 @@ impl Follower {
     pub(super) fn read(&mut self, core: &mut Core, id: ReadId, lease: bool) {
         if self.leader.is_none() {
             core.refuse_reads([id], None);
-        } else if on(Mutant::FollowerReadsAlone) {
-            core.out.reads.push((id, Ok(core.log.commit())));
-        } else if self.questions.len() >= core.config.reads_max {
+        } else if self.pending.len() >= core.config.reads_max {
             core.out.reads.push((id, Err(Refused::Busy)));
         } else {
-            self.questions.wait(id, lease);
+            self.pending.wait(id, lease);
         }
     }
 
     pub(super) fn read_index(&mut self, core: &mut Core, id: ReadId, index: Option<Index>) {
-        let reads = self.questions.answered(id);
+        let reads = self.pending.answered(id);
         match index {
             Some(index) => {
                 self.heard_commit = self.heard_commit.max(index);
+                // The leader has committed that much of a log that is the same up to what is verified: who reads need not
+                // wait for the next heartbeat to say so.
+                core.log.commit_to(index.min(self.verified));
                 core.out.reads.extend(reads.into_iter().map(|read| (read, Ok(index))));
             }
             None => core.refuse_reads(reads, None),
@@ -229,17 +224,13 @@ impl Follower {
     /// Sends what has gathered: an acknowledgement of what is durable, and a question for reads.
     pub(super) fn flush(&mut self, core: &mut Core) {
         let Some(leader) = self.leader else { return };
-        let matched = match () {
-            () if on(Mutant::AckBeforeDurable) => self.verified,
-            () if on(Mutant::AckUnverified) => core.log.durable(),
-            () => self.verified.min(core.log.durable()),
-        };
+        let matched = self.verified.min(core.log.durable());
         if core.is_vouched() && (self.answer_due || matched > self.told) {
             self.answer_due = false;
             self.told = matched;
             core.send(leader, Body::AppendReply { matched });
         }
-        if let Some((id, lease)) = self.questions.ask(|| core.name_question()) {
+        if let Some((id, lease)) = self.pending.ask(|| core.name_question()) {
             core.send(leader, Body::ReadIndex { id, lease });
         }
     }

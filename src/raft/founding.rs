@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::NodeId;
-use crate::mutant::{Mutant, on};
 
 /// The number of an attempt to found the cluster. A higher one overtakes a lower one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,7 +70,7 @@ impl Grant {
     /// What the node answers, and what has to be on its disk before it does.
     pub fn answer(self, ask: Ask) -> (Grant, Answer) {
         let (Ask::Promise(ballot) | Ask::Grant(ballot)) = ask;
-        if ballot < self.promised && !on(Mutant::PromiseForgotten) {
+        if ballot < self.promised {
             return (self, Answer::Outbid(self.promised));
         }
         match ask {
@@ -159,11 +158,7 @@ impl Attempt {
         }
         let newest = self.promises.values().flatten().max();
         match newest.map(|ballot| ballot.founder) {
-            Some(other)
-                if other != self.ballot.founder
-                    && self.may_be_chosen(other)
-                    && !on(Mutant::GrantsForgotten) =>
-            {
+            Some(other) if other != self.ballot.founder && self.may_be_chosen(other) => {
                 Verdict::Held(other)
             }
             _ => Verdict::Free,
@@ -182,8 +177,7 @@ impl Attempt {
 }
 
 fn is_majority(count: usize, size: usize) -> bool {
-    let half = on(Mutant::HalfFounds) && count * 2 == size;
-    count * 2 > size || half
+    count * 2 > size
 }
 
 #[cfg(test)]

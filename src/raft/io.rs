@@ -132,11 +132,11 @@ pub struct Output {
     pub accepted: Vec<(ProposalId, Result<LogId, Refused>)>,
     /// Reads that may go ahead once the state machine has applied their index, or that may not.
     pub reads: Vec<(ReadId, Result<Index, Refused>)>,
-    /// How far the state machine may apply, if that grew: what is committed and durable here, so that
-    /// a checkpoint of the state never runs ahead of the log on the same disk.
+    /// How far the state machine may apply, if that grew. What a majority holds need not be durable here: only a
+    /// checkpoint of the state waits for that, so that it never runs ahead of the log on the same disk.
     pub commit: Option<Index>,
     /// The role, term or leader, if any of them changed.
-    pub standing: Option<Standing>,
+    pub standing: Option<SoftState>,
     /// The membership in force, if it changed (appended, or undone by a truncation).
     pub membership: Option<Membership>,
     /// The newest membership that is committed, and from which index on, if that changed.
@@ -195,7 +195,7 @@ pub enum Refused {
 
 /// A node's place in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Standing {
+pub struct SoftState {
     /// What it is.
     pub role: RoleName,
     /// Its term.
@@ -253,7 +253,7 @@ pub struct Config {
     pub inflight_bytes_max: usize,
     /// The most appends on their way to one peer without an answer. Default 256.
     pub inflight_appends_max: usize,
-    /// The most payload that a leader takes in before it is applied; beyond it proposals are `Busy`. A follower
+    /// The most payload that a leader takes in before it is applied and durable; beyond it proposals are `Busy`. A follower
     /// takes in no more while as much waits that is committed. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
     /// How much of the committed log to keep in memory for peers that lag. Default 16 MiB.

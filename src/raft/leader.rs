@@ -14,7 +14,6 @@ use super::message::Body;
 use super::node::Transition;
 use super::progress::{Progress, Sending};
 use super::reads::{Reader, Rounds};
-use crate::mutant::{Mutant, on};
 
 /// Leads its term.
 #[derive(Clone, Debug, Hash)]
@@ -89,13 +88,9 @@ impl Leader {
         } else {
             let entry = Entry { id: LogId::ZERO, payload };
             // What waits to be applied waits in memory, too: clients are held back to what the disk of the state takes.
-            let waiting = core.log.unapplied_bytes().max(self.uncommitted_bytes);
+            let waiting = core.log.unsettled_bytes().max(self.uncommitted_bytes);
             let bytes = waiting.saturating_add(entry.cost_bytes());
-            let bounded = !on(Mutant::NoUncommittedBound);
-            if bounded && waiting > 0 && bytes > core.config.uncommitted_bytes_max {
-                if on(Mutant::RefusedAndTaken) {
-                    self.append(core, entry.payload);
-                }
+            if waiting > 0 && bytes > core.config.uncommitted_bytes_max {
                 Err(Refused::Busy)
             } else {
                 Ok(self.append(core, entry.payload))
@@ -118,9 +113,8 @@ impl Leader {
             // A change whose new voters do not answer is given up rather than the place.
             let before = core.membership().and_then(Membership::undone);
             let goes_back = before.is_some_and(|before| before.is_quorum(is_active));
-            let goes_back = !quorum && goes_back && !on(Mutant::ChangeNotUndone);
             let stays = quorum || (goes_back && self.undo(core).is_some());
-            if !stays && !on(Mutant::NoQuorumCheck) {
+            if !stays {
                 return Some(Transition::Follower { term: core.term(), leader: None });
             }
             for progress in self.peers.values_mut() {
@@ -143,9 +137,7 @@ impl Leader {
         }
         for (&peer, progress) in &self.peers {
             // A follower may rely on what it is told: no further than what it has itself.
-            let all = on(Mutant::HeartbeatCommitsAll);
-            let known = if all { core.log.last().index } else { progress.matched };
-            let commit = core.log.commit().min(known);
+            let commit = core.log.commit().min(progress.matched);
             core.send(peer, Body::Heartbeat { commit, round });
         }
     }
@@ -154,7 +146,6 @@ impl Leader {
         let newest = self.rounds.newest();
         let Some(progress) = self.peers.get_mut(&from) else { return };
         progress.active = true;
-        let round = if on(Mutant::OldRoundCounts) { newest } else { round };
         progress.round = progress.round.max(round.min(newest));
         self.revive(core, from);
         self.round_answered(core);
@@ -192,8 +183,7 @@ impl Leader {
     pub(super) fn count(&mut self, core: &mut Core) -> Option<Transition> {
         loop {
             let id = core.id();
-            let early = on(Mutant::OwnLogEarly);
-            let durable = if early { core.log.last().index } else { core.log.durable() };
+            let durable = core.log.durable();
             let reached = core.membership()?.quorum_value(|node| {
                 if node == id {
                     durable
@@ -202,8 +192,7 @@ impl Leader {
                 }
             });
             let before = core.log.commit();
-            let own = reached >= self.first || on(Mutant::OldTermCounted);
-            if reached <= before || !own {
+            if reached <= before || reached < self.first {
                 return None;
             }
             let bytes = core.log.cost_between(before, reached);
@@ -239,8 +228,7 @@ impl Leader {
     }
 
     fn begin_round(&mut self, core: &mut Core) {
-        let may = self.is_established(core) || on(Mutant::ReadBeforeOwnCommit);
-        if may && self.rounds.begin(core.log.commit()) {
+        if self.is_established(core) && self.rounds.begin(core.log.commit()) {
             self.heartbeat(core);
         }
         // Also without another answer: whom it waited for may have left the membership.
@@ -255,7 +243,7 @@ impl Leader {
         let id = core.id();
         let Some(membership) = core.membership() else { return };
         let answered = membership.quorum_value(|node| {
-            if node == id || on(Mutant::ReadWithoutRound) {
+            if node == id {
                 self.rounds.newest()
             } else {
                 self.peers.get(&node).map_or(0, |progress| progress.round)
@@ -312,7 +300,7 @@ impl Leader {
         if !fits {
             return None;
         }
-        if wanted.voters == now.voters || on(Mutant::NoJointPhase) {
+        if wanted.voters == now.voters {
             return Some(wanted);
         }
         let mut joint = wanted;

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 
 use super::id::Moment;
-use crate::mutant::{Mutant, on};
 
 /// The most heartbeats that are remembered until they are answered.
 const LEFT_MAX: usize = 64;
@@ -46,9 +45,6 @@ impl Lease {
             && number <= round
         {
             self.since = Some(moment);
-            if on(Mutant::LeaseFromNewestRound) {
-                self.since = self.left.back().map(|&(_, newest)| newest);
-            }
             self.left.pop_front();
         }
     }
@@ -61,12 +57,11 @@ impl Lease {
 
     /// There is no lease in this term any more.
     pub(super) fn forfeit(&mut self) {
-        self.forfeited = !on(Mutant::LeaseOutlivesTransfer);
+        self.forfeited = true;
     }
 
     /// Whether nobody else can have been elected before `now`. `lasts_us` is 0 without leases.
     pub(super) fn holds(&self, now: Moment, lasts_us: u64) -> bool {
-        let lasts_us = if on(Mutant::LeaseTooLong) { 4 * lasts_us } else { lasts_us };
         !self.forfeited && self.since.is_some_and(|since| now.0 < since.0.saturating_add(lasts_us))
     }
 }

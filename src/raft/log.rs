@@ -6,13 +6,12 @@ use super::entry::{Entry, Payload};
 use super::id::{Index, LogId, Seq, Term};
 use super::io::{LogWrite, Recovered};
 use super::membership::Membership;
-use crate::mutant::{Mutant, on};
 
 /// The tail of the log with its marks.
 ///
 /// The tail always holds what is not durable, not committed or not applied; beyond that it keeps as
-/// many bytes as it may for peers that lag. Always `base, before ≤ commit ≤ last` and
-/// `durable ≤ handed ≤ last`.
+/// many bytes as it may for peers that lag. Always `base, before ≤ commit ≤ last`, `applied ≤ commit` and
+/// `durable ≤ handed ≤ last`. What is applied need not be durable here: a majority holds it.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Log {
     /// The entry before the first one that the log on disk holds.
@@ -21,7 +20,7 @@ pub(super) struct Log {
     before: LogId,
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// Those of the bytes that are applied: nobody here needs them.
+    /// Those of the bytes that are applied and durable: nobody here needs them.
     spare_bytes: usize,
     commit: Index,
     applied: Index,
@@ -99,15 +98,9 @@ impl Log {
         self.durable
     }
 
-    /// How far the state machine may apply.
-    pub(super) fn applicable(&self) -> Index {
-        if on(Mutant::ApplyBeforeDurable) { self.commit } else { self.commit.min(self.durable) }
-    }
-
     /// The membership in force and the index of its entry.
     pub(super) fn membership(&self) -> Option<&(Index, Membership)> {
-        let in_force = |index: Index| index <= self.commit || !on(Mutant::MembershipAtCommit);
-        self.memberships.iter().rfind(|(index, _)| in_force(*index))
+        self.memberships.last()
     }
 
     /// The newest membership that is committed, and the index from which on it has been.
@@ -166,16 +159,15 @@ impl Log {
     /// The entries from `from` on that may be applied, without copying; as many as lie together in
     /// memory and up to `max_bytes`, at least one if there is one. None when they left the memory.
     pub(super) fn applicable_from(&self, from: Index, max_bytes: usize) -> Option<&[Entry]> {
-        if from > self.applicable() {
+        if from > self.commit {
             return Some(&[]);
         }
         let start = self.offset(from)?;
         let (first, second) = self.entries.as_slices();
         let together =
             if start < first.len() { &first[start..] } else { &second[start - first.len()..] };
-        let allowed = usize::try_from(self.applicable().0 - from.0 + 1)
-            .unwrap_or(usize::MAX)
-            .min(together.len());
+        let allowed =
+            usize::try_from(self.commit.0 - from.0 + 1).unwrap_or(usize::MAX).min(together.len());
         let mut bytes = 0usize;
         let mut end = 0;
         for entry in &together[..allowed] {
@@ -221,11 +213,10 @@ impl Log {
         assert!(from > self.commit, "truncation at {from} would undo commit {}", self.commit);
         let keep = self.offset(from).unwrap_or(self.entries.len());
         self.bytes -= self.entries.drain(keep..).map(|entry| entry.cost_bytes()).sum::<usize>();
-        let undone = |index: Index| index >= from && !on(Mutant::MembershipNotUndone);
-        while self.memberships.last().is_some_and(|(index, _)| undone(*index)) {
+        while self.memberships.last().is_some_and(|(index, _)| *index >= from) {
             self.memberships.pop();
         }
-        if from <= self.handed && !on(Mutant::CutForgotten) {
+        if from <= self.handed {
             self.cut = Some(self.cut.map_or(from, |cut| cut.min(from)));
         }
         self.lower_marks(from.prev());
@@ -234,8 +225,7 @@ impl Log {
     fn lower_marks(&mut self, to: Index) {
         self.handed = self.handed.min(to);
         self.durable = self.durable.min(to);
-        let vouching = if on(Mutant::OldWriteVouches) { 0 } else { self.writes.len() };
-        for (_, mark) in self.writes.iter_mut().take(vouching) {
+        for (_, mark) in &mut self.writes {
             *mark = (*mark).min(to);
         }
     }
@@ -259,7 +249,9 @@ impl Log {
         while let Some(&(written, mark)) = self.writes.front()
             && written <= seq
         {
+            let settled = self.settled();
             self.durable = self.durable.max(mark);
+            self.spare_after(settled);
             self.writes.pop_front();
         }
     }
@@ -275,9 +267,18 @@ impl Log {
     }
 
     pub(super) fn applied(&mut self, index: Index) {
-        let applied = self.applied.max(index.min(self.applicable()));
-        self.spare_bytes += self.cost_between(self.applied.max(self.before.index), applied);
-        self.applied = applied;
+        let settled = self.settled();
+        self.applied = self.applied.max(index.min(self.commit));
+        self.spare_after(settled);
+    }
+
+    /// Up to here everything is applied and durable.
+    fn settled(&self) -> Index {
+        self.applied.min(self.durable)
+    }
+
+    fn spare_after(&mut self, before: Index) {
+        self.spare_bytes += self.cost_between(before.max(self.before.index), self.settled());
     }
 
     /// The log on disk begins after `last` from now on.
@@ -293,21 +294,22 @@ impl Log {
         (self.bytes, self.spare_bytes)
     }
 
-    /// The bytes in memory that are not applied.
-    pub(super) fn unapplied_bytes(&self) -> usize {
+    /// The bytes in memory that are not applied, or not durable.
+    pub(super) fn unsettled_bytes(&self) -> usize {
         self.bytes - self.spare_bytes
     }
 
     /// Those of them that are committed.
-    pub(super) fn applicable_bytes(&self) -> usize {
-        self.cost_between(self.applied.max(self.before.index), self.commit)
+    pub(super) fn unsettled_committed_bytes(&self) -> usize {
+        self.cost_between(self.settled().max(self.before.index), self.commit)
     }
 
     /// Drops from memory what nobody here needs, down to `max_bytes`.
     pub(super) fn shrink(&mut self, max_bytes: usize) {
+        let settled = self.settled();
         while self.bytes > max_bytes
             && let Some(entry) = self.entries.front()
-            && entry.id.index <= self.applied
+            && entry.id.index <= settled
         {
             self.bytes -= entry.cost_bytes();
             self.spare_bytes -= entry.cost_bytes();
@@ -327,8 +329,7 @@ impl Log {
         };
         self.bytes -= self.entries.drain(..gone).map(|entry| entry.cost_bytes()).sum::<usize>();
         self.spare_bytes = 0;
-        let stays = held || on(Mutant::PhantomMembership);
-        self.memberships.retain(|(index, _)| stays && *index > last.index);
+        self.memberships.retain(|(index, _)| held && *index > last.index);
         self.memberships.insert(0, (last.index, membership.clone()));
         self.reset = Some((last, membership));
         self.cut = None;

@@ -76,12 +76,10 @@ fn two_truncations_before_a_write_are_one_cut() {
 }
 
 #[test]
-fn only_what_is_committed_and_durable_may_be_applied() {
+fn what_is_committed_may_be_applied_before_it_is_durable() {
     let mut log = log(&[1, 1, 1]);
+    assert_eq!(log.applicable_from(Index(1), usize::MAX), Some(&[][..]), "nothing is committed");
     log.commit_to(Index(2));
-    assert_eq!(log.applicable_from(Index(1), usize::MAX), Some(&[][..]), "nothing is durable");
-    let _ = log.take_write(Seq(1));
-    log.persisted(Seq(1));
     assert_eq!(log.applicable_from(Index(1), usize::MAX).map(<[Entry]>::len), Some(2));
     assert_eq!(log.applicable_from(Index(1), 0).map(<[Entry]>::len), Some(1), "at least one");
 }
@@ -90,17 +88,35 @@ fn only_what_is_committed_and_durable_may_be_applied() {
 fn the_memory_keeps_what_somebody_here_needs() {
     let mut log = log(&[1, 1, 1]);
     let _ = log.take_write(Seq(1));
-    log.persisted(Seq(1));
     log.commit_to(Index(2));
-    log.shrink(0);
-    assert_eq!(log.before().index, Index(0), "nothing is applied");
     log.applied(Index(3));
     log.shrink(0);
+    assert_eq!(log.before().index, Index(0), "nothing is durable");
+    assert_eq!((log.unsettled_bytes(), log.memory_bytes().1), (log.memory_bytes().0, 0));
+    log.persisted(Seq(1));
+    assert_eq!(log.unsettled_bytes(), entry(3, 1).cost_bytes());
+    log.shrink(0);
     assert_eq!(log.before().index, Index(2), "the last one is not committed");
+    assert_eq!(log.memory_bytes(), (entry(3, 1).cost_bytes(), 0));
     assert_eq!(log.applicable_from(Index(1), usize::MAX), None);
     assert_eq!(log.read(Index(3), 0).len(), 1);
     assert_eq!(log.term_at(Index(2)), Some(Term(1)));
     assert_eq!(log.term_at(Index(1)), None);
+}
+
+#[test]
+fn the_memory_keeps_what_is_durable_and_not_applied() {
+    let mut log = log(&[1, 1, 1]);
+    let _ = log.take_write(Seq(1));
+    log.persisted(Seq(1));
+    log.commit_to(Index(2));
+    log.shrink(0);
+    assert_eq!(log.before().index, Index(0), "nothing is applied");
+    assert_eq!(log.unsettled_committed_bytes(), 2 * entry(3, 1).cost_bytes());
+    log.applied(Index(1));
+    log.shrink(0);
+    assert_eq!(log.before().index, Index(1));
+    assert_eq!(log.unsettled_committed_bytes(), entry(3, 1).cost_bytes());
 }
 
 #[test]

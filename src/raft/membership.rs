@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::id::NodeId;
-use crate::mutant::{Mutant, on};
 
 /// The members of a cluster as an entry of the log states them.
 ///
@@ -53,12 +52,9 @@ impl Membership {
 
     /// Whether those for whom `yes` answers true are a majority of the voters, of both sets while joint.
     pub fn is_quorum(&self, yes: impl Fn(NodeId) -> bool) -> bool {
-        let extra = usize::from(on(Mutant::HalfElects));
-        let majority = |set: &BTreeSet<NodeId>| {
-            set.iter().filter(|&&node| yes(node)).count() * 2 + extra > set.len()
-        };
-        let outgoing = self.outgoing.as_ref().filter(|_| !on(Mutant::JointElectsByHalf));
-        majority(&self.voters) && outgoing.is_none_or(majority)
+        let majority =
+            |set: &BTreeSet<NodeId>| set.iter().filter(|&&node| yes(node)).count() * 2 > set.len();
+        majority(&self.voters) && self.outgoing.as_ref().is_none_or(majority)
     }
 
     /// The largest value that a quorum has reached, given each node's: the commit rule of section 5.3.
@@ -66,12 +62,10 @@ impl Membership {
         let of = |set: &BTreeSet<NodeId>| {
             let mut values: Vec<T> = set.iter().map(|&node| value(node)).collect();
             values.sort_unstable_by(|a, b| b.cmp(a));
-            let less = usize::from(on(Mutant::HalfCommits) && set.len().is_multiple_of(2));
-            values.get((set.len() / 2).saturating_sub(less)).copied().unwrap_or_default()
+            values.get(set.len() / 2).copied().unwrap_or_default()
         };
         let new = of(&self.voters);
-        let outgoing = self.outgoing.as_ref().filter(|_| !on(Mutant::JointCommitsByHalf));
-        outgoing.map_or(new, |old| new.min(of(old)))
+        self.outgoing.as_ref().map_or(new, |old| new.min(of(old)))
     }
 
     /// The membership without the change that is under way, of a joint one: the outgoing voters decide, those that

@@ -8,13 +8,12 @@ use super::core::Core;
 use super::entry::Payload;
 use super::follower::Follower;
 use super::id::{Index, LogId, NodeId, Term};
-use super::io::{Config, Input, Output, Recovered, Refused, Standing};
+use super::io::{Config, Input, Output, Recovered, Refused, SoftState};
 use super::leader::Leader;
 use super::membership::Membership;
 use super::message::{Body, Message};
 use super::reads::Reader;
 use super::replication::is_consecutive;
-use crate::mutant::{Mutant, on};
 
 /// Terms beyond this come from nobody honest: a term a nanosecond would take a century.
 pub(super) const TERM_MAX: Term = Term(1 << 62);
@@ -47,7 +46,7 @@ pub(super) enum Role {
 #[derive(Clone, Debug, Default, Hash)]
 struct Told {
     commit: Index,
-    standing: Option<Standing>,
+    standing: Option<SoftState>,
     /// The term and index of the membership's entry.
     membership: Option<LogId>,
     committed: Option<Index>,
@@ -171,10 +170,10 @@ impl Node {
             self.told.standing = Some(standing);
             self.core.out.standing = Some(standing);
         }
-        let applicable = self.core.log.applicable();
-        if applicable > self.told.commit {
-            self.told.commit = applicable;
-            self.core.out.commit = Some(applicable);
+        let commit = self.core.log.commit();
+        if commit > self.told.commit {
+            self.told.commit = commit;
+            self.core.out.commit = Some(commit);
         }
         let log = &self.core.log;
         let in_force = log
@@ -265,15 +264,14 @@ impl Node {
             return;
         }
         let quiet = !self.hears_leader();
-        if self.core.cluster() != Some(cluster) && !on(Mutant::ClustersMix) {
+        if self.core.cluster() != Some(cluster) {
             // Who belongs to none yet goes with the first that it hears of, until that is quiet.
             if self.core.membership().is_some() || !quiet {
                 return;
             }
             self.core.hear_of(cluster);
         }
-        let stranger = !self.core.is_member(from) && !on(Mutant::StrangerHeard);
-        if stranger && self.leader() != Some(from) {
+        if !self.core.is_member(from) && self.leader() != Some(from) {
             let heard = quiet
                 && match &body {
                     Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => true,
@@ -289,12 +287,8 @@ impl Node {
         let guards = self.guards_leader();
         match &body {
             // Neither protects nor helps: the leader lives (thesis 4.2.3).
-            Body::PreVote { .. } if guards && !on(Mutant::PreVoteAgainstLeader) => return,
-            Body::Vote { transfer: false, .. }
-                if guards && term >= self.core.term() && !on(Mutant::VoteAgainstLeader) =>
-            {
-                return;
-            }
+            Body::PreVote { .. } if guards => return,
+            Body::Vote { transfer: false, .. } if guards && term >= self.core.term() => return,
             Body::PreVote { last } => return self.pre_vote(from, term, *last),
             Body::PreVoteReply { granted: true } => {
                 if term == self.core.term().next()
@@ -307,12 +301,11 @@ impl Node {
             }
             _ => {}
         }
-        let stays = on(Mutant::LeaderStays) && matches!(self.role, Role::Leader(_));
-        if term > self.core.term() && !stays {
+        if term > self.core.term() {
             let leader = is_from_leader(&body).then_some(from);
             self.turn(Some(Transition::Follower { term, leader }));
         }
-        if term < self.core.term() && !on(Mutant::OldTermHeard) {
+        if term < self.core.term() {
             if body == (Body::VoteReply { granted: true }) {
                 self.core.voted_late();
             }
@@ -366,7 +359,7 @@ impl Node {
                 None
             }
             (Role::Candidate(candidate), Body::VoteReply { granted }) => {
-                candidate.answered(core, from, granted || on(Mutant::RefusalCounts))
+                candidate.answered(core, from, granted)
             }
             (Role::Leader(leader), Body::AppendReply { matched }) => {
                 leader.appended(core, from, matched)
@@ -407,9 +400,6 @@ impl Node {
     }
 
     fn pre_vote(&mut self, from: NodeId, term: Term, last: LogId) {
-        if on(Mutant::PreVoteEntersTerm) && term > self.core.term() {
-            self.turn(Some(Transition::Follower { term, leader: None }));
-        }
         if term > self.core.term() && self.core.is_fresh(last) {
             self.core.send_in(term, from, Body::PreVoteReply { granted: true });
             self.give_way(from);
@@ -505,10 +495,8 @@ impl Node {
             return None;
         }
         self.leave_role(None);
-        let mut candidate = Candidate::new(&mut self.core, transfer);
-        let early = on(Mutant::OwnVoteEarly).then(|| candidate.persisted(&self.core)).flatten();
-        self.role = Role::Candidate(candidate);
-        early
+        self.role = Role::Candidate(Candidate::new(&mut self.core, transfer));
+        None
     }
 
     fn become_leader(&mut self) -> Option<Transition> {
@@ -547,8 +535,8 @@ impl Node {
         Refused::NotLeader { leader: self.leader() }
     }
 
-    fn standing(&self) -> Standing {
-        Standing { role: self.role(), term: self.term(), leader: self.leader() }
+    fn standing(&self) -> SoftState {
+        SoftState { role: self.role(), term: self.term(), leader: self.leader() }
     }
 }
 

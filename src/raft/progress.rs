@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use super::id::{Index, LogId, NodeId};
 use super::log::Log;
-use crate::mutant::{Mutant, on};
 
 /// A peer as its leader sees it, for whoever looks in from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +34,7 @@ impl Window {
     }
 
     pub(super) fn is_full(&self, max_bytes: usize, max_appends: usize) -> bool {
-        let full = self.appends.len() >= max_appends.max(1) || self.bytes >= max_bytes.max(1);
-        full && !on(Mutant::NoWindow)
+        self.appends.len() >= max_appends.max(1) || self.bytes >= max_bytes.max(1)
     }
 
     fn add(&mut self, last: Index, bytes: usize) {
@@ -131,7 +129,6 @@ impl Progress {
                     }
                     window.add(last, bytes);
                     self.next = last.next();
-                    self.matched = if on(Mutant::MatchOnSend) { last } else { self.matched };
                 }
             }
             Sending::Snapshot { .. } => {}
@@ -140,7 +137,7 @@ impl Progress {
 
     /// The peer holds everything up to `matched`, durably. True if that is news.
     pub(super) fn acknowledged(&mut self, matched: Index) -> bool {
-        let news = matched > self.matched || on(Mutant::MatchGoesBack);
+        let news = matched > self.matched;
         if news {
             self.matched = matched;
             self.next = self.next.max(matched.next());
@@ -179,8 +176,7 @@ impl Progress {
         } else {
             log.last_not_above(limit, hint.term).index.min(limit)
         };
-        let next = if on(Mutant::HintIgnored) { self.next } else { common.next() };
-        self.probe_from(next, false);
+        self.probe_from(common.next(), false);
         true
     }
 

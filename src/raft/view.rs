@@ -65,7 +65,7 @@ impl Node {
         matches!(&self.role, Role::Leader(leader) if leader.transfer.is_some())
     }
 
-    /// The commit index. Its entries may not be durable here yet.
+    /// The commit index: how far the state machine may apply. Its entries may not be durable here yet.
     pub fn commit(&self) -> Index {
         self.core.log.commit()
     }
@@ -76,11 +76,6 @@ impl Node {
             Role::Follower(follower) => follower.heard_commit().max(self.commit()),
             _ => self.commit(),
         }
-    }
-
-    /// How far the state machine may apply: what is committed and durable here.
-    pub fn applicable(&self) -> Index {
-        self.core.log.applicable()
     }
 
     /// The last entry that is durable here.

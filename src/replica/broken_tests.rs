@@ -6,7 +6,7 @@ use crate::raft::{Body, Broken, Config, Entry, Message, Recovered};
 use crate::store::{Log, LogOptions, StateOptions};
 
 fn append(term: u64, prev: LogId, entries: Vec<Entry>) -> Event {
-    let (from, to, commit) = (NodeId(2), NodeId(1), Index(1));
+    let (from, to, commit) = (NodeId(2), NodeId(1), prev.index.next());
     let body = Body::Append { prev, entries, commit };
     Event::Raft(Input::Receive(Message { cluster: ClusterId(1), from, to, term: Term(term), body }))
 }
@@ -26,7 +26,9 @@ fn what_a_replica_wants_when_an_invariant_is_broken_is_to_stop_and_nothing_else(
     let written = replica.take_effects().unwrap().persist;
     assert_eq!(written.len(), 1);
 
-    // It could be applied now, is to be acknowledged, and somebody is to be refused.
+    // There is more to apply now and to write, an entry is to be acknowledged, and somebody to be refused.
+    let next = Entry { id: LogId::new(Term(1), Index(2)), payload: Payload::Noop };
+    replica.step(append(1, LogId::new(Term(1), Index(1)), vec![next]));
     replica.step(Event::Raft(Input::Persisted { seq: written[0].seq }));
     let (id, range) = (RequestId(1), crate::kv::KeyRange::all());
     replica.step(Event::Write { id, write: Write::DeleteRange { range }, time_unix_ms: 0 });
@@ -36,7 +38,7 @@ fn what_a_replica_wants_when_an_invariant_is_broken_is_to_stop_and_nothing_else(
         assert!(matches!(effects.fatal, Some(Broken::ContradictsCommitted { .. })));
         assert!(effects.send.is_empty() && effects.persist.is_empty() && effects.writes.is_empty());
         assert_eq!((effects.applied, effects.standing), (None, None));
-        assert_eq!((state.applied(), replica.has_more()), (LogId::ZERO, false));
+        assert_eq!((state.applied().index, replica.has_more()), (Index(1), false));
         replica.step(Event::Raft(Input::Tick));
     }
 }

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use super::WriteFailed;
 use crate::kv::Reply;
-use crate::mutant::{Mutant, on};
 use crate::raft::Refused;
 
 /// Why a write has no reply, and what follows.
@@ -41,7 +40,6 @@ impl From<WriteFailed> for Fate {
             WriteFailed::Refused(_) => Fate::Again,
             WriteFailed::Overwritten => Fate::NotApplied(Cause::Overwritten),
             // A snapshot came over it: the entry may have been among what that holds.
-            WriteFailed::Superseded if on(Mutant::SupersededAgain) => Fate::Again,
             WriteFailed::Superseded => Fate::Unknown,
         }
     }
@@ -67,7 +65,6 @@ impl Passed {
             Passed::Answered(result) => result,
             Passed::NotUnderstood => Err(Fate::NotApplied(Cause::NotUnderstood)),
             Passed::NotSent => Err(Fate::Again),
-            Passed::NoAnswer if on(Mutant::UnansweredAgain) => Err(Fate::Again),
             Passed::NoAnswer => Err(Fate::Unknown),
         }
     }

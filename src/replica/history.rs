@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::kv::Revision;
-use crate::mutant::{Mutant, on};
 
 /// Into how many steps the time that the past is kept for is divided.
 pub const STEPS: u32 = 60;
@@ -55,7 +54,6 @@ impl RevisionTimes {
     pub fn oldest_wanted(&self, now: Duration) -> Option<Revision> {
         let by_age = self.keep.age.and_then(|keep| {
             let (at, revision) = *self.reached.front()?;
-            let keep = if on(Mutant::PastGivenUpEarly) { keep / 10 } else { keep };
             (now.saturating_sub(at) >= keep).then_some(revision)
         });
         let by_count = self.keep.revisions.and_then(|most| {

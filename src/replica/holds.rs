@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::mutant::{Mutant, on};
 use crate::raft::{Index, LogId, NodeId, PeerProgress};
 
 /// How long the log that follows a snapshot is kept after the snapshot was installed, as a multiple of the
@@ -87,9 +86,6 @@ impl Holds {
     /// Up to where the log may be cut once a checkpoint covers everything up to `checkpoint`.
     pub fn may_cut(&mut self, checkpoint: LogId, now: Duration) -> LogId {
         self.by_peer.retain(|_, hold| hold.until.is_none_or(|until| until > now));
-        if on(Mutant::HoldsForgotten) {
-            return checkpoint;
-        }
         self.by_peer.values().map(|hold| hold.last).fold(checkpoint, Ord::min)
     }
 }

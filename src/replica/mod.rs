@@ -26,7 +26,6 @@ use room::Rooms;
 use crate::cluster::consistency::StateHash;
 use crate::cluster::{ClusterView, Memberships, Shown, change, memberships_of, reconcile};
 use crate::kv::{Command, Revision};
-use crate::mutant::{Mutant, on};
 use crate::raft::{
     ClusterId, Index, Input, Load, LogId, Membership, Node, NodeId, Payload, PeerProgress,
     ProposalId, ReadId, Refused, RoleName, Term,
@@ -59,7 +58,7 @@ const APPLY_BYTES_MAX: usize = 1 << 20;
 
 /// Whether a log's disk that has not answered for `busy_for` is so slow that a leader is to hand over.
 pub fn is_disk_slow(busy_for: Duration, election_timeout: Duration) -> bool {
-    busy_for > election_timeout && !on(Mutant::SlowDiskIgnored)
+    busy_for > election_timeout
 }
 
 /// See the module's documentation.
@@ -71,7 +70,7 @@ pub struct Replica {
     writes: PendingWrites,
     reads: PendingReads,
     changes: HashMap<ProposalId, Wanted>,
-    applicable: Index,
+    commit: Index,
     applied: LogId,
     /// A snapshot is taking the state's place: nothing may be applied.
     installing: bool,
@@ -85,7 +84,7 @@ impl Replica {
     pub fn new(node: Node, state: Arc<State>, log: LogReader) -> Replica {
         let applied = state.applied();
         Replica {
-            applicable: node.applicable(),
+            commit: node.commit(),
             node,
             state,
             log,
@@ -208,8 +207,7 @@ impl Replica {
     /// Stops applying, so that a snapshot that has come can take the state's place; until
     /// [`Replica::installed`]. False if it is not needed any more.
     pub fn begin_install(&mut self, cluster: ClusterId, last: LogId) -> bool {
-        let same = self.node.cluster() == Some(cluster) || on(Mutant::ClustersMix);
-        self.installing = same && self.may_install(last);
+        self.installing = self.node.cluster() == Some(cluster) && self.may_install(last);
         self.installing
     }
 
@@ -219,8 +217,7 @@ impl Replica {
     }
 
     fn may_install(&self, last: LogId) -> bool {
-        let newer = last.index > self.applied.index && self.node.wants_snapshot(last);
-        !self.installing && (newer || on(Mutant::OlderSnapshot))
+        !self.installing && last.index > self.applied.index && self.node.wants_snapshot(last)
     }
 
     /// The snapshot of `from` is in the state's place, durably, or could not be put there.
@@ -258,6 +255,7 @@ impl Replica {
     /// cannot be trusted any more: the node must stop.
     pub fn take_effects(&mut self) -> Result<Effects, StoreError> {
         self.collect();
+        self.state.log_reached(self.node.durable());
         self.apply()?;
         // Applying moves the core's bookkeeping and may release what waited for it.
         self.collect();
@@ -269,9 +267,14 @@ impl Replica {
         })
     }
 
+    /// Whether so much waits for a checkpoint for which there is no room that nothing more can be applied.
+    pub fn is_stuck(&self) -> bool {
+        self.state.is_put_off() && self.state.overlay_full()
+    }
+
     /// Whether there is more to apply than one call to [`Replica::take_effects`] did.
     pub fn has_more(&self) -> bool {
-        self.applied.index < self.applicable && self.may_apply()
+        self.applied.index < self.commit && self.may_apply()
     }
 
     /// The membership in force.
@@ -301,6 +304,14 @@ impl Replica {
             revision: self.state.revision(),
             peers: self.node.peers(),
         }
+    }
+
+    /// The log has ended, with all that this asked to write or not: checkpoints wait for it no more.
+    pub fn log_ended(&self, complete: bool) {
+        if complete {
+            self.state.log_reached(self.node.last().index);
+        }
+        self.state.log_ended();
     }
 
     /// What the protocol holds in memory.
@@ -342,7 +353,7 @@ impl Replica {
             .extend(output.send.into_iter().filter(|message| self.rooms.sends(message)));
         self.effects.fetch.extend(output.fetch);
         if let Some(commit) = output.commit {
-            self.applicable = commit;
+            self.commit = commit;
         }
         for (id, admission) in output.accepted {
             let request = RequestId(id.0);
@@ -367,9 +378,7 @@ impl Replica {
         for (id, release) in output.reads {
             let id = RequestId(id.0);
             match release {
-                Ok(index) if index <= self.applied.index || on(Mutant::ReadBeforeApplied) => {
-                    self.effects.reads.push((id, Ok(())))
-                }
+                Ok(index) if index <= self.applied.index => self.effects.reads.push((id, Ok(()))),
                 Ok(index) => self.reads.insert(index, id),
                 Err(refused) => self.effects.reads.push((id, Err(refused))),
             }
@@ -386,13 +395,11 @@ impl Replica {
     }
 
     fn may_apply(&self) -> bool {
-        self.effects.fatal.is_none()
-            && (!self.installing || on(Mutant::ApplyWhileInstalling))
-            && !self.state.overlay_full()
+        !self.installing && !self.state.overlay_full()
     }
 
     fn apply(&mut self) -> Result<(), StoreError> {
-        if self.applied.index >= self.applicable || !self.may_apply() {
+        if self.effects.fatal.is_some() || self.applied.index >= self.commit || !self.may_apply() {
             return Ok(());
         }
         let from = self.applied.index.next();
@@ -400,7 +407,7 @@ impl Replica {
             Some(entries) => self.state.apply(entries)?,
             // They left the memory, as those do that a start has to replay.
             None => {
-                let entries = self.log.read(from, self.applicable, APPLY_BYTES_MAX)?;
+                let entries = self.log.read(from, self.commit, APPLY_BYTES_MAX)?;
                 self.state.apply(&entries)?
             }
         };
@@ -408,9 +415,7 @@ impl Replica {
             self.applied = entry.id;
             for (id, term) in self.writes.take(entry.id.index) {
                 let result = match &entry.reply {
-                    Some(reply) if term == entry.id.term || on(Mutant::AnswerOfAnother) => {
-                        Ok(reply.clone())
-                    }
+                    Some(reply) if term == entry.id.term => Ok(reply.clone()),
                     _ => Err(WriteFailed::Overwritten),
                 };
                 self.effects.writes.push((id, result));

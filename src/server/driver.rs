@@ -16,7 +16,7 @@ use super::timing::Timing;
 use super::turn::{Turn, Waiting};
 use crate::cluster::Memberships;
 use crate::net::Net;
-use crate::raft::{Body, Fetch, Index, Input, LogId, Membership, NodeId, RoleName, Standing};
+use crate::raft::{Body, Fetch, Index, Input, LogId, Membership, NodeId, RoleName, SoftState};
 use crate::replica::{Effects, Event, Replica, Room, is_disk_slow};
 use crate::store::{Checkpointer, Life, LogWriter, Space, SpaceWatch, StoreError};
 
@@ -29,7 +29,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the thread lets everybody know.
 #[derive(Debug)]
 pub(super) struct Bulletin {
-    pub(super) standing: watch::Sender<Standing>,
+    pub(super) standing: watch::Sender<SoftState>,
     pub(super) membership: watch::Sender<Option<Membership>>,
     pub(super) memberships: watch::Sender<Memberships>,
     pub(super) applied: watch::Sender<Index>,
@@ -63,8 +63,9 @@ impl Driver {
         self.mailbox.close();
         self.net.shutdown().await;
         let _room = self.space.make_way();
+        // The last checkpoint covers what was applied, once the log under it is written.
+        self.replica.log_ended(self.log_writer.stop());
         self.checkpointer.stop();
-        self.log_writer.stop();
         result
     }
 
@@ -156,7 +157,7 @@ impl Driver {
         }
         let entries_bytes =
             self.space.entries_max().saturating_sub(self.log_writer.waiting_bytes());
-        Room { low: true, entries_bytes }
+        Room { low: true, entries_bytes, stuck: self.replica.is_stuck() }
     }
 
     fn tell_room(&self, leader: NodeId, room: Room) {
@@ -225,8 +226,8 @@ impl Driver {
     }
 }
 
-fn announce(standing: Standing) {
-    let Standing { role, term, leader } = standing;
+fn announce(standing: SoftState) {
+    let SoftState { role, term, leader } = standing;
     match (role, leader) {
         (RoleName::Leader, _) => tracing::info!(term = term.0, "this node leads"),
         (RoleName::Follower, Some(leader)) => {

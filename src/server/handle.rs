@@ -29,7 +29,7 @@ use crate::cluster::{Addresses, ClusterView};
 use crate::config::Config;
 use crate::kv::{Item, Reply, Revision, Write};
 use crate::net::{Net, PeerStatus, RequestError};
-use crate::raft::{Index, Membership, NodeId, Refused, RoleName, Standing};
+use crate::raft::{Index, Membership, NodeId, Refused, RoleName, SoftState};
 use crate::replica::forwarding::{Cause, Fate, Passed};
 use crate::replica::{Room, Summary};
 use crate::store::{DataDir, Life, Mark, ReadError, Space, State, StoreError};
@@ -62,7 +62,7 @@ pub(super) struct Shared {
     pub(super) frame_bytes_max: usize,
     pub(super) net: Net,
     pub(super) data: DataDir,
-    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) standing: watch::Receiver<SoftState>,
     pub(super) membership: watch::Receiver<Option<Membership>>,
     /// Since when a change of the membership has been under way, if one is.
     pub(super) joint_since: watch::Receiver<Option<Instant>>,
@@ -325,7 +325,7 @@ impl Handle {
     }
 
     /// This node's role, term and leader, as of the last change.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> SoftState {
         *self.shared.standing.borrow()
     }
 
@@ -537,7 +537,7 @@ impl Handle {
     }
 
     /// Follows this node's standing.
-    pub(super) fn watch_standing(&self) -> watch::Receiver<Standing> {
+    pub(super) fn watch_standing(&self) -> watch::Receiver<SoftState> {
         self.shared.standing.clone()
     }
 
@@ -552,6 +552,7 @@ impl Handle {
     fn warnings(&self) -> Vec<String> {
         let own = settings_of(&self.shared.config);
         let mut warnings = self.shared.facts.load().warnings(time::OffsetDateTime::now_utc());
+        warnings.extend(self.shared.space.shortage());
         for peer in self.shared.net.peers().iter().filter(|peer| peer.connected) {
             let theirs = peer.settings.iter();
             warnings.extend(theirs.flat_map(|theirs| own.differences(&peer.name, theirs)));
@@ -592,7 +593,7 @@ impl Handle {
 
 /// Waits until the leader is another than `tried`, or for a moment if that may have been right.
 pub(super) async fn wait_for_leader(
-    standing: &mut watch::Receiver<Standing>,
+    standing: &mut watch::Receiver<SoftState>,
     tried: Option<NodeId>,
     deadline: Instant,
 ) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use super::letter::{Control, Notice};
 use super::mailbox::{Mailbox, NotTaken};
 use super::pace::{self, Pace};
 use super::peer_request::{decode, encode};
-use crate::net::{Arriving, Net, TransferError};
+use crate::net::{IncomingTransfer, Net, TransferError};
 use crate::raft::{ClusterId, Index, LogId, NodeId, PeerProgress, Term};
 use crate::replica::holds::Holds;
 use crate::store::{Incoming, IncomingError, Purpose, SnapshotReader, Space, State, StoreError};
@@ -217,7 +217,7 @@ pub(super) async fn receive(
     mailbox: Arc<Mailbox>,
     disk: Disk,
     from: NodeId,
-    mut arriving: Arriving,
+    mut arriving: IncomingTransfer,
 ) -> Bytes {
     let received = match arriving.next().await {
         Ok(Some(first)) => match decode(&first) {
@@ -236,7 +236,7 @@ async fn take_in(
     mailbox: Arc<Mailbox>,
     disk: Disk,
     offer: Offer,
-    mut arriving: Arriving,
+    mut arriving: IncomingTransfer,
 ) -> Received {
     let Offer { from, term, last, .. } = offer;
     let (reply, wanted) = oneshot::channel();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redb::{Database, Durability, ReadableTable, TableHandle, WriteTransaction};
+use redb::{Database, ReadableTable, TableHandle, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
@@ -15,7 +15,6 @@ use super::tables::{
     INCOMING_KEYS, INCOMING_REVISIONS, KEYS, OLD_KEYS, OLD_REVISIONS, REVISIONS, revision_key,
 };
 use crate::kv::{Counters, Revision};
-use crate::mutant::{Mutant, on};
 use crate::raft::{Index, LogId, Membership};
 
 const POSITION_KEY: &str = "position";
@@ -160,14 +159,7 @@ pub(super) fn write(
     budget: Budget,
     pulse: &Pulse,
 ) -> Result<(), StoreError> {
-    if on(Mutant::PositionApart) {
-        write_position(db, frozen)?;
-    }
     let mut write = db.begin_write().map_err(failed)?;
-    let lax = on(Mutant::CheckpointUnsynced);
-    write
-        .set_durability(if lax { Durability::None } else { Durability::Immediate })
-        .map_err(|error| StoreError::damaged("state", error.to_string()))?;
     // Implies a commit in two phases: a damaged checkpoint is an error at the next start, and not taken
     // for one that a crash cut short. Costs nothing measurable on a commit of this size.
     write.set_quick_repair(true);
@@ -195,14 +187,6 @@ pub(super) fn write(
         meta::put(&mut meta, "state", POSITION_KEY, &position)?;
         pulse.beat();
     }
-    write.commit().map_err(failed)
-}
-
-/// Only for the mistake that it is.
-fn write_position(db: &Database, frozen: &Frozen) -> Result<(), StoreError> {
-    let write = db.begin_write().map_err(failed)?;
-    let position = StoredPosition::from(frozen.position.clone());
-    meta::put(&mut write.open_table(META).map_err(failed)?, "state", POSITION_KEY, &position)?;
     write.commit().map_err(failed)
 }
 

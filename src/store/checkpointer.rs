@@ -72,17 +72,36 @@ impl Checkpointer {
 
 /// Whether to go on.
 fn write(state: &State, space: &Arc<Space>, done: &impl Fn(Result<LogId, StoreError>)) -> bool {
-    let bytes = state.checkpoint_bytes();
+    let mut bytes = state.checkpoint_bytes();
     let room = space.reserve(bytes, Purpose::Bulk);
     // What makes room may use some of what is kept. If it takes more than half of that, it waits like others.
     let in_need = room.is_none() && state.frees();
-    let need = || space.reserve(bytes.saturating_add(Budget::in_need_bytes()), Purpose::Freeing);
+    if in_need {
+        bytes = bytes.saturating_add(Budget::in_need_bytes());
+    }
+    let need = || space.reserve(bytes, Purpose::Freeing);
     let room = room.or_else(|| in_need.then(need).flatten());
-    space.set_cramped(room.is_none());
+    space.set_cramped(room.is_none().then_some(bytes));
     state.put_off(room.is_none());
     // It is still due at the next poll.
-    let Some(_room) = room else { return true };
+    let Some(mut room) = room else { return true };
     let Some(frozen) = state.freeze() else { return true };
+    if !state.log_holds(&frozen) {
+        // The log may be waiting for this very room.
+        drop(room);
+        // One that will not get there has failed, and the node with it.
+        if !state.await_log(&frozen) {
+            return false;
+        }
+        let purpose = if in_need { Purpose::Freeing } else { Purpose::Bulk };
+        let Some(again) = space.reserve(bytes, purpose) else {
+            space.set_cramped(Some(bytes));
+            state.put_off(true);
+            state.thaw(frozen);
+            return true;
+        };
+        room = again;
+    }
     let pulse = &space.life().checkpoint;
     pulse.beat();
     // A panic must stop the node as any failure does: without checkpoints apply would wait for ever.
@@ -93,6 +112,7 @@ fn write(state: &State, space: &Arc<Space>, done: &impl Fn(Result<LogId, StoreEr
     let result = catch_unwind(AssertUnwindSafe(write))
         .unwrap_or_else(|_| Err(StoreError::panicked("state")));
     pulse.rest();
+    drop(room);
     let well = result.is_ok();
     done(result);
     well

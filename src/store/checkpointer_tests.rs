@@ -17,7 +17,9 @@ fn options() -> StateOptions {
 }
 
 fn open(disk: &Disk, options: &StateOptions) -> Arc<State> {
-    Arc::new(State::open_backend(disk.clone(), options).unwrap())
+    let state = State::open_backend(disk.clone(), options).unwrap();
+    state.log_reached(Index(u64::MAX));
+    Arc::new(state)
 }
 
 fn spawn(state: &Arc<State>) -> (Checkpointer, Receiver<Result<LogId, StoreError>>) {
@@ -77,7 +79,7 @@ fn an_idle_state_is_swept_to_the_end() {
     }
     assert_eq!(checkpoints, CHANGES.div_ceil(7) - 1);
     // A key and its newest change.
-    assert_eq!(state.shared.read().generation.rows().len(), 2);
+    assert_eq!(state.shared.read().view.rows().len(), 2);
     checkpointer.stop();
     assert!(done.recv().is_err(), "there was nothing more to write");
 }
@@ -118,6 +120,56 @@ fn a_failure_is_reported_once_and_nothing_is_written_after_it() {
     checkpointer.stop();
     assert!(done.recv().is_err());
     assert_eq!(state.durable(), durable);
+}
+
+/// Of a state that its log does not hold yet.
+fn ahead_of_its_log(disk: &Disk) -> Arc<State> {
+    Arc::new(State::open_backend(disk.clone(), &options()).unwrap())
+}
+
+#[test]
+fn a_checkpoint_waits_until_the_log_under_it_is_durable() {
+    let state = ahead_of_its_log(&Disk::default());
+    let (mut checkpointer, done) = spawn(&state);
+    let first = apply(&state, 1);
+    checkpointer.poll();
+    state.log_reached(Index(0));
+    assert!(done.recv_timeout(Duration::from_millis(100)).is_err(), "its log is not durable");
+    let second = apply(&state, 2);
+    state.log_reached(first.index);
+    assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), first);
+    checkpointer.poll();
+    // It will never be: the node stops.
+    state.log_ended();
+    checkpointer.stop();
+    assert!(done.recv().is_err());
+    assert_eq!((state.durable(), state.applied()), (first, second));
+}
+
+/// The log gets the room for which it waits, and what was to be written is written once there is room for that, too.
+#[test]
+fn a_checkpoint_that_waits_for_its_log_keeps_no_room_from_it() {
+    let state = ahead_of_its_log(&Disk::default());
+    let (sender, done) = mpsc::channel();
+    let tell = move |result: Result<LogId, StoreError>| sender.send(result).unwrap();
+    let small = Small::new(1016 << 20);
+    let space = small.space(64 << 20);
+    let checkpointer = Checkpointer::spawn(state.clone(), space.clone(), tell).unwrap();
+    apply(&state, 1);
+    checkpointer.poll();
+    while state.checkpoint_due() {
+        std::thread::yield_now();
+    }
+    small.fill(1000 << 20);
+    let second = apply(&state, 2);
+    state.log_reached(second.index);
+    while !state.is_put_off() || !state.checkpoint_due() {
+        std::thread::yield_now();
+    }
+    assert!(done.try_recv().is_err());
+    small.fill(0);
+    checkpointer.poll();
+    assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), second);
 }
 
 #[test]
@@ -185,7 +237,7 @@ fn a_checkpoint_that_makes_room_gets_half_of_what_is_kept() {
     assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), deleted);
     assert!(!state.is_put_off());
     // What compaction hides goes, a little at a time.
-    let rows = || state.shared.read().generation.rows().len();
+    let rows = || state.shared.read().view.rows().len();
     let before = rows();
     let compacted = write(Write::Compact { revision: state.revision() });
     while state.checkpoint_due() {

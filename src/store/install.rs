@@ -7,17 +7,15 @@ use std::sync::atomic::Ordering;
 use redb::{CursorError, Durability};
 
 use super::checkpoint;
+use super::coalesce::{Coalesce, Coalesced};
 use super::early_sync::EarlySync;
 use super::error::StoreError;
-use super::gather::{Gather, Gathered};
 use super::marks::Marks;
-use super::overlay::Overlay;
-pub use super::sequence::IncomingError;
-use super::sequence::{Row, Sequence};
 use super::snapshot::END;
+pub use super::snapshot_decoder::IncomingError;
+use super::snapshot_decoder::{Row, Sequence};
 use super::state::State;
-use super::tables::{Generation, INCOMING_KEYS, INCOMING_REVISIONS};
-use crate::mutant::{Mutant, on};
+use super::tables::{FileView, INCOMING_KEYS, INCOMING_REVISIONS};
 use crate::raft::{LogId, Membership};
 
 /// After how many bytes what has come is made durable: it is no use before the end, but until then redb remembers each
@@ -33,7 +31,7 @@ pub struct Incoming {
     members: Option<Membership>,
     unsynced_bytes: usize,
     early: Option<EarlySync>,
-    _gathered: Gathered,
+    _gathered: Coalesced,
     whole: bool,
 }
 
@@ -49,7 +47,7 @@ impl State {
             members: None,
             unsynced_bytes: 0,
             early: self.file.as_deref().and_then(EarlySync::start),
-            _gathered: self.gather.start(),
+            _gathered: self.coalesce.start(),
             whole: false,
         };
         let write = self.db.begin_write().map_err(failed)?;
@@ -64,9 +62,9 @@ impl State {
     /// The snapshot that took the state's place last: its last entry, and the membership as of then if
     /// nothing was applied since.
     pub fn installed(&self) -> Option<(LogId, Membership)> {
-        let generation = self.shared.read().generation.clone();
-        let (_, membership) = generation.position.membership.clone()?;
-        Some((generation.installed?, membership))
+        let view = self.shared.read().view.clone();
+        let (_, membership) = view.position.membership.clone()?;
+        Some((view.installed?, membership))
     }
 
     /// Puts a snapshot in the state's place, durably when it returns. Nothing may be applied meanwhile.
@@ -75,26 +73,19 @@ impl State {
         let _alone = self.writing.lock();
         let position = incoming.sequence.position().cloned().filter(|_| incoming.is_whole());
         let Some(mut position) = position else { return Ok(false) };
-        if let Some(members) = &incoming.members
-            && !on(Mutant::RestoredMembersKept)
-        {
+        if let Some(members) = &incoming.members {
             position.membership = Some((position.applied.index, members.clone()));
         }
-        let older = position.applied.index <= self.applied().index;
-        if older && !on(Mutant::OlderSnapshot) {
+        if position.applied.index <= self.applied().index {
             return Ok(false);
         }
         checkpoint::install(&self.db, &position)?;
-        let generation = Arc::new(Generation::open(&self.db)?);
+        let view = Arc::new(FileView::open(&self.db)?);
         let mut shared = self.shared.write();
         let old = (
-            if on(Mutant::OverlayKept) {
-                Overlay::default()
-            } else {
-                std::mem::take(&mut shared.active)
-            },
+            std::mem::take(&mut shared.active),
             shared.frozen.take(),
-            std::mem::replace(&mut shared.generation, generation),
+            std::mem::replace(&mut shared.view, view),
         );
         shared.active_since = None;
         shared.durable = position.applied;
@@ -121,7 +112,7 @@ impl Incoming {
     /// What taking so many bytes in, or ending, may write. An estimate: redb holds back what fits into half of
     /// its cache, and more is gathered.
     pub fn commit_bytes(&self, bytes: usize) -> u64 {
-        let held_back_max = self.state.options.cache_bytes / 2 + Gather::BYTES_MAX;
+        let held_back_max = self.state.options.cache_bytes / 2 + Coalesce::BYTES_MAX;
         let held_back = self.unsynced_bytes.min(held_back_max);
         2 * (held_back + bytes) as u64 + Self::BEGIN_BYTES
     }
@@ -133,7 +124,7 @@ impl Incoming {
 
     /// Whether the last piece is here, and everything is durable.
     pub fn is_whole(&self) -> bool {
-        self.whole || (on(Mutant::HalfSnapshot) && self.last().is_some())
+        self.whole
     }
 
     /// Lets `members` be those of the state, as of its last entry, and not those that the snapshot names.

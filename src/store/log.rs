@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    TableDefinition, TableHandle, WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    TableHandle, WriteTransaction,
 };
 
+use super::coalesce::Coalesce;
 use super::error::StoreError;
-use super::gather::Gather;
 use super::meta::{self, META};
 use super::space::Space;
 use super::tail::Tail;
 use super::{files, sealed};
-use crate::mutant::{Mutant, on};
 use crate::raft::{Entry, HardState, Index, LogId, LogWrite, Membership, Payload, Recovered, Term};
 
 /// Index → the entry, sealed.
@@ -96,7 +95,7 @@ impl Log {
         space: Option<&Arc<Space>>,
         options: &LogOptions,
     ) -> Result<(Log, RecoveredLog), StoreError> {
-        let db = files::open(path, space, &Gather::default(), options.cache_bytes, "log")?;
+        let db = files::open(path, space, &Coalesce::default(), options.cache_bytes, "log")?;
         Log::with_database(db, &path.display().to_string(), options)
     }
 
@@ -105,7 +104,7 @@ impl Log {
         backend: impl StorageBackend,
         options: &LogOptions,
     ) -> Result<(Log, RecoveredLog), StoreError> {
-        let db = files::open_backend(backend, &Gather::default(), options.cache_bytes, "log")?;
+        let db = files::open_backend(backend, &Coalesce::default(), options.cache_bytes, "log")?;
         Log::with_database(db, "log", options)
     }
 
@@ -188,11 +187,7 @@ impl Log {
     /// Makes all of `writes` durable, in their order, with one commit. After an error the log must not be
     /// used any more.
     pub fn append(&mut self, writes: &[LogWrite]) -> Result<(), StoreError> {
-        let mut write = self.db.begin_write()?;
-        let lax = on(Mutant::LogUnsynced);
-        write
-            .set_durability(if lax { Durability::None } else { Durability::Immediate })
-            .map_err(|error| StoreError::damaged("log", error.to_string()))?;
+        let write = self.db.begin_write()?;
         {
             let mut entries = write.open_table(ENTRIES).map_err(failed)?;
             let mut memberships = write.open_table(MEMBERSHIPS).map_err(failed)?;
@@ -216,10 +211,8 @@ impl Log {
                             format!("entry {from} was to be replaced; a checkpoint covers it"),
                         ));
                     }
-                    let keep = on(Mutant::CutKeptOnDisk);
-                    entries.retain_in(from.0.., |_, _| keep).map_err(failed)?;
-                    let keep = on(Mutant::MembershipKeptOnDisk);
-                    memberships.retain_in(from.0.., |_, _| keep).map_err(failed)?;
+                    entries.retain_in(from.0.., |_, _| false).map_err(failed)?;
+                    memberships.retain_in(from.0.., |_, _| false).map_err(failed)?;
                     self.last = from.prev();
                     self.tail.cut(from);
                 }
@@ -240,11 +233,7 @@ impl Log {
                     self.last = entry.id.index;
                 }
             }
-            let mut hard_states = writes.iter().filter_map(|batch| batch.hard_state);
-            let first = on(Mutant::FirstHardState);
-            if let Some(hard_state) =
-                if first { hard_states.next() } else { hard_states.next_back() }
-            {
+            if let Some(hard_state) = writes.iter().rev().find_map(|batch| batch.hard_state) {
                 let mut meta = write.open_table(META).map_err(failed)?;
                 meta::put(&mut meta, "log", HARD_STATE_KEY, &hard_state)?;
             }
@@ -256,9 +245,7 @@ impl Log {
                 // The newest membership of what goes is still in force.
                 let newest = memberships.range(..=last.0).map_err(failed)?.next_back();
                 let newest = newest.transpose().map_err(failed)?.map(|(index, _)| index.value());
-                if on(Mutant::MembershipCompacted) {
-                    memberships.retain_in(..=last.0, |_, _| false).map_err(failed)?;
-                } else if let Some(newest) = newest {
+                if let Some(newest) = newest {
                     memberships.retain_in(..newest, |_, _| false).map_err(failed)?;
                 }
                 let mut meta = write.open_table(META).map_err(failed)?;
@@ -399,9 +386,6 @@ impl RecoveredLog {
                 "data directory",
                 format!("the state has applied entry {applied}, the log has {found:?} there"),
             ));
-        }
-        if on(Mutant::StartCommitsAll) {
-            hard_state.commit = last;
         }
         hard_state.commit = hard_state.commit.max(applied.index).min(last);
         let committed = reader.id_at(hard_state.commit)?;

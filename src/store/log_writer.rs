@@ -67,6 +67,8 @@ struct Queue {
     busy_since: Option<Instant>,
     /// Nothing is taken in any more: it was stopped, or a commit failed.
     closed: bool,
+    /// Nothing is left to be written, and nothing failed.
+    complete: bool,
 }
 
 impl LogWriter {
@@ -124,8 +126,8 @@ impl LogWriter {
         self.shared.queue.lock().busy_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Writes what waits, closes the file and ends the thread.
-    pub fn stop(&self) {
+    /// Writes what waits, closes the file and ends the thread. Whether all that was submitted is durable.
+    pub fn stop(&self) -> bool {
         self.shared.queue.lock().closed = true;
         self.shared.filled.notify_one();
         // Held while joining, so that whoever stops it second also returns only when it has ended.
@@ -135,6 +137,7 @@ impl LogWriter {
         {
             tracing::error!("the log thread panicked");
         }
+        self.shared.queue.lock().complete
     }
 }
 
@@ -195,6 +198,7 @@ impl Shared {
         queue.busy_since = None;
         while queue.waiting.is_empty() && batch.is_empty() {
             if queue.closed {
+                queue.complete = true;
                 return None;
             }
             self.filled.wait(&mut queue);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::kv::{KeyRange, KeyRow, RevisionRow, RowId};
 
 /// An ordered set of changes in memory.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Overlay {
     /// The newest change of each key that was changed.
     pub(super) keys: BTreeMap<Bytes, KeyRow>,

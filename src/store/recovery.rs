@@ -3,14 +3,13 @@
 use super::error::StoreError;
 use super::log::{Log, RecoveredLog};
 use super::state::State;
-use crate::mutant::{Mutant, on};
 use crate::raft::{HardState, LogWrite, Recovered};
 
 /// What the core starts from. If a snapshot took the state's place and the power failed before the log
 /// followed, the log is begun anew first.
 pub fn recover(state: &State, log: &mut Log, found: RecoveredLog) -> Result<Recovered, StoreError> {
     let found = match state.installed() {
-        Some((last, membership)) if !on(Mutant::LogStaysAsItWas) && !log.holds(last)? => {
+        Some((last, membership)) if !log.holds(last)? => {
             if state.applied() != last {
                 return Err(StoreError::damaged(
                     "data directory",

@@ -17,7 +17,6 @@ use super::log::{Log, LogOptions, RecoveredLog};
 use super::recovery::recover;
 use super::state::{State, StateOptions};
 use crate::kv::Revision;
-use crate::mutant::{Mutant, on};
 use crate::raft::{HardState, LogId, LogWrite, Membership, NodeId, Recovered};
 
 /// How many bytes of a backup are read at once.
@@ -208,8 +207,7 @@ pub fn begin_alone(
     recovered: &Recovered,
     members: Membership,
 ) -> Result<(), StoreError> {
-    let forgets = on(Mutant::SurvivorForgets);
-    let last = if forgets { recovered.committed } else { last_of(recovered) };
+    let last = last_of(recovered);
     let reader = log.reader();
     let bytes_max = APPLY_BYTES.min(state.options.overlay_bytes);
     while state.applied().index < last.index {
@@ -226,12 +224,7 @@ pub fn begin_alone(
     {
         state.write_checkpoint(frozen)?;
     }
-    if !on(Mutant::SurvivorStateKept) {
-        state.begin_anew(members.clone())?;
-    }
-    if on(Mutant::SurvivorLogKept) {
-        return Ok(());
-    }
+    state.begin_anew(members.clone())?;
     // Terms and votes were those of the cluster that is given up. One of its members may have used them up.
     let hard_state = HardState { term: last.term, vote: None, commit: last.index };
     log.append(&[LogWrite {
@@ -245,7 +238,7 @@ impl State {
     /// Lets `members` be those of the state as of its last entry, as if a snapshot had brought it. Durable
     /// when it returns; all that is applied must be in the file. The state must be opened anew after it.
     fn begin_anew(&self, members: Membership) -> Result<(), StoreError> {
-        let mut position = self.shared.read().generation.position.clone();
+        let mut position = self.shared.read().view.position.clone();
         position.membership = Some((position.applied.index, members));
         checkpoint::rewrite(&self.db, &position)
     }

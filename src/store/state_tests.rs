@@ -1,14 +1,17 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use redb::ReadableTable;
 use redb::backends::InMemoryBackend;
 
 use super::*;
-use crate::kv::{Command, Condition, Outcome, Put, RangeQuery, Write};
-use crate::raft::Term;
-use crate::store::meta;
+use crate::kv::{Command, Condition, KeyRange, Outcome, Put, RangeQuery, Reply, Write};
+use crate::raft::{Broken, Entry, Payload, Term};
+use crate::store::apply::APPLY_ROWS_MAX;
 use crate::store::tables::{KEYS, REVISIONS};
+use crate::store::{ReadError, meta};
 
 fn options() -> StateOptions {
     StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() }
@@ -84,6 +87,28 @@ fn a_key_is_read_from_the_overlay_the_frozen_overlay_and_the_file() {
     assert_eq!(value(&state, "a", Some(2)).as_deref(), Some("2"));
     assert_eq!(value(&state, "a", Some(3)), None);
     assert!(matches!(state.get(b"a", Some(Revision(4))), Err(ReadError::Future { .. })));
+}
+
+#[test]
+fn what_was_frozen_and_not_written_is_part_of_the_next_checkpoint() {
+    let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
+    write(&state, put("a", "1"));
+    write(&state, put("b", "1"));
+    let frozen = state.freeze().unwrap();
+    write(&state, put("a", "2"));
+    write(&state, delete("b"));
+    state.thaw(frozen);
+    let reads = || {
+        assert_eq!(value(&state, "a", None).as_deref(), Some("2"));
+        assert_eq!(value(&state, "a", Some(1)).as_deref(), Some("1"));
+        assert_eq!(value(&state, "b", Some(2)).as_deref(), Some("1"));
+        assert_eq!(value(&state, "b", None), None);
+    };
+    reads();
+    assert!(state.frees(), "a deletion is in it");
+    checkpoint(&state);
+    assert_eq!(state.durable().index, Index(4));
+    reads();
 }
 
 #[test]

@@ -16,7 +16,6 @@ use super::meta;
 use super::overlay::Overlay;
 use super::tables::{key_row, revision_row};
 use crate::kv::{Revision, RowId};
-use crate::mutant::{Mutant, on};
 
 const SWEPT_KEY: &str = "swept";
 /// The most bytes of rows looked at in one checkpoint, beyond twice what it writes.
@@ -99,9 +98,6 @@ pub(super) fn sweep(
     }
     let (going, next) = look(revisions, swept.0, compacted, budget)?;
     for Going { id, previous, deletes } in going {
-        if on(Mutant::SweepNewest) {
-            revisions.remove((id.revision.0, id.sub)).map_err(failed)?;
-        }
         if let Some(previous) = previous {
             revisions.remove((previous.revision.0, previous.sub)).map_err(failed)?;
         }

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 
-use crate::mutant::{Mutant, on};
 use crate::raft::Index;
 
 /// In how many pieces the tail is removed, one after the other.
@@ -88,7 +87,7 @@ impl Tail {
         let goes = |piece: &&Piece| {
             let room = gone < BYTES_AT_ONCE;
             gone += piece.bytes;
-            let covered = piece.last <= self.covered || on(Mutant::CompactBeyondCheckpoint);
+            let covered = piece.last <= self.covered;
             let factor = if piece.last <= self.awaited_after { 1 } else { AWAITED_FACTOR };
             let keep_bytes = self.keep_bytes.saturating_mul(factor);
             room && covered && self.bytes.saturating_sub(gone) >= keep_bytes

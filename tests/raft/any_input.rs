@@ -166,7 +166,7 @@ impl Watch {
             assert_eq!(vote, self.vote, "second vote in {term}");
         }
         assert!(commit >= self.commit, "commit went back");
-        assert!(node.applicable() <= commit && node.durable() <= node.last().index);
+        assert!(node.durable() <= node.last().index);
         assert!(commit <= node.last().index);
         for index in self.commit.0 + 1..=commit.0 {
             if let Some(term) = node.term_at(Index(index)) {

@@ -217,14 +217,15 @@ impl World {
                 self.step(NodeId(id), Input::Unreachable { peer: NodeId(peer) });
             }
             Event::Apply(id) => {
-                if let Some(index) = self.cluster.node(NodeId(id)).map(Node::applicable) {
+                if let Some(index) = self.cluster.node(NodeId(id)).map(Node::commit) {
                     self.cluster.hosts.get_mut(&NodeId(id)).expect("a host").applied = index;
                     self.step(NodeId(id), Input::Applied { index });
                 }
             }
             Event::Compact(id) => {
                 let host = self.cluster.hosts.get_mut(&NodeId(id)).expect("a host");
-                if host.node.is_some()
+                // A checkpoint waits until the log under it is durable.
+                if host.node.as_ref().is_some_and(|node| host.applied <= node.durable())
                     && let Some(last) = host.disk.id_at(host.applied)
                     && last.index > host.disk.base.index
                 {

@@ -507,7 +507,7 @@ impl Runner {
             }
             "apply" => {
                 let id = args.node()?;
-                let index = self.cluster.node(id).ok_or("down")?.applicable();
+                let index = self.cluster.node(id).ok_or("down")?.commit();
                 self.step(id, Input::Applied { index })?
             }
             "compact" => {

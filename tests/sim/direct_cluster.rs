@@ -9,47 +9,45 @@ use konsen::cluster::{
     Addresses, Change, ChangeRefused, ClusterView, Known, Own, Peer, Roster, Shown, Visitor, Why,
     change, consistency, door, reconcile, removal, roster, stand_in,
 };
-use konsen::mutant::Mutant;
 use konsen::raft::founding::{Answer, Ask, Attempt, Ballot, Grant, Verdict};
 use konsen::raft::{ClusterId, Index, LogId, Member, Membership, NodeId, Term};
 use konsen::replica::forwarding::Fate;
 use konsen::replica::{WriteFailed, is_disk_slow};
 use konsen::store::Mark;
 
+use super::direct::Check;
 use super::oracle::{Broken, ensure};
 use super::world::{addresses_of, member, name_of};
 
-/// The check that finds this mistake.
-pub(crate) fn check_of(mutant: Mutant) -> Option<fn() -> Result<(), Broken>> {
-    Some(match mutant {
-        Mutant::LiveReplaced => who_answers_is_replaced_by_force_only,
-        Mutant::AwaitedForgotten => nobody_is_put_out_while_another_is_awaited,
-        Mutant::QuorumUnchecked => both_sides_of_a_change_are_reached,
-        Mutant::UndecidedOutweighs => what_is_decided_outweighs_what_is_not,
-        Mutant::AddressesSwapped | Mutant::LearnerPromoted => a_host_is_taken_in_as_asked,
-        Mutant::SwapNotLearnt => swapped_addresses_are_learnt,
-        Mutant::OutgoingCutOff => an_outgoing_voter_stays_connected,
-        Mutant::SaidAddressIgnored => a_peer_is_dialled_where_it_says,
-        Mutant::HeardAddressIgnored => a_peer_is_dialled_where_it_was_heard_from,
-        Mutant::OtherClusterLetIn => another_cluster_is_kept_out,
-        Mutant::SeatShared => a_place_is_kept_for_one,
-        Mutant::RemovedWhileJoint => nobody_is_removed_while_a_change_is_under_way,
-        Mutant::OneDisownerSuffices => a_majority_removes,
-        Mutant::PutOutForgotten => who_was_put_out_comes_in_no_place,
-        Mutant::LeftoversCount => leftovers_keep_nobody_in,
-        Mutant::OtherClusterDisowns => another_cluster_removes_nobody,
-        Mutant::ReplacedAdmitted => who_was_put_out_is_not_its_own_successor,
-        Mutant::AccusationBelieved => an_accusation_is_looked_into,
-        Mutant::JoinerFounds => who_joins_founds_nothing,
-        Mutant::HalfFounds => half_founds_nothing,
-        Mutant::GrantedThoughBorn => who_belongs_grants_nothing,
-        Mutant::PromiseForgotten => who_is_overtaken_founds_nothing,
-        Mutant::GrantsForgotten => what_may_have_been_chosen_stands,
-        Mutant::SupersededAgain => what_a_snapshot_came_over_is_unknown,
-        Mutant::SlowDiskIgnored => a_slow_disk_is_noticed,
-        _ => return None,
-    })
-}
+/// The checks that find a mistake, by its name.
+pub(crate) const CHECKS: &[(&str, Check)] = &[
+    ("LiveReplaced", who_answers_is_replaced_by_force_only),
+    ("AwaitedForgotten", nobody_is_put_out_while_another_is_awaited),
+    ("QuorumUnchecked", both_sides_of_a_change_are_reached),
+    ("UndecidedOutweighs", what_is_decided_outweighs_what_is_not),
+    ("AddressesSwapped", a_host_is_taken_in_as_asked),
+    ("LearnerPromoted", a_host_is_taken_in_as_asked),
+    ("SwapNotLearnt", swapped_addresses_are_learnt),
+    ("OutgoingCutOff", an_outgoing_voter_stays_connected),
+    ("SaidAddressIgnored", a_peer_is_dialled_where_it_says),
+    ("HeardAddressIgnored", a_peer_is_dialled_where_it_was_heard_from),
+    ("OtherClusterLetIn", another_cluster_is_kept_out),
+    ("SeatShared", a_place_is_kept_for_one),
+    ("RemovedWhileJoint", nobody_is_removed_while_a_change_is_under_way),
+    ("OneDisownerSuffices", a_majority_removes),
+    ("PutOutForgotten", who_was_put_out_comes_in_no_place),
+    ("LeftoversCount", leftovers_keep_nobody_in),
+    ("OtherClusterDisowns", another_cluster_removes_nobody),
+    ("ReplacedAdmitted", who_was_put_out_is_not_its_own_successor),
+    ("AccusationBelieved", an_accusation_is_looked_into),
+    ("JoinerFounds", who_joins_founds_nothing),
+    ("HalfFounds", half_founds_nothing),
+    ("GrantedThoughBorn", who_belongs_grants_nothing),
+    ("PromiseForgotten", who_is_overtaken_founds_nothing),
+    ("GrantsForgotten", what_may_have_been_chosen_stands),
+    ("SupersededAgain", what_a_snapshot_came_over_is_unknown),
+    ("SlowDiskIgnored", a_slow_disk_is_noticed),
+];
 
 fn voters(ids: &[u64]) -> BTreeSet<NodeId> {
     ids.iter().copied().map(NodeId).collect()

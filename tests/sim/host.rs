@@ -263,6 +263,7 @@ impl Host {
         }
         if let Some(frozen) = running.frozen.take()
             && !failed
+            && running.state.log_holds(&frozen)
             && (in_write || random.chance(500))
         {
             self.state_disk.fail_after(random.below(14));

@@ -16,7 +16,7 @@
 //! - `KONSEN_SIM_CHURN=1` with any of these: the membership changes in every seed, again and again, also as no
 //!   operator could change it.
 //! - `KONSEN_SIM_OPERATOR=1` with any of these: operators add, remove, replace, move and restart hosts in every seed.
-//! - `cargo test --profile sim --features mutants --test sim mutants -- --nocapture`: plants mistakes.
+//! - `ci/planted --profile sim mutants -- --nocapture`: plants mistakes.
 //!
 //! `CARGO_PROFILE_DEV_OPT_LEVEL=1` in place of `--profile sim` is built sooner and still four times as
 //! fast as a build without.
@@ -28,9 +28,7 @@ mod changes;
 mod chores;
 mod clients;
 mod cut;
-#[cfg(feature = "mutants")]
 mod direct;
-#[cfg(feature = "mutants")]
 mod direct_cluster;
 mod directory;
 mod disk;
@@ -41,7 +39,7 @@ mod leaders;
 mod life;
 mod links;
 mod many;
-#[cfg(feature = "mutants")]
+#[cfg(feature = "planted")]
 mod mutants;
 mod nemesis;
 mod operator;
@@ -113,7 +111,7 @@ fn one_seed_is_one_run() {
 
 /// Plants what `KONSEN_MUTANT` names, to look at how it goes.
 fn plant() {
-    #[cfg(feature = "mutants")]
+    #[cfg(feature = "planted")]
     mutants::plant_named();
 }
 

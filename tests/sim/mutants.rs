@@ -1,7 +1,7 @@
 //! Plants one mistake after the other and counts the seeds until it is found. A mistake that nobody
-//! finds is a hole in the checks.
+//! finds is a hole in the checks. Only in the tree that has them, which `ci/planted` makes of what `mutants/` states.
 //!
-//! `cargo test --profile sim --features mutants --test sim mutants -- --nocapture`;
+//! `ci/planted --profile sim mutants -- --nocapture`;
 //! `KONSEN_MUTANT=VoteTwice,JoinRound` for some of them, `KONSEN_MUTANT_ONCE=1` is content when a
 //! mistake was found once, in place of three times. `KONSEN_MUTANT_BY_RUNS=1` shows what runs alone find, without
 //! the checks that ask a node or a decision by hand.
@@ -99,7 +99,7 @@ fn line(one: &Found) -> String {
 fn search(mutant: Mutant) -> Found {
     plant(Some(mutant));
     let mut one = Found { mutant, seeds: Vec::new(), by: String::new() };
-    if let Some(check) = direct::check_of(mutant).filter(|_| !by_runs()) {
+    if let Some(check) = check_of(mutant).filter(|_| !by_runs()) {
         let seeds = check().err().map(|Broken(why)| {
             let why: String = why.chars().take(90).collect();
             one.by = format!("asked by hand: {why}");
@@ -129,6 +129,11 @@ fn search(mutant: Mutant) -> Found {
     one
 }
 
+/// The check by hand that finds the mistake, if there is one.
+fn check_of(mutant: Mutant) -> Option<direct::Check> {
+    direct::all().find(|(name, _)| *name == format!("{mutant:?}")).map(|(_, check)| check)
+}
+
 /// Whether the seed is well without the mistake.
 fn is_sound(seed: u64, mutant: Mutant) -> bool {
     plant(None);
@@ -148,6 +153,14 @@ fn quieten() {
             before(panic);
         }
     }));
+}
+
+#[test]
+fn checks_by_hand_find_mistakes_that_there_are() {
+    for (name, _) in direct::all() {
+        let known = Mutant::ALL.iter().any(|mutant| format!("{mutant:?}") == name);
+        assert!(known, "there is no mistake of the name {name}");
+    }
 }
 
 #[test]

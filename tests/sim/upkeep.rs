@@ -48,6 +48,14 @@ impl World {
         let id = self.hosts[host].id;
         let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
         let Some(frozen) = running.frozen.take() else { return Ok(()) };
+        if !running.state.log_holds(&frozen) {
+            running.frozen = Some(frozen);
+            let life = self.hosts[host].life;
+            self.count("checkpoints that wait for the log");
+            let delay = self.chance.disk.range(1, 30) * self.plan.slowness;
+            self.after(delay, Due::EndCheckpoint { host, life });
+            return Ok(());
+        }
         let covers = frozen.applied();
         let durable = match running.state.write_checkpoint(frozen) {
             Ok(durable) => durable,

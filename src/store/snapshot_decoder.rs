@@ -9,7 +9,6 @@ use super::sealed;
 use super::snapshot::{self, END, End, FORMAT, HEAD, Head, KEY_ROWS, REVISION_ROWS, pop};
 use super::tables::{KEYS, REVISIONS};
 use crate::kv::{KeyRow, Revision, RevisionRow, RowId};
-use crate::mutant::{Mutant, on};
 
 /// Why a snapshot cannot be taken in.
 #[derive(Debug, thiserror::Error)]
@@ -115,10 +114,7 @@ impl Sequence {
         }
         let head: Head = postcard::from_bytes(body)
             .map_err(|_| IncomingError::Damaged("its head cannot be read"))?;
-        let mut position = Position::from(head.position);
-        if on(Mutant::SnapshotUncompacted) {
-            position.counters.compacted = Revision(0);
-        }
+        let position = Position::from(head.position);
         if position.membership.is_none() {
             return Err(IncomingError::Damaged("it names no members"));
         }
