@@ -84,8 +84,6 @@ const LARGE: &[&str] = &[
     "src/config/check.rs: limits",
     "src/http/heads.rs: look",
     "src/http/serve.rs: speak",
-    "src/raft/node.rs",
-    "src/server/driver.rs: serve",
     "src/server/handle.rs",
     "src/server/start.rs: start_with",
 ];
