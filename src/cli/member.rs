@@ -6,7 +6,7 @@ use super::CliError;
 use super::bundle::{Addresses, Bundle, Comes, Folder};
 use super::output::say;
 use super::remote::{Connection, Format, print, print_json};
-use super::status::member_table;
+use super::status::{member_table, votes};
 use crate::client::{Client, Error};
 use crate::config::{HostPort, NodeName};
 use crate::http::members::{AddJson, ReplaceJson};
@@ -312,8 +312,8 @@ fn awaited(folder: Option<&Folder>) -> Option<&MemberStatus> {
 
 async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
     // One that is just being put out has an old list, and does not know that it is decided.
-    let decided = client.members().await?.decided;
-    if !decided && !client.settles(DECIDED_SOON, |_| true).await {
+    let members = client.members().await?;
+    if !members.decided && !client.settles(DECIDED_SOON, |_| true).await {
         say(
             "warning: the node that was asked hears no leader, or does not know whether these members are decided; \
              they may be others by now\n",
@@ -322,6 +322,7 @@ async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
     match output {
         Format::Table => {
             let cluster = client.cluster().await?;
+            warn(&members.warnings);
             print(member_table(&cluster).as_bytes())?;
             Ok(())
         }
@@ -329,11 +330,15 @@ async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
     }
 }
 
-/// Prints the members after a change.
-fn report(members: &Members, output: Format) -> Result<(), CliError> {
-    for warning in &members.warnings {
+fn warn(warnings: &[String]) {
+    for warning in warnings {
         say(&format!("warning: {warning}\n"));
     }
+}
+
+/// Prints the members after a change.
+fn report(members: &Members, output: Format) -> Result<(), CliError> {
+    warn(&members.warnings);
     match output {
         Format::Json => print_json(members)?,
         Format::Raw => {
@@ -345,9 +350,8 @@ fn report(members: &Members, output: Format) -> Result<(), CliError> {
                 vec![["MEMBER", "VOTER", "ID", "RAFT", "HTTP"].map(str::to_owned).to_vec()];
             for member in &members.members {
                 let voter = match (member.voter, member.promote) {
-                    (true, _) => "yes",
                     (false, true) => "once it has caught up",
-                    (false, false) => "no",
+                    (voter, _) => votes(voter, member.id.is_none()),
                 };
                 rows.push(vec![
                     member.name.clone(),

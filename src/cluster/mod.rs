@@ -10,11 +10,13 @@
 //! - [`consistency`]: whose state is wrong.
 //! - [`settings`]: what the configurations of all nodes should say alike.
 //! - [`pending`]: what a change that is not complete waits for.
+//! - [`leaderless`]: why no leader can be elected.
 
 pub mod bootstrap;
 pub mod change;
 pub mod consistency;
 pub mod door;
+pub mod leaderless;
 pub mod pending;
 pub mod reconcile;
 pub mod removal;

@@ -206,6 +206,11 @@ impl Roster {
         self.committed.as_ref().map(|known| known.at)
     }
 
+    /// Whether the newest membership that the node knows of keeps a place for it.
+    pub fn is_awaited(&self) -> bool {
+        self.newest().is_some_and(|known| self.is_awaited_in(&known.membership))
+    }
+
     fn is_awaited_in(&self, membership: &Membership) -> bool {
         let stand_in = stand_in(&self.own.name);
         membership.members.contains_key(&self.own.id) || membership.members.contains_key(&stand_in)

@@ -131,13 +131,15 @@ impl Refusal {
         Refusal { disowns: why.disowns(), ..Refusal::new(code, sentence) }
     }
 
-    /// Somebody else than was dialled answers under the same name: the host that is being replaced, or the new one.
+    /// The host of that name that answers is not the one that the dialled place is for: while a member is taken in
+    /// or replaced there are two places of one name.
     pub(super) fn other_place(name: &str, id: NodeId) -> Refusal {
+        let name = shown(name);
         Refusal::new(
             CloseCode::Done,
             format!(
-                "at this address answers another {} than the one that is waited for: {id}",
-                shown(name)
+                "{name} answers here as {id}, by which it has a place of its own; another place under this name is \
+                 kept until it is decided whether {id} was taken in, or for the host that is to come instead of it"
             ),
         )
     }
@@ -170,9 +172,13 @@ impl Refusal {
         )
     }
 
-    /// The place of that name is kept for another identity than before.
+    /// The place that was kept under that name gives way to another one.
     pub(super) fn known_anew(name: &str) -> Refusal {
-        let sentence = format!("{} is known by another identity now", shown(name));
+        let sentence = format!(
+            "the place that was kept under the name {} before its identity was known, or for an earlier host of that \
+             name, is none any more; the cluster knows the member by its identity now, and is connected to that",
+            shown(name)
+        );
         Refusal::new(CloseCode::Done, sentence)
     }
 

@@ -18,6 +18,7 @@ mod full;
 mod harness;
 mod history;
 mod hosts;
+mod leaderless;
 mod leadership;
 mod liar;
 mod limits;
