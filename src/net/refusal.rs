@@ -1,7 +1,7 @@
 //! Why two nodes do not talk to each other, in sentences for whoever runs them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -142,6 +142,23 @@ impl Refusal {
                  kept until it is decided whether {id} was taken in, or for the host that is to come instead of it"
             ),
         )
+    }
+
+    /// Another run of the same data directory is connected, and lives.
+    pub(super) fn copy(name: &str, id: NodeId, first: SocketAddr, second: SocketAddr) -> Refusal {
+        Refusal::new(
+            CloseCode::Identity,
+            format!(
+                "two hosts run with the identity of {} ({id}), on copies of one data directory: the one at {first} is \
+                 connected, so the one at {second} is refused; stop the copy and remove its data directory",
+                shown(name)
+            ),
+        )
+    }
+
+    /// The process at the other end is gone: its node was started again.
+    pub(super) fn run_is_over(name: &str) -> Refusal {
+        Refusal::new(CloseCode::Done, format!("{} was started again", shown(name)))
     }
 
     /// The other end's certificate is of an authority that is trusted no more.

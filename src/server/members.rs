@@ -303,7 +303,7 @@ impl Handle {
         let now = self.membership()?;
         let decided = self.net().roster().newest().is_some_and(|known| known.membership == now);
         let mut members = members_of(&now, decided && self.hears_the_leader());
-        members.warnings.extend(self.no_election());
+        members.warnings.extend(self.alarms());
         Some(members)
     }
 

@@ -109,12 +109,18 @@ impl Handle {
     fn warnings(&self) -> Vec<String> {
         let own = settings_of(&self.shared.config);
         let mut warnings = self.shared.facts.load().warnings(time::OffsetDateTime::now_utc());
-        warnings.extend(self.no_election());
+        warnings.extend(self.alarms());
         for peer in self.shared.net.peers().iter().filter(|peer| peer.connected) {
             let theirs = peer.settings.iter();
             warnings.extend(theirs.flat_map(|theirs| own.differences(&peer.name, theirs)));
         }
         warnings
+    }
+
+    /// What is wrong with the cluster as a whole: why nobody can lead, and who runs twice.
+    pub(super) fn alarms(&self) -> Vec<String> {
+        let copies = self.shared.net.peers().into_iter().filter_map(|peer| peer.copy);
+        self.no_election().into_iter().chain(copies).collect()
     }
 
     /// What a change of the membership waits for that is under way.

@@ -5,6 +5,7 @@ mod admission;
 mod backup;
 mod bootstrap;
 mod check;
+mod copies;
 mod crashes;
 mod damage;
 mod dev;
