@@ -83,6 +83,8 @@ struct Remove {
 }
 
 /// Give a learner a vote
+///
+/// One that has a vote is told of, and is as it was to be: the exit code is 0.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  konsen member promote node4")]
 struct Promote {
@@ -164,30 +166,37 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Remove(Remove { name, force, shared }) => {
             let client = shared.client().await?;
             let gone = |members: &Members| named(members, &name).is_none();
-            let members = match client.remove_member(&name, force.force).await {
+            let (members, done) = match client.remove_member(&name, force.force).await {
                 // Removed before, perhaps by an earlier run of this command; but that is to be decided, too.
                 Err(Error::NoSuchMember(text)) if client.settles(Duration::MAX, gone).await => {
                     say(&format!("{text}\n"));
-                    client.members().await?
+                    (client.members().await?, format!("{name} is no member"))
                 }
-                answer => settled(&client, answer, gone).await?,
+                answer => (settled(&client, answer, gone).await?, format!("{name} was removed")),
             };
-            report(&members, shared.output)
-                .map_err(|error| error.although(&format!("{name} was removed")))
+            report(&members, shared.output).map_err(|error| error.although(&done))
         }
         Command::Promote(Promote { name, force, shared }) => {
             let client = shared.client().await?;
-            let answer = client.promote_member(&name, force.force).await;
             let votes = |members: &Members| named(members, &name).is_some_and(|one| one.voter);
-            let members = settled(&client, answer, votes).await?;
-            report(&members, shared.output)
-                .map_err(|error| error.although(&format!("{name} was given a vote")))
+            let (members, done) = match client.promote_member(&name, force.force).await {
+                // Before, by an earlier run of this command or by the leader itself.
+                Err(Error::Refused(_)) if client.settles(Duration::ZERO, votes).await => {
+                    let done = format!("{name} has a vote already");
+                    say(&format!("{done}\n"));
+                    (client.members().await?, done)
+                }
+                answer => {
+                    (settled(&client, answer, votes).await?, format!("{name} was given a vote"))
+                }
+            };
+            report(&members, shared.output).map_err(|error| error.although(&done))
         }
         Command::Replace(replace) => replace.run().await,
         Command::Undo(Undo { force, shared }) => {
             let client = shared.client().await?;
             let members = client.undo_change(force).await.map_err(failed)?;
-            report(&members, shared.output)
+            report(&members, shared.output).map_err(|error| error.although("the change was undone"))
         }
     }
 }

@@ -68,7 +68,7 @@ impl From<Error> for CliError {
             Error::Usage(_) => CliError::new(Exit::Usage, message),
             Error::NoSuchKey { .. } => CliError::new(Exit::NoSuchKey, message),
             Error::ConditionFailed { .. } => CliError::new(Exit::ConditionFailed, message),
-            Error::Refused(_) | Error::NoSuchMember(_) | Error::Failed(_) => {
+            Error::Refused(_) | Error::NoSuchMember(_) | Error::Compacted(_) | Error::Failed(_) => {
                 CliError::new(Exit::Failed, message)
             }
             Error::SeveralClusters(_) => CliError::new(Exit::Failed, message)

@@ -38,6 +38,9 @@ pub enum Error {
     /// The cluster understood the request and refused it.
     #[error("{0}")]
     Refused(String),
+    /// The revision is given up already.
+    #[error("{0}")]
+    Compacted(String),
     /// The endpoints belong to more than one cluster, so nothing was asked of any.
     #[error("{0}")]
     SeveralClusters(String),
@@ -262,7 +265,7 @@ impl Failure {
         };
         let (no_such_key, no_such_member) = (is("no-such-key"), is("no-such-member"));
         let outside = is("no-cluster") || is("not-a-member");
-        let no_leader = is("no-leader");
+        let (no_leader, compacted) = (is("no-leader"), is("compacted"));
         let detail = problem.map(|problem| problem.detail).filter(|detail| !detail.is_empty());
         let detail = detail.unwrap_or_else(|| format!("the answer was {status}"));
         let failure = |error, may_try_another, heard| Failure { error, may_try_another, heard };
@@ -287,6 +290,7 @@ impl Failure {
                 settled(Error::NoSuchKey { revision: told.revision })
             }
             StatusCode::NOT_FOUND if no_such_member => settled(Error::NoSuchMember(detail)),
+            StatusCode::GONE if compacted => settled(Error::Compacted(detail)),
             StatusCode::PRECONDITION_FAILED => {
                 settled(Error::ConditionFailed { current: told.current })
             }

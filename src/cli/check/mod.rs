@@ -136,6 +136,10 @@ async fn live(args: Args) -> Result<(), CliError> {
         None => None,
     };
     begin(&anybody, &prefix).await?;
+    // Before anything is written: what clients saw of two clusters is no history of either.
+    if urls.len() > 1 {
+        anybody.one_cluster().await?;
+    }
     let names = Names::new(prefix.clone(), args.keys);
     let head = Head { konsen_check: 1, prefix, keys: args.keys, endpoints: urls, seed };
     let recorder = Arc::new(Recorder::new(head, names, endpoints));

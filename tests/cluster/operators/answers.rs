@@ -202,6 +202,7 @@ async fn endpoints_of_two_clusters_are_refused() {
         &["put", "a", "1"],
         &["delete", "a"],
         &["compact", "1"],
+        &["check", "--seconds", "1"],
     ] {
         let (code, out, said) = told(&run(&one, words, &endpoints));
         assert_eq!((code, &out[..]), (1, ""), "{words:?}: {said}");
@@ -213,5 +214,16 @@ async fn endpoints_of_two_clusters_are_refused() {
     }
     for cluster in [&one, &other] {
         assert_eq!(cluster.get(0, "a").await.unwrap(), None);
+        let keys = ask(cluster, 0, "/v1/kv").await.1;
+        assert_eq!(keys["revision"], 0, "something was written: {keys}");
     }
+    // Of what is only read a second page could come from the other one.
+    for key in 0..8 {
+        let value = "x".repeat(1_000_000);
+        assert_eq!(one.put(0, &format!("large{key}"), &value).await.unwrap(), 201);
+    }
+    let (code, _, said) = told(&run(&one, &["list", "-o", "raw"], &endpoints));
+    assert_eq!((code, said.contains("different clusters")), (1, true), "{said}");
+    let (code, out, said) = told(&run(&one, &["list", "-o", "raw"], &endpoints[..1]));
+    assert_eq!((code, out.lines().count()), (0, 8), "{said}");
 }
