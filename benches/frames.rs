@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use konsen::cluster::{Own, Roster, Settings};
 use konsen::net::frame::{self, Decoder, HEADER_BYTES};
 use konsen::net::{
-    Addresses, Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, PeerHello, TlsMaterial,
+    Addresses, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, PeerHello, TlsMaterial,
 };
 use konsen::raft::{Body, ClusterId, Entry, Index, LogId, Message, NodeId, Payload, Term};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -91,7 +91,7 @@ impl Inbound for Echo {
     }
 
     /// Takes everything in.
-    fn transfer(&self, _from: NodeId, mut arriving: Arriving) -> BoxFuture<'static, Bytes> {
+    fn transfer(&self, _from: NodeId, mut arriving: IncomingTransfer) -> BoxFuture<'static, Bytes> {
         Box::pin(async move {
             while let Ok(Some(_)) = arriving.next().await {}
             Bytes::new()

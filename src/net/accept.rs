@@ -17,7 +17,7 @@ use super::refusal::{CloseCode, Ending, Refusal};
 use super::shared::{Shared, certified};
 use super::stream::{self, FrameReader, StreamError, read_kind};
 use super::tasks;
-use super::transfer::Arriving;
+use super::transfer::IncomingTransfer;
 use crate::raft::NodeId;
 
 /// How long a handshake and the hello after it may take.
@@ -314,7 +314,7 @@ impl AcceptedPeer {
                 };
             }
             stream::TRANSFER => {
-                let arriving = Arriving(FrameReader::new(receive, limit));
+                let arriving = IncomingTransfer(FrameReader::new(receive, limit));
                 let reply = shared.inbound.transfer(self.node_id, arriving);
                 let reply = tokio::select! {
                     reply = reply => reply,

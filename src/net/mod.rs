@@ -58,7 +58,7 @@ pub use accept::ARRIVAL_TIMEOUT;
 pub use hello::{Addresses, WIRE_VERSION_MAX, WIRE_VERSION_MIN};
 pub use refusal::CloseCode;
 pub use tls::{ALPN, IDLE_TIMEOUT, TlsMaterial};
-pub use transfer::{Arriving, Outgoing, TransferError};
+pub use transfer::{IncomingTransfer, Outgoing, TransferError};
 
 /// The largest body of a frame unless configured otherwise: well above the largest append.
 pub const FRAME_BYTES_MAX: usize = 8 << 20;
@@ -88,7 +88,7 @@ pub trait Inbound: fmt::Debug + Send + Sync + 'static {
 
     /// Takes in something large that a peer sends, and answers it. The future is dropped if the
     /// connection ends.
-    fn transfer(&self, from: NodeId, arriving: Arriving) -> BoxFuture<'static, Bytes>;
+    fn transfer(&self, from: NodeId, arriving: IncomingTransfer) -> BoxFuture<'static, Bytes>;
 
     /// A task of the network has panicked that nobody else does the work of.
     fn ended(&self, task: &'static str, panic: &(dyn Any + Send));

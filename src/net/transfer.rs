@@ -40,7 +40,7 @@ pub struct Outgoing {
 
 /// The end that receives. Dropping it tells the other end to send no more.
 #[derive(Debug)]
-pub struct Arriving(pub(super) FrameReader);
+pub struct IncomingTransfer(pub(super) FrameReader);
 
 impl Outgoing {
     pub(super) async fn open(link: &Link, limit: usize) -> Result<Outgoing, TransferError> {
@@ -79,7 +79,7 @@ impl Outgoing {
     }
 }
 
-impl Arriving {
+impl IncomingTransfer {
     /// The next piece; none after the last.
     pub async fn next(&mut self) -> Result<Option<Bytes>, TransferError> {
         match timeout(STILL_MAX, self.0.next()).await {

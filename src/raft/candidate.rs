@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::core::Core;
 use super::id::NodeId;
 use super::message::Body;
-use super::node::Transition;
 use super::timer::ElectionTimer;
+use super::transition::Transition;
 
 /// Asks whether an election would be won. Term and vote stay as they are.
 #[derive(Clone, Debug, Hash)]

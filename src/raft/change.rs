@@ -7,8 +7,8 @@ use super::io::Refused;
 use super::leader::{Leader, Transfer};
 use super::membership::Membership;
 use super::message::Body;
-use super::node::Transition;
 use super::progress::Sending;
+use super::transition::Transition;
 
 impl Leader {
     pub(super) fn change_members(&mut self, core: &mut Core, id: ProposalId, wanted: Membership) {

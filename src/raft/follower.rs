@@ -5,9 +5,10 @@ use super::entry::Entry;
 use super::id::{Index, LogId, NodeId, ReadId};
 use super::io::Refused;
 use super::message::Body;
-use super::node::{INDEX_MAX, Transition};
-use super::reads::Questions;
+use super::reads::PendingReadIndex;
+use super::sound::INDEX_MAX;
 use super::timer::ElectionTimer;
+use super::transition::Transition;
 
 /// Follows a leader, or waits for one.
 #[derive(Clone, Debug, Hash)]
@@ -23,7 +24,7 @@ pub(super) struct Follower {
     heard_commit: Index,
     /// The leader waits for an answer even if there is no news.
     answer_due: bool,
-    questions: Questions,
+    pending: PendingReadIndex,
 }
 
 impl Follower {
@@ -35,7 +36,7 @@ impl Follower {
             told: core.log.commit(),
             heard_commit: Index(0),
             answer_due: false,
-            questions: Questions::default(),
+            pending: PendingReadIndex::default(),
         }
     }
 
@@ -55,7 +56,7 @@ impl Follower {
     }
 
     pub(super) fn tick(&mut self, core: &mut Core) -> Option<Transition> {
-        let given_up = self.questions.tick(core.config.election_ticks);
+        let given_up = self.pending.tick(core.config.election_ticks);
         core.refuse_reads(given_up, self.leader);
         if !self.timer.tick() {
             return None;
@@ -76,7 +77,7 @@ impl Follower {
 
     /// Refuses whoever reads here when this leader is not followed any more.
     pub(super) fn leave(&mut self, core: &mut Core, leader: Option<NodeId>) {
-        core.refuse_reads(self.questions.drain(), leader);
+        core.refuse_reads(self.pending.drain(), leader);
     }
 
     /// `from` leads this term. False if another is known to.
@@ -197,18 +198,21 @@ impl Follower {
     pub(super) fn read(&mut self, core: &mut Core, id: ReadId, lease: bool) {
         if self.leader.is_none() {
             core.refuse_reads([id], None);
-        } else if self.questions.len() >= core.config.reads_max {
+        } else if self.pending.len() >= core.config.reads_max {
             core.out.reads.push((id, Err(Refused::Busy)));
         } else {
-            self.questions.wait(id, lease);
+            self.pending.wait(id, lease);
         }
     }
 
     pub(super) fn read_index(&mut self, core: &mut Core, id: ReadId, index: Option<Index>) {
-        let reads = self.questions.answered(id);
+        let reads = self.pending.answered(id);
         match index {
             Some(index) => {
                 self.heard_commit = self.heard_commit.max(index);
+                // The leader has committed that much of a log that is the same up to what is verified: who reads need not
+                // wait for the next heartbeat to say so.
+                core.log.commit_to(index.min(self.verified));
                 core.out.reads.extend(reads.into_iter().map(|read| (read, Ok(index))));
             }
             None => core.refuse_reads(reads, None),
@@ -224,7 +228,7 @@ impl Follower {
             self.told = matched;
             core.send(leader, Body::AppendReply { matched });
         }
-        if let Some((id, lease)) = self.questions.ask(|| core.name_question()) {
+        if let Some((id, lease)) = self.pending.ask(|| core.name_question()) {
             core.send(leader, Body::ReadIndex { id, lease });
         }
     }

@@ -132,7 +132,7 @@ pub struct Output {
     /// checkpoint of the state waits for that, so that it never runs ahead of the log on the same disk.
     pub commit: Option<Index>,
     /// The role, term or leader, if any of them changed.
-    pub standing: Option<Standing>,
+    pub standing: Option<SoftState>,
     /// The membership in force, if it changed (appended, or undone by a truncation).
     pub membership: Option<Membership>,
     /// The newest membership that is committed, and from which index on, if that changed.
@@ -191,7 +191,7 @@ pub enum Refused {
 
 /// A node's place in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Standing {
+pub struct SoftState {
     /// What it is.
     pub role: RoleName,
     /// Its term.

@@ -11,9 +11,9 @@ use super::io::Refused;
 use super::lease::Lease;
 use super::membership::Membership;
 use super::message::Body;
-use super::node::Transition;
 use super::progress::{Progress, Sending};
 use super::reads::{Reader, Rounds};
+use super::transition::Transition;
 
 /// Leads its term.
 #[derive(Clone, Debug, Hash)]

@@ -109,12 +109,14 @@ mod node;
 mod progress;
 mod reads;
 mod replication;
+mod sound;
 mod timer;
+mod transition;
 mod view;
 
 pub use entry::{Entry, HardState, Payload};
 pub use id::{Index, LogId, Moment, NodeId, ProposalId, ReadId, Seq, Term};
-pub use io::{Config, Fetch, Input, LogWrite, Output, Recovered, Refused, RoleName, Standing};
+pub use io::{Config, Fetch, Input, LogWrite, Output, Recovered, Refused, RoleName, SoftState};
 pub use membership::{ClusterId, Member, Membership};
 pub use message::{Body, Message};
 pub use node::Node;

@@ -7,20 +7,13 @@ use super::core::Core;
 use super::entry::Payload;
 use super::follower::Follower;
 use super::id::{Index, LogId, NodeId, Term};
-use super::io::{Config, Input, Output, Recovered, Refused, Standing};
+use super::io::{Config, Input, Output, Recovered, Refused, SoftState};
 use super::leader::Leader;
 use super::membership::Membership;
 use super::message::{Body, Message};
 use super::reads::Reader;
-use super::replication::is_consecutive;
-
-/// Terms beyond this come from nobody honest: a term a nanosecond would take a century.
-pub(super) const TERM_MAX: Term = Term(1 << 62);
-/// Nor does one that is so far ahead of this node's: that many elections in a row take years. So nobody can use
-/// the terms up.
-const TERM_LEAP_MAX: u64 = 1 << 32;
-/// Indexes beyond this come from nobody honest.
-pub(super) const INDEX_MAX: Index = Index(1 << 62);
+use super::sound::{INDEX_MAX, TERM_LEAP_MAX, TERM_MAX, is_from_leader, is_sound};
+use super::transition::Transition;
 
 /// One node of the protocol.
 ///
@@ -45,23 +38,10 @@ pub(super) enum Role {
 #[derive(Clone, Debug, Default, Hash)]
 struct Told {
     commit: Index,
-    standing: Option<Standing>,
+    standing: Option<SoftState>,
     /// The term and index of the membership's entry.
     membership: Option<LogId>,
     committed: Option<Index>,
-}
-
-/// A way from one role to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transition {
-    /// To follow in `term`, which is the current one or newer.
-    Follower { term: Term, leader: Option<NodeId> },
-    /// To ask for pre-votes.
-    PreCandidate,
-    /// To stand in a new term; `transfer`: at the wish of the sitting leader.
-    Candidate { transfer: bool },
-    /// To lead.
-    Leader,
 }
 
 impl Node {
@@ -522,29 +502,8 @@ impl Node {
         Refused::NotLeader { leader: self.leader() }
     }
 
-    fn standing(&self) -> Standing {
-        Standing { role: self.role(), term: self.term(), leader: self.leader() }
-    }
-}
-
-fn is_from_leader(body: &Body) -> bool {
-    matches!(body, Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. })
-}
-
-/// Whether a message in `term` could come from an honest node, by itself.
-fn is_sound(body: &Body, term: Term) -> bool {
-    let real = |id: &LogId| {
-        id.index <= INDEX_MAX && id.term <= term && (id.index == Index(0)) == (id.term == Term(0))
-    };
-    match body {
-        Body::Append { prev, entries, .. } => {
-            real(prev)
-                && is_consecutive(*prev, entries)
-                && entries.iter().all(|entry| real(&entry.id))
-        }
-        Body::PreVote { last } | Body::Vote { last, .. } | Body::Snapshot { last } => real(last),
-        Body::AppendReject { prev, hint } => *prev <= INDEX_MAX && real(hint),
-        _ => true,
+    fn standing(&self) -> SoftState {
+        SoftState { role: self.role(), term: self.term(), leader: self.leader() }
     }
 }
 

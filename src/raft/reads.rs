@@ -82,7 +82,7 @@ impl Rounds {
     }
 }
 
-/// A question on its way to the leader, with the reads that began before it.
+/// A ReadIndex request on its way to the leader, with the reads that began before it.
 #[derive(Clone, Debug, Hash)]
 struct Question {
     id: ReadId,
@@ -90,16 +90,16 @@ struct Question {
     ticks: u32,
 }
 
-/// The reads of a follower.
+/// The pending ReadIndex request of a follower, and the reads that wait for the next one.
 #[derive(Clone, Debug, Default, Hash)]
-pub(super) struct Questions {
+pub(super) struct PendingReadIndex {
     out: Option<Question>,
     waiting: Vec<ReadId>,
     /// Whether the leader's lease suffices for all that wait.
     lease: bool,
 }
 
-impl Questions {
+impl PendingReadIndex {
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.out.as_ref().map_or(0, |question| question.reads.len())
     }
@@ -188,17 +188,17 @@ mod tests {
 
     #[test]
     fn a_follower_has_one_question_out_and_ignores_other_answers() {
-        let mut questions = Questions::default();
-        questions.wait(ReadId(1), false);
-        assert_eq!(questions.ask(|| ReadId(100)), Some((ReadId(100), false)));
-        questions.wait(ReadId(2), true);
-        assert_eq!(questions.ask(|| ReadId(101)), None);
-        assert!(questions.answered(ReadId(99)).is_empty());
-        assert_eq!(questions.answered(ReadId(100)), vec![ReadId(1)]);
-        assert!(questions.answered(ReadId(100)).is_empty(), "a repeated answer finds nobody");
-        assert_eq!(questions.ask(|| ReadId(101)), Some((ReadId(101), true)));
-        assert!(questions.tick(2).is_empty());
-        assert_eq!(questions.tick(2), vec![ReadId(2)]);
+        let mut pending = PendingReadIndex::default();
+        pending.wait(ReadId(1), false);
+        assert_eq!(pending.ask(|| ReadId(100)), Some((ReadId(100), false)));
+        pending.wait(ReadId(2), true);
+        assert_eq!(pending.ask(|| ReadId(101)), None);
+        assert!(pending.answered(ReadId(99)).is_empty());
+        assert_eq!(pending.answered(ReadId(100)), vec![ReadId(1)]);
+        assert!(pending.answered(ReadId(100)).is_empty(), "a repeated answer finds nobody");
+        assert_eq!(pending.ask(|| ReadId(101)), Some((ReadId(101), true)));
+        assert!(pending.tick(2).is_empty());
+        assert_eq!(pending.tick(2), vec![ReadId(2)]);
     }
 
     #[test]
@@ -209,11 +209,11 @@ mod tests {
             (vec![false, true], false),
             (vec![true, false, true], false),
         ] {
-            let mut questions = Questions::default();
+            let mut pending = PendingReadIndex::default();
             for (id, lease) in reads.into_iter().enumerate() {
-                questions.wait(ReadId(id as u64), lease);
+                pending.wait(ReadId(id as u64), lease);
             }
-            assert_eq!(questions.ask(|| ReadId(100)), Some((ReadId(100), suffices)));
+            assert_eq!(pending.ask(|| ReadId(100)), Some((ReadId(100), suffices)));
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::cluster::{Change, ChangeRefused, Known, Shown};
 use crate::kv::{Reply, Revision, Write};
 use crate::raft::{
     Fetch, Index, Input, LogId, LogWrite, Membership, Message, NodeId, PeerProgress, Refused,
-    RoleName, Standing, Term,
+    RoleName, SoftState, Term,
 };
 
 /// Names a client's request between the replica and the one who asks. Never reused.
@@ -108,12 +108,15 @@ pub struct Room {
     pub low: bool,
     /// How many bytes of entries fit; counts only while it is low.
     pub entries_bytes: u64,
+    /// Whether so much waits for a checkpoint that nothing more can be applied: such a node serves nothing but what is
+    /// old. Counts only while there is little room.
+    pub stuck: bool,
 }
 
 impl Default for Room {
     /// Enough for everything.
     fn default() -> Room {
-        Room { low: false, entries_bytes: u64::MAX }
+        Room { low: false, entries_bytes: u64::MAX, stuck: false }
     }
 }
 
@@ -136,7 +139,7 @@ pub struct Effects {
     /// Membership changes that were taken into the log, or refused.
     pub changes: Vec<(RequestId, Result<Proposed, ChangeFailed>)>,
     /// Role, term or leader, if one changed.
-    pub standing: Option<Standing>,
+    pub standing: Option<SoftState>,
     /// The membership in force, if it changed.
     pub membership: Option<Membership>,
     /// The newest membership that is committed, if that changed.

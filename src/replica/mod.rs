@@ -262,6 +262,11 @@ impl Replica {
         Ok(std::mem::take(&mut self.effects))
     }
 
+    /// Whether so much waits for a checkpoint for which there is no room that nothing more can be applied.
+    pub fn is_stuck(&self) -> bool {
+        self.state.is_put_off() && self.state.overlay_full()
+    }
+
     /// Whether there is more to apply than one call to [`Replica::take_effects`] did.
     pub fn has_more(&self) -> bool {
         self.applied.index < self.commit && self.may_apply()

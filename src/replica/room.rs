@@ -106,19 +106,26 @@ impl Rooms {
     }
 
     /// To whom a leader with little room hands over: of those who have more, and a quorum has, whoever is
-    /// furthest. So leadership never goes back and forth.
+    /// furthest. So leadership never goes back and forth. One that can apply nothing more answers no read and decides no
+    /// deletion: it hands over to anybody who can.
     pub(super) fn heir(&mut self, node: &Node) -> Option<Input> {
         let leads = node.leader() == Some(node.id());
-        if !self.own.low || !leads || self.retry_ticks > 0 || !self.quorum(node) {
+        let must = self.own.low && (self.own.stuck || self.quorum(node));
+        if !must || !leads || self.retry_ticks > 0 {
             return None;
         }
         let membership = node.membership()?;
         let peers = node.peers().into_iter().filter(|peer| {
-            peer.active && membership.voters.contains(&peer.id) && self.has(peer.id, node.id())
+            peer.active && membership.voters.contains(&peer.id) && self.is_better_off(peer.id)
         });
-        let to = peers.max_by_key(|peer| peer.matched)?.id;
+        let to = peers.max_by_key(|peer| (!self.peers.contains_key(&peer.id), peer.matched))?.id;
         self.retry_ticks = RETRY_TICKS;
         Some(Input::TransferLeadership { to: Some(to) })
+    }
+
+    /// Whether a peer is to lead rather than this node, as far as is known.
+    fn is_better_off(&self, peer: NodeId) -> bool {
+        self.peers.get(&peer).is_none_or(|peer| self.own.stuck && !peer.room.stuck)
     }
 
     /// Whether this node has room for what a message brings.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::raft::{ClusterId, Config, Index, LogId, Member, Membership, Recovered, Seq, Term};
 
-const LOW: Room = Room { low: true, entries_bytes: 0 };
+const LOW: Room = Room { low: true, entries_bytes: 0, stuck: false };
 
 /// Node 1, which leads three, with a peer that has answered.
 fn leader() -> Node {
@@ -76,11 +76,39 @@ fn a_leader_refuses_if_it_or_a_quorum_lacks_room() {
 }
 
 #[test]
+fn who_can_apply_nothing_more_hands_over_to_whoever_can() {
+    let node = leader();
+    let stuck = Room { stuck: true, ..LOW };
+    let mut rooms = Rooms::default();
+    rooms.set_own(LOW);
+    for peer in [2, 3] {
+        rooms.heard(NodeId(peer), LOW);
+    }
+    assert!(rooms.heir(&node).is_none(), "no quorum has room, and all of them apply");
+    rooms.set_own(stuck);
+    rooms.heard(NodeId(3), stuck);
+    let handed = rooms.heir(&node);
+    assert!(
+        matches!(handed, Some(Input::TransferLeadership { to: Some(NodeId(2)) })),
+        "{handed:?}"
+    );
+    assert!(rooms.heir(&node).is_none(), "not again at once");
+    for _ in 0..RETRY_TICKS {
+        rooms.tick(&node);
+        rooms.heard(NodeId(2), stuck);
+        rooms.heard(NodeId(3), stuck);
+    }
+    assert!(rooms.heir(&node).is_none(), "it goes nowhere where it is no better");
+    rooms.heard(NodeId(2), Room::default());
+    assert!(rooms.heir(&node).is_some());
+}
+
+#[test]
 fn what_makes_room_passes_as_long_as_the_reserve_has_some() {
     use crate::kv::{KeyRange, Revision, Write};
     let node = leader();
     let mut rooms = Rooms::default();
-    let left = Room { low: true, entries_bytes: 2 * FREEING_BYTES };
+    let left = Room { low: true, entries_bytes: 2 * FREEING_BYTES, stuck: false };
     let compact = Write::Compact { revision: Revision(1) };
     let delete = Write::DeleteRange { range: KeyRange::prefix(b"a") };
     let put = Write::PutMany { pairs: Vec::new() };
@@ -139,7 +167,7 @@ fn a_follower_without_room_tells_its_leader_again_and_again() {
 #[test]
 fn entries_are_taken_and_sent_as_far_as_they_fit() {
     let bytes = client_bytes(&command(100));
-    let room = Room { low: true, entries_bytes: 2 * bytes };
+    let room = Room { low: true, entries_bytes: 2 * bytes, stuck: false };
     let mut rooms = Rooms::default();
     assert!(rooms.takes(&command(1 << 20)), "there is room enough");
     rooms.set_own(room);

@@ -17,7 +17,7 @@ use crate::cluster::Memberships;
 use crate::kv::Reply;
 use crate::net::Net;
 use crate::raft::{
-    Body, Entry, Fetch, Index, Input, LogId, Membership, NodeId, Refused, RoleName, Standing,
+    Body, Entry, Fetch, Index, Input, LogId, Membership, NodeId, Refused, RoleName, SoftState,
 };
 use crate::replica::{
     ChangeFailed, Effects, Event, Proposed, Replica, RequestId, Room, WriteFailed, is_disk_slow,
@@ -33,7 +33,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the thread lets everybody know.
 #[derive(Debug)]
 pub(super) struct Bulletin {
-    pub(super) standing: watch::Sender<Standing>,
+    pub(super) standing: watch::Sender<SoftState>,
     pub(super) membership: watch::Sender<Option<Membership>>,
     pub(super) memberships: watch::Sender<Memberships>,
     pub(super) applied: watch::Sender<Index>,
@@ -209,7 +209,7 @@ impl Driver {
         }
         let entries_bytes =
             self.space.entries_max().saturating_sub(self.log_writer.waiting_bytes());
-        Room { low: true, entries_bytes }
+        Room { low: true, entries_bytes, stuck: self.replica.is_stuck() }
     }
 
     fn tell_room(&self, leader: NodeId, room: Room) {
@@ -280,8 +280,8 @@ impl Driver {
     }
 }
 
-fn announce(standing: Standing) {
-    let Standing { role, term, leader } = standing;
+fn announce(standing: SoftState) {
+    let SoftState { role, term, leader } = standing;
     match (role, leader) {
         (RoleName::Leader, _) => tracing::info!(term = term.0, "this node leads"),
         (RoleName::Follower, Some(leader)) => {

@@ -25,7 +25,7 @@ use crate::cluster::Addresses;
 use crate::config::Config;
 use crate::kv::{Item, Reply, Revision, Write};
 use crate::net::{Net, RequestError};
-use crate::raft::{Index, Membership, NodeId, Refused, RoleName, Standing};
+use crate::raft::{Index, Membership, NodeId, Refused, RoleName, SoftState};
 use crate::replica::forwarding::{Cause, Fate, Passed};
 use crate::replica::{Room, Summary};
 use crate::store::{DataDir, Life, Mark, ReadError, Space, State, StoreError};
@@ -56,7 +56,7 @@ pub(super) struct Shared {
     pub(super) frame_bytes_max: usize,
     pub(super) net: Net,
     pub(super) data: DataDir,
-    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) standing: watch::Receiver<SoftState>,
     pub(super) membership: watch::Receiver<Option<Membership>>,
     /// Since when a change of the membership has been under way, if one is.
     pub(super) joint_since: watch::Receiver<Option<Instant>>,
@@ -293,7 +293,7 @@ impl Handle {
     }
 
     /// This node's role, term and leader, as of the last change.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> SoftState {
         *self.shared.standing.borrow()
     }
 
@@ -408,7 +408,7 @@ impl Handle {
     }
 
     /// Follows this node's standing.
-    pub(super) fn watch_standing(&self) -> watch::Receiver<Standing> {
+    pub(super) fn watch_standing(&self) -> watch::Receiver<SoftState> {
         self.shared.standing.clone()
     }
 

@@ -15,13 +15,13 @@ use super::peer_request::{self, PeerReply, PeerRequest};
 use super::snapshots;
 use crate::cluster::Settings;
 use crate::cluster::bootstrap::Standing;
-use crate::net::{Arriving, Inbound, PeerHello};
+use crate::net::{Inbound, IncomingTransfer, PeerHello};
 use crate::raft::{Input, Membership, Message, NodeId};
 use crate::store::{DataDir, Space, State, StoreError};
 
 /// Passes what comes over the network on to the replica thread and to the handle.
 #[derive(Debug)]
-pub(super) struct Reception {
+pub(super) struct InboundHandler {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) settings: Settings,
     pub(super) data: DataDir,
@@ -36,7 +36,7 @@ pub(super) struct Reception {
     pub(super) handle: OnceLock<Handle>,
 }
 
-impl Inbound for Reception {
+impl Inbound for InboundHandler {
     fn receive(&self, message: Message) {
         self.mailbox.receive(message);
     }
@@ -108,7 +108,7 @@ impl Inbound for Reception {
         self.mailbox.tell(Letter::Failed(StoreError::ended(task, panic)));
     }
 
-    fn transfer(&self, from: NodeId, arriving: Arriving) -> BoxFuture<'static, Bytes> {
+    fn transfer(&self, from: NodeId, arriving: IncomingTransfer) -> BoxFuture<'static, Bytes> {
         let disk = snapshots::Disk { state: self.state.clone(), space: self.space.clone() };
         Box::pin(snapshots::receive(self.mailbox.clone(), disk, from, arriving))
     }

@@ -8,16 +8,17 @@ use tokio::time::timeout_at;
 use super::error::Error;
 use super::handle::Handle;
 use crate::cluster::leaderless;
-use crate::raft::{NodeId, Standing};
+use crate::raft::{NodeId, SoftState};
 
 /// How long to wait before asking the same supposed leader again when nothing else was heard.
 const STALE_HINT_PAUSE: Duration = Duration::from_millis(25);
 
 impl Handle {
-    /// As [`wait_for_leader`], with the reason where there is none to wait for.
+    /// Waits until the leader is another than `tried`, or for a moment if that may have been right. Where there is none
+    /// the error says why, if that is known.
     pub(super) async fn wait_for_leader(
         &self,
-        standing: &mut watch::Receiver<Standing>,
+        standing: &mut watch::Receiver<SoftState>,
         tried: Option<NodeId>,
         deadline: Instant,
     ) -> Result<(), Error> {
@@ -52,9 +53,9 @@ impl Handle {
     }
 }
 
-/// Waits until the leader is another than `tried`, or for a moment if that may have been right.
-pub(super) async fn wait_for_leader(
-    standing: &mut watch::Receiver<Standing>,
+/// The same without the reason.
+async fn wait_for_leader(
+    standing: &mut watch::Receiver<SoftState>,
     tried: Option<NodeId>,
     deadline: Instant,
 ) -> Result<(), Error> {

@@ -8,7 +8,6 @@ use tokio::time::timeout_at;
 
 use super::error::Error;
 use super::handle::Handle;
-use super::leaderless::wait_for_leader;
 use super::leadership::TransferError;
 use super::mailbox::Letter;
 use super::peer_request::{self, PeerReply, PeerRequest};
@@ -120,10 +119,10 @@ impl Handle {
                 ChangeOutcome::Not(error) => return Err(error),
                 ChangeOutcome::NotLeader if operation == Operation::Undo => {
                     let until = if leader.is_some() { deadline } else { patience };
-                    match wait_for_leader(&mut standing, leader, until).await {
+                    match self.wait_for_leader(&mut standing, leader, until).await {
                         Ok(()) => {}
-                        Err(Error::NoLeader) if leader.is_none() => {}
-                        Err(error) => return Err(self.without_leader(error).into()),
+                        Err(Error::NoLeader | Error::NoElection(_)) if leader.is_none() => {}
+                        Err(error) => return Err(error.into()),
                     }
                 }
                 ChangeOutcome::NotLeader => {

@@ -12,7 +12,7 @@ use super::background;
 use super::mailbox::{Letter, Mailbox};
 use super::pace::{self, Pace};
 use super::peer_request::{decode, encode};
-use crate::net::{Arriving, Net, TransferError};
+use crate::net::{IncomingTransfer, Net, TransferError};
 use crate::raft::{ClusterId, Index, Input, LogId, NodeId, PeerProgress, Term};
 use crate::replica::holds::Holds;
 use crate::store::{Incoming, IncomingError, Purpose, SnapshotReader, Space, State, StoreError};
@@ -215,7 +215,7 @@ pub(super) async fn receive(
     mailbox: Arc<Mailbox>,
     disk: Disk,
     from: NodeId,
-    mut arriving: Arriving,
+    mut arriving: IncomingTransfer,
 ) -> Bytes {
     let received = match arriving.next().await {
         Ok(Some(first)) => match decode(&first) {
@@ -234,7 +234,7 @@ async fn take_in(
     mailbox: Arc<Mailbox>,
     disk: Disk,
     offer: Offer,
-    mut arriving: Arriving,
+    mut arriving: IncomingTransfer,
 ) -> Received {
     let Offer { from, term, last, .. } = offer;
     let (reply, wanted) = oneshot::channel();

@@ -15,7 +15,7 @@ use super::discovery;
 use super::driver::{self, Bulletin, Driver};
 use super::handle::{Handle, Shared};
 use super::history;
-use super::inbound::Reception;
+use super::inbound::InboundHandler;
 use super::lag::Lag;
 use super::limits::Limits;
 use super::mailbox::{Letter, Mailbox};
@@ -33,7 +33,7 @@ use crate::cluster::{Settings, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::PkiError;
-use crate::raft::{self, Input, Node, RoleName, Standing};
+use crate::raft::{self, Input, Node, RoleName, SoftState};
 use crate::replica::Replica;
 use crate::store::{
     self, Checkpointer, DataDir, IdentityCheck, Life, Log, LogEvent, LogOptions, LogWriter, Space,
@@ -122,7 +122,7 @@ impl Server {
         };
         let node = Node::new(core, opened.recovered);
         let id = node.id();
-        let standing = Standing { role: RoleName::Follower, term: node.term(), leader: None };
+        let standing = SoftState { role: RoleName::Follower, term: node.term(), leader: None };
         let (standing_sender, standing) = watch::channel(standing);
         let (membership_sender, membership) = watch::channel(node.membership().cloned());
         let found = memberships_of(&node);
@@ -138,7 +138,7 @@ impl Server {
         let (removed_sender, removed) = watch::channel(false);
         let log_reader = opened.log.reader();
 
-        let reception = Arc::new(Reception {
+        let reception = Arc::new(InboundHandler {
             mailbox: mailbox.clone(),
             settings: settings_of(&config),
             data: opened.data.clone(),

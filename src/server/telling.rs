@@ -109,6 +109,7 @@ impl Handle {
     fn warnings(&self) -> Vec<String> {
         let own = settings_of(&self.shared.config);
         let mut warnings = self.shared.facts.load().warnings(time::OffsetDateTime::now_utc());
+        warnings.extend(self.shared.space.shortage());
         warnings.extend(self.alarms());
         for peer in self.shared.net.peers().iter().filter(|peer| peer.connected) {
             let theirs = peer.settings.iter();

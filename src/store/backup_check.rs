@@ -3,8 +3,8 @@
 use super::backup::block_sum;
 use super::backup::{BLOCK_BYTES_MAX, DIGEST_BYTES, Digest, FORMAT, MAGIC, Origin, Sha256};
 use super::error::StoreError;
-use super::sequence::{IncomingError, Sequence};
 use super::snapshot;
+use super::snapshot_decoder::{IncomingError, Sequence};
 use crate::kv::Revision;
 use crate::raft::{LogId, Membership};
 

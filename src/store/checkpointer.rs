@@ -81,7 +81,7 @@ fn write(state: &State, space: &Arc<Space>, done: &impl Fn(Result<LogId, StoreEr
     }
     let need = || space.reserve(bytes, Purpose::Freeing);
     let room = room.or_else(|| in_need.then(need).flatten());
-    space.set_cramped(room.is_none());
+    space.set_cramped(room.is_none().then_some(bytes));
     state.put_off(room.is_none());
     // It is still due at the next poll.
     let Some(mut room) = room else { return true };
@@ -95,6 +95,7 @@ fn write(state: &State, space: &Arc<Space>, done: &impl Fn(Result<LogId, StoreEr
         }
         let purpose = if in_need { Purpose::Freeing } else { Purpose::Bulk };
         let Some(again) = space.reserve(bytes, purpose) else {
+            space.set_cramped(Some(bytes));
             state.put_off(true);
             state.thaw(frozen);
             return true;

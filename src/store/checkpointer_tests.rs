@@ -79,7 +79,7 @@ fn an_idle_state_is_swept_to_the_end() {
     }
     assert_eq!(checkpoints, CHANGES.div_ceil(7) - 1);
     // A key and its newest change.
-    assert_eq!(state.shared.read().generation.rows().len(), 2);
+    assert_eq!(state.shared.read().view.rows().len(), 2);
     checkpointer.stop();
     assert!(done.recv().is_err(), "there was nothing more to write");
 }
@@ -237,7 +237,7 @@ fn a_checkpoint_that_makes_room_gets_half_of_what_is_kept() {
     assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), deleted);
     assert!(!state.is_put_off());
     // What compaction hides goes, a little at a time.
-    let rows = || state.shared.read().generation.rows().len();
+    let rows = || state.shared.read().view.rows().len();
     let before = rows();
     let compacted = write(Write::Compact { revision: state.revision() });
     while state.checkpoint_due() {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
 
+use super::coalesce::{Coalesce, Coalescing};
 use super::error::StoreError;
-use super::gather::{Gather, Gathering};
 use super::space::Space;
 use super::yielding::YieldingFile;
 
@@ -53,7 +53,7 @@ pub(super) use forward_locks;
 pub(super) fn open(
     path: &Path,
     space: Option<&Arc<Space>>,
-    gather: &Gather,
+    coalesce: &Coalesce,
     cache_bytes: usize,
     what: &'static str,
 ) -> Result<Database, StoreError> {
@@ -75,7 +75,7 @@ pub(super) fn open(
     }
     let opened = YieldingFile::open(path, space.cloned());
     opened
-        .and_then(|file| builder.create_with_backend(Gathering::new(file, gather.clone())))
+        .and_then(|file| builder.create_with_backend(Coalescing::new(file, coalesce.clone())))
         .map_err(failed)
 }
 
@@ -94,11 +94,11 @@ pub(super) fn open_own(path: &Path) -> io::Result<File> {
 /// Opens the database that a backend stands for, or makes it.
 pub(super) fn open_backend(
     backend: impl StorageBackend,
-    gather: &Gather,
+    coalesce: &Coalesce,
     cache_bytes: usize,
     what: &'static str,
 ) -> Result<Database, StoreError> {
-    let backend = Gathering::new(backend, gather.clone());
+    let backend = Coalescing::new(backend, coalesce.clone());
     let created = builder(cache_bytes).create_with_backend(backend);
     created.map_err(|error| StoreError::database(what, error))
 }
@@ -141,9 +141,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.redb");
         fs::write(path.with_extension("new"), "half a database").unwrap();
-        drop(open(&path, None, &Gather::default(), 1 << 20, "log").unwrap());
+        drop(open(&path, None, &Coalesce::default(), 1 << 20, "log").unwrap());
         assert!(path.exists() && !path.with_extension("new").exists());
-        drop(open(&path, None, &Gather::default(), 1 << 20, "log").unwrap());
+        drop(open(&path, None, &Coalesce::default(), 1 << 20, "log").unwrap());
     }
 
     #[test]
@@ -151,10 +151,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.redb");
         let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        drop(open(&path, None, &Gather::default(), 1 << 20, "log").unwrap());
+        drop(open(&path, None, &Coalesce::default(), 1 << 20, "log").unwrap());
         assert_eq!(mode(), 0o600);
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        drop(open(&path, None, &Gather::default(), 1 << 20, "log").unwrap());
+        drop(open(&path, None, &Coalesce::default(), 1 << 20, "log").unwrap());
         assert_eq!(mode(), 0o600);
     }
 
@@ -173,7 +173,7 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         let refused =
-            open(&file.join("log.redb"), None, &Gather::default(), 1 << 20, "log").unwrap_err();
+            open(&file.join("log.redb"), None, &Coalesce::default(), 1 << 20, "log").unwrap_err();
         assert!(matches!(refused, StoreError::Io { what: "look at", .. }), "{refused}");
     }
 
@@ -182,7 +182,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.redb");
         fs::write(&path, "something else").unwrap();
-        assert!(open(&path, None, &Gather::default(), 1 << 20, "log").is_err());
+        assert!(open(&path, None, &Coalesce::default(), 1 << 20, "log").is_err());
         assert_eq!(fs::read(&path).unwrap(), b"something else");
     }
 }

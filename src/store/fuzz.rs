@@ -10,13 +10,14 @@ use super::backup::{Digest, FORMAT, MAGIC, Origin, push_block};
 use super::backup_check::{BackupCheck, BackupError, BackupSummary};
 use super::identity;
 use super::install::{Incoming, IncomingError};
+use super::read::ReadError;
 use super::sample::{
     LogContent, StateContent, content, fill_state, log_files, open_state, read_log, read_state,
     state_files,
 };
 use super::sealed;
 use super::snapshot::{END, End, KEY_ROWS, REVISION_ROWS, pop, push};
-use super::state::{ReadError, State};
+use super::state::State;
 use super::tables::{KEYS, REVISIONS};
 use super::test_disk::{Disk, Keeps};
 

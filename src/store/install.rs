@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 use redb::{CursorError, Durability};
 
 use super::checkpoint;
+use super::coalesce::{Coalesce, Coalesced};
 use super::early_sync::EarlySync;
 use super::error::StoreError;
-use super::gather::{Gather, Gathered};
 use super::marks::Marks;
-pub use super::sequence::IncomingError;
-use super::sequence::{Row, Sequence};
 use super::snapshot::END;
+pub use super::snapshot_decoder::IncomingError;
+use super::snapshot_decoder::{Row, Sequence};
 use super::state::State;
-use super::tables::{Generation, INCOMING_KEYS, INCOMING_REVISIONS};
+use super::tables::{FileView, INCOMING_KEYS, INCOMING_REVISIONS};
 use crate::raft::{LogId, Membership};
 
 /// After how many bytes what has come is made durable: it is no use before the end, but until then redb remembers each
@@ -31,7 +31,7 @@ pub struct Incoming {
     members: Option<Membership>,
     unsynced_bytes: usize,
     early: Option<EarlySync>,
-    _gathered: Gathered,
+    _gathered: Coalesced,
     whole: bool,
 }
 
@@ -47,7 +47,7 @@ impl State {
             members: None,
             unsynced_bytes: 0,
             early: self.file.as_deref().and_then(EarlySync::start),
-            _gathered: self.gather.start(),
+            _gathered: self.coalesce.start(),
             whole: false,
         };
         let write = self.db.begin_write().map_err(failed)?;
@@ -62,9 +62,9 @@ impl State {
     /// The snapshot that took the state's place last: its last entry, and the membership as of then if
     /// nothing was applied since.
     pub fn installed(&self) -> Option<(LogId, Membership)> {
-        let generation = self.shared.read().generation.clone();
-        let (_, membership) = generation.position.membership.clone()?;
-        Some((generation.installed?, membership))
+        let view = self.shared.read().view.clone();
+        let (_, membership) = view.position.membership.clone()?;
+        Some((view.installed?, membership))
     }
 
     /// Puts a snapshot in the state's place, durably when it returns. Nothing may be applied meanwhile.
@@ -80,12 +80,12 @@ impl State {
             return Ok(false);
         }
         checkpoint::install(&self.db, &position)?;
-        let generation = Arc::new(Generation::open(&self.db)?);
+        let view = Arc::new(FileView::open(&self.db)?);
         let mut shared = self.shared.write();
         let old = (
             std::mem::take(&mut shared.active),
             shared.frozen.take(),
-            std::mem::replace(&mut shared.generation, generation),
+            std::mem::replace(&mut shared.view, view),
         );
         shared.active_since = None;
         shared.durable = position.applied;
@@ -112,7 +112,7 @@ impl Incoming {
     /// What taking so many bytes in, or ending, may write. An estimate: redb holds back what fits into half of
     /// its cache, and more is gathered.
     pub fn commit_bytes(&self, bytes: usize) -> u64 {
-        let held_back_max = self.state.options.cache_bytes / 2 + Gather::BYTES_MAX;
+        let held_back_max = self.state.options.cache_bytes / 2 + Coalesce::BYTES_MAX;
         let held_back = self.unsynced_bytes.min(held_back_max);
         2 * (held_back + bytes) as u64 + Self::BEGIN_BYTES
     }

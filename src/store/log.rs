@@ -9,8 +9,8 @@ use redb::{
     TableHandle, WriteTransaction,
 };
 
+use super::coalesce::Coalesce;
 use super::error::StoreError;
-use super::gather::Gather;
 use super::meta::{self, META};
 use super::space::Space;
 use super::tail::Tail;
@@ -95,7 +95,7 @@ impl Log {
         space: Option<&Arc<Space>>,
         options: &LogOptions,
     ) -> Result<(Log, RecoveredLog), StoreError> {
-        let db = files::open(path, space, &Gather::default(), options.cache_bytes, "log")?;
+        let db = files::open(path, space, &Coalesce::default(), options.cache_bytes, "log")?;
         Log::with_database(db, &path.display().to_string(), options)
     }
 
@@ -104,7 +104,7 @@ impl Log {
         backend: impl StorageBackend,
         options: &LogOptions,
     ) -> Result<(Log, RecoveredLog), StoreError> {
-        let db = files::open_backend(backend, &Gather::default(), options.cache_bytes, "log")?;
+        let db = files::open_backend(backend, &Coalesce::default(), options.cache_bytes, "log")?;
         Log::with_database(db, "log", options)
     }
 

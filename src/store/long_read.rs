@@ -6,7 +6,8 @@
 use bytes::Bytes;
 
 use super::range::{Scan, successor};
-use super::state::{Chain, ReadError, Sought, State, Walked};
+use super::read::{Chain, ReadError, Sought, Walked};
+use super::state::State;
 use crate::kv::{Bound, DELETED_PER_KEY_MAX, Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
 
 /// How often a listing of the newest revision begins anew because that was compacted while it was read.

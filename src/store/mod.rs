@@ -3,18 +3,20 @@
 //! A data directory holds `identity` (whose it is), `log.redb`, `state.redb` and `ballast` (room that is kept). Two databases, since one
 //! redb database has one writer, and the log must never wait for the state.
 
+mod apply;
 mod backup;
 mod backup_check;
 mod checkpoint;
 mod checkpointer;
+mod coalesce;
 #[cfg(test)]
 mod damage_tests;
 mod early_sync;
 mod error;
 mod files;
+mod freeze;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-mod gather;
 mod identity;
 mod install;
 mod life;
@@ -27,13 +29,14 @@ mod meta;
 mod newer_format_tests;
 mod overlay;
 mod range;
+mod read;
 mod recovery;
 mod restore;
 #[cfg(any(test, fuzzing))]
 mod sample;
 mod sealed;
-mod sequence;
 mod snapshot;
+mod snapshot_decoder;
 mod space;
 mod state;
 mod sweep;
@@ -46,6 +49,7 @@ mod test_disk;
 mod under;
 mod yielding;
 
+pub use apply::{Applied, Observer};
 pub use backup::{BackupReader, Origin, Sha256};
 pub use backup_check::{BackupCheck, BackupError, BackupSummary};
 pub use checkpoint::Frozen;
@@ -58,11 +62,12 @@ pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
 pub use long_read::{CountRead, Counted, PastRead, RangeRead};
 pub use marks::Mark;
+pub use read::ReadError;
 pub use recovery::recover;
 pub use restore::{Survivor, begin_alone, rescue, restore, survey, take_in};
 pub use snapshot::SnapshotReader;
 pub use space::{Purpose, Reserved, Space, SpaceWatch};
-pub use state::{Applied, Observer, ReadError, State, StateOptions};
+pub use state::{State, StateOptions};
 
 /// The versions of what this release writes: the identity of a data directory, its two databases, the pieces of a
 /// snapshot, and the file of a backup.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::error::StoreError;
 use super::long_read::RangeRead;
-use super::state::{ReadError, State};
+use super::read::ReadError;
+use super::state::State;
 use super::tables::KeyRows;
 use crate::kv::{KeyRange, KeyRow, Page, RangeQuery};
 
@@ -85,7 +86,7 @@ impl<'a> Scan<'a> {
     /// Takes the next piece of both; false at the end of the range.
     fn next_piece(&mut self) -> Result<bool, StoreError> {
         let Some(range) = self.left.take() else { return Ok(false) };
-        let (fresh, generation) = self.state.fresh_keys(&range, self.descending, PIECE_KEYS);
+        let (fresh, view) = self.state.fresh_keys(&range, self.descending, PIECE_KEYS);
         let mut piece = range.clone();
         if fresh.len() == PIECE_KEYS
             && let Some((last, _)) = fresh.last()
@@ -101,7 +102,7 @@ impl<'a> Scan<'a> {
             }
             self.left.take_if(|left| left.is_empty());
         }
-        self.stored = Some(generation.range(&piece)?);
+        self.stored = Some(view.range(&piece)?);
         self.fresh = fresh.into_iter().peekable();
         Ok(true)
     }

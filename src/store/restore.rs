@@ -238,7 +238,7 @@ impl State {
     /// Lets `members` be those of the state as of its last entry, as if a snapshot had brought it. Durable
     /// when it returns; all that is applied must be in the file. The state must be opened anew after it.
     fn begin_anew(&self, members: Membership) -> Result<(), StoreError> {
-        let mut position = self.shared.read().generation.position.clone();
+        let mut position = self.shared.read().view.position.clone();
         position.membership = Some((position.applied.index, members));
         checkpoint::rewrite(&self.db, &position)
     }

@@ -4,7 +4,7 @@
 //! goes is watched in `tests/cluster/markers.rs`). So what counts is: once all is done, nothing is lost any more, and
 //! before that a rescue can be done again. That the two files fit each other at every moment is more than is needed.
 
-use super::super::gather::Gather;
+use super::super::coalesce::Coalesce;
 use super::*;
 use crate::kv::{Command, Condition, Put, Write};
 use crate::raft::{ClusterId, Entry, Index, Payload, Term};
@@ -39,7 +39,7 @@ fn start([state, log]: &Disks) -> Result<(State, Log, Recovered), StoreError> {
 fn empty(power: &Power) -> Disks {
     std::array::from_fn(|_| {
         let disk = Disk::new(power);
-        drop(files::open_backend(disk.clone(), &Gather::default(), 1 << 20, "file").unwrap());
+        drop(files::open_backend(disk.clone(), &Coalesce::default(), 1 << 20, "file").unwrap());
         disk
     })
 }

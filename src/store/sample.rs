@@ -2,7 +2,8 @@
 
 use super::error::StoreError;
 use super::log::{Log, LogOptions, RecoveredLog};
-use super::state::{ReadError, State, StateOptions};
+use super::read::ReadError;
+use super::state::{State, StateOptions};
 use super::test_disk::{Disk, Keeps};
 use crate::kv::{Command, Condition, Item, KeyRange, Put, RangeQuery, Revision, Write};
 use crate::raft::{

@@ -14,7 +14,7 @@ use super::checkpoint::StoredPosition;
 use super::error::StoreError;
 use super::sealed;
 use super::state::State;
-use super::tables::{Generation, KEYS, REVISIONS, revision_key};
+use super::tables::{FileView, KEYS, REVISIONS, revision_key};
 use crate::kv::{Revision, RowId};
 use crate::raft::LogId;
 
@@ -48,7 +48,7 @@ pub(super) struct End {
 
 /// Gives a snapshot out, piece by piece. The file keeps what it needs until this is dropped.
 pub struct SnapshotReader {
-    generation: Arc<Generation>,
+    view: Arc<FileView>,
     next: Next,
     end: End,
     digest: Xxh3,
@@ -65,20 +65,20 @@ enum Next {
 impl State {
     /// The state as the newest checkpoint left it.
     pub fn snapshot(&self) -> SnapshotReader {
-        let generation = self.shared.read().generation.clone();
-        SnapshotReader { generation, next: Next::Head, end: End::default(), digest: Xxh3::new() }
+        let view = self.shared.read().view.clone();
+        SnapshotReader { view, next: Next::Head, end: End::default(), digest: Xxh3::new() }
     }
 }
 
 impl SnapshotReader {
     /// The last entry that it covers.
     pub fn last(&self) -> LogId {
-        self.generation.position.applied
+        self.view.position.applied
     }
 
     /// The revision that it reflects.
     pub(super) fn revision(&self) -> Revision {
-        self.generation.position.counters.revision
+        self.view.position.counters.revision
     }
 
     /// The next piece; none after the last. It ends after the row with which it reaches `bytes_max`, and
@@ -90,8 +90,8 @@ impl SnapshotReader {
     pub fn next_piece(&mut self, bytes_max: usize) -> Result<Option<Vec<u8>>, StoreError> {
         let piece = match &mut self.next {
             Next::Head => {
-                let position = StoredPosition::from(self.generation.position.clone());
-                self.next = Next::Keys(self.generation.all_keys()?);
+                let position = StoredPosition::from(self.view.position.clone());
+                self.next = Next::Keys(self.view.all_keys()?);
                 encode(HEAD, &Head { format: FORMAT, position })?
             }
             Next::Keys(rows) => {
@@ -112,7 +112,7 @@ impl SnapshotReader {
                     self.end.keys += 1;
                 }
                 if piece.len() == 1 {
-                    self.next = Next::Revisions(self.generation.all_revisions()?);
+                    self.next = Next::Revisions(self.view.all_revisions()?);
                     return self.next_piece(bytes_max);
                 }
                 piece

@@ -55,8 +55,10 @@ pub struct Space {
     ballast_max: u64,
     account: Mutex<Account>,
     low: AtomicBool,
-    /// Something that has to be written does not fit, however much room there is.
-    cramped: AtomicBool,
+    /// How many bytes a checkpoint may write that does not fit, however much room there is; 0 if there is none.
+    cramped: AtomicU64,
+    /// The room as it was seen last, but for the ballast.
+    spare: AtomicU64,
     entries_max: AtomicU64,
     life: Arc<Life>,
 }
@@ -134,7 +136,8 @@ impl Space {
             ballast_max: wanted / 4,
             account: Mutex::default(),
             low: AtomicBool::new(false),
-            cramped: AtomicBool::new(false),
+            cramped: AtomicU64::new(0),
+            spare: AtomicU64::new(u64::MAX),
             entries_max: AtomicU64::new(u64::MAX),
             life,
         })
@@ -188,7 +191,28 @@ impl Space {
 
     /// Whether there is less room than wanted, or a checkpoint does not fit.
     pub fn is_low(&self) -> bool {
-        self.low.load(Ordering::Relaxed) || self.cramped.load(Ordering::Relaxed)
+        self.low.load(Ordering::Relaxed) || self.cramped.load(Ordering::Relaxed) > 0
+    }
+
+    /// What there is too little room for, if there is, for whoever has to make some.
+    pub fn shortage(&self) -> Option<String> {
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        let spare = mib(self.spare.load(Ordering::Relaxed));
+        let kept = mib(self.ballast_max);
+        match self.cramped.load(Ordering::Relaxed) {
+            0 => self.low.load(Ordering::Relaxed).then(|| {
+                format!(
+                    "little room on the disk: {spare} are free beside the {kept} that are kept for votes and \
+                     deletions, limits.freeSpace wants {}",
+                    mib(self.wanted)
+                )
+            }),
+            bytes => Some(format!(
+                "no room on the disk for the next checkpoint, which may write up to {}: {spare} are free beside the \
+                 {kept} that are kept for votes and deletions",
+                mib(bytes)
+            )),
+        }
     }
 
     /// How many bytes of entries there is room for.
@@ -196,15 +220,21 @@ impl Space {
         self.entries_max.load(Ordering::Relaxed)
     }
 
-    /// Says whether a checkpoint that is due has to wait for room.
-    pub(super) fn set_cramped(&self, cramped: bool) {
-        if self.cramped.swap(cramped, Ordering::Relaxed) != cramped {
-            match cramped {
-                true => {
-                    tracing::warn!("a checkpoint has to wait: there is no room for it on the disk")
-                }
-                false => tracing::info!("there is room for checkpoints again"),
+    /// Says how many bytes a checkpoint that is due may write, if it has to wait for room.
+    pub(super) fn set_cramped(&self, bytes: Option<u64>) {
+        let before = self.cramped.swap(bytes.unwrap_or(0), Ordering::Relaxed);
+        match bytes {
+            Some(wanted_bytes) if before == 0 => {
+                let free_bytes = self.spare.load(Ordering::Relaxed);
+                tracing::warn!(
+                    free_bytes,
+                    wanted_bytes,
+                    "a checkpoint has to wait: there is no room for it on the disk; until there is, this node leads \
+                     only if no other can, and then refuses clients' writes"
+                );
             }
+            None if before > 0 => tracing::info!("there is room for checkpoints again"),
+            Some(_) | None => {}
         }
     }
 
@@ -277,6 +307,7 @@ impl Space {
         self.entries_max.store(entries, Ordering::Relaxed);
         // As if the ballast were whole.
         let spare = free.saturating_add(account.ballast).saturating_sub(self.ballast_max);
+        self.spare.store(spare, Ordering::Relaxed);
         let was_low = self.low.load(Ordering::Relaxed);
         // An eighth more before it counts as enough again, so that it does not change all the time.
         let wanted = if was_low { self.wanted + self.wanted / 8 } else { self.wanted };

@@ -94,7 +94,19 @@ fn low_begins_and_ends_at_different_marks() {
         disk.fill((1000 - free) * MIB);
         space.look();
         assert_eq!(space.is_low(), low, "{free} MiB free");
+        assert_eq!(space.shortage().is_some(), low);
     }
+    disk.fill(937 * MIB);
+    space.look();
+    let shortage = space.shortage().unwrap();
+    assert!(shortage.contains("63.0 MiB are free") && shortage.contains("64.0 MiB"), "{shortage}");
+    space.set_cramped(Some(200 * MIB));
+    let shortage = space.shortage().unwrap();
+    assert!(shortage.contains("up to 200.0 MiB: 63.0 MiB are free"), "{shortage}");
+    space.set_cramped(None);
+    disk.fill(0);
+    space.look();
+    assert_eq!(space.shortage(), None);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! The power fails at every operation of a script, and the state is what it was at the entry that is stored
 //! with it.
 
+use bytes::Bytes;
+
 use super::*;
-use crate::kv::{Command, Condition, Put, RangeQuery, Write};
-use crate::raft::{ClusterId, NodeId, Term};
+use crate::kv::{Command, Condition, Item, KeyRange, Put, RangeQuery, Write};
+use crate::raft::{ClusterId, Entry, NodeId, Payload, Term};
+use crate::store::ReadError;
 use crate::store::test_disk::{Disk, Fault, Journal, Keeps, Power, subsets_of};
 
 fn options() -> StateOptions {
@@ -132,7 +135,7 @@ fn swept_rows(state: &State) -> Vec<(Vec<u8>, Vec<u8>)> {
     while let Some(frozen) = state.freeze() {
         state.write_checkpoint(frozen).unwrap();
     }
-    state.shared.read().generation.rows()
+    state.shared.read().view.rows()
 }
 
 fn index(id: LogId) -> usize {
@@ -196,7 +199,7 @@ fn a_power_loss_at_any_operation_leaves_the_state_of_a_checkpoint() {
             assert_eq!(state.durable(), applied, "{at}");
             assert_eq!(content(&state), models[index(applied)], "{at}");
             found_later += usize::from(applied != done);
-            found_unswept += usize::from(state.shared.read().generation.is_unswept());
+            found_unswept += usize::from(state.shared.read().view.is_unswept());
             crashes += 1;
             if !matches!(keeps, Keeps::None | Keeps::Random(_)) {
                 continue;

@@ -1,8 +1,8 @@
 //! The disk refuses a checkpoint: the error is reported, and neither memory nor file loses anything.
 
 use super::*;
-use crate::kv::{Command, Condition, Put, RangeQuery, Write};
-use crate::raft::Term;
+use crate::kv::{Command, Condition, Item, KeyRange, Put, RangeQuery, Write};
+use crate::raft::{Entry, Payload, Term};
 use crate::store::test_disk::{Disk, Fault, Keeps, Power};
 
 fn options() -> StateOptions {

@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use redb::ReadableTable;
 use redb::backends::InMemoryBackend;
 
 use super::*;
-use crate::kv::{Command, Condition, Outcome, Put, RangeQuery, Write};
-use crate::raft::Term;
-use crate::store::meta;
+use crate::kv::{Command, Condition, KeyRange, Outcome, Put, RangeQuery, Reply, Write};
+use crate::raft::{Entry, Payload, Term};
 use crate::store::tables::{KEYS, REVISIONS};
+use crate::store::{ReadError, meta};
 
 fn options() -> StateOptions {
     StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() }

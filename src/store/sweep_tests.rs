@@ -8,7 +8,8 @@ use super::*;
 use crate::kv::{Command, Condition, DELETED_PER_KEY_MAX, Item, KeyRange, Put, RangeQuery, Write};
 use crate::raft::{ClusterId, Entry, Index, LogId, Membership, NodeId, Payload, Term};
 use crate::store::long_read::{CountRead, Counted};
-use crate::store::state::{ReadError, State, StateOptions};
+use crate::store::read::ReadError;
+use crate::store::state::{State, StateOptions};
 
 fn open(sweep_rows: usize) -> State {
     let options = StateOptions { cache_bytes: 1 << 20, sweep_rows, ..StateOptions::default() };
@@ -48,14 +49,14 @@ fn sweep_all(state: &State) {
 }
 
 fn rows(state: &State) -> Vec<(Vec<u8>, Vec<u8>)> {
-    state.shared.read().generation.rows()
+    state.shared.read().view.rows()
 }
 
 /// Every change that is stored, by key, and whether the key exists after it.
 fn changes(state: &State) -> BTreeMap<Bytes, Vec<(RowId, bool)>> {
-    let generation = state.shared.read().generation.clone();
+    let view = state.shared.read().view.clone();
     let mut changes: BTreeMap<Bytes, Vec<(RowId, bool)>> = BTreeMap::new();
-    for row in generation.all_revisions().unwrap() {
+    for row in view.all_revisions().unwrap() {
         let (id, row) = row.unwrap();
         let (revision, sub) = id.value();
         let id = RowId { revision: Revision(revision), sub };

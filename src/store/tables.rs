@@ -37,7 +37,7 @@ pub(super) fn revision_key(id: RowId) -> [u8; 12] {
 }
 
 /// The file as one checkpoint left it.
-pub(super) struct Generation {
+pub(super) struct FileView {
     keys: ReadOnlyTable<&'static [u8], &'static [u8]>,
     revisions: ReadOnlyTable<(u64, u32), &'static [u8]>,
     /// Where the state stood.
@@ -47,19 +47,19 @@ pub(super) struct Generation {
     swept: Swept,
 }
 
-impl std::fmt::Debug for Generation {
+impl std::fmt::Debug for FileView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Generation").finish_non_exhaustive()
+        f.debug_struct("FileView").finish_non_exhaustive()
     }
 }
 
-impl Generation {
+impl FileView {
     /// The newest one.
-    pub(super) fn open(db: &Database) -> Result<Generation, StoreError> {
+    pub(super) fn open(db: &Database) -> Result<FileView, StoreError> {
         let failed = |error: redb::Error| StoreError::database("state", error);
         let read = db.begin_read().map_err(|error| failed(error.into()))?;
         let meta = read.open_table(META).map_err(|error| failed(error.into()))?;
-        Ok(Generation {
+        Ok(FileView {
             position: checkpoint::position(&meta)?,
             installed: checkpoint::installed(&meta)?,
             swept: Swept::load(&meta)?,
@@ -148,7 +148,7 @@ pub(super) fn revision_row(bytes: &[u8], id: RowId) -> Result<RevisionRow, Store
 }
 
 #[cfg(test)]
-impl Generation {
+impl FileView {
     /// Every row of both tables as it is stored.
     pub(super) fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let keys = self.all_keys().unwrap().map(|row| {

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use konsen::cluster::{Known, Own, Roster, Settings, stand_in};
 use konsen::net::{
-    Addresses, Arriving, FRAME_BYTES_MAX, Inbound, Net, NetConfig, NetError, PeerHello, PeerStatus,
-    TlsMaterial,
+    Addresses, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, NetError, PeerHello,
+    PeerStatus, TlsMaterial,
 };
 use konsen::raft::{
     Body, ClusterId, Entry, Index, LogId, Member, Membership, Message, NodeId, Payload, Term,
@@ -75,7 +75,7 @@ impl Inbound for Recorder {
     }
 
     /// Counts the bytes that come; a piece that says so ends it early.
-    fn transfer(&self, from: NodeId, mut arriving: Arriving) -> BoxFuture<'static, Bytes> {
+    fn transfer(&self, from: NodeId, mut arriving: IncomingTransfer) -> BoxFuture<'static, Bytes> {
         Box::pin(async move {
             let mut bytes = 0;
             while let Ok(Some(piece)) = arriving.next().await {

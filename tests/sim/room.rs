@@ -21,7 +21,9 @@ impl World {
             self.count("fault: little room on a disk");
             let fits = self.chance.nemesis.chance(500);
             let entries_bytes = if fits { self.chance.nemesis.below(1_000) } else { 0 };
-            self.step(host, Event::Room(Room { low: true, entries_bytes }))?;
+            // What waits for a checkpoint may be all that a host can hold: then it is not to lead.
+            let stuck = self.chance.nemesis.chance(300);
+            self.step(host, Event::Room(Room { low: true, entries_bytes, stuck }))?;
             let scarce = self.a_while(50, 4_000);
             self.watch.is_ill(host, self.now + scarce);
             self.after(scarce, Due::Roomy { host, life });

@@ -8,15 +8,15 @@ use super::*;
 const FILE_EXTENTS: usize = EXTENTS_MAX + 4;
 const FILE_BYTES: usize = FILE_EXTENTS * EXTENT_BYTES;
 
-fn file(power: &Power) -> (Disk, Gather, Gathering<Disk>) {
+fn file(power: &Power) -> (Disk, Coalesce, Coalescing<Disk>) {
     let disk = Disk::new(power);
     disk.set_len(FILE_BYTES as u64).unwrap();
-    let gather = Gather::default();
-    (disk.clone(), gather.clone(), Gathering::new(disk, gather))
+    let coalesce = Coalesce::default();
+    (disk.clone(), coalesce.clone(), Coalescing::new(disk, coalesce))
 }
 
 /// Writes the pages `pages` of the file, each as a write of its own.
-fn write_pages(file: &Gathering<Disk>, pages: impl IntoIterator<Item = usize>) -> io::Result<()> {
+fn write_pages(file: &Coalescing<Disk>, pages: impl IntoIterator<Item = usize>) -> io::Result<()> {
     let mut pages = pages.into_iter();
     pages.try_for_each(|page| file.write((page * PAGE_BYTES) as u64, &[page as u8 | 1; PAGE_BYTES]))
 }
@@ -24,14 +24,14 @@ fn write_pages(file: &Gathering<Disk>, pages: impl IntoIterator<Item = usize>) -
 #[test]
 fn pages_side_by_side_are_one_write_in_whatever_order_they_come() {
     let power = Power::default();
-    let (disk, gather, file) = file(&power);
+    let (disk, coalesce, file) = file(&power);
     let mut pages: Vec<usize> = (0..4 * PAGES).collect();
     pages.shuffle(&mut StdRng::seed_from_u64(1));
     let before = power.operations();
     write_pages(&file, pages.clone()).unwrap();
     assert_eq!(power.operations() - before, pages.len() as u64, "not unless it is wanted");
 
-    let gathered = gather.start();
+    let gathered = coalesce.start();
     let before = power.operations();
     write_pages(&file, pages).unwrap();
     assert_eq!(power.operations() - before, 4);
@@ -48,8 +48,8 @@ fn pages_side_by_side_are_one_write_in_whatever_order_they_come() {
 #[test]
 fn what_is_held_back_is_bounded_and_the_oldest_goes_first() {
     let power = Power::default();
-    let (disk, gather, file) = file(&power);
-    let _gathered = gather.start();
+    let (disk, coalesce, file) = file(&power);
+    let _gathered = coalesce.start();
     let before = power.operations();
     write_pages(&file, (0..EXTENTS_MAX).map(|extent| extent * PAGES)).unwrap();
     assert_eq!(power.operations(), before);
@@ -62,8 +62,8 @@ fn what_is_held_back_is_bounded_and_the_oldest_goes_first() {
 #[test]
 fn a_full_disk_is_told_and_nothing_is_lost_by_it() {
     let power = Power::default();
-    let (disk, gather, file) = file(&power);
-    let gathered = gather.start();
+    let (disk, coalesce, file) = file(&power);
+    let gathered = coalesce.start();
     write_pages(&file, [1, 2, PAGES + 1]).unwrap();
     power.fail(Fault::FullFrom(power.operations() + 2));
     assert_eq!(file.sync_data().unwrap_err().kind(), io::ErrorKind::StorageFull);
@@ -86,7 +86,7 @@ fn a_full_disk_is_told_and_nothing_is_lost_by_it() {
 fn nobody_sees_the_difference() {
     for seed in 0..6 {
         let mut random = StdRng::seed_from_u64(seed);
-        let (disk, gather, file) = file(&Power::default());
+        let (disk, coalesce, file) = file(&Power::default());
         let mut plain = vec![0; FILE_BYTES];
         let mut gathered = None;
         for step in 0..400 {
@@ -102,7 +102,7 @@ fn nobody_sees_the_difference() {
             };
             let bytes = bytes.min(plain.len() - at);
             match random.random_range(0..100) {
-                0..3 => gathered = Some(gather.start()),
+                0..3 => gathered = Some(coalesce.start()),
                 3 => gathered = None,
                 4..6 => {
                     file.sync_data().unwrap();

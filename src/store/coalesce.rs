@@ -1,4 +1,4 @@
-//! Fewer and larger writes while a snapshot comes in: redb writes page by page, in an order of its own, and
+//! Coalescing writes, so that they are fewer and larger while a snapshot comes in: redb writes page by page, in an order of its own, and
 //! these pages lie side by side.
 
 use std::io;
@@ -11,25 +11,25 @@ use redb::StorageBackend;
 
 use super::files::{PAGE_BYTES, forward_locks};
 
-/// Whether a file's writes are gathered: how many want that.
+/// Whether a file's writes are coalesced: how many want that.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Gather(Arc<AtomicUsize>);
+pub(super) struct Coalesce(Arc<AtomicUsize>);
 
-/// Lets writes be gathered until it is dropped.
+/// Lets writes be coalesced until it is dropped.
 #[derive(Debug)]
-pub(super) struct Gathered(Gather);
+pub(super) struct Coalesced(Coalesce);
 
-impl Gather {
+impl Coalesce {
     /// The most bytes that are held back.
     pub(super) const BYTES_MAX: usize = EXTENTS_MAX * EXTENT_BYTES;
 
-    pub(super) fn start(&self) -> Gathered {
+    pub(super) fn start(&self) -> Coalesced {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Gathered(self.clone())
+        Coalesced(self.clone())
     }
 }
 
-impl Drop for Gathered {
+impl Drop for Coalesced {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -38,9 +38,9 @@ impl Drop for Gathered {
 /// A file whose pages wait in memory, while that is wanted, until those around them are there as well, and at
 /// most until the next sync. Nobody sees the difference: what waits is written before it is read.
 #[derive(Debug)]
-pub(super) struct Gathering<B> {
+pub(super) struct Coalescing<B> {
     file: B,
-    wanted: Gather,
+    wanted: Coalesce,
     held: Mutex<Held>,
     /// Whether there may be anything in `held`. Whoever asks for a page knows that it was written, and so sees this,
     /// too.
@@ -68,9 +68,9 @@ struct Extent {
     pages: [bool; PAGES],
 }
 
-impl<B: StorageBackend> Gathering<B> {
-    pub(super) fn new(file: B, wanted: Gather) -> Gathering<B> {
-        Gathering { file, wanted, held: Mutex::default(), holds: AtomicBool::new(false) }
+impl<B: StorageBackend> Coalescing<B> {
+    pub(super) fn new(file: B, wanted: Coalesce) -> Coalescing<B> {
+        Coalescing { file, wanted, held: Mutex::default(), holds: AtomicBool::new(false) }
     }
 
     fn hold(&self, extent: u64, pages: Range<usize>, data: &[u8]) -> io::Result<()> {
@@ -164,7 +164,7 @@ fn place(offset: u64, len: usize) -> Option<(u64, Range<usize>)> {
     Some((offset - within as u64, within / PAGE_BYTES..end / PAGE_BYTES))
 }
 
-impl<B: StorageBackend> StorageBackend for Gathering<B> {
+impl<B: StorageBackend> StorageBackend for Coalescing<B> {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
@@ -203,5 +203,5 @@ impl<B: StorageBackend> StorageBackend for Gathering<B> {
 }
 
 #[cfg(test)]
-#[path = "gather_tests.rs"]
+#[path = "coalesce_tests.rs"]
 mod tests;

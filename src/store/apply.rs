@@ -1,0 +1,137 @@
+//! Carrying committed entries out: their changes become visible together.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::error::StoreError;
+use super::life::AtWork;
+use super::marks;
+use super::overlay::Overlay;
+use super::range::Scan;
+use super::state::State;
+use crate::kv::{self, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
+use crate::raft::{Entry, LogId, Payload};
+
+/// What became of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The entry.
+    pub id: LogId,
+    /// The command's reply; none for entries that carry none.
+    pub reply: Option<Reply>,
+}
+
+/// Hears of what is applied. It is called by the thread that applies, and must not keep it.
+pub trait Observer: Send + Sync + std::fmt::Debug {
+    /// Whether anybody wants to hear. Whoever says so before it reads the state hears of all that it does not
+    /// read.
+    fn watches(&self) -> bool;
+    /// These keys changed; the state is of that revision now.
+    fn changed(&self, keys: &[Bytes], revision: Revision);
+    /// Another state has taken the place of the one that was.
+    fn replaced(&self);
+}
+
+impl State {
+    /// Applies committed entries that follow what is applied already. For one thread only.
+    pub fn apply(&self, entries: &[Entry]) -> Result<Vec<Applied>, StoreError> {
+        let mut position = self.shared.read().position.clone();
+        let mut batch = Batch { state: self, changes: Overlay::default() };
+        let mut all = Vec::with_capacity(entries.len());
+        let mut hashes = Vec::new();
+        let _at_work = AtWork::begin(&self.life.apply);
+        for entry in entries {
+            debug_assert_eq!(entry.id.index, position.applied.index.next(), "a gap");
+            let reply = match &entry.payload {
+                Payload::Noop => None,
+                Payload::Command(command) => {
+                    Some(kv::apply(&mut batch, &mut position.counters, command)?)
+                }
+                Payload::Membership(membership) => {
+                    position.membership = Some((entry.id.index, membership.clone()));
+                    None
+                }
+            };
+            position.applied = entry.id;
+            if marks::is_kept(entry.id.index) {
+                hashes.push((entry.id.index, position.counters.hash));
+            }
+            all.push(Applied { id: entry.id, reply });
+        }
+        let changes = batch.changes;
+        let revision = position.counters.revision;
+        let mut shared = self.shared.write();
+        shared.active_since.get_or_insert_with(Instant::now);
+        // Asked under the lock: who begins to watch later reads what is about to be there.
+        let told = self.observer.get().filter(|observer| observer.watches());
+        let told =
+            told.map(|observer| (observer, changes.keys.keys().cloned().collect::<Vec<_>>()));
+        shared.active.absorb(changes);
+        shared.position = position;
+        hashes.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));
+        drop(shared);
+        if let Some((observer, keys)) = told {
+            observer.changed(&keys, revision);
+        }
+        Ok(all)
+    }
+}
+
+/// The changes of the entries that are being applied, above the state. They become visible together.
+struct Batch<'a> {
+    state: &'a State,
+    changes: Overlay,
+}
+
+impl Rows for Batch<'_> {
+    type Error = StoreError;
+
+    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
+        self.state.life.apply.beat();
+        match self.changes.keys.get(key) {
+            Some(row) => Ok(Some(*row)),
+            None => self.state.key_row(key),
+        }
+    }
+
+    fn visit(
+        &self,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(Bytes, KeyRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let changed = self.changes.range(range);
+        let mut changed = changed.map(|(key, row)| (key.clone(), *row)).peekable();
+        let mut all = Scan::new(self.state, range.clone(), false);
+        let mut stored = all.next()?;
+        loop {
+            self.state.life.apply.beat();
+            // What is being applied is newer.
+            let next = match (changed.peek(), &stored) {
+                (None, None) => return Ok(()),
+                (Some((new, _)), Some((old, _))) if new > old => stored.take(),
+                (None, Some(_)) => stored.take(),
+                (Some((new, _)), old) => {
+                    if old.as_ref().is_some_and(|(old, _)| old == new) {
+                        stored = None;
+                    }
+                    changed.next()
+                }
+            };
+            if stored.is_none() {
+                stored = all.next()?;
+            }
+            if let Some((key, row)) = next
+                && visit(key, row).is_break()
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    fn set(&mut self, id: RowId, row: RevisionRow) {
+        self.state.life.apply.beat();
+        self.changes.set(id, row);
+    }
+}

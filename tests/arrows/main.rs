@@ -1,0 +1,202 @@
+//! Who may use whom, and how large anything may become. The modules share one crate, so this test is their walls.
+#![allow(clippy::unwrap_used)]
+
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sources::Source;
+
+/// What each module may use of the crate.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("raft", &[]),
+    ("kv", &[]),
+    ("store", &["raft", "kv"]),
+    ("cluster", &["raft"]),
+    ("replica", &["raft", "kv", "store", "cluster"]),
+    ("config", &["pki"]),
+    ("pki", &[]),
+    ("net", &["raft", "cluster", "config", "pki"]),
+    ("server", &["raft", "kv", "store", "cluster", "replica", "net", "config", "pki"]),
+    ("http", &["raft", "kv", "store", "cluster", "replica", "server", "config"]),
+    ("client", &["kv", "server", "http"]),
+    ("check", &["kv"]),
+    (
+        "cli",
+        &[
+            "raft", "kv", "store", "cluster", "replica", "config", "pki", "net", "server", "http",
+            "client", "check",
+        ],
+    ),
+];
+
+/// Modules inside of one that use one another in a circle: each is one subject in several files, or is still to be
+/// untied. Nothing may be added.
+const CIRCLES: &[(&str, &[&[&str]])] = &[
+    ("raft", &[]),
+    ("kv", &[&["command", "range"]]),
+    (
+        "store",
+        &[
+            &["apply", "long_read", "range", "read", "state"],
+            &["checkpoint", "sweep", "tables"],
+            &["coalesce", "error", "files", "space", "yielding"],
+        ],
+    ),
+    ("cluster", &[]),
+    ("replica", &[]),
+    ("net", &[&["dial", "directory", "link", "shared", "tasks", "transfer"]]),
+    (
+        "server",
+        &[&["deletions", "handle", "leadership", "members", "passing", "peer_request", "readers"]],
+    ),
+    ("http", &[&["answer", "watch"], &["condition", "error", "headers"]]),
+];
+
+/// The most lines of a file, without its tests.
+const FILE_LINES_MAX: usize = 500;
+/// The most lines of a function's body.
+const FUNCTION_LINES_MAX: usize = 80;
+/// What is larger today. Nothing may be added, and what has become small leaves the list.
+const LARGE: &[&str] = &[
+    "src/check/linear.rs",
+    "src/cli/serve.rs: run",
+    "src/config/check.rs",
+    "src/config/check.rs: limits",
+    "src/http/heads.rs: look",
+    "src/http/serve.rs: speak",
+    "src/raft/node.rs",
+    "src/server/driver.rs: serve",
+    "src/server/start.rs: start_with",
+];
+
+/// The modules below `of`, or of the crate itself, and which others of them each uses.
+fn edges(all: &[Source], of: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+    let below = |path: &[String]| {
+        let inside = path.len() > of.len() && path.iter().zip(of).all(|(a, b)| a == b);
+        inside.then(|| path[of.len()].clone())
+    };
+    let names: BTreeSet<String> = all.iter().filter_map(|source| below(&source.module)).collect();
+    let mut edges: BTreeMap<_, _> =
+        names.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
+    for source in all {
+        let Some(from) = below(&source.module) else { continue };
+        let used = source.paths().iter().filter_map(|path| below(path)).collect::<BTreeSet<_>>();
+        let used = used.into_iter().filter(|to| names.contains(to) && *to != from);
+        edges.entry(from.clone()).or_default().extend(used);
+    }
+    edges
+}
+
+/// Everybody who is reached from `from`.
+fn reached<'a>(edges: &'a BTreeMap<String, BTreeSet<String>>, from: &'a str) -> BTreeSet<&'a str> {
+    let mut reached = BTreeSet::new();
+    let mut next = vec![from];
+    while let Some(one) = next.pop() {
+        for to in &edges[one] {
+            if reached.insert(to.as_str()) {
+                next.push(to);
+            }
+        }
+    }
+    reached
+}
+
+fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
+    let mut circles = BTreeSet::new();
+    for one in edges.keys() {
+        let ahead = reached(edges, one);
+        let circle: Vec<String> = edges
+            .keys()
+            .filter(|other| {
+                ahead.contains(other.as_str()) && reached(edges, other).contains(one.as_str())
+            })
+            .cloned()
+            .collect();
+        if circle.len() > 1 {
+            circles.insert(circle);
+        }
+    }
+    circles
+}
+
+#[test]
+fn modules_use_only_what_the_architecture_allows() {
+    let edges = edges(&sources::all(), &[]);
+    let allowed: BTreeMap<_, _> = ALLOWED.iter().copied().collect();
+    // The binary, and the door of the fuzzers.
+    let ends = ["main", "fuzz"];
+    for (module, used) in edges.iter().filter(|(module, _)| !ends.contains(&module.as_str())) {
+        let may = allowed.get(module.as_str()).unwrap_or_else(|| {
+            panic!("module {module} is not in the table of this test; see ARCHITECTURE.md")
+        });
+        for other in used {
+            assert!(
+                may.contains(&other.as_str()),
+                "{module} uses {other}, which the architecture does not allow"
+            );
+        }
+    }
+    assert!(allowed.keys().all(|module| edges.contains_key(*module)), "{:?}", edges.keys());
+}
+
+#[test]
+fn inside_of_a_module_nothing_goes_in_circles() {
+    let all = sources::all();
+    let mut wrong = Vec::new();
+    for (module, known) in CIRCLES {
+        let known: BTreeSet<Vec<String>> = known
+            .iter()
+            .map(|circle| circle.iter().map(|name| (*name).to_owned()).collect())
+            .collect();
+        let found = circles(&edges(&all, &[module]));
+        if found != known {
+            wrong.push(format!("in {module} there is {found:?}, this test knows of {known:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_and_functions_stay_small() {
+    let mut large = Vec::new();
+    for source in sources::all() {
+        if source.lines() > FILE_LINES_MAX {
+            large.push(source.file.clone());
+        }
+        for function in source.functions() {
+            if function.lines > FUNCTION_LINES_MAX {
+                large.push(format!("{}: {}", source.file, function.name));
+            }
+        }
+    }
+    assert_eq!(large, LARGE, "what is larger than it may be, and what this test knows");
+}
+
+/// A path is seen however it is written.
+#[test]
+fn paths_are_found_in_every_form() {
+    let found = |text: &str| sources::paths_of(&["server", "handle"], text);
+    let paths = |expected: &[&[&str]]| -> BTreeSet<Vec<String>> {
+        expected.iter().map(|path| path.iter().map(|part| (*part).to_owned()).collect()).collect()
+    };
+    assert_eq!(found("use crate::kv::Item;"), paths(&[&["kv", "Item"]]));
+    assert_eq!(
+        found("use crate::{kv::{self, Item}, raft};"),
+        paths(&[&["kv"], &["kv", "Item"], &["raft"]])
+    );
+    assert_eq!(found("use super::super::net::Net;"), paths(&[&["net", "Net"]]));
+    assert_eq!(
+        found("use super::{mailbox as m, net::*};"),
+        paths(&[&["server", "mailbox"], &["server", "net"]])
+    );
+    assert_eq!(found("fn f() { crate::store::open::<u8>() }"), paths(&[&["store", "open"]]));
+    assert_eq!(
+        found("fn f(x: &super::start::Opened) {}"),
+        paths(&[&["server", "start", "Opened"]])
+    );
+    assert_eq!(found("fn f() { println!(\"{}\", crate::kv::name()); }"), paths(&[&["kv", "name"]]));
+    assert_eq!(found("mod inner { use super::super::net; }"), paths(&[&["server", "net"]]));
+    assert_eq!(found("#[cfg(test)] mod tests { use crate::store::State; }"), paths(&[]));
+    assert_eq!(found("use std::fmt; use tokio::net::UdpSocket;"), paths(&[]));
+}
