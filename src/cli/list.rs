@@ -53,7 +53,6 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args) -> Result<(), CliError> {
-    let client = args.connection.client()?;
     let mut request = ListRequest {
         prefix: args.prefix.map(bytes_of),
         start: args.start.map(bytes_of),
@@ -65,14 +64,21 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         cursor: None,
     };
     let mut left = args.limit;
+    let several = args.connection.endpoints.len() > 1;
+    let client = args.connection.client()?;
     loop {
         request.limit = left.map(|left| left.min(PAGE_ITEMS_MAX as u64));
         let page = client.list(&request).await?;
-        show(&page, &args.output, args.keys_only, request.cursor.is_none())?;
+        let first = request.cursor.is_none();
+        show(&page, &args.output, args.keys_only, first)?;
         left = left.map(|left| left.saturating_sub(page.items.len() as u64));
         request.cursor = page.next;
         if request.cursor.is_none() || left == Some(0) {
             return Ok(());
+        }
+        // The next page may come from another endpoint.
+        if several && first {
+            client.one_cluster().await?;
         }
     }
 }

@@ -6,7 +6,7 @@ use super::CliError;
 use super::bundle::{Addresses, Bundle, Comes, Folder};
 use super::output::say;
 use super::remote::{Connection, Format, print, print_json};
-use super::status::member_table;
+use super::status::{member_table, votes};
 use crate::client::{Client, Error};
 use crate::config::{HostPort, NodeName};
 use crate::http::members::{AddJson, ReplaceJson};
@@ -83,6 +83,8 @@ struct Remove {
 }
 
 /// Give a learner a vote
+///
+/// One that has a vote is told of, and is as it was to be: the exit code is 0.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  konsen member promote node4")]
 struct Promote {
@@ -164,30 +166,37 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Remove(Remove { name, force, shared }) => {
             let client = shared.client().await?;
             let gone = |members: &Members| named(members, &name).is_none();
-            let members = match client.remove_member(&name, force.force).await {
+            let (members, done) = match client.remove_member(&name, force.force).await {
                 // Removed before, perhaps by an earlier run of this command; but that is to be decided, too.
                 Err(Error::NoSuchMember(text)) if client.settles(Duration::MAX, gone).await => {
                     say(&format!("{text}\n"));
-                    client.members().await?
+                    (client.members().await?, format!("{name} is no member"))
                 }
-                answer => settled(&client, answer, gone).await?,
+                answer => (settled(&client, answer, gone).await?, format!("{name} was removed")),
             };
-            report(&members, shared.output)
-                .map_err(|error| error.although(&format!("{name} was removed")))
+            report(&members, shared.output).map_err(|error| error.although(&done))
         }
         Command::Promote(Promote { name, force, shared }) => {
             let client = shared.client().await?;
-            let answer = client.promote_member(&name, force.force).await;
             let votes = |members: &Members| named(members, &name).is_some_and(|one| one.voter);
-            let members = settled(&client, answer, votes).await?;
-            report(&members, shared.output)
-                .map_err(|error| error.although(&format!("{name} was given a vote")))
+            let (members, done) = match client.promote_member(&name, force.force).await {
+                // Before, by an earlier run of this command or by the leader itself.
+                Err(Error::Refused(_)) if client.settles(Duration::ZERO, votes).await => {
+                    let done = format!("{name} has a vote already");
+                    say(&format!("{done}\n"));
+                    (client.members().await?, done)
+                }
+                answer => {
+                    (settled(&client, answer, votes).await?, format!("{name} was given a vote"))
+                }
+            };
+            report(&members, shared.output).map_err(|error| error.although(&done))
         }
         Command::Replace(replace) => replace.run().await,
         Command::Undo(Undo { force, shared }) => {
             let client = shared.client().await?;
             let members = client.undo_change(force).await.map_err(failed)?;
-            report(&members, shared.output)
+            report(&members, shared.output).map_err(|error| error.although("the change was undone"))
         }
     }
 }
@@ -312,8 +321,8 @@ fn awaited(folder: Option<&Folder>) -> Option<&MemberStatus> {
 
 async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
     // One that is just being put out has an old list, and does not know that it is decided.
-    let decided = client.members().await?.decided;
-    if !decided && !client.settles(DECIDED_SOON, |_| true).await {
+    let members = client.members().await?;
+    if !members.decided && !client.settles(DECIDED_SOON, |_| true).await {
         say(
             "warning: the node that was asked hears no leader, or does not know whether these members are decided; \
              they may be others by now\n",
@@ -322,6 +331,7 @@ async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
     match output {
         Format::Table => {
             let cluster = client.cluster().await?;
+            warn(&members.warnings);
             print(member_table(&cluster).as_bytes())?;
             Ok(())
         }
@@ -329,11 +339,15 @@ async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
     }
 }
 
-/// Prints the members after a change.
-fn report(members: &Members, output: Format) -> Result<(), CliError> {
-    for warning in &members.warnings {
+fn warn(warnings: &[String]) {
+    for warning in warnings {
         say(&format!("warning: {warning}\n"));
     }
+}
+
+/// Prints the members after a change.
+fn report(members: &Members, output: Format) -> Result<(), CliError> {
+    warn(&members.warnings);
     match output {
         Format::Json => print_json(members)?,
         Format::Raw => {
@@ -345,9 +359,8 @@ fn report(members: &Members, output: Format) -> Result<(), CliError> {
                 vec![["MEMBER", "VOTER", "ID", "RAFT", "HTTP"].map(str::to_owned).to_vec()];
             for member in &members.members {
                 let voter = match (member.voter, member.promote) {
-                    (true, _) => "yes",
                     (false, true) => "once it has caught up",
-                    (false, false) => "no",
+                    (voter, _) => votes(voter, member.id.is_none()),
                 };
                 rows.push(vec![
                     member.name.clone(),

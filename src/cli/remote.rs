@@ -68,7 +68,7 @@ impl From<Error> for CliError {
             Error::Usage(_) => CliError::new(Exit::Usage, message),
             Error::NoSuchKey { .. } => CliError::new(Exit::NoSuchKey, message),
             Error::ConditionFailed { .. } => CliError::new(Exit::ConditionFailed, message),
-            Error::Refused(_) | Error::NoSuchMember(_) | Error::Failed(_) => {
+            Error::Refused(_) | Error::NoSuchMember(_) | Error::Compacted(_) | Error::Failed(_) => {
                 CliError::new(Exit::Failed, message)
             }
             Error::SeveralClusters(_) => CliError::new(Exit::Failed, message)
@@ -85,6 +85,8 @@ impl From<Error> for CliError {
                 .hint("write it as https://…, and name the cluster's authority with --cacert"),
             Error::Unavailable(_) => CliError::new(Exit::Unavailable, message)
                 .hint("are the nodes up? name them with --endpoints or KONSEN_ENDPOINTS"),
+            Error::NoLeader(_) => CliError::new(Exit::Unavailable, message)
+                .hint("nothing was changed; `konsen status` shows which nodes are there"),
             Error::Unknown(_) => CliError::new(Exit::OutcomeUnknown, message)
                 .hint("the write may have happened; read before you repeat it"),
         }
@@ -160,6 +162,7 @@ mod tests {
         assert_eq!(code(Error::NoSuchKey { revision: None }) as u8, 3);
         assert_eq!(code(Error::ConditionFailed { current: None }) as u8, 4);
         assert_eq!(code(Error::Unavailable(String::new())) as u8, 5);
+        assert_eq!(code(Error::NoLeader(String::new())) as u8, 5);
         assert_eq!(code(Error::Unknown(String::new())) as u8, 6);
         assert_eq!(code(Error::Tls(String::new())) as u8, 7);
         assert_eq!(code(Error::NotAllowed(String::new())) as u8, 7);

@@ -174,8 +174,8 @@ pub(super) fn member_table(cluster: &ClusterStatus) -> String {
     for member in &cluster.members {
         rows.push(row([
             &member.name,
-            &member.role,
-            if member.voter { "yes" } else { "no" },
+            if member.awaited { "awaited" } else { &member.role },
+            votes(member.voter, member.awaited),
             if member.reachable { "yes" } else { "no" },
             &number(member.matched),
             &number(member.lag),
@@ -185,6 +185,15 @@ pub(super) fn member_table(cluster: &ClusterStatus) -> String {
         ]));
     }
     columns(&rows) + &pending_change(cluster)
+}
+
+/// Whether a member votes: the place of one that was never taken in counts, and its host has no vote to give.
+pub(super) fn votes(voter: bool, awaited: bool) -> &'static str {
+    match (voter, awaited) {
+        (true, true) => "once taken in",
+        (true, false) => "yes",
+        (false, _) => "no",
+    }
 }
 
 /// A change of the voters that is not complete, in words.

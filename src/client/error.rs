@@ -38,6 +38,9 @@ pub enum Error {
     /// The cluster understood the request and refused it.
     #[error("{0}")]
     Refused(String),
+    /// The revision is given up already.
+    #[error("{0}")]
+    Compacted(String),
     /// The endpoints belong to more than one cluster, so nothing was asked of any.
     #[error("{0}")]
     SeveralClusters(String),
@@ -61,6 +64,9 @@ pub enum Error {
     /// Nobody took the request.
     #[error("{0}")]
     Unavailable(String),
+    /// The cluster answers and has no leader that could take the request.
+    #[error("{0}")]
+    NoLeader(String),
     /// A write whose outcome nobody told.
     #[error("{0}")]
     Unknown(String),
@@ -259,6 +265,7 @@ impl Failure {
         };
         let (no_such_key, no_such_member) = (is("no-such-key"), is("no-such-member"));
         let outside = is("no-cluster") || is("not-a-member");
+        let (no_leader, compacted) = (is("no-leader"), is("compacted"));
         let detail = problem.map(|problem| problem.detail).filter(|detail| !detail.is_empty());
         let detail = detail.unwrap_or_else(|| format!("the answer was {status}"));
         let failure = |error, may_try_another, heard| Failure { error, may_try_another, heard };
@@ -269,6 +276,7 @@ impl Failure {
             return match (certain, status) {
                 (true, StatusCode::INSUFFICIENT_STORAGE) => settled(Error::Refused(detail)),
                 (true, _) if outside => failure(Error::Outside(detail), true, Heard::Outside),
+                (true, _) if no_leader => failure(Error::NoLeader(detail), true, Heard::Answer),
                 (true, _) => failure(Error::Unavailable(detail), true, Heard::Answer),
                 (false, _) => settled(Error::Unknown(detail)),
             };
@@ -282,6 +290,7 @@ impl Failure {
                 settled(Error::NoSuchKey { revision: told.revision })
             }
             StatusCode::NOT_FOUND if no_such_member => settled(Error::NoSuchMember(detail)),
+            StatusCode::GONE if compacted => settled(Error::Compacted(detail)),
             StatusCode::PRECONDITION_FAILED => {
                 settled(Error::ConditionFailed { current: told.current })
             }
@@ -363,5 +372,6 @@ mod tests {
         assert_eq!(outside.error, Error::Outside("http://h:2: d".to_owned()));
         assert!(outside.may_try_another && answer("not-a-member").may_try_another);
         assert!(silent.heard < outside.heard && outside.heard < answer("no-leader").heard);
+        assert_eq!(answer("no-leader").error, Error::NoLeader("d".to_owned()));
     }
 }

@@ -5,16 +5,20 @@
 //! - [`reconcile`]: what a leader does to the membership by itself.
 //! - [`roster`]: what one node knows of who belongs, and whom it dials.
 //! - [`door`]: whom it lets in, in whose place, and if not, why not.
+//! - [`copies`]: whether one who speaks with a known identity is a copy, or was started again.
 //! - [`removal`]: how it learns that it was put out.
 //! - [`bootstrap`]: how a cluster is founded, or begun anew.
 //! - [`consistency`]: whose state is wrong.
 //! - [`settings`]: what the configurations of all nodes should say alike.
 //! - [`pending`]: what a change that is not complete waits for.
+//! - [`leaderless`]: why no leader can be elected.
 
 pub mod bootstrap;
 pub mod change;
 pub mod consistency;
+pub mod copies;
 pub mod door;
+pub mod leaderless;
 pub mod pending;
 pub mod reconcile;
 pub mod removal;

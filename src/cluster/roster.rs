@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::change::stands_for_all;
 use super::stand_in;
 use crate::raft::{ClusterId, Index, LogId, Membership, Node, NodeId, Term};
 
@@ -206,6 +207,11 @@ impl Roster {
         self.committed.as_ref().map(|known| known.at)
     }
 
+    /// Whether the newest membership that the node knows of keeps a place for it.
+    pub fn is_awaited(&self) -> bool {
+        self.newest().is_some_and(|known| self.is_awaited_in(&known.membership))
+    }
+
     fn is_awaited_in(&self, membership: &Membership) -> bool {
         let stand_in = stand_in(&self.own.name);
         membership.members.contains_key(&self.own.id) || membership.members.contains_key(&stand_in)
@@ -284,6 +290,18 @@ pub fn ways_to(peer: &Peer, said: Option<&str>, heard_from: Option<&str>) -> Vec
     ways
 }
 
+/// The same of one that is connected from its side: what it says is as of now, and all else may be as of before it was
+/// started again elsewhere.
+pub fn ways_to_caller(peer: &Peer, said: Option<&str>, heard_from: Option<&str>) -> Vec<String> {
+    let said = said.filter(|said| !stands_for_all(said));
+    let mut ways: Vec<String> = said.map(str::to_owned).into_iter().collect();
+    for address in ways_to(peer, said, heard_from) {
+        push_new(&mut ways, &address);
+    }
+    ways.retain(|way| !way.is_empty());
+    ways
+}
+
 /// Whether a node belongs to a membership, be it as one whose vote is needed until it is decided that it goes.
 fn names(membership: &Membership, id: NodeId) -> bool {
     membership.members.contains_key(&id) || membership.is_voter(id)
@@ -292,5 +310,23 @@ fn names(membership: &Membership, id: NodeId) -> bool {
 fn push_new(addresses: &mut Vec<String>, address: &str) {
     if !address.is_empty() && addresses.iter().all(|one| one != address) {
         addresses.push(address.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_calls_is_dialled_where_it_says_first() {
+        let addresses = vec!["member:1".to_owned(), "file:1".to_owned()];
+        let peer = Peer { name: "n1".to_owned(), addresses, seen: true, replaces: None };
+        let ways = |said: &str| ways_to_caller(&peer, Some(said), Some("heard:1"));
+        assert_eq!(ways("said:1"), ["said:1", "member:1", "file:1", "heard:1"]);
+        assert_eq!(ways("file:1"), ["file:1", "member:1", "heard:1"]);
+        // What leads to every machine, or nowhere, leads to none in particular.
+        assert_eq!(ways("0.0.0.0:1"), ["member:1", "file:1", "heard:1"]);
+        assert_eq!(ways(""), ["member:1", "file:1", "heard:1"]);
+        assert_eq!(ways_to(&peer, Some("said:1"), None), ["member:1", "file:1", "said:1"]);
     }
 }

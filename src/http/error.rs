@@ -232,7 +232,7 @@ impl From<server::Error> for Problem {
     fn from(error: server::Error) -> Problem {
         use server::Error;
         let kind = match error {
-            Error::NoLeader => Kind::NoLeader,
+            Error::NoLeader | Error::NoElection(_) => Kind::NoLeader,
             Error::Busy | Error::TooManyReads | Error::TooManyWaiters => Kind::TooBusy,
             Error::ShuttingDown => Kind::ShuttingDown,
             Error::NotApplied => Kind::LeadershipChanged,

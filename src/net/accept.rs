@@ -179,7 +179,7 @@ async fn answer_hello(
     };
     let node_id = hello.node_id;
     let shown = Shown { certified: certified(connection).map_err(Trouble::Refused)?, hello };
-    let admitted = shared.admit(&shown, connection);
+    let admitted = shared.admit(&shown, connection).await;
     let refused = admitted.as_ref().err().map(|refusal| Refused {
         code: refusal.code as u8,
         disowns: refusal.disowns,

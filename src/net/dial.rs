@@ -67,7 +67,7 @@ pub(super) async fn keep_connected(shared: &Arc<Shared>, slot: Slot) {
                         shared.refusals.peer(name, &address, &ending);
                     }
                     if since.elapsed() >= GOOD_AFTER {
-                        backoff = Backoff::default();
+                        backoff = Backoff::begun();
                     }
                     false
                 }
@@ -231,7 +231,7 @@ async fn connect(shared: &Arc<Shared>, slot: &Slot, attempt: u32) -> Result<Arc<
         Ok(Err(ending)) => return Err(fail(ending)),
         Err(_) => return Err(fail(Ending::unreachable("no answer"))),
     };
-    match shared.install(&shown, slot, connection.clone()) {
+    match shared.install(&shown, slot, connection.clone()).await {
         Ok(link) => {
             tracing::info!(
                 peer = name,
@@ -335,16 +335,25 @@ async fn exchange_hellos(shared: &Shared, connection: &Connection) -> Result<Sho
     }
 }
 
-/// The wait between attempts.
+/// The wait between attempts, and how many there were, by which the addresses take turns.
 #[derive(Debug, Default)]
 struct Backoff {
     attempt: u32,
+    /// There was none yet, and a wait comes before it.
+    begins: bool,
 }
 
 impl Backoff {
+    /// After a connection that was a good one: the likeliest address comes first again.
+    fn begun() -> Backoff {
+        Backoff { attempt: 0, begins: true }
+    }
+
     fn next(&mut self) -> Duration {
         let base = BACKOFF_MIN.saturating_mul(1 << self.attempt.min(10)).min(BACKOFF_MAX);
-        self.attempt = self.attempt.saturating_add(1);
+        if !std::mem::take(&mut self.begins) {
+            self.attempt = self.attempt.saturating_add(1);
+        }
         base.mul_f64(rand::rng().random_range(0.5..1.5))
     }
 }
@@ -361,5 +370,14 @@ mod tests {
             assert!(backoff.next() <= BACKOFF_MAX.mul_f64(1.5));
         }
         assert!(backoff.next() >= BACKOFF_MAX.mul_f64(0.5));
+    }
+
+    #[test]
+    fn the_first_attempt_after_a_good_connection_is_at_the_first_address() {
+        let mut backoff = Backoff::begun();
+        assert!(backoff.next() <= BACKOFF_MIN.mul_f64(1.5));
+        assert_eq!(backoff.attempt, 0);
+        backoff.next();
+        assert_eq!(backoff.attempt, 1);
     }
 }

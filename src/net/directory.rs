@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use quinn::Connection;
 use tokio::sync::Notify;
@@ -16,12 +17,16 @@ use super::identity::CertifiedNode;
 use super::link::Link;
 use super::refusal::{Ending, Refusal};
 use super::{PeerHello, PeerStatus};
+use crate::cluster::copies::{Claim, Speaker, claim};
 use crate::cluster::{Known, Peer, Roster, Seat, Visitor, door, roster};
 use crate::raft::NodeId;
 
 /// The most connections of one peer that are served at once: the present one and those that it is about
 /// to give up.
 const ACCEPTED_MAX: usize = 4;
+
+/// For how long a copy of a node's data directory is told of after it was refused last.
+const COPY_TOLD: Duration = Duration::from_secs(60);
 
 /// All peers, and what is known of who belongs.
 #[derive(Debug)]
@@ -49,6 +54,7 @@ pub(super) struct Slot {
 struct Entry {
     slot: Slot,
     peer: Peer,
+    /// What the run of the node says of itself whose connections these are: all of them are of one.
     shown: Option<Shown>,
     link: Option<Arc<Link>>,
     accepted: Vec<Connection>,
@@ -57,6 +63,8 @@ struct Entry {
     disowned: Option<(NodeId, Known)>,
     /// Where it was heard from last.
     heard_from: Option<SocketAddr>,
+    /// Another host with its identity that was refused last, in words, and when.
+    copy: Option<(Instant, String)>,
 }
 
 /// A peer's hello and certificate, both seen by the one who checks them.
@@ -70,6 +78,14 @@ impl Shown {
     pub(super) fn peer(&self) -> PeerHello {
         let Hello { name, node_id, born, version, addresses, settings, .. } = self.hello.clone();
         PeerHello { name, node_id, born, version, addresses, settings }
+    }
+
+    fn is_same_node(&self, other: &Shown) -> bool {
+        self.hello.node_id == other.hello.node_id
+    }
+
+    fn speaks_from(&self, at: SocketAddr) -> Speaker {
+        Speaker { run: self.hello.run, at }
     }
 
     fn visitor(&self) -> Visitor<'_> {
@@ -88,6 +104,62 @@ pub(super) struct Admitted {
 impl Entry {
     fn is_connected(&self) -> bool {
         self.link.is_some() || !self.accepted.is_empty()
+    }
+
+    fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.link.iter().map(|link| &link.connection).chain(&self.accepted)
+    }
+
+    /// The connections of another run of the node that shows itself on `connection`, and what that one is to them.
+    fn claims<'a>(
+        &'a self,
+        shown: &'a Shown,
+        connection: &'a Connection,
+    ) -> impl Iterator<Item = (&'a Connection, Claim)> {
+        let newcomer = shown.speaks_from(connection.remote_address());
+        let present = self.shown.iter().filter(|present| present.is_same_node(shown));
+        present.flat_map(move |present| {
+            let open = self.connections().filter(|one| one.close_reason().is_none());
+            open.map(move |one| (one, claim(present.speaks_from(one.remote_address()), newcomer)))
+        })
+    }
+
+    /// Takes in what a node says on `connection`. What it said in an earlier run is over, with the connections of
+    /// that; `over` are those of a run elsewhere that was found to be over. Refused while such a one lives.
+    fn hear(
+        &mut self,
+        shown: &Shown,
+        connection: &Connection,
+        over: &[Connection],
+    ) -> Result<Option<Shown>, Refusal> {
+        let is_over = |one: &Connection| over.iter().any(|o| o.stable_id() == one.stable_id());
+        let mut claims = self.claims(shown, connection);
+        let lives = claims.find(|(one, claim)| *claim == Claim::Contested && !is_over(one));
+        let first = lives.map(|(first, _)| first.remote_address());
+        drop(claims);
+        if let Some(first) = first {
+            let second = connection.remote_address();
+            let refusal = Refusal::copy(&self.slot.name, shown.hello.node_id, first, second);
+            self.copy = Some((Instant::now(), refusal.sentence.clone()));
+            return Err(refusal);
+        }
+        if self.shown.as_ref().is_some_and(|before| before.hello.run != shown.hello.run) {
+            self.end_run();
+            self.copy = None;
+        }
+        Ok(self.shown.replace(shown.clone()))
+    }
+
+    /// Closes the connections of a run of the node that is over.
+    fn end_run(&mut self) {
+        let over = Refusal::run_is_over(&self.slot.name);
+        if let Some(link) = self.link.take() {
+            over.close(&link.connection);
+            link.close_queues();
+        }
+        for connection in self.accepted.drain(..) {
+            over.close(&connection);
+        }
     }
 
     fn close(&mut self, refusal: &Refusal) {
@@ -186,6 +258,7 @@ impl Directory {
             problem: None,
             disowned: None,
             heard_from: None,
+            copy: None,
         };
         self.entries.insert(seat, entry);
         slot
@@ -244,14 +317,15 @@ impl Directory {
         cluster: &str,
         shown: &Shown,
         slot: &Slot,
+        (connection, over): (&Connection, &[Connection]),
         open: impl FnOnce() -> Arc<Link>,
     ) -> Result<Arc<Link>, Refusal> {
         let seat = self.check_dialled(cluster, shown, slot)?;
         let Some(entry) = self.entries.get_mut(&seat) else {
             return Err(Refusal::removed(&slot.name));
         };
+        entry.hear(shown, connection, over)?;
         let link = open();
-        entry.shown = Some(shown.clone());
         entry.link = Some(link.clone());
         (entry.problem, entry.disowned) = (None, None);
         Ok(link)
@@ -271,11 +345,13 @@ impl Directory {
         cluster: &str,
         shown: &Shown,
         connection: &Connection,
+        over: &[Connection],
     ) -> Result<Admitted, Refusal> {
         let seat = self.check(cluster, shown)?;
         let Some(entry) = self.entries.get_mut(&seat) else {
             return Err(Refusal::removed(&shown.hello.name));
         };
+        let before = entry.hear(shown, connection, over)?;
         entry.heard_from = Some(connection.remote_address());
         let first = !entry.accepted.iter().any(|c| c.stable_id() == connection.stable_id());
         if first {
@@ -285,7 +361,6 @@ impl Directory {
                 Refusal::protocol("too many connections of one node").close(&oldest);
             }
         }
-        let before = entry.shown.replace(shown.clone());
         if entry.link.is_none() {
             // It lives, so it can be reached.
             if first {
@@ -310,8 +385,19 @@ impl Directory {
         if entry.link.as_ref().is_some_and(|link| link.node_id != shown.hello.node_id) {
             return Err(Refusal::protocol("another identity than in the first hello"));
         }
+        if entry.shown.as_ref().is_some_and(|before| before.hello.run != shown.hello.run) {
+            return Err(Refusal::protocol("another run of the node than in the first hello"));
+        }
         let before = entry.shown.replace(shown.clone());
         Ok(Admitted { news: before.and_then(|shown| shown.hello.born) != shown.hello.born })
+    }
+
+    /// The connections of other runs of the node that shows itself on `connection`, elsewhere: whether they live is
+    /// to be found out before it is decided about.
+    pub(super) fn contested(&self, shown: &Shown, connection: &Connection) -> Vec<Connection> {
+        let claims = self.entries.values().flat_map(|entry| entry.claims(shown, connection));
+        let contested = claims.filter(|(_, claim)| *claim == Claim::Contested);
+        contested.map(|(connection, _)| connection.clone()).collect()
     }
 
     /// A connection that was admitted has ended.
@@ -326,7 +412,10 @@ impl Directory {
         let Some(entry) = self.entry(slot) else { return Vec::new() };
         let said = entry.shown.as_ref().map(|shown| shown.hello.addresses.raft.as_str());
         let heard = entry.heard_from.map(|heard| heard.to_string());
-        roster::ways_to(&entry.peer, said, heard.as_deref())
+        match entry.accepted.is_empty() {
+            true => roster::ways_to(&entry.peer, said, heard.as_deref()),
+            false => roster::ways_to_caller(&entry.peer, said, heard.as_deref()),
+        }
     }
 
     /// Why there is no connection with a peer. True if it says that this node is no member.
@@ -348,8 +437,7 @@ impl Directory {
     /// All connections, those that this node dialled and those that it accepted, each with its peer's name.
     pub(super) fn connections(&self) -> Vec<(String, Connection)> {
         let of = |entry: &Entry| {
-            let dialled = entry.link.iter().map(|link| link.connection.clone());
-            let all = dialled.chain(entry.accepted.iter().cloned());
+            let all = entry.connections().cloned();
             all.map(|connection| (entry.slot.name.clone(), connection)).collect::<Vec<_>>()
         };
         self.entries.values().flat_map(of).collect()
@@ -379,6 +467,11 @@ impl Directory {
                 certificate_expires: certified.map(|certified| certified.expires.clone()),
                 rtt: entry.link.as_ref().map(|link| link.connection.rtt()),
                 problem: entry.problem.clone(),
+                copy: entry
+                    .copy
+                    .as_ref()
+                    .filter(|(at, _)| at.elapsed() < COPY_TOLD)
+                    .map(|(_, told)| told.clone()),
             }
         };
         self.entries.iter().map(status).collect()

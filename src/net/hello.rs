@@ -39,6 +39,8 @@ pub(super) struct Hello {
     pub(super) refused: Option<Refused>,
     /// What its configuration says that should be the same everywhere. Appended later.
     pub(super) settings: Option<Settings>,
+    /// Which run of the node it is: drawn at the start of its process. Appended later: 0 where a peer does not say.
+    pub(super) run: u64,
 }
 
 /// A refusal, as the one who is refused is told.
@@ -103,7 +105,8 @@ impl Hello {
         let (addresses, rest) = appended(rest)?;
         let (known, rest) = appended(rest)?;
         let (refused, rest) = appended(rest)?;
-        let (settings, _) = appended(rest)?;
+        let (settings, rest) = appended(rest)?;
+        let (run, _) = appended(rest)?;
         Ok(Greeting::Understood(Box::new(Hello {
             versions,
             cluster,
@@ -115,6 +118,7 @@ impl Hello {
             known,
             refused,
             settings,
+            run,
         })))
     }
 }
@@ -148,6 +152,7 @@ mod tests {
                 election_timeout_ms: 50,
                 lease_reads: true,
             }),
+            run: 6,
         }
     }
 
@@ -156,7 +161,7 @@ mod tests {
         let bytes = postcard::to_stdvec(&hello()).unwrap();
         assert_eq!(
             bytes,
-            b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0\x03h:1\x03h:2\x00\x01\x05\x01\x02no\x01\x64\x32\x01"
+            b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0\x03h:1\x03h:2\x00\x01\x05\x01\x02no\x01\x64\x32\x01\x06"
         );
     }
 
@@ -169,6 +174,7 @@ mod tests {
             known: None,
             refused: None,
             settings: None,
+            run: 0,
             ..hello()
         };
         assert_eq!(*read, first);

@@ -19,6 +19,7 @@
 
 mod accept;
 mod admission;
+mod contest;
 mod dial;
 mod directory;
 pub mod frame;
@@ -161,6 +162,8 @@ pub struct PeerStatus {
     pub rtt: Option<Duration>,
     /// Why it is not connected, as a sentence for the operator.
     pub problem: Option<String>,
+    /// That another host with its identity was refused a moment ago, as a sentence for the operator.
+    pub copy: Option<String>,
 }
 
 /// What happened since the start.

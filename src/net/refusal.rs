@@ -1,7 +1,7 @@
 //! Why two nodes do not talk to each other, in sentences for whoever runs them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -131,15 +131,34 @@ impl Refusal {
         Refusal { disowns: why.disowns(), ..Refusal::new(code, sentence) }
     }
 
-    /// Somebody else than was dialled answers under the same name: the host that is being replaced, or the new one.
+    /// The host of that name that answers is not the one that the dialled place is for: while a member is taken in
+    /// or replaced there are two places of one name.
     pub(super) fn other_place(name: &str, id: NodeId) -> Refusal {
+        let name = shown(name);
         Refusal::new(
             CloseCode::Done,
             format!(
-                "at this address answers another {} than the one that is waited for: {id}",
+                "{name} answers here as {id}, by which it has a place of its own; another place under this name is \
+                 kept until it is decided whether {id} was taken in, or for the host that is to come instead of it"
+            ),
+        )
+    }
+
+    /// Another run of the same data directory is connected, and lives.
+    pub(super) fn copy(name: &str, id: NodeId, first: SocketAddr, second: SocketAddr) -> Refusal {
+        Refusal::new(
+            CloseCode::Identity,
+            format!(
+                "two hosts run with the identity of {} ({id}), on copies of one data directory: the one at {first} is \
+                 connected, so the one at {second} is refused; stop the copy and remove its data directory",
                 shown(name)
             ),
         )
+    }
+
+    /// The process at the other end is gone: its node was started again.
+    pub(super) fn run_is_over(name: &str) -> Refusal {
+        Refusal::new(CloseCode::Done, format!("{} was started again", shown(name)))
     }
 
     /// The other end's certificate is of an authority that is trusted no more.
@@ -170,9 +189,13 @@ impl Refusal {
         )
     }
 
-    /// The place of that name is kept for another identity than before.
+    /// The place that was kept under that name gives way to another one.
     pub(super) fn known_anew(name: &str) -> Refusal {
-        let sentence = format!("{} is known by another identity now", shown(name));
+        let sentence = format!(
+            "the place that was kept under the name {} before its identity was known, or for an earlier host of that \
+             name, is none any more; the cluster knows the member by its identity now, and is connected to that",
+            shown(name)
+        );
         Refusal::new(CloseCode::Done, sentence)
     }
 

@@ -25,7 +25,9 @@ use super::queue::Pushed;
 use super::refusal::{Ending, Refusal, RefusalLog};
 use super::tls::{self, TlsMaterial};
 use super::transfer::{Outgoing, TransferError};
-use super::{Inbound, NetConfig, NetCounters, NetError, PeerStatus, RequestError, dial, tasks};
+use super::{
+    Inbound, NetConfig, NetCounters, NetError, PeerStatus, RequestError, contest, dial, tasks,
+};
 use crate::cluster::{Known, Own, Roster, Settings, removal};
 use crate::raft::{ClusterId, Message, NodeId};
 
@@ -42,6 +44,8 @@ pub(super) struct OwnHello {
     pub(super) addresses: Addresses,
     pub(super) settings: Settings,
     pub(super) frame_bytes_max: usize,
+    /// Tells this process from others that run, or ran, with the same identity; never 0.
+    pub(super) run: u64,
 }
 
 /// Everything that the tasks of a network share.
@@ -89,6 +93,7 @@ impl Shared {
                 addresses: config.addresses,
                 settings: config.settings,
                 frame_bytes_max: config.frame_bytes_max,
+                run: rand::random_range(1..=u64::MAX),
             },
             local,
             endpoint: Mutex::new(Some(endpoint)),
@@ -121,6 +126,7 @@ impl Shared {
             known: self.directory.lock().roster().told(),
             refused: None,
             settings: Some(self.own.settings),
+            run: self.own.run,
         }
     }
 
@@ -197,19 +203,28 @@ impl Shared {
 
     /// Checks a peer that was dialled and, if nothing speaks against it, sends on `connection` from now
     /// on. The link that it replaces, if any, still has to be drained.
-    pub(super) fn install(
+    pub(super) async fn install(
         self: &Arc<Self>,
         shown: &Shown,
         slot: &Slot,
         connection: Connection,
     ) -> Result<Arc<Link>, Refusal> {
+        let over = self.over(shown, &connection).await;
         let link = self.meet(shown, |directory| {
-            directory.install(&self.own.cluster, shown, slot, || {
+            let speaks = (&connection.clone(), &over[..]);
+            directory.install(&self.own.cluster, shown, slot, speaks, || {
                 Link::open(connection, shown.hello.node_id, self.own.frame_bytes_max, &self.dropped)
             })
         })?;
         self.inbound.peer_up(shown.peer());
         Ok(link)
+    }
+
+    /// The connections of another host with the identity of the one that shows itself on `connection`, if that other
+    /// is heard no more.
+    async fn over(&self, shown: &Shown, connection: &Connection) -> Vec<Connection> {
+        let contested = self.directory.lock().contested(shown, connection);
+        contest::silent(contested).await
     }
 
     /// Sends on `link` no more.
@@ -218,13 +233,15 @@ impl Shared {
     }
 
     /// Checks a peer that dialled and, if nothing speaks against it, remembers its connection.
-    pub(super) fn admit(
+    pub(super) async fn admit(
         self: &Arc<Self>,
         shown: &Shown,
         connection: &Connection,
     ) -> Result<(), Refusal> {
-        let admitted =
-            self.meet(shown, |directory| directory.admit(&self.own.cluster, shown, connection))?;
+        let over = self.over(shown, connection).await;
+        let admitted = self.meet(shown, |directory| {
+            directory.admit(&self.own.cluster, shown, connection, &over)
+        })?;
         self.admission.lock().learn(connection.remote_address().ip());
         if admitted.news {
             self.inbound.peer_up(shown.peer());

@@ -20,7 +20,7 @@ pub const ALPN: &[u8] = b"konsen/1";
 /// A connection on which nothing is heard for so long is dead.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the dialling side shows that it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// The round trip assumed before one was measured: governs how soon a lost first packet is repeated.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// How many packets may arrive before one must be acknowledged at once. A node answers on a connection of

@@ -99,7 +99,9 @@ impl Bootstrap {
             Next::Meet { name, id } => {
                 // Who the others are, so that whichever of them leads can be answered.
                 discovery::ask(&self.handle, id).await;
-                Some(format!("{name} belongs to one and has not let this node in yet"))
+                let because = self.handle.no_election();
+                let because = because.map(|because| format!(": {because}")).unwrap_or_default();
+                Some(format!("{name} belongs to one and has not let this node in yet{because}"))
             }
             Next::Ask => {
                 let attempt = self.attempt(&situation, attempts.heard).await;

@@ -55,7 +55,7 @@ impl Handle {
 /// What becomes of a deletion that was not taken into the log.
 fn not_begun(error: Error) -> Fate {
     match error {
-        Error::NoLeader | Error::ShuttingDown => Fate::Again,
+        Error::NoLeader | Error::NoElection(_) | Error::ShuttingDown => Fate::Again,
         _ => Fate::NotApplied(Cause::Busy),
     }
 }

@@ -14,9 +14,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a peer may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks while no leader is heard, until the node stops.
+/// How often to say why no leader can be elected, if that stays the same.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// Asks while no leader is heard, until the node stops, and says why there is none where it knows.
 pub(super) async fn run(handle: Handle) {
     let mut standing = handle.watch_standing();
+    let mut said = None::<(Instant, String)>;
     loop {
         if standing.wait_for(|now| now.leader.is_none()).await.is_err() {
             return;
@@ -32,6 +36,13 @@ pub(super) async fn run(handle: Handle) {
             Err(_) => {}
         }
         ask_all(&handle).await;
+        let because = handle.no_election().filter(|because| {
+            said.as_ref().is_none_or(|(at, before)| before != because || at.elapsed() > SAY_AGAIN)
+        });
+        if let Some(because) = because {
+            tracing::warn!("{because}");
+            said = Some((Instant::now(), because));
+        }
         let heard = standing.wait_for(|now| now.leader.is_some());
         if let Ok(Err(_)) = tokio::time::timeout(ASK_AGAIN, heard).await {
             return;

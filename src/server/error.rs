@@ -84,6 +84,9 @@ pub enum Error {
     /// What the node would say of the cluster is out of date. Not applied.
     #[error("this node is no member of the cluster, as far as it knows; ask one that is")]
     NotAMember,
+    /// No leader took the request within the deadline, and none can be elected, for the reason given. Not applied.
+    #[error("{0}")]
+    NoElection(String),
 }
 
 impl From<Cause> for Error {

@@ -20,22 +20,17 @@ use super::mailbox::{Mailbox, NotTaken};
 use super::passing::Reads;
 use super::peer_request::{self, LeaderProgress, PeerReply, PeerRequest};
 use super::readers::Readers;
-use super::start::settings_of;
-use super::status::{ClusterStatus, MemberStatus, PendingChange, Status};
 use super::waiters::{Waiter, Waiters};
 use super::write_room::WriteRoom;
-use crate::cluster::pending::{Pending, pending};
-use crate::cluster::{Addresses, ClusterView};
+use crate::cluster::Addresses;
 use crate::config::Config;
 use crate::kv::{Item, Reply, Revision, Write};
-use crate::net::{Net, PeerStatus, RequestError};
+use crate::net::{Net, RequestError};
 use crate::raft::{Index, Membership, NodeId, Refused, RoleName, SoftState};
 use crate::replica::forwarding::{Cause, Fate, Passed};
 use crate::replica::{Room, Summary};
 use crate::store::{DataDir, Life, Mark, ReadError, Space, State, StoreError};
 
-/// How long to wait before asking the same supposed leader again when nothing else was heard.
-const STALE_HINT_PAUSE: Duration = Duration::from_millis(25);
 /// How long a question about how things stand may take.
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -106,8 +101,7 @@ impl Handle {
             match tried {
                 Ok(reply) => return Ok(reply),
                 Err(Fate::Again) => {
-                    let waited = wait_for_leader(&mut standing, leader, deadline).await;
-                    waited.map_err(|error| self.without_leader(error))?;
+                    self.wait_for_leader(&mut standing, leader, deadline).await?;
                 }
                 Err(Fate::NotApplied(cause)) => return Err(cause.into()),
                 Err(Fate::Unknown) => return Err(Error::Unknown),
@@ -231,17 +225,7 @@ impl Handle {
                     Err(_) => return Err(Error::ReadTimedOut),
                 }
             }
-            let waited = wait_for_leader(&mut standing, leader, deadline).await;
-            waited.map_err(|error| self.without_leader(error))?;
-        }
-    }
-
-    /// Why there is no leader, where more than that is known.
-    fn without_leader(&self, error: Error) -> Error {
-        let belongs_to_none = self.shared.membership.borrow().is_none();
-        match error {
-            Error::NoLeader if belongs_to_none => Error::NoCluster,
-            error => error,
+            self.wait_for_leader(&mut standing, leader, deadline).await?;
         }
     }
 
@@ -336,98 +320,6 @@ impl Handle {
         }
         let membership = self.shared.membership.borrow();
         membership.as_ref()?.members.get(&id).map(|member| member.name.clone())
-    }
-
-    /// What this node says of itself; none if it does not answer.
-    pub async fn status(&self) -> Option<Status> {
-        let summary = self.inspect().await?;
-        let name = |id: NodeId| self.name_of(id).unwrap_or_else(|| id.to_string());
-        let peers = &summary.peers;
-        let cluster_id = self.shared.membership.borrow().as_ref().map(|m| m.cluster.to_string());
-        let sizes = self.shared.data.sizes();
-        Some(Status {
-            name: self.shared.config.name.to_string(),
-            id: self.shared.id.to_string(),
-            cluster: self.cluster_name(),
-            cluster_id,
-            role: role_name(summary.role).to_owned(),
-            term: summary.term.0,
-            leader: summary.leader.map(name),
-            commit: summary.commit.0,
-            applied: summary.applied.0,
-            last_index: summary.last.0,
-            revision: summary.revision.0,
-            compact_revision: self.compacted().0,
-            log_bytes: sizes.log_bytes,
-            state_bytes: sizes.state_bytes,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            next_index: peers.iter().map(|peer| (name(peer.id), peer.next.0)).collect(),
-            match_index: peers.iter().map(|peer| (name(peer.id), peer.matched.0)).collect(),
-            warnings: self.warnings(),
-        })
-    }
-
-    /// The cluster as this node sees it; none if it does not answer.
-    pub async fn cluster(&self) -> Option<ClusterStatus> {
-        let summary = self.inspect().await?;
-        let progress = match summary.leader {
-            Some(leader) if leader == self.shared.id => Some(progress_of(self.shared.id, &summary)),
-            Some(leader) => self.ask_progress(leader).await,
-            None => None,
-        };
-        let connections = self.shared.net.peers();
-        let change = self.pending_change(&connections);
-        let in_force = self.shared.membership.borrow().clone();
-        let members = in_force.iter().flat_map(|m| m.members.iter().map(move |x| (m, x)));
-        let members = members.map(|(membership, (&id, member))| {
-            let own = id == self.shared.id;
-            let peer = connections.iter().find(|peer| peer.seat == id);
-            let matched = progress.as_ref().and_then(|leader| {
-                leader.matched.iter().find(|(node, _)| *node == id).map(|(_, matched)| *matched)
-            });
-            let role = if summary.leader == Some(id) {
-                "leader"
-            } else if own {
-                role_name(summary.role)
-            } else if !membership.is_voter(id) {
-                "learner"
-            } else if member.seen {
-                "follower"
-            } else {
-                "unknown"
-            };
-            MemberStatus {
-                name: member.name.clone(),
-                id: member.seen.then(|| id.to_string()),
-                raft_address: member.raft_address.clone(),
-                http_address: member.http_address.clone(),
-                voter: membership.is_voter(id),
-                role: role.to_owned(),
-                matched,
-                lag: progress.as_ref().zip(matched).map(|(all, own)| all.last.saturating_sub(own)),
-                reachable: own || peer.is_some_and(|peer| peer.connected),
-                certificate_expires: if own {
-                    self.shared.net.certificate_expires()
-                } else {
-                    peer.and_then(|peer| peer.certificate_expires.clone())
-                },
-                version: if own {
-                    Some(env!("CARGO_PKG_VERSION").to_owned())
-                } else {
-                    peer.and_then(|peer| peer.version.clone())
-                },
-            }
-        });
-        Some(ClusterStatus {
-            cluster: self.shared.config.cluster.to_string(),
-            cluster_id: in_force.as_ref().map(|m| m.cluster.to_string()),
-            leader: summary.leader.and_then(|id| self.name_of(id)),
-            term: summary.term.0,
-            authorities: self.shared.facts.load().authorities.clone(),
-            members: members.collect(),
-            change,
-        })
     }
 
     /// What clients may send.
@@ -548,29 +440,6 @@ impl Handle {
         leads.then(|| progress_of(self.shared.id, &summary))
     }
 
-    /// What somebody should do something about.
-    fn warnings(&self) -> Vec<String> {
-        let own = settings_of(&self.shared.config);
-        let mut warnings = self.shared.facts.load().warnings(time::OffsetDateTime::now_utc());
-        warnings.extend(self.shared.space.shortage());
-        for peer in self.shared.net.peers().iter().filter(|peer| peer.connected) {
-            let theirs = peer.settings.iter();
-            warnings.extend(theirs.flat_map(|theirs| own.differences(&peer.name, theirs)));
-        }
-        warnings
-    }
-
-    /// What a change of the membership waits for that is under way.
-    fn pending_change(&self, connections: &[PeerStatus]) -> Option<PendingChange> {
-        let now = self.membership()?;
-        let reached = |id| connections.iter().any(|peer| peer.seat == id && peer.connected);
-        let reachable = |id| id == self.shared.id || reached(id);
-        let view = ClusterView { reachable: &reachable, lag: &|_| None };
-        let Pending { before, after, missing } = pending(&now, view)?;
-        let since = self.shared.joint_since.borrow().unwrap_or_else(Instant::now);
-        Some(PendingChange { before, after, missing, for_seconds: since.elapsed().as_secs() })
-    }
-
     pub(super) async fn ask_progress(&self, leader: NodeId) -> Option<LeaderProgress> {
         let request = peer_request::encode(&PeerRequest::Progress);
         let deadline = Instant::now() + INSPECT_TIMEOUT;
@@ -581,7 +450,7 @@ impl Handle {
         }
     }
 
-    async fn inspect(&self) -> Option<Summary> {
+    pub(super) async fn inspect(&self) -> Option<Summary> {
         timeout(INSPECT_TIMEOUT, self.ask_how().ok()?).await.ok()?.ok()
     }
 
@@ -591,38 +460,9 @@ impl Handle {
     }
 }
 
-/// Waits until the leader is another than `tried`, or for a moment if that may have been right.
-pub(super) async fn wait_for_leader(
-    standing: &mut watch::Receiver<SoftState>,
-    tried: Option<NodeId>,
-    deadline: Instant,
-) -> Result<(), Error> {
-    if Instant::now() >= deadline {
-        return Err(Error::NoLeader);
-    }
-    let until = match tried {
-        Some(_) => deadline.min(Instant::now() + STALE_HINT_PAUSE),
-        None => deadline,
-    };
-    match timeout_at(until.into(), standing.changed()).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Error::ShuttingDown),
-        Err(_) if until == deadline => Err(Error::NoLeader),
-        Err(_) => Ok(()),
-    }
-}
-
-fn progress_of(own: NodeId, summary: &Summary) -> LeaderProgress {
+pub(super) fn progress_of(own: NodeId, summary: &Summary) -> LeaderProgress {
     let mut matched: Vec<_> = summary.peers.iter().map(|peer| (peer.id, peer.matched.0)).collect();
     matched.push((own, summary.last.0));
     let active = summary.peers.iter().filter(|peer| peer.active).map(|peer| peer.id).collect();
     LeaderProgress { last: summary.last.0, matched, active }
-}
-
-fn role_name(role: RoleName) -> &'static str {
-    match role {
-        RoleName::Follower => "follower",
-        RoleName::PreCandidate | RoleName::Candidate => "candidate",
-        RoleName::Leader => "leader",
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::time::timeout_at;
 
 use super::error::Error;
-use super::handle::{Handle, wait_for_leader};
+use super::handle::Handle;
 use super::letter::Control;
 use super::peer_request::{self, PeerRequest};
 use super::status::Leadership;
@@ -67,7 +67,7 @@ impl Handle {
             }
             let now = *standing.borrow_and_update();
             let Some(leader) = now.leader else {
-                wait_for_leader(&mut standing, None, deadline).await?;
+                self.wait_for_leader(&mut standing, None, deadline).await?;
                 continue;
             };
             let first = *first.get_or_insert(leader);

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::error::Error;
-use super::handle::{Handle, wait_for_leader};
+use super::handle::Handle;
 use super::leadership::TransferError;
 use super::letter::Control;
 use super::mailbox::NotTaken;
@@ -120,14 +120,14 @@ impl Handle {
                 ChangeOutcome::Not(error) => return Err(error),
                 ChangeOutcome::NotLeader if operation == Operation::Undo => {
                     let until = if leader.is_some() { deadline } else { patience };
-                    match wait_for_leader(&mut standing, leader, until).await {
+                    match self.wait_for_leader(&mut standing, leader, until).await {
                         Ok(()) => {}
-                        Err(Error::NoLeader) if leader.is_none() => {}
+                        Err(Error::NoLeader | Error::NoElection(_)) if leader.is_none() => {}
                         Err(error) => return Err(error.into()),
                     }
                 }
                 ChangeOutcome::NotLeader => {
-                    wait_for_leader(&mut standing, leader, deadline).await?
+                    self.wait_for_leader(&mut standing, leader, deadline).await?
                 }
             }
         }
@@ -141,7 +141,7 @@ impl Handle {
     ) -> Result<Members, ChangeError> {
         let Some(now) = self.membership() else { return Err(Error::NoLeader.into()) };
         if now.outgoing.is_none() {
-            return Err(Error::NoLeader.into());
+            return Err(self.without_leader(Error::NoLeader).into());
         }
         if !force {
             return Err(ChangeRefused::UndecidedWithoutLeader.into());
@@ -305,7 +305,9 @@ impl Handle {
     pub fn members(&self) -> Option<Members> {
         let now = self.membership()?;
         let decided = self.net().roster().newest().is_some_and(|known| known.membership == now);
-        Some(members_of(&now, decided && self.hears_the_leader()))
+        let mut members = members_of(&now, decided && self.hears_the_leader());
+        members.warnings.extend(self.alarms());
+        Some(members)
     }
 
     /// Whether this node leads, or is connected to who does. Whoever is put out is not from that moment on.

@@ -44,8 +44,8 @@ pub struct Status {
     pub next_index: BTreeMap<String, u64>,
     /// At a leader: the last index known to be durable there, by name of the peer.
     pub match_index: BTreeMap<String, u64>,
-    /// What somebody has to do before it becomes a failure: certificates that end within a month,
-    /// configurations that differ.
+    /// What somebody has to do something about: certificates that end within a month, configurations that differ, why
+    /// no leader can be elected.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -110,6 +110,10 @@ pub struct MemberStatus {
     pub lag: Option<u64>,
     /// Whether the node asked has a connection to it.
     pub reachable: bool,
+    /// Whether its host was never taken in, or that is not decided: until then it has no vote, however well it is
+    /// connected, though its place counts in how many are needed.
+    #[serde(default)]
+    pub awaited: bool,
     /// When its certificate ends, RFC 3339.
     pub certificate_expires: Option<String>,
     /// Its version of konsen.

@@ -48,26 +48,7 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
     ("net", &[&["dial", "directory", "link", "shared", "tasks", "transfer"]]),
     (
         "server",
-        &[&[
-            "bootstrap",
-            "consistency",
-            "deletions",
-            "discovery",
-            "driver",
-            "handle",
-            "history",
-            "inbound",
-            "leadership",
-            "members",
-            "passing",
-            "peer_request",
-            "readers",
-            "reconcile",
-            "removal",
-            "snapshots",
-            "start",
-            "thread",
-        ]],
+        &[&["deletions", "handle", "leadership", "members", "passing", "peer_request", "readers"]],
     ),
     ("http", &[&["answer", "watch"], &["condition", "error", "headers"]]),
 ];
@@ -84,7 +65,6 @@ const LARGE: &[&str] = &[
     "src/config/check.rs: limits",
     "src/http/heads.rs: look",
     "src/http/serve.rs: speak",
-    "src/server/handle.rs",
     "src/server/start.rs: start_with",
 ];
 

@@ -16,7 +16,7 @@ use crate::members::named;
 use crate::operator::{At, By, Operator, Order, Outcome};
 
 /// Gives an order, with `asked` as the first node that is asked; it must be done.
-async fn done(cluster: &Cluster, by: By, asked: usize, order: &Order) {
+pub(crate) async fn done(cluster: &Cluster, by: By, asked: usize, order: &Order) {
     let told = Operator::of(cluster, by, asked).give(order).await;
     assert_eq!(told.outcome, Outcome::Done, "{order:?}: {}\n{}", told.text, cluster.logs());
 }

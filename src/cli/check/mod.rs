@@ -136,6 +136,10 @@ async fn live(args: Args) -> Result<(), CliError> {
         None => None,
     };
     begin(&anybody, &prefix).await?;
+    // Before anything is written: what clients saw of two clusters is no history of either.
+    if urls.len() > 1 {
+        anybody.one_cluster().await?;
+    }
     let names = Names::new(prefix.clone(), args.keys);
     let head = Head { konsen_check: 1, prefix, keys: args.keys, endpoints: urls, seed };
     let recorder = Arc::new(Recorder::new(head, names, endpoints));
@@ -163,9 +167,13 @@ async fn live(args: Args) -> Result<(), CliError> {
     }
     let history = recorder.take_history();
     if !history.calls.iter().any(|call| !matches!(call.answer, Answer::Unknown | Answer::Refused)) {
-        let error = recorder.complaint().map(|error| error.to_string()).unwrap_or_default();
-        let error = CliError::new(Exit::Unavailable, format!("no call was answered: {error}"));
-        return Err(error.hint("are the nodes up? name them with --endpoints or KONSEN_ENDPOINTS"));
+        let complaint = recorder.complaint();
+        let text = complaint.as_ref().map(ToString::to_string).unwrap_or_default();
+        let error = CliError::new(Exit::Unavailable, format!("no call was answered: {text}"));
+        return Err(error.hint(match complaint {
+            Some(Error::NoLeader(_)) => "`konsen status` shows which nodes are there",
+            _ => "are the nodes up? name them with --endpoints or KONSEN_ENDPOINTS",
+        }));
     }
     let mut kept = None;
     if let Some((file, path)) = file {
@@ -199,7 +207,8 @@ async fn begin(client: &Client, prefix: &str) -> Result<(), CliError> {
                     error.hint("take another --prefix, or remove them with konsen delete --prefix")
                 );
             }
-            Err(Error::Unavailable(_)) if began.elapsed() < START_TIME_MAX => {}
+            Err(Error::Unavailable(_) | Error::NoLeader(_)) if began.elapsed() < START_TIME_MAX => {
+            }
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(START_PAUSE).await;

@@ -118,10 +118,13 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
             Made { before: Some(before), ..made }
         }
     };
+    let done = match args.file {
+        Some(_) => format!("{} was made", config.data.display()),
+        None => format!("{} is that of a new cluster now", config.data.display()),
+    };
     if let Some(owner) = owner {
-        hand_over(&config.data, owner)?;
+        hand_over(&config.data, owner).map_err(|error| error.although(&done))?;
     }
-    let done = format!("{} was made", config.data.display());
     report(&made, args.output).map_err(|error| error.although(&done))
 }
 
@@ -184,7 +187,6 @@ fn hand_over(data: &Path, (user, group): (u32, u32)) -> Result<(), CliError> {
     };
     all().map_err(|error| {
         CliError::failed(format!("cannot give {} to user {user}: {error}", data.display()))
-            .although("the data directory was made")
             .hint(format!("chown -R {user}:{group} {}", data.display()))
     })
 }

@@ -71,7 +71,8 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
                 let summary = receive(stream, &mut to, &path.display().to_string()).await?;
                 // Not everything that is written through can be synced.
                 let _ = to.sync_all().await;
-                report(&summary, args.output)
+                let done = format!("the backup went through {}", path.display());
+                report(&summary, args.output).map_err(|error| error.although(&done))
             }
             Target::File(path) => {
                 let mut part = PartFile::create(&path)?;

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, konsen};
 use crate::hosts::{listed, members, must_end, newcomer, until_it_votes};
 use crate::members::named;
-use crate::operator::{At, BOTH, By, Operator, Order, Outcome};
+use crate::operator::{At, BOTH, By, Operator, Order, Outcome, Told};
 use crate::prober::Prober;
 
 use super::{add, come, done, identities, refused};
@@ -40,22 +40,69 @@ async fn a_repeated_one_changes_nothing() {
         until_it_votes(&cluster, 0, new).await;
         let said = refused(&cluster, by, 0, &order).await;
         assert!(said.contains("node4 is a member already"), "{said}");
-        let said = refused(&cluster, by, 0, &Order::Promote { name: "node4".to_owned() }).await;
-        assert!(said.contains("has a vote already"), "{said}");
-        // Removed, it is no member the second time: for a command that is as it was to be.
+        // What is as it was to be is done for a command, and refused over HTTP.
+        let as_it_was = |told: &Told, status: i32| {
+            let expected = match by {
+                By::CommandLine => (Outcome::Done, 0),
+                By::Http => (Outcome::Refused, status),
+            };
+            assert_eq!((told.outcome, told.code), expected, "{told:?}");
+        };
+        let order = Order::Promote { name: "node4".to_owned() };
+        let told = Operator::of(&cluster, by, 0).give(&order).await;
+        as_it_was(&told, 409);
+        assert!(told.text.contains("node4 has a vote already"), "{told:?}");
+        // Removed, it is no member the second time.
         done(&cluster, by, 0, &Order::remove("node4", false)).await;
         must_end(&mut cluster, new, "removed").await;
         let told = Operator::of(&cluster, by, 0).give(&Order::remove("node4", false)).await;
-        let expected = match by {
-            By::CommandLine => (Outcome::Done, 0),
-            By::Http => (Outcome::Refused, 404),
-        };
-        assert_eq!((told.outcome, told.code), expected, "{told:?}");
+        as_it_was(&told, 404);
         let words = "is no member; the members are node1, node2, node3";
         assert!(told.text.contains(words), "{told:?}");
         prober.was_served(&cluster);
         prober.end(&cluster, &[0, 1, 2]).await;
     }
+}
+
+/// Where standard output cannot be written it is said what was done, and nothing that was not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_is_said_truly_where_it_cannot_be_printed() {
+    let cluster = crate::hosts::start(3, "").await;
+    let run = |words: &[&str], full: bool| {
+        let mut command = konsen();
+        command.args(words).args(["--endpoints", &cluster.url(0, "")]);
+        if full {
+            command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
+        }
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    for number in 0..5 {
+        assert!(matches!(cluster.put(0, "a", &number.to_string()).await, Ok(201 | 204)));
+    }
+    for (words, done) in [
+        (&["member", "remove", "nope"][..], "nope is no member, but: "),
+        (&["member", "promote", "node1"], "node1 has a vote already, but: "),
+        (&["compact", "3"], "what came before 3 is compacted, but: "),
+        (&["compact", "3"], "what came before 3 is compacted already, but: "),
+        (&["leader", "transfer", "node1"], "node1 leads, but: "),
+        (&["member", "remove", "node3"], "node3 was removed, but: "),
+    ] {
+        let (code, _, said) = run(words, true);
+        let expected = format!("error: {done}cannot write to standard output");
+        assert_eq!((code, said.contains(&expected)), (1, true), "{words:?}: {said}");
+    }
+    // Printed, it is no error.
+    let (code, out, said) = run(&["compact", "2"], false);
+    assert_eq!((code, &out[..]), (0, "compacted already, revision 2\n"), "{said}");
+    assert!(said.contains("the oldest readable one is 3"), "{said}");
+    let (code, out, said) = run(&["compact", "3", "-o", "raw"], false);
+    assert_eq!((code, &out[..]), (0, "3\n"), "{said}");
+    let (code, _, said) = run(&["compact", "99"], false);
+    assert_eq!((code, said.contains("not reached yet")), (1, true), "{said}");
+    let (code, _, said) = run(&["get", "a", "--timeout", "5s"], false);
+    assert_eq!(code, 0, "{said}");
 }
 
 /// Until its host has come, the place of a new member can be moved, or be given up.
