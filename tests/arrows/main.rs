@@ -78,7 +78,6 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 80;
 /// What is larger today. Nothing may be added, and what has become small leaves the list.
 const LARGE: &[&str] = &[
-    "src/check/linear.rs",
     "src/cli/serve.rs: run",
     "src/config/check.rs",
     "src/config/check.rs: limits",
