@@ -170,9 +170,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The replica thread does not answer.
-    pub(super) fn unhealthy() -> Problem {
-        Problem::new(Kind::Unhealthy, "the replica thread does not answer")
+    /// The replica thread does not answer: it has ended, or hangs.
+    pub(super) fn unanswered(handle: &server::Handle) -> Problem {
+        match handle.is_stopping() {
+            true => server::Error::ShuttingDown.into(),
+            false => Problem::new(Kind::Unhealthy, "the replica thread does not answer"),
+        }
     }
 
     /// A problem; `detail` says what was wrong, where, and what would be right.

@@ -20,7 +20,8 @@ pub(super) async fn status(
     request: Request,
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
-    let status = api.handle.status().await.ok_or_else(Problem::unhealthy)?;
+    let status = api.handle.status().await;
+    let status = status.ok_or_else(|| Problem::unanswered(&api.handle))?;
     // Serializing plain data into memory cannot fail.
     let body = serde_json::to_vec(&status).unwrap_or_default();
     Ok(json_response(Revision(status.revision), body))
@@ -33,7 +34,8 @@ pub(super) async fn cluster(
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
     api.handle.knows_members()?;
-    let cluster = api.handle.cluster().await.ok_or_else(Problem::unhealthy)?;
+    let cluster = api.handle.cluster().await;
+    let cluster = cluster.ok_or_else(|| Problem::unanswered(&api.handle))?;
     // Serializing plain data into memory cannot fail.
     let body = serde_json::to_vec(&cluster).unwrap_or_default();
     Ok(json_response(api.handle.revision(), body))

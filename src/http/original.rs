@@ -269,7 +269,7 @@ fn original_role(role: &str) -> &'static str {
 /// `GET /api/status`.
 pub(super) async fn status(State(api): State<Arc<Api>>) -> Response {
     let Some(status) = api.handle.status().await else {
-        return Problem::unhealthy().into_response();
+        return Problem::unanswered(&api.handle).into_response();
     };
     let json_status = StatusJson {
         node: status.name,
@@ -294,7 +294,7 @@ struct GoodJson {
 
 async fn good(api: &Api, word: &'static str) -> Response {
     let Some(status) = api.handle.status().await else {
-        return Problem::unhealthy().into_response();
+        return Problem::unanswered(&api.handle).into_response();
     };
     let role = original_role(&status.role);
     let leader = status.leader.unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::broken::Broken;
 use super::entry::{Entry, HardState, Payload};
 use super::id::{Index, LogId, Moment, NodeId, ReadId, Seq, Term};
 use super::io::{Config, LogWrite, Output, Recovered, Refused};
@@ -48,6 +49,8 @@ pub(super) struct Core {
     silent_ticks: u32,
     /// How many votes came when their ballot was over, since there was a leader.
     late_votes: u32,
+    /// What was seen that cannot be: nothing happens here any more.
+    broken: Option<Broken>,
 }
 
 /// How often late votes double the time that a candidate waits for the next ones.
@@ -71,6 +74,7 @@ impl Core {
             forced: false,
             silent_ticks: if recovered.heard_leader { 0 } else { u32::MAX },
             late_votes: 0,
+            broken: None,
             random,
             log: Log::new(recovered),
             out: Output::default(),
@@ -177,6 +181,41 @@ impl Core {
         std::iter::once(in_force)
             .chain(committed)
             .any(|membership| membership.members.contains_key(&node) || membership.is_voter(node))
+    }
+
+    /// Whether what `node` says counts against what is held here: it is a member, and this node belongs to its cluster for
+    /// good.
+    pub(super) fn believes(&self, node: NodeId) -> bool {
+        self.membership().is_some() && self.is_member(node)
+    }
+
+    /// The committed entry that cannot be if `said` is one; none if it has left the memory.
+    pub(super) fn contradicted(&self, said: LogId) -> Option<LogId> {
+        let term = self.log.term_at(said.index).filter(|_| said.index <= self.log.commit())?;
+        (term != said.term).then(|| LogId::new(term, said.index))
+    }
+
+    /// The leader that is followed has `said` in its log, where this node has committed `held`.
+    pub(super) fn contradicts_committed(
+        &mut self,
+        leader: Option<NodeId>,
+        said: LogId,
+        held: LogId,
+    ) {
+        if let Some(from) = leader.filter(|from| self.believes(*from)) {
+            let (term, commit) = (self.term, self.log.commit());
+            self.breaks(Broken::ContradictsCommitted { from, term, said, held, commit });
+        }
+    }
+
+    /// An invariant is broken. What was seen first counts.
+    pub(super) fn breaks(&mut self, broken: Broken) {
+        self.broken.get_or_insert(broken);
+    }
+
+    /// What was seen that cannot be.
+    pub(super) fn broken(&self) -> Option<&Broken> {
+        self.broken.as_ref()
     }
 
     /// Whether those for whom `yes` answers true elect this node.

@@ -80,14 +80,14 @@ impl Follower {
         core.refuse_reads(self.pending.drain(), leader);
     }
 
-    /// `from` leads this term. False if another is known to.
-    pub(super) fn hear(&mut self, from: NodeId) -> bool {
-        if self.leader.is_some_and(|leader| leader != from) {
-            return false;
+    /// `from` leads this term, or who is known to, if that is another.
+    pub(super) fn hear(&mut self, from: NodeId) -> Result<(), NodeId> {
+        if let Some(leader) = self.leader.filter(|leader| *leader != from) {
+            return Err(leader);
         }
         self.leader = Some(from);
         self.timer.reset();
-        true
+        Ok(())
     }
 
     /// Waits for the candidacy that this node has promised to help. Who cannot win asks again only after
@@ -138,13 +138,13 @@ impl Follower {
             }
             return;
         }
-        let contradicts_committed = std::iter::once(prev)
+        let contradiction = std::iter::once(prev)
             .chain(entries.iter().map(|entry| entry.id))
-            .take_while(|id| id.index <= log.commit())
-            .any(|id| log.term_at(id.index).is_some_and(|term| term != id.term));
-        if contradicts_committed {
-            return;
+            .find_map(|said| Some((said, core.contradicted(said)?)));
+        if let Some((said, held)) = contradiction {
+            return core.contradicts_committed(self.leader, said, held);
         }
+        let log = &mut core.log;
         let end = entries.last().map_or(prev.index, |entry| entry.id.index);
         let known = entries
             .iter()
@@ -183,6 +183,9 @@ impl Follower {
 
     /// The leader offers a snapshot. What is here already needs none.
     pub(super) fn offer(&mut self, core: &mut Core, last: LogId) {
+        if let Some(held) = core.contradicted(last) {
+            return core.contradicts_committed(self.leader, last, held);
+        }
         if core.log.term_at(last.index) == Some(last.term) {
             core.log.commit_to(last.index.min(core.log.durable()));
         }

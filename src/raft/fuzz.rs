@@ -6,8 +6,8 @@ use super::{
 };
 
 /// The bytes say what happens next, one kind of input after the other, messages as they travel. No input
-/// makes the node fail; what only grows never goes back; writes are numbered without a gap; and nothing
-/// is said in a term that is not durable.
+/// makes the node fail; what only grows never goes back; writes are numbered without a gap; nothing
+/// is said in a term that is not durable, and nothing at all once an invariant is seen to be broken.
 pub fn node(data: &[u8]) {
     let Some((&kind, mut rest)) = data.split_first() else { return };
     let config = Config {
@@ -72,12 +72,29 @@ pub fn node(data: &[u8]) {
         if let Input::Persisted { seq } = input {
             watch.persisted(seq);
         }
+        let before = node.clone();
         node.step(input);
+        if node.broken().is_some() {
+            // Members that lie can stop it. What comes goes on as if that had been lost.
+            is_silent(node);
+            node = before;
+            continue;
+        }
         watch.node(&node);
         if op & 32 == 0 {
             watch.output(&node.take_output());
             watch.node(&node);
         }
+    }
+}
+
+/// A node that saw a broken invariant says so, and nothing else, whatever happens.
+fn is_silent(mut node: Node) {
+    let told = Output { fatal: node.broken().cloned(), ..Output::default() };
+    for _ in 0..2 {
+        assert_eq!(node.take_output(), told);
+        (0..10).for_each(|_| node.step(Input::Tick));
+        node.step(Input::Persisted { seq: Seq(255) });
     }
 }
 

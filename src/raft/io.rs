@@ -6,6 +6,7 @@
 //! Every message in [`Output::send`] may leave at once: the core itself holds back what is not yet
 //! justified by what is durable.
 
+use super::broken::Broken;
 use super::entry::{Entry, HardState, Payload};
 use super::id::{Index, LogId, Moment, NodeId, ProposalId, ReadId, Seq, Term};
 use super::membership::Membership;
@@ -118,6 +119,9 @@ pub enum Input {
 #[must_use = "what the core decided must be carried out"]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Output {
+    /// An invariant of the protocol is broken: stop, and tell what was seen. There is nothing else in this output, nor in
+    /// any later one.
+    pub fatal: Option<Broken>,
     /// What to make durable. In order; each answered by [`Input::Persisted`].
     pub persist: Vec<LogWrite>,
     /// What to send. May leave at once; loss, repetition and reordering are allowed.

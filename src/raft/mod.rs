@@ -82,6 +82,11 @@
 //! All that waits for the disk between two outputs is one write, all that is proposed is one append a
 //! peer: batches form by themselves under load.
 //!
+//! # What cannot be
+//!
+//! What the protocol rules out and is seen all the same is [`Broken`]: [`Output::fatal`] says what was seen, and from then
+//! on the node takes no input and says nothing else.
+//!
 //! # The files
 //!
 //! `node` routes and moves between roles, `view` shows it to the outside; `follower`, `candidate`,
@@ -90,6 +95,7 @@
 //! `log`, `progress`, `timer` are parts that know nothing of roles; `founding` is how a cluster comes to its first
 //! entry; the rest are the types of the interface.
 
+mod broken;
 mod candidate;
 mod change;
 mod core;
@@ -107,6 +113,7 @@ mod membership;
 mod message;
 mod node;
 mod progress;
+mod publish;
 mod reads;
 mod replication;
 mod sound;
@@ -114,6 +121,7 @@ mod timer;
 mod transition;
 mod view;
 
+pub use broken::{Broken, Doubt};
 pub use entry::{Entry, HardState, Payload};
 pub use id::{Index, LogId, Moment, NodeId, ProposalId, ReadId, Seq, Term};
 pub use io::{Config, Fetch, Input, LogWrite, Output, Recovered, Refused, RoleName, SoftState};

@@ -2,17 +2,19 @@
 
 use std::mem;
 
+use super::broken::Broken;
 use super::candidate::{Candidate, PreCandidate};
 use super::core::Core;
 use super::entry::Payload;
 use super::follower::Follower;
-use super::id::{Index, LogId, NodeId, Term};
+use super::id::{LogId, NodeId, Term};
 use super::io::{Config, Input, Output, Recovered, Refused, SoftState};
 use super::leader::Leader;
 use super::membership::Membership;
 use super::message::{Body, Message};
+use super::publish::Published;
 use super::reads::Reader;
-use super::sound::{INDEX_MAX, TERM_LEAP_MAX, TERM_MAX, is_from_leader, is_sound};
+use super::sound::{TERM_LEAP_MAX, TERM_MAX, doubt, is_from_leader, is_sound};
 use super::transition::Transition;
 
 /// One node of the protocol.
@@ -23,8 +25,7 @@ use super::transition::Transition;
 pub struct Node {
     pub(super) core: Core,
     pub(super) role: Role,
-    /// What the last output said.
-    told: Told,
+    published: Published,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -35,15 +36,6 @@ pub(super) enum Role {
     Leader(Box<Leader>),
 }
 
-#[derive(Clone, Debug, Default, Hash)]
-struct Told {
-    commit: Index,
-    standing: Option<SoftState>,
-    /// The term and index of the membership's entry.
-    membership: Option<LogId>,
-    committed: Option<Index>,
-}
-
 impl Node {
     /// A node with what its disk holds.
     ///
@@ -52,11 +44,14 @@ impl Node {
     pub fn new(config: Config, recovered: Recovered) -> Node {
         let mut core = Core::new(config, recovered);
         let role = Role::Follower(Follower::new(&mut core, None));
-        Node { core, role, told: Told::default() }
+        Node { core, role, published: Published::default() }
     }
 
     /// Takes one input. The effects gather until [`Node::take_output`].
     pub fn step(&mut self, input: Input) {
+        if self.core.broken().is_some() {
+            return;
+        }
         match input {
             Input::Receive(message) => self.receive(message),
             Input::Tick => self.tick(),
@@ -92,7 +87,9 @@ impl Node {
             }
             Input::Applied { index } => self.core.log.applied(index),
             Input::Compacted { last } => self.core.log.compacted(last),
-            Input::SnapshotInstalled { last, membership, .. } => self.installed(last, membership),
+            Input::SnapshotInstalled { last, membership, from } => {
+                self.installed(last, membership, from);
+            }
             Input::SnapshotEnded { peer, installed } => {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.snapshot_ended(peer, installed);
@@ -128,42 +125,19 @@ impl Node {
 
     /// Hands over what has gathered since the last call. What is to be written is one write.
     pub fn take_output(&mut self) -> Output {
+        if let Some(broken) = self.core.broken() {
+            let fatal = Some(broken.clone());
+            self.core.out = Output::default();
+            return Output { fatal, ..Output::default() };
+        }
         match &mut self.role {
             Role::Leader(leader) => leader.flush(&mut self.core),
             Role::Follower(follower) => follower.flush(&mut self.core),
             Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
         self.core.gather_write();
-        let standing = self.standing();
-        if self.told.standing != Some(standing) {
-            self.told.standing = Some(standing);
-            self.core.out.standing = Some(standing);
-        }
-        let commit = self.core.log.commit();
-        if commit > self.told.commit {
-            self.told.commit = commit;
-            self.core.out.commit = Some(commit);
-        }
-        let log = &self.core.log;
-        let in_force = log
-            .membership()
-            .map(|(index, _)| LogId::new(log.term_at(*index).unwrap_or_default(), *index));
-        if in_force != self.told.membership {
-            // An entry that left the memory has no term here any more, but it is the same entry.
-            let same = matches!((in_force, self.told.membership), (Some(now), Some(told))
-                if now.index == told.index && now.term == Term(0));
-            if !same {
-                self.told.membership = in_force;
-                self.core.out.membership = self.core.membership().cloned();
-            }
-        }
-        let committed = self.core.log.committed_membership();
-        if let Some((index, membership)) = committed
-            && self.told.committed != Some(*index)
-        {
-            self.told.committed = Some(*index);
-            self.core.out.committed = Some((*index, membership.clone()));
-        }
+        let standing = SoftState { role: self.role(), term: self.term(), leader: self.leader() };
+        self.published.publish(&mut self.core, standing);
         let tail_bytes_max = self.core.config.tail_bytes_max;
         self.core.log.shrink(tail_bytes_max);
         mem::take(&mut self.core.out)
@@ -197,15 +171,14 @@ impl Node {
         }
     }
 
-    fn installed(&mut self, last: LogId, membership: Membership) {
-        let log = &self.core.log;
-        let held = log.term_at(last.index) == Some(last.term);
-        // A leader holds all that is committed: what contradicts it is no snapshot of this cluster.
-        let credible = held || !matches!(self.role, Role::Leader(_));
-        // Nor does any hold entries of a term that nobody here has heard of: whoever sent it spoke in it.
-        let credible = credible && last.term <= self.core.term();
-        let credible = credible && self.core.cluster() == Some(membership.cluster);
-        if last.index <= log.commit() || last.index > INDEX_MAX || !credible {
+    fn installed(&mut self, last: LogId, membership: Membership, from: NodeId) {
+        let core = &mut self.core;
+        let leads = matches!(self.role, Role::Leader(_));
+        if let Some(doubt) = doubt(core, leads, last, &membership) {
+            let (term, commit) = (core.term(), core.log.commit());
+            return core.breaks(Broken::SnapshotNotCredible { from, last, term, commit, doubt });
+        }
+        if last.index <= core.log.commit() {
             return;
         }
         self.core.log.install(last, membership);
@@ -378,23 +351,26 @@ impl Node {
         }
     }
 
-    /// Follows `from`, which speaks as the leader of the current term. False if it cannot be that.
+    /// Follows `from`, which speaks as the leader of the current term. False if another leads it.
     fn hear(&mut self, from: NodeId) -> bool {
-        match &mut self.role {
-            Role::Follower(follower) => {
-                let heard = follower.hear(from);
-                if heard {
-                    self.core.heard_leader();
-                }
-                return heard;
+        let leader = match &mut self.role {
+            Role::Follower(follower) => follower.hear(from).err(),
+            Role::Leader(_) => Some(self.core.id()),
+            Role::PreCandidate(_) | Role::Candidate(_) => {
+                let term = self.core.term();
+                self.turn(Some(Transition::Follower { term, leader: Some(from) }));
+                None
             }
-            Role::Leader(_) => return false,
-            Role::PreCandidate(_) | Role::Candidate(_) => {}
+        };
+        let Some(leader) = leader else {
+            self.core.heard_leader();
+            return true;
+        };
+        if self.core.believes(from) {
+            let term = self.core.term();
+            self.core.breaks(Broken::SecondLeader { term, leader, other: from });
         }
-        let term = self.core.term();
-        self.turn(Some(Transition::Follower { term, leader: Some(from) }));
-        self.core.heard_leader();
-        true
+        false
     }
 
     /// Lets `from`, who was promised a vote, stand first: whoever stands in the same term takes the votes
@@ -500,10 +476,6 @@ impl Node {
 
     fn not_leader(&self) -> Refused {
         Refused::NotLeader { leader: self.leader() }
-    }
-
-    fn standing(&self) -> SoftState {
-        SoftState { role: self.role(), term: self.term(), leader: self.leader() }
     }
 }
 

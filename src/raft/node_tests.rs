@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::raft::{ClusterId, Entry, Member, ProposalId, ReadId, RoleName, Seq};
+use crate::raft::broken::Doubt;
+use crate::raft::sound::INDEX_MAX;
+use crate::raft::{ClusterId, Entry, Index, Member, ProposalId, ReadId, RoleName, Seq};
 
 fn membership(voters: &[u64]) -> Membership {
     let member = |id: u64| Member {
@@ -190,4 +192,129 @@ fn a_follower_takes_in_no_more_while_much_is_committed_and_not_applied() {
     node.step(Input::Applied { index: Index(11) });
     node.step(append(13, 12));
     assert_eq!(node.last().index, Index(13));
+}
+
+fn from_member(from: u64, term: u64, body: Body) -> Input {
+    let (from, to) = (NodeId(from), NodeId(1));
+    Input::Receive(Message { cluster: ClusterId(1), from, to, term: Term(term), body })
+}
+
+fn append(prev: (u64, u64), terms: &[u64], commit: u64) -> Body {
+    let id = |(term, index)| LogId::new(Term(term), Index(index));
+    let entries = terms.iter().zip(prev.1 + 1..);
+    let entries = entries
+        .map(|(term, index)| Entry { id: id((*term, index)), payload: Payload::Noop })
+        .collect();
+    Body::Append { prev: id(prev), entries, commit: Index(commit) }
+}
+
+/// What a node says when it stops. Then it says nothing else, and nothing more whatever comes.
+fn broken(mut node: Node) -> Option<Broken> {
+    let output = node.take_output();
+    let fatal = output.fatal.clone()?;
+    assert_eq!(output, Output { fatal: Some(fatal.clone()), ..Output::default() });
+    (0..100).for_each(|_| node.step(Input::Tick));
+    let vote = Body::Vote { last: LogId::new(Term(9), Index(90)), transfer: true };
+    node.step(from_member(2, 9, vote));
+    node.step(Input::Persisted { seq: Seq(1) });
+    assert_eq!(node.take_output(), output, "it votes no more, and stands no more");
+    Some(fatal)
+}
+
+/// A follower of node 2 in term 2 that holds three entries of it, all of them committed.
+fn follower_of_two() -> Node {
+    let mut node = member(&[1, 2, 3], Term(1));
+    node.step(from_member(2, 2, append((1, 1), &[2, 2, 2], 4)));
+    let written = node.take_output().persist;
+    node.step(Input::Persisted { seq: written[0].seq });
+    assert_eq!((node.take_output().fatal, node.commit()), (None, Index(4)));
+    node
+}
+
+#[test]
+fn a_leader_that_contradicts_what_is_committed_stops_the_node() {
+    let said = |term, body: Body| {
+        let mut node = follower_of_two();
+        node.step(from_member(2, term, body));
+        broken(node)
+    };
+    let (held, commit) = (LogId::new(Term(2), Index(3)), Index(4));
+    let stops = |term: u64, said: (u64, u64)| {
+        let (from, said) = (NodeId(2), LogId::new(Term(said.0), Index(said.1)));
+        Some(Broken::ContradictsCommitted { from, term: Term(term), said, held, commit })
+    };
+    // By the entry before, by one of those that come, by a snapshot; also as it begins to lead.
+    assert_eq!(said(2, append((1, 3), &[2], 0)), stops(2, (1, 3)));
+    assert_eq!(said(3, append((2, 2), &[3, 3], 0)), stops(3, (3, 3)));
+    assert_eq!(said(3, Body::Snapshot { last: LogId::new(Term(3), Index(3)) }), stops(3, (3, 3)));
+    // What comes twice, comes late, or is undecided here contradicts nothing.
+    assert_eq!(said(2, append((1, 1), &[2, 2, 2], 2)), None);
+    assert_eq!(said(1, append((1, 2), &[1], 1)), None, "an old term");
+    assert_eq!(said(3, append((2, 4), &[3], 4)), None);
+    let text = stops(2, (1, 3)).unwrap().to_string();
+    for part in ["node n2", "leader of term 2", "term 1 at index 3", "one of term 2", "up to 4"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_stranger_that_contradicts_what_is_committed_is_not_believed() {
+    let mut node = follower_of_two();
+    // Until no leader is heard, so that strangers are.
+    (0..200).for_each(|_| node.step(Input::Tick));
+    node.step(from_member(7, 50, append((1, 3), &[50], 9)));
+    assert_eq!(node.leader(), Some(NodeId(7)));
+    node.step(from_member(7, 50, Body::Snapshot { last: LogId::new(Term(50), Index(3)) }));
+    assert_eq!((broken(node.clone()), node.commit()), (None, Index(4)));
+}
+
+#[test]
+fn a_second_leader_in_a_term_stops_the_node() {
+    let beat = |from, term| from_member(from, term, Body::Heartbeat { commit: Index(0), round: 1 });
+    let second = |leader, other| {
+        let (leader, other) = (NodeId(leader), NodeId(other));
+        Some(Broken::SecondLeader { term: Term(2), leader, other })
+    };
+    let mut node = follower_of_two();
+    node.step(beat(3, 2));
+    assert_eq!(broken(node), second(2, 3));
+
+    let mut leader = member(&[1, 2, 3], Term(1));
+    while leader.role() != RoleName::PreCandidate {
+        leader.step(Input::Tick);
+    }
+    leader.step(from_member(2, 2, Body::PreVoteReply { granted: true }));
+    let written = leader.take_output().persist;
+    leader.step(Input::Persisted { seq: written[0].seq });
+    leader.step(from_member(2, 2, Body::VoteReply { granted: true }));
+    assert_eq!((leader.role(), leader.term()), (RoleName::Leader, Term(2)));
+    let mut other = leader.clone();
+    other.step(beat(3, 1));
+    assert_eq!((broken(other.clone()), other.role()), (None, RoleName::Leader), "an old term");
+    other.step(beat(7, 2));
+    assert_eq!(broken(other.clone()), None, "a stranger");
+    other.step(beat(3, 3));
+    assert_eq!((broken(other.clone()), other.role()), (None, RoleName::Follower), "a newer one");
+    leader.step(beat(3, 2));
+    assert_eq!(broken(leader), second(1, 3));
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_right_stops_the_node_once_it_is_in_place() {
+    let installed = |term: u64, index: u64, cluster: u64| {
+        let mut node = follower_of_two();
+        let last = LogId::new(Term(term), Index(index));
+        let membership = Membership { cluster: ClusterId(cluster), ..membership(&[1, 2, 3]) };
+        node.step(Input::SnapshotInstalled { last, membership, from: NodeId(2) });
+        match broken(node)? {
+            Broken::SnapshotNotCredible { doubt, from: NodeId(2), .. } => Some(doubt),
+            other => panic!("{other}"),
+        }
+    };
+    assert_eq!(installed(3, 9, 1), Some(Doubt::NewerTerm));
+    assert_eq!(installed(1, 3, 1), Some(Doubt::ContradictsCommitted(Term(2))));
+    assert_eq!(installed(2, 9, 5), Some(Doubt::OtherCluster(ClusterId(5))));
+    assert_eq!(installed(2, INDEX_MAX.0 + 1, 1), Some(Doubt::TooFar));
+    assert_eq!(installed(2, 9, 1), None);
+    assert_eq!(installed(2, 3, 1), None, "one that comes late is no news");
 }

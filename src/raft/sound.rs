@@ -1,6 +1,9 @@
 //! What no honest node says, whatever has happened.
 
+use super::broken::Doubt;
+use super::core::Core;
 use super::id::{Index, LogId, Term};
+use super::membership::Membership;
 use super::message::Body;
 use super::replication::is_consecutive;
 
@@ -30,5 +33,28 @@ pub(super) fn is_sound(body: &Body, term: Term) -> bool {
         Body::PreVote { last } | Body::Vote { last, .. } | Body::Snapshot { last } => real(last),
         Body::AppendReject { prev, hint } => *prev <= INDEX_MAX && real(hint),
         _ => true,
+    }
+}
+
+/// Why a snapshot that is in the state's place cannot be one of what was decided.
+pub(super) fn doubt(
+    core: &Core,
+    leads: bool,
+    last: LogId,
+    membership: &Membership,
+) -> Option<Doubt> {
+    let held = core.log.term_at(last.index) == Some(last.term);
+    // Who belongs to no cluster yet may have heard of another one since it took the snapshot in.
+    let belongs = core.membership().map(|own| own.cluster);
+    if belongs.is_some_and(|own| own != membership.cluster) {
+        Some(Doubt::OtherCluster(membership.cluster))
+    } else if let Some(held) = core.contradicted(last) {
+        Some(Doubt::ContradictsCommitted(held.term))
+    } else if last.term > core.term() {
+        Some(Doubt::NewerTerm)
+    } else if leads && !held && last.index > core.log.commit() {
+        Some(Doubt::UnknownToLeader)
+    } else {
+        (last.index > INDEX_MAX).then_some(Doubt::TooFar)
     }
 }

@@ -1,5 +1,6 @@
 //! What can be seen of a node from outside.
 
+use super::broken::Broken;
 use super::entry::{Entry, HardState};
 use super::id::{Index, LogId, NodeId, Term};
 use super::io::RoleName;
@@ -38,6 +39,11 @@ impl Node {
             Role::Candidate(_) => RoleName::Candidate,
             Role::Leader(_) => RoleName::Leader,
         }
+    }
+
+    /// The broken invariant that it saw, since which it takes no input and says nothing.
+    pub fn broken(&self) -> Option<&Broken> {
+        self.core.broken()
     }
 
     /// The newest term that it has seen.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Change, ChangeRefused, Known, Shown};
 use crate::kv::{Reply, Revision, Write};
 use crate::raft::{
-    Fetch, Index, Input, LogId, LogWrite, Membership, Message, NodeId, PeerProgress, Refused,
-    RoleName, SoftState, Term,
+    Broken, Fetch, Index, Input, LogId, LogWrite, Membership, Message, NodeId, PeerProgress,
+    Refused, RoleName, SoftState, Term,
 };
 
 /// Names a client's request between the replica and the one who asks. Never reused.
@@ -124,6 +124,8 @@ impl Default for Room {
 #[must_use = "what the replica decided must be carried out"]
 #[derive(Debug, Default)]
 pub struct Effects {
+    /// An invariant of the protocol is broken: stop, and tell what was seen. Nothing else is to be done then.
+    pub fatal: Option<Broken>,
     /// To make durable, in order; each answered by `Input::Persisted`.
     pub persist: Vec<LogWrite>,
     /// What the log need not hold any more, once all of that is written: the state's file does.

@@ -259,7 +259,12 @@ impl Replica {
         self.apply()?;
         // Applying moves the core's bookkeeping and may release what waited for it.
         self.collect();
-        Ok(std::mem::take(&mut self.effects))
+        let effects = std::mem::take(&mut self.effects);
+        Ok(match effects.fatal {
+            // What gathered before rests on what is broken.
+            Some(broken) => Effects { fatal: Some(broken), ..Effects::default() },
+            None => effects,
+        })
     }
 
     /// Whether so much waits for a checkpoint for which there is no room that nothing more can be applied.
@@ -341,6 +346,7 @@ impl Replica {
 
     fn collect(&mut self) {
         let output = self.node.take_output();
+        self.effects.fatal = output.fatal;
         self.effects.persist.extend(output.persist);
         self.effects
             .send
@@ -393,7 +399,7 @@ impl Replica {
     }
 
     fn apply(&mut self) -> Result<(), StoreError> {
-        if self.applied.index >= self.commit || !self.may_apply() {
+        if self.effects.fatal.is_some() || self.applied.index >= self.commit || !self.may_apply() {
             return Ok(());
         }
         let from = self.applied.index.next();
@@ -427,3 +433,7 @@ impl Replica {
 #[cfg(test)]
 #[path = "install_tests.rs"]
 mod install_tests;
+
+#[cfg(test)]
+#[path = "broken_tests.rs"]
+mod broken_tests;

@@ -10,13 +10,13 @@ use tokio::sync::{Notify, watch};
 
 use super::discovery;
 use super::handle::Handle;
-use super::mailbox::Letter;
+use super::letter::Notice;
 use super::peer_request::{self, PeerReply, PeerRequest};
 use crate::cluster::Addresses;
 use crate::cluster::bootstrap::{self, Next, Situation, Standing};
 use crate::config::Config;
 use crate::raft::founding::{Answer, Ask, Attempt, Ballot, Verdict};
-use crate::raft::{ClusterId, Input, Membership, NodeId};
+use crate::raft::{ClusterId, Membership, NodeId};
 use crate::store::DataDir;
 
 /// How long a node waits for hosts that are not there yet, once a majority is; and how long it leaves the founding to
@@ -115,7 +115,7 @@ impl Bootstrap {
                     return Some("those who agreed have gone again".to_owned());
                 };
                 tracing::info!(%cluster, "founding the cluster");
-                self.handle.tell(Letter::Input(Input::Found { membership }));
+                self.handle.tell(Notice::Found { membership });
                 None
             }
         }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::handle::Handle;
-use super::mailbox::Letter;
 use super::peer_request::{self, PeerReply, PeerRequest};
 use crate::cluster::consistency::{differs, judge};
 use crate::raft::{NodeId, RoleName};
@@ -66,11 +65,11 @@ impl Handle {
     /// Stops this node, if it has at that index what it is said to have.
     pub(super) fn diverged(&self, own: Mark, majority: Mark) {
         if differs(&self.marks(), own, majority) {
-            self.tell(Letter::Failed(StoreError::Diverged {
+            self.fail(StoreError::Diverged {
                 index: majority.index,
                 own: own.hash,
                 majority: majority.hash,
-            }));
+            });
         }
     }
 }

@@ -1,27 +1,23 @@
 //! The replica's task: takes letters in, steps the replica, carries its effects out.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::answers::{Answer, Answers};
 use super::clock;
 use super::lag::Lag;
-use super::mailbox::{Letter, Mailbox};
+use super::letter::Notice;
+use super::mailbox::{Mail, Mailbox};
 use super::peer_request::{self, PeerRequest};
 use super::snapshots;
 use super::timing::Timing;
+use super::turn::{Turn, Waiting};
 use crate::cluster::Memberships;
-use crate::kv::Reply;
 use crate::net::Net;
-use crate::raft::{
-    Body, Entry, Fetch, Index, Input, LogId, Membership, NodeId, Refused, RoleName, SoftState,
-};
-use crate::replica::{
-    ChangeFailed, Effects, Event, Proposed, Replica, RequestId, Room, WriteFailed, is_disk_slow,
-};
+use crate::raft::{Body, Fetch, Index, Input, LogId, Membership, NodeId, RoleName, SoftState};
+use crate::replica::{Effects, Event, Replica, Room, is_disk_slow};
 use crate::store::{Checkpointer, Life, LogWriter, Space, SpaceWatch, StoreError};
 
 /// How long it may take to tell the leader that the disk has little room. It is told every 200 ms or so.
@@ -59,25 +55,6 @@ pub(super) struct Driver {
     pub(super) lag: Lag,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    next: u64,
-    writes: HashMap<RequestId, oneshot::Sender<Result<Reply, WriteFailed>>>,
-    reads: HashMap<RequestId, oneshot::Sender<Result<(), Refused>>>,
-    changes: HashMap<RequestId, oneshot::Sender<Result<Proposed, ChangeFailed>>>,
-}
-
-impl Waiting {
-    fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.reads.is_empty() && self.changes.is_empty()
-    }
-
-    fn id(&mut self) -> RequestId {
-        self.next += 1;
-        RequestId(self.next)
-    }
-}
-
 impl Driver {
     /// Runs until it is told to stop, or until the disk fails; then closes the network and the files.
     pub(super) async fn run(mut self) -> Result<(), StoreError> {
@@ -94,25 +71,32 @@ impl Driver {
 
     async fn serve(&mut self) -> Result<(), StoreError> {
         let mut waiting = Waiting::default();
-        let mut letters = Vec::new();
+        let mut mail = Mail::default();
         let mut next_tick = Instant::now() + self.timing.tick;
         let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
         let mut told_slow = false;
         let mut stop_by = None;
         let mut room = Room::default();
+        let began = Instant::now();
         loop {
             self.life.replica.beat();
             // Who waits for what this node has taken in should learn what became of it.
-            if stop_by.is_some_and(|by| waiting.is_empty() || Instant::now() >= by) {
+            let idle = waiting.is_empty() && mail.is_empty();
+            if stop_by.is_some_and(|by| idle || Instant::now() >= by) {
                 return Ok(());
             }
-            if self.replica.has_more() {
+            if self.replica.has_more() || !mail.is_empty() {
                 tokio::task::yield_now().await;
             } else {
                 self.mailbox.filled(until_tick.as_mut()).await;
             }
-            self.mailbox.take(&mut letters);
-            let time_unix_ms = unix_ms();
+            self.mailbox.take(&mut mail);
+            if let Some(error) = mail.failed.take() {
+                return Err(error);
+            }
+            if std::mem::take(&mut mail.stop) {
+                stop_by = Some(Instant::now() + STOP_TIMEOUT);
+            }
             if self.timing.leases {
                 self.replica.step(Event::Raft(Input::Now(clock::now())));
             }
@@ -121,55 +105,15 @@ impl Driver {
                 room = now;
                 self.replica.step(Event::Room(room));
             }
-            for letter in letters.drain(..) {
-                match letter {
-                    Letter::Message(message) => {
-                        self.replica.step(Event::Raft(Input::Receive(message)));
-                    }
-                    Letter::PeerRoom { peer, room } => {
-                        self.replica.step(Event::PeerRoom { peer, room });
-                    }
-                    Letter::Input(input) => self.replica.step(Event::Raft(input)),
-                    Letter::Write { write, reply } => {
-                        let id = waiting.id();
-                        waiting.writes.insert(id, reply);
-                        self.replica.step(Event::Write { id, write, time_unix_ms });
-                    }
-                    Letter::Read { lease, reply } => {
-                        let id = waiting.id();
-                        waiting.reads.insert(id, reply);
-                        self.replica.step(Event::Read { id, lease });
-                    }
-                    Letter::Change { step, hosts, reply } => {
-                        let id = waiting.id();
-                        waiting.changes.insert(id, reply);
-                        self.replica.step(Event::Change { id, step, hosts });
-                    }
-                    Letter::Inspect { reply } => {
-                        // Whoever asked may have gone; nothing is lost.
-                        let _ = reply.send(self.replica.summary());
-                    }
-                    Letter::Checkpointed(checkpoint) => {
-                        self.replica.checkpointed(checkpoint);
-                        self.bulletin.checkpoints.send_replace(self.replica.durable());
-                    }
-                    Letter::OfferSnapshot { from, term, last, reply } => {
-                        // Whoever asked may have gone; nothing is lost.
-                        let _ = reply.send(self.replica.wants_snapshot(from, term, last));
-                    }
-                    Letter::InstallSnapshot { cluster, last, reply } => {
-                        let begins = self.replica.begin_install(cluster, last);
-                        if reply.send(begins).is_err() && begins {
-                            self.replica.give_up_install();
-                        }
-                    }
-                    Letter::SnapshotInstalled { from } => {
-                        self.replica.installed(from);
-                        self.bulletin.checkpoints.send_replace(self.replica.durable());
-                    }
-                    Letter::Failed(error) => return Err(error),
-                    Letter::Stop => stop_by = Some(Instant::now() + STOP_TIMEOUT),
-                }
+            let mut turn = Turn {
+                replica: &mut self.replica,
+                waiting: &mut waiting,
+                time_unix_ms: unix_ms(),
+                checkpointed: false,
+            };
+            turn.take_in(&mut mail, || began.elapsed());
+            if turn.checkpointed {
+                self.bulletin.checkpoints.send_replace(self.replica.durable());
             }
             let mut late = 0;
             while Instant::now() >= next_tick {
@@ -198,6 +142,10 @@ impl Driver {
             }
             self.lag.look(self.replica.applied(), self.replica.heard_commit(), Instant::now());
             let effects = self.replica.take_effects()?;
+            if let Some(broken) = effects.fatal {
+                tracing::error!("an invariant of the protocol is broken: {broken}");
+                return Err(broken.into());
+            }
             self.carry_out(effects, &mut waiting);
         }
     }
@@ -238,9 +186,7 @@ impl Driver {
             if let Err(error) = self.fetcher.try_send(fetch) {
                 // The core asks again after a failed fetch.
                 tracing::debug!(%error, "the log reader is behind");
-                let input =
-                    Input::Fetched { peer: fetch.peer, prev: LogId::ZERO, entries: Vec::new() };
-                self.mailbox.tell(Letter::Input(input));
+                self.mailbox.tell(fetched_nothing(fetch.peer));
             }
         }
         if let Some((leader, room)) = effects.tell_room {
@@ -299,18 +245,17 @@ pub(super) fn read_for_peers(
     mailbox: &Mailbox,
 ) {
     while let Ok(Fetch { peer, from, to, max_bytes }) = requests.recv() {
-        let input = match log.fetch(from, to, max_bytes) {
-            Ok(Some((prev, entries))) => Input::Fetched { peer, prev, entries },
+        mailbox.tell(match log.fetch(from, to, max_bytes) {
+            Ok(Some((prev, entries))) => Notice::Fetched { peer, prev, entries },
             Ok(None) => fetched_nothing(peer),
             // As on a start. A log that is closed is being left anyway.
-            Err(error) => return mailbox.tell(Letter::Failed(error)),
-        };
-        mailbox.tell(Letter::Input(input));
+            Err(error) => return mailbox.fail(error),
+        });
     }
 }
 
-fn fetched_nothing(peer: NodeId) -> Input {
-    Input::Fetched { peer, prev: LogId::ZERO, entries: Vec::<Entry>::new() }
+fn fetched_nothing(peer: NodeId) -> Notice {
+    Notice::Fetched { peer, prev: LogId::ZERO, entries: Vec::new() }
 }
 
 fn unix_ms() -> u64 {

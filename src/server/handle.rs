@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::certificates::Facts;
 use super::deletions::Deletion;
 use super::error::{Consistency, Error};
 use super::lag::IsBehind;
+use super::letter::{Control, Notice, Question, Request};
 use super::life::Stillness;
 use super::limits::Limits;
-use super::mailbox::{Letter, Mailbox};
+use super::mailbox::{Mailbox, NotTaken};
 use super::passing::Reads;
 use super::peer_request::{self, LeaderProgress, PeerReply, PeerRequest};
 use super::readers::Readers;
@@ -130,8 +131,11 @@ impl Handle {
             return Err(Fate::NotApplied(Cause::Busy));
         };
         let (reply, answer) = oneshot::channel();
-        if self.shared.mailbox.ask(Letter::Write { write, reply }).is_err() {
-            return Err(Fate::NotApplied(Cause::Busy));
+        match self.shared.mailbox.ask(Request::Write { write, reply }) {
+            Ok(()) => {}
+            Err(NotTaken::Full) => return Err(Fate::NotApplied(Cause::Busy)),
+            // Whoever asks here then hears that the node shuts down, and a peer asks the next leader.
+            Err(NotTaken::Closed) => return Err(Fate::Again),
         }
         match timeout_at(deadline.into(), answer).await {
             Ok(Ok(result)) => result.map_err(Fate::from),
@@ -214,8 +218,10 @@ impl Handle {
             let leader = standing.borrow_and_update().leader;
             if leader.is_some() {
                 let (reply, answer) = oneshot::channel();
-                if self.shared.mailbox.ask(Letter::Read { lease, reply }).is_err() {
-                    return Err(Error::Busy);
+                match self.shared.mailbox.ask(Request::Read { lease, reply }) {
+                    Ok(()) => {}
+                    Err(NotTaken::Full) => return Err(Error::Busy),
+                    Err(NotTaken::Closed) => return Err(Error::ShuttingDown),
                 }
                 match timeout_at(deadline.into(), answer).await {
                     Ok(Ok(Ok(()))) => return Ok(()),
@@ -265,7 +271,7 @@ impl Handle {
     /// The state could not be read: the node stops, since nobody knows what else is damaged.
     pub fn damaged(&self, error: StoreError) -> Error {
         tracing::error!(%error, "the state could not be read");
-        self.tell(Letter::Failed(error));
+        self.fail(error);
         Error::Storage
     }
 
@@ -295,7 +301,15 @@ impl Handle {
     /// Whether the process can do its work; if not, why. Its workers must get further, each within its own bound,
     /// also while the node replays its log.
     pub async fn healthy(&self) -> Result<(), String> {
-        let answers = self.inspect().await.is_some();
+        let asked = self.ask_how();
+        if let Err(NotTaken::Closed) = asked {
+            return Err(Error::ShuttingDown.to_string());
+        }
+        let answers = match asked {
+            Ok(answer) => timeout(INSPECT_TIMEOUT, answer).await.is_ok_and(|answer| answer.is_ok()),
+            // So many ask that one more learns nothing else: whether the thread turns, its signs of life say.
+            Err(_) => true,
+        };
         let stillness = Stillness::of(&self.shared.life);
         if !answers && !stillness.carries_out() {
             return Err("the replica thread does not answer".to_owned());
@@ -303,9 +317,11 @@ impl Handle {
         stillness.judge()
     }
 
-    /// Whether the node is stopping, or has to since it was put out: nothing comes of waiting for a leader.
+    /// Whether the node is stopping, or has to, since it was put out or its replica has ended: nothing comes of waiting
+    /// for a leader.
     pub fn is_stopping(&self) -> bool {
-        *self.shared.stopping.borrow() || *self.shared.removed.borrow()
+        let (stopping, removed) = (*self.shared.stopping.borrow(), *self.shared.removed.borrow());
+        stopping || removed || self.shared.mailbox.is_closed()
     }
 
     /// This node's role, term and leader, as of the last change.
@@ -444,13 +460,18 @@ impl Handle {
         &self.shared.net
     }
 
-    pub(super) fn tell(&self, letter: Letter) {
-        self.shared.mailbox.tell(letter);
+    pub(super) fn tell(&self, notice: Notice) {
+        self.shared.mailbox.tell(notice);
     }
 
-    /// A peer says how much room its disk has. It says so again, so that a full mailbox does no harm.
+    /// Stops the node, with what happened.
+    pub(super) fn fail(&self, error: StoreError) {
+        self.shared.mailbox.fail(error);
+    }
+
+    /// A peer says how much room its disk has. It says so again, so that one that is lost does no harm.
     pub(super) fn peer_room(&self, peer: NodeId, room: Room) {
-        let _ = self.shared.mailbox.ask(Letter::PeerRoom { peer, room });
+        let _ = self.shared.mailbox.direct(Control::PeerRoom { peer, room });
     }
 
     /// The shortest election time-out.
@@ -561,9 +582,12 @@ impl Handle {
     }
 
     async fn inspect(&self) -> Option<Summary> {
+        timeout(INSPECT_TIMEOUT, self.ask_how().ok()?).await.ok()?.ok()
+    }
+
+    fn ask_how(&self) -> Result<oneshot::Receiver<Summary>, NotTaken> {
         let (reply, answer) = oneshot::channel();
-        self.shared.mailbox.ask_how(Letter::Inspect { reply }).ok()?;
-        tokio::time::timeout(INSPECT_TIMEOUT, answer).await.ok()?.ok()
+        self.shared.mailbox.ask_how(Question(reply)).map(|()| answer)
     }
 }
 

@@ -10,13 +10,14 @@ use tokio::sync::{Notify, watch};
 
 use super::bootstrap;
 use super::handle::Handle;
-use super::mailbox::{Letter, Mailbox};
+use super::letter::Notice;
+use super::mailbox::Mailbox;
 use super::peer_request::{self, PeerReply, PeerRequest};
 use super::snapshots;
 use crate::cluster::Settings;
 use crate::cluster::bootstrap::Standing;
 use crate::net::{Inbound, IncomingTransfer, PeerHello};
-use crate::raft::{Input, Membership, Message, NodeId};
+use crate::raft::{Membership, Message, NodeId};
 use crate::store::{DataDir, Space, State, StoreError};
 
 /// Passes what comes over the network on to the replica thread and to the handle.
@@ -42,7 +43,7 @@ impl Inbound for InboundHandler {
     }
 
     fn unreachable(&self, peer: NodeId) {
-        self.mailbox.tell(Letter::Input(Input::Unreachable { peer }));
+        self.mailbox.tell(Notice::Unreachable { peer });
     }
 
     fn peer_up(&self, peer: PeerHello) {
@@ -105,7 +106,7 @@ impl Inbound for InboundHandler {
     }
 
     fn ended(&self, task: &'static str, panic: &(dyn Any + Send)) {
-        self.mailbox.tell(Letter::Failed(StoreError::ended(task, panic)));
+        self.mailbox.fail(StoreError::ended(task, panic));
     }
 
     fn transfer(&self, from: NodeId, arriving: IncomingTransfer) -> BoxFuture<'static, Bytes> {

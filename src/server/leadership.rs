@@ -6,10 +6,10 @@ use tokio::time::timeout_at;
 
 use super::error::Error;
 use super::handle::{Handle, wait_for_leader};
-use super::mailbox::Letter;
+use super::letter::Control;
 use super::peer_request::{self, PeerRequest};
 use super::status::Leadership;
-use crate::raft::{Input, NodeId};
+use crate::raft::NodeId;
 
 /// Why leadership was not handed over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,9 +101,9 @@ impl Handle {
         }
     }
 
-    /// Begins a transfer if this node leads.
+    /// Begins a transfer if this node leads. Whether one was begun shows in who leads.
     pub(super) fn hand_over(&self, to: Option<NodeId>) {
-        self.tell(Letter::Input(Input::TransferLeadership { to }));
+        let _ = self.shared.mailbox.direct(Control::TransferLeadership { to });
     }
 
     async fn ask_to_hand_over(&self, leader: NodeId, to: Option<NodeId>, deadline: Instant) {

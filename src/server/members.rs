@@ -9,7 +9,8 @@ use tokio::time::timeout_at;
 use super::error::Error;
 use super::handle::{Handle, wait_for_leader};
 use super::leadership::TransferError;
-use super::mailbox::Letter;
+use super::letter::Control;
+use super::mailbox::NotTaken;
 use super::peer_request::{self, PeerReply, PeerRequest};
 use super::status::{MemberInfo, Members};
 use crate::cluster::change::warnings;
@@ -244,11 +245,14 @@ impl Handle {
     /// Changes the membership as this node's replica sees it, if it leads.
     pub(super) async fn change_membership(&self, step: Step) -> Result<Proposed, ChangeFailed> {
         let (reply, answer) = oneshot::channel();
-        let letter = Letter::Change { step, hosts: self.shown(), reply };
-        if self.shared.mailbox.ask(letter).is_err() {
-            return Err(ChangeFailed::NotTaken(Refused::Busy));
+        let letter = Control::Change { step, hosts: self.shown(), reply };
+        // Who stops leads no more. Whoever asks here then hears that the node shuts down, and a peer asks the next leader.
+        let stops = Err(ChangeFailed::NotTaken(Refused::NotLeader { leader: None }));
+        match self.shared.mailbox.direct(letter) {
+            Ok(()) => answer.await.unwrap_or(stops),
+            Err(NotTaken::Closed) => stops,
+            Err(NotTaken::Full) => Err(ChangeFailed::NotTaken(Refused::Busy)),
         }
-        answer.await.unwrap_or(Err(ChangeFailed::NotTaken(Refused::NotLeader { leader: None })))
     }
 
     /// Who is connected, as each showed itself, this node included.

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::background;
-use super::mailbox::{Letter, Mailbox};
+use super::error::Error;
+use super::letter::{Control, Notice};
+use super::mailbox::{Mailbox, NotTaken};
 use super::pace::{self, Pace};
 use super::peer_request::{decode, encode};
 use crate::net::{IncomingTransfer, Net, TransferError};
-use crate::raft::{ClusterId, Index, Input, LogId, NodeId, PeerProgress, Term};
+use crate::raft::{ClusterId, Index, LogId, NodeId, PeerProgress, Term};
 use crate::replica::holds::Holds;
 use crate::store::{Incoming, IncomingError, Purpose, SnapshotReader, Space, State, StoreError};
 
@@ -100,7 +102,7 @@ impl Sender {
                 }
                 Err(SendError::Store(error)) => {
                     tracing::error!(%error, "the state could not be read for a snapshot");
-                    mailbox.tell(Letter::Failed(error));
+                    mailbox.fail(error);
                     false
                 }
                 Err(error) => {
@@ -110,7 +112,7 @@ impl Sender {
             };
             // If a newer one is on its way, how that ends is what counts.
             if holds.lock().end(to, transfer, installed, since.elapsed()) {
-                mailbox.tell(Letter::Input(Input::SnapshotEnded { peer: to, installed }));
+                mailbox.tell(Notice::SnapshotEnded { peer: to, installed });
             }
         });
     }
@@ -238,9 +240,12 @@ async fn take_in(
 ) -> Received {
     let Offer { from, term, last, .. } = offer;
     let (reply, wanted) = oneshot::channel();
-    let asked = mailbox.ask(Letter::OfferSnapshot { from, term, last, reply });
-    if asked.is_err() || wanted.await != Ok(true) {
-        return Received::NotWanted;
+    match mailbox.direct(Control::OfferSnapshot { from, term, last, reply }) {
+        Ok(()) if wanted.await == Ok(true) => {}
+        Ok(()) => return Received::NotWanted,
+        // It is offered again, after a while.
+        Err(NotTaken::Full) => return Received::Failed("too much waits already".to_owned()),
+        Err(NotTaken::Closed) => return Received::Failed(Error::ShuttingDown.to_string()),
     }
     tracing::info!(%from, %last, "receiving a snapshot");
     let (pieces, next) = mpsc::channel(PIECES_MAX);
@@ -270,7 +275,7 @@ async fn take_in(
         Ok(Ok(false)) => Received::NotWanted,
         Ok(Err(IncomingError::Store(error))) => {
             let why = error.to_string();
-            mailbox.tell(Letter::Failed(error));
+            mailbox.fail(error);
             Received::Failed(why)
         }
         Ok(Err(error)) => {
@@ -278,7 +283,7 @@ async fn take_in(
             Received::Failed(error.to_string())
         }
         Err(_) => {
-            mailbox.tell(Letter::Failed(StoreError::panicked("state")));
+            mailbox.fail(StoreError::panicked("state"));
             Received::Failed("the receiver's disk has failed".to_owned())
         }
     }
@@ -314,7 +319,7 @@ fn write(
         return Err(IncomingError::Damaged("it is not the one that was offered"));
     }
     let (reply, begin) = oneshot::channel();
-    let asked = mailbox.ask(Letter::InstallSnapshot { cluster, last, reply });
+    let asked = mailbox.direct(Control::InstallSnapshot { cluster, last, reply });
     if asked.is_err() || begin.blocking_recv() != Ok(true) {
         return Ok(false);
     }
@@ -323,6 +328,6 @@ fn write(
         // Before anybody can see what it brought.
         tracing::info!(%from, %last, bytes, took = ?began.elapsed(), "the snapshot is in place");
     }
-    mailbox.tell(Letter::SnapshotInstalled { from });
+    mailbox.tell(Notice::SnapshotInstalled { from });
     Ok(placed)
 }

@@ -19,8 +19,9 @@ use super::handle::{Handle, Shared};
 use super::history;
 use super::inbound::InboundHandler;
 use super::lag::Lag;
+use super::letter::Notice;
 use super::limits::{Limits, bytes};
-use super::mailbox::{Letter, Mailbox};
+use super::mailbox::Mailbox;
 use super::opened::{self, Opened};
 use super::peers;
 use super::readers::Readers;
@@ -36,7 +37,7 @@ use crate::cluster::{Memberships, Settings, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::{Material, PkiError};
-use crate::raft::{self, Index, Input, Membership, Node, NodeId, RoleName, SoftState};
+use crate::raft::{self, Index, Membership, Node, NodeId, RoleName, SoftState};
 use crate::replica::Replica;
 use crate::store::{Checkpointer, Life, LogEvent, LogReader, LogWriter, State, StoreError};
 
@@ -193,21 +194,17 @@ impl Server {
         let log_reader = opened.log.reader();
         let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
             let mailbox = mailbox.clone();
-            move |event| {
-                mailbox.tell(match event {
-                    LogEvent::Persisted { seq } => Letter::Input(Input::Persisted { seq }),
-                    LogEvent::Compacted { last } => Letter::Input(Input::Compacted { last }),
-                    LogEvent::Failed(error) => Letter::Failed(error),
-                });
+            move |event| match event {
+                LogEvent::Persisted { seq } => mailbox.tell(Notice::Persisted { seq }),
+                LogEvent::Compacted { last } => mailbox.tell(Notice::Compacted { last }),
+                LogEvent::Failed(error) => mailbox.fail(error),
             }
         })?;
         let checkpointer = Checkpointer::spawn(opened.state.clone(), opened.space.clone(), {
             let mailbox = mailbox.clone();
-            move |result| {
-                mailbox.tell(match result {
-                    Ok(checkpoint) => Letter::Checkpointed(checkpoint),
-                    Err(error) => Letter::Failed(error),
-                });
+            move |result| match result {
+                Ok(checkpoint) => mailbox.tell(Notice::Checkpointed(checkpoint)),
+                Err(error) => mailbox.fail(error),
             }
         })?;
         let (fetcher, fetches) = std::sync::mpsc::sync_channel(FETCHES_MAX);
@@ -225,7 +222,7 @@ impl Server {
             mailbox: mailbox.clone(),
             _space_watch: opened.space.watch({
                 let mailbox = mailbox.clone();
-                move |error| mailbox.tell(Letter::Failed(error))
+                move |error| mailbox.fail(error)
             })?,
             life: life.clone(),
             space: opened.space,
@@ -315,7 +312,7 @@ impl Server {
         for task in &self.tasks {
             task.abort();
         }
-        self.mailbox.tell(Letter::Stop);
+        self.mailbox.stop();
         (&mut self.ended).await.unwrap_or(Ok(()))
     }
 
@@ -462,3 +459,7 @@ mod tests {
         assert_eq!([1, 4, 16].map(wait), [8, 16, 64]);
     }
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod start_tests;

@@ -10,7 +10,7 @@ use std::thread;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
-use super::mailbox::{Letter, Mailbox};
+use super::mailbox::Mailbox;
 use crate::store::StoreError;
 
 /// Runs a task that may end in its own way and must not panic.
@@ -41,20 +41,18 @@ pub(super) fn thread(
 }
 
 fn ended(name: &'static str, mailbox: &Mailbox, panic: &(dyn Any + Send)) {
-    mailbox.tell(Letter::Failed(StoreError::ended(name, panic)));
+    mailbox.fail(StoreError::ended(name, panic));
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::mailbox::Mail;
     use super::*;
 
     fn failure(mailbox: &Mailbox) -> Option<String> {
-        let mut letters = Vec::new();
-        mailbox.take(&mut letters);
-        letters.into_iter().find_map(|letter| match letter {
-            Letter::Failed(error) => Some(error.to_string()),
-            _ => None,
-        })
+        let mut mail = Mail::default();
+        mailbox.take(&mut mail);
+        mail.failed.map(|error| error.to_string())
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Carrying committed entries out: their changes become visible together.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -12,7 +13,12 @@ use super::overlay::Overlay;
 use super::range::Scan;
 use super::state::State;
 use crate::kv::{self, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
-use crate::raft::{Entry, LogId, Payload};
+use crate::raft::{Broken, Entry, LogId, Payload};
+
+/// The most rows that one call applies, but for what its last entry has beyond them: it holds up the thread that sends
+/// heartbeats, and how long an entry takes does not show in its bytes. An entry itself is bounded where it is taken into
+/// the log.
+pub(super) const APPLY_ROWS_MAX: usize = 8192;
 
 /// What became of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,15 +41,19 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
 }
 
 impl State {
-    /// Applies committed entries that follow what is applied already. For one thread only.
+    /// Applies committed entries that follow what is applied already: as many as have [`APPLY_ROWS_MAX`] rows, and at
+    /// least one; which, and what they came to. For one thread only.
     pub fn apply(&self, entries: &[Entry]) -> Result<Vec<Applied>, StoreError> {
         let mut position = self.shared.read().position.clone();
-        let mut batch = Batch { state: self, changes: Overlay::default() };
+        let mut batch = Batch { state: self, changes: Overlay::default(), rows: Cell::new(0) };
         let mut all = Vec::with_capacity(entries.len());
         let mut hashes = Vec::new();
         let _at_work = AtWork::begin(&self.life.apply);
         for entry in entries {
-            debug_assert_eq!(entry.id.index, position.applied.index.next(), "a gap");
+            let (applied, next) = (position.applied, entry.id);
+            if next.index != applied.index.next() || next.term < applied.term {
+                return Err(Broken::Gap { applied, next }.into());
+            }
             let reply = match &entry.payload {
                 Payload::Noop => None,
                 Payload::Command(command) => {
@@ -59,6 +69,9 @@ impl State {
                 hashes.push((entry.id.index, position.counters.hash));
             }
             all.push(Applied { id: entry.id, reply });
+            if batch.rows.get() >= APPLY_ROWS_MAX {
+                break;
+            }
         }
         let changes = batch.changes;
         let revision = position.counters.revision;
@@ -83,13 +96,23 @@ impl State {
 struct Batch<'a> {
     state: &'a State,
     changes: Overlay,
+    /// How many rows were looked at or written.
+    rows: Cell<usize>,
+}
+
+impl Batch<'_> {
+    /// Gets further, by one row.
+    fn beat(&self) {
+        self.state.life.apply.beat();
+        self.rows.set(self.rows.get() + 1);
+    }
 }
 
 impl Rows for Batch<'_> {
     type Error = StoreError;
 
     fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
-        self.state.life.apply.beat();
+        self.beat();
         match self.changes.keys.get(key) {
             Some(row) => Ok(Some(*row)),
             None => self.state.key_row(key),
@@ -106,7 +129,7 @@ impl Rows for Batch<'_> {
         let mut all = Scan::new(self.state, range.clone(), false);
         let mut stored = all.next()?;
         loop {
-            self.state.life.apply.beat();
+            self.beat();
             // What is being applied is newer.
             let next = match (changed.peek(), &stored) {
                 (None, None) => return Ok(()),
@@ -131,7 +154,7 @@ impl Rows for Batch<'_> {
     }
 
     fn set(&mut self, id: RowId, row: RevisionRow) {
-        self.state.life.apply.beat();
+        self.beat();
         self.changes.set(id, row);
     }
 }

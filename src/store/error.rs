@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files;
-use crate::raft::Index;
+use crate::raft::{Broken, Index};
 
 /// Why something could not be stored or read. After an error from a commit the node must stop: what is
 /// on the disk is known only after it is opened again.
@@ -138,6 +138,12 @@ pub enum StoreError {
         /// The hash of the majority.
         majority: u64,
     },
+    /// An invariant of the protocol is broken.
+    #[error(
+        "{0}: somebody has lost what was on its disk or has had an old copy of it put in its place, or konsen is at \
+         fault; this node stops rather than go on with that"
+    )]
+    Broken(#[from] Broken),
     /// The database refused or failed.
     #[error("the {what} failed: {source}")]
     Database {

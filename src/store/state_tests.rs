@@ -8,7 +8,8 @@ use redb::backends::InMemoryBackend;
 
 use super::*;
 use crate::kv::{Command, Condition, KeyRange, Outcome, Put, RangeQuery, Reply, Write};
-use crate::raft::{Entry, Payload, Term};
+use crate::raft::{Broken, Entry, Payload, Term};
+use crate::store::apply::APPLY_ROWS_MAX;
 use crate::store::tables::{KEYS, REVISIONS};
 use crate::store::{ReadError, meta};
 
@@ -400,7 +401,10 @@ fn an_entry_of_many_rows_shows_that_it_gets_further() {
     let keys = 30_000;
     let puts: Vec<Entry> =
         (1..=keys).map(|number| entry(number, put(&format!("key{number}"), "v"))).collect();
-    state.apply(&puts).unwrap();
+    let mut rest = puts.as_slice();
+    while !rest.is_empty() {
+        rest = &rest[state.apply(rest).unwrap().len()..];
+    }
     checkpoint(&state);
     assert_eq!(state.life.apply.still_for(), None, "it has nothing to do");
     let done = AtomicBool::new(false);
@@ -425,4 +429,55 @@ fn an_entry_of_many_rows_shows_that_it_gets_further() {
         assert!(seen > 0 && longest < Duration::from_secs(5), "{longest:?} of {took:?}");
     });
     assert_eq!(state.life.apply.still_for(), None);
+}
+
+#[test]
+fn an_entry_that_does_not_follow_what_is_applied_is_not_applied() {
+    let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
+    state.apply(&[entry(1, put("a", "1")), entry(2, put("a", "2"))]).unwrap();
+    let of_term = |term, index| Entry {
+        id: LogId::new(Term(term), Index(index)),
+        ..entry(index, put("a", "wrong"))
+    };
+    for wrong in [of_term(1, 4), of_term(1, 2), of_term(0, 3)] {
+        let (applied, next) = (LogId::new(Term(1), Index(2)), wrong.id);
+        match state.apply(&[wrong]).unwrap_err() {
+            StoreError::Broken(broken) => assert_eq!(broken, Broken::Gap { applied, next }),
+            error => panic!("{error}"),
+        }
+    }
+    // Nor is anything of what comes with it.
+    assert!(state.apply(&[of_term(1, 3), of_term(1, 5)]).is_err());
+    assert_eq!((state.applied().index, value(&state, "a", None)), (Index(2), Some("2".into())));
+}
+
+/// Deletions of ranges are short entries, and no short work.
+#[test]
+fn one_call_applies_no_more_rows_than_is_short_and_the_next_goes_on_there() {
+    let state = State::open_backend(InMemoryBackend::new(), &options()).unwrap();
+    let (ranges, keys) = (100, 100);
+    let prefix = |range| format!("{range:03}/");
+    for range in 0..ranges {
+        let pairs = (0..keys).map(|key| (format!("{}{key}", prefix(range)).into(), Bytes::new()));
+        write(&state, Write::PutMany { pairs: pairs.collect() });
+    }
+    let next = state.applied().index.0 + 1;
+    let deletions: Vec<Entry> = (0..ranges)
+        .map(|range| {
+            let write = Write::DeleteRange { range: KeyRange::prefix(prefix(range).as_bytes()) };
+            entry(next + range, write)
+        })
+        .collect();
+    let (mut rest, mut calls) = (deletions.as_slice(), 0);
+    while !rest.is_empty() {
+        let applied = state.apply(rest).unwrap();
+        // Each looks at its keys and deletes them.
+        assert!(applied.len() <= APPLY_ROWS_MAX / (2 * keys) + 1, "{}", applied.len());
+        let deleted = Outcome::Deleted { count: keys as u64 };
+        assert!(applied.iter().all(|one| one.reply.as_ref().unwrap().outcome == deleted));
+        assert_eq!(state.applied(), rest[applied.len() - 1].id);
+        rest = &rest[applied.len()..];
+        calls += 1;
+    }
+    assert!((2..20).contains(&calls), "{calls}");
 }

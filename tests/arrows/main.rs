@@ -77,7 +77,7 @@ const FILE_LINES_MAX: usize = 500;
 /// The most lines of a function's body.
 const FUNCTION_LINES_MAX: usize = 80;
 /// What is larger today. Nothing may be added, and what has become small leaves the list.
-const LARGE: &[&str] = &["src/raft/node.rs", "src/server/driver.rs: serve", "src/server/handle.rs"];
+const LARGE: &[&str] = &["src/server/handle.rs"];
 
 /// The modules below `of`, or of the crate itself, and which others of them each uses.
 fn edges(all: &[Source], of: &[&str]) -> BTreeMap<String, BTreeSet<String>> {

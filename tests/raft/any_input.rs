@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use konsen::raft::{
     Body, ClusterId, Config, Entry, HardState, Index, Input, LogId, Membership, Message, Moment,
-    Node, NodeId, Payload, ProposalId, ReadId, Recovered, Seq, Term,
+    Node, NodeId, Output, Payload, ProposalId, ReadId, Recovered, Seq, Term,
 };
 use proptest::prelude::*;
 
@@ -180,6 +180,16 @@ impl Watch {
     }
 }
 
+/// A node that saw a broken invariant says so, and nothing else, whatever happens.
+fn is_silent(mut node: Node, input: Input) {
+    let broken = node.broken().cloned();
+    for input in [Input::Tick, input, Input::Persisted { seq: Seq(1) }] {
+        let told = Output { fatal: broken.clone(), ..Output::default() };
+        assert_eq!(node.take_output(), told);
+        node.step(input);
+    }
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -212,7 +222,14 @@ proptest! {
         let mut watch = Watch::default();
         let mut written = Seq(0);
         for (input, take) in inputs {
-            node.step(input);
+            let before = node.clone();
+            node.step(input.clone());
+            if node.broken().is_some() {
+                // Members that lie can stop it. Then it is as if it had died; what comes goes on as if that had been lost.
+                is_silent(node, input);
+                node = before;
+                continue;
+            }
             watch.check(&node);
             if take {
                 let output = node.take_output();

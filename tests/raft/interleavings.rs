@@ -167,6 +167,7 @@ impl World {
         let host = &mut self.hosts[at];
         host.node.step(input);
         let output = host.node.take_output();
+        assert_eq!(output.fatal, None, "{} stops among honest nodes", host.node.id());
         host.writes.extend(output.persist);
         let durable = host.hard_state.term;
         for message in output.send {

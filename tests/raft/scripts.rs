@@ -90,6 +90,9 @@ impl Runner {
     fn report(&mut self, id: NodeId, output: Output) -> Outcome<String> {
         let mut text = String::new();
         let durable = if self.manual { "writes" } else { "wrote" };
+        if let Some(broken) = &output.fatal {
+            writeln!(text, "{id} stops: {broken}")?;
+        }
         if let Some(standing) = &output.standing {
             let role = match standing.role {
                 RoleName::Follower => "follower",

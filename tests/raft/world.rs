@@ -80,6 +80,7 @@ impl World {
         }
         let sent = self.cluster.network.len();
         let Some(output) = self.cluster.step(id, input) else { return };
+        assert_eq!(output.fatal, None, "{id} stops among honest nodes");
         for message in &self.cluster.network[sent..] {
             self.justified(id, message);
         }

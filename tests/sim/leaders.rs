@@ -88,6 +88,24 @@ impl Oracle {
         let stated =
             self.hosts.get(&id).and_then(Durable::stated).map(|(_, membership)| membership);
         ensure!(now == stated, "{id} goes by {now:?}, its log states {stated:?}");
+        self.holds_what_it_applied(id)
+    }
+
+    /// What is applied may become durable later, and what an older leader had put in its place may be written before.
+    /// Once nothing waits to be written, the log holds it.
+    fn holds_what_it_applied(&self, id: NodeId) -> Result<(), Broken> {
+        let Some(host) = self.hosts.get(&id).filter(|host| host.behind.is_none()) else {
+            return Ok(());
+        };
+        let applied = host.applied();
+        let decided = applied.0.checked_sub(1).and_then(|at| self.committed.get(at as usize));
+        let held = host.at(applied);
+        ensure!(
+            decided.map(|(_, hash)| hash) == held.map(|(_, hash)| hash),
+            "{id} has applied up to {applied}, its log holds {} entries for certain, and there {:?}",
+            host.last(),
+            held.map(|(entry, _)| entry.id)
+        );
         Ok(())
     }
 

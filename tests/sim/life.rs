@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use konsen::raft::{Body, Input, LogId, NodeId, RoleName};
 use konsen::replica::{Effects, Event, Summary, is_disk_slow};
+use konsen::store::StoreError;
 
 use super::clients::Answer;
 use super::due::Due;
@@ -155,8 +156,13 @@ impl World {
             let Some(running) = &mut one.running else { return Ok(()) };
             let mut effects = match running.replica.take_effects() {
                 Ok(effects) => effects,
+                // No failure of a disk makes this right.
+                Err(StoreError::Broken(broken)) => return Err(Broken(format!("{id}: {broken}"))),
                 Err(error) => return self.halt(host, format!("{id} stops: {error}")),
             };
+            if let Some(broken) = effects.fatal {
+                return Err(Broken(format!("{id}: {broken}")));
+            }
             let summary = running.replica.summary();
             let state = running.state.hash();
             self.plan

@@ -1,0 +1,102 @@
+//! A node of one, in this process.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+use super::super::error::{Consistency, Error};
+use super::super::letter::{Control, Request};
+use super::super::mailbox::NotTaken;
+use super::super::members::ChangeError;
+use super::*;
+use crate::kv::{Condition, Put, Write};
+use crate::pki::{Authority, Overwrite, PeerIdentity, Role, issue_authority, write_pair};
+use crate::raft::{LogId, Term};
+use crate::replica::forwarding::Fate;
+
+async fn start(home: &std::path::Path) -> Server {
+    let text = "servers: {a: '127.0.0.1:1'}\nhttpServers: {a: '127.0.0.1:2'}\nlocalServerName: a\n";
+    let file = home.join("cluster.yml");
+    let mut config = Config::parse(&file, text, None).unwrap();
+    config.data = home.join("data");
+    config.listen = Some("127.0.0.1:0".parse().unwrap());
+    let (cluster, name) = (config.cluster.clone(), config.name.to_string().parse().unwrap());
+    let (ca, ca_key) = (home.join("ca.crt"), home.join("ca.key"));
+    let issued = issue_authority(&cluster, 1).unwrap();
+    write_pair((&ca, &issued.certificate), (&ca_key, &issued.key), Overwrite::Never).unwrap();
+    let identity = PeerIdentity { cluster, role: Role::Node, name };
+    let issued = Authority::load(&ca, &ca_key).unwrap().issue(&identity, &[], 1).unwrap();
+    let (cert, key) = (home.join("a.crt"), home.join("a.key"));
+    write_pair((&cert, &issued.certificate), (&key, &issued.key), Overwrite::Never).unwrap();
+    (config.tls.ca, config.tls.cert, config.tls.key) = (ca, cert, key);
+    let server = Server::start(Arc::new(config)).await.unwrap();
+    server.handle().write(put(), soon()).await.unwrap();
+    server
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+fn put() -> Write {
+    Write::Put(Put {
+        key: Bytes::from_static(b"key"),
+        value: Bytes::from_static(b"value"),
+        content_type: None,
+        condition: Condition::default(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_mailbox_full_of_writes_it_answers_health_checks_and_offers_of_snapshots() {
+    let home = tempfile::tempdir().unwrap();
+    let server = start(home.path()).await;
+    let (handle, mailbox) = (server.handle(), server.mailbox.clone());
+    let done = Arc::new(AtomicBool::new(false));
+    let flood = std::thread::spawn({
+        let (mailbox, done) = (mailbox.clone(), done.clone());
+        move || {
+            let mut full = 0;
+            while !done.load(Ordering::Relaxed) {
+                let request = Request::Write { write: put(), reply: oneshot::channel().0 };
+                full += u64::from(mailbox.ask(request) == Err(NotTaken::Full));
+            }
+            full
+        }
+    });
+    for _ in 0..20 {
+        assert_eq!(handle.healthy().await, Ok(()));
+        let (reply, wanted) = oneshot::channel();
+        let (from, term, last) = (handle.id(), Term(1), LogId::ZERO);
+        mailbox.direct(Control::OfferSnapshot { from, term, last, reply }).unwrap();
+        let wanted = tokio::time::timeout(Duration::from_secs(20), wanted).await;
+        assert_eq!(wanted, Ok(Ok(false)), "it has all of it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    assert!(flood.join().unwrap() > 0, "the places were taken");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_ended_is_shutting_down_and_not_busy() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = start(home.path()).await;
+    let handle = server.handle();
+    assert_eq!(handle.healthy().await, Ok(()));
+    handle.damaged(StoreError::panicked("state"));
+    match server.ended().await {
+        Ending::Failed(Some(StoreError::Damaged { what: "state", .. })) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(handle.write(put(), soon()).await, Err(Error::ShuttingDown));
+    let read = handle.read_barrier(Consistency::Linearizable, None, soon());
+    assert_eq!(read.await, Err(Error::ShuttingDown));
+    let change = handle.undo_change(false, soon()).await;
+    assert_eq!(change.unwrap_err(), ChangeError::Failed(Error::ShuttingDown));
+    let why = handle.healthy().await.unwrap_err();
+    assert!(why.contains("shutting down"), "{why}");
+    assert!(handle.status().await.is_none() && handle.is_stopping());
+    // A peer tries whoever leads next.
+    assert_eq!(handle.write_here(put(), soon()).await, Err(Fate::Again));
+}

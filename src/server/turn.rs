@@ -1,0 +1,282 @@
+//! What the replica's thread takes in during one turn of its loop: the letters that wait, lane by lane.
+//!
+//! A turn has to be short, since ticks, messages and health checks wait for its end. So clients' requests and peers' messages,
+//! of which many may wait, each have a share of its time: what is left of a lane waits for the next turn, in order. The other
+//! lanes are short, and come first.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::letter::{Control, Notice, Question, Request};
+use super::mailbox::Mail;
+use crate::kv::Reply;
+use crate::raft::{Input, Refused};
+use crate::replica::{ChangeFailed, Event, Proposed, Replica, RequestId, WriteFailed};
+
+/// The share of a turn that the peers' messages have, and the clients' requests. Together less than half of a tick.
+const SHARE: Duration = Duration::from_millis(2);
+/// After so many letters the clock is looked at.
+const LOOK_EVERY: usize = 16;
+
+/// Who waits for what the replica has taken in.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    next: u64,
+    pub(super) writes: HashMap<RequestId, oneshot::Sender<Result<Reply, WriteFailed>>>,
+    pub(super) reads: HashMap<RequestId, oneshot::Sender<Result<(), Refused>>>,
+    pub(super) changes: HashMap<RequestId, oneshot::Sender<Result<Proposed, ChangeFailed>>>,
+}
+
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.reads.is_empty() && self.changes.is_empty()
+    }
+
+    fn id(&mut self) -> RequestId {
+        self.next += 1;
+        RequestId(self.next)
+    }
+}
+
+/// One turn.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) replica: &'a mut Replica,
+    pub(super) waiting: &'a mut Waiting,
+    pub(super) time_unix_ms: u64,
+    /// Whether the state's file holds something else now.
+    pub(super) checkpointed: bool,
+}
+
+impl Turn<'_> {
+    /// Steps what was taken out of the mailbox. `clock` says how late it is.
+    pub(super) fn take_in(&mut self, mail: &mut Mail, clock: impl Fn() -> Duration) {
+        for letter in mail.control.drain(..) {
+            self.control(letter);
+        }
+        if !mail.questions.is_empty() {
+            let summary = self.replica.summary();
+            for Question(reply) in mail.questions.drain(..) {
+                // Whoever asked may have gone; nothing is lost.
+                let _ = reply.send(summary.clone());
+            }
+        }
+        for notice in mail.notices.drain(..) {
+            self.notice(notice);
+        }
+        hand_on(&mut mail.messages, &clock, |message| self.input(Input::Receive(message)));
+        hand_on(&mut mail.requests, &clock, |request| self.request(request));
+    }
+
+    fn input(&mut self, input: Input) {
+        self.replica.step(Event::Raft(input));
+    }
+
+    fn control(&mut self, letter: Control) {
+        match letter {
+            Control::Change { step, hosts, reply } => {
+                let id = self.waiting.id();
+                self.waiting.changes.insert(id, reply);
+                self.replica.step(Event::Change { id, step, hosts });
+            }
+            Control::TransferLeadership { to } => self.input(Input::TransferLeadership { to }),
+            Control::OfferSnapshot { from, term, last, reply } => {
+                // Whoever asked may have gone; nothing is lost.
+                let _ = reply.send(self.replica.wants_snapshot(from, term, last));
+            }
+            Control::InstallSnapshot { cluster, last, reply } => {
+                let begins = self.replica.begin_install(cluster, last);
+                if reply.send(begins).is_err() && begins {
+                    self.replica.give_up_install();
+                }
+            }
+            Control::PeerRoom { peer, room } => self.replica.step(Event::PeerRoom { peer, room }),
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Persisted { seq } => self.input(Input::Persisted { seq }),
+            Notice::Compacted { last } => self.input(Input::Compacted { last }),
+            Notice::Fetched { peer, prev, entries } => {
+                self.input(Input::Fetched { peer, prev, entries });
+            }
+            Notice::Checkpointed(checkpoint) => {
+                self.replica.checkpointed(checkpoint);
+                self.checkpointed = true;
+            }
+            Notice::SnapshotEnded { peer, installed } => {
+                self.input(Input::SnapshotEnded { peer, installed });
+            }
+            Notice::SnapshotInstalled { from } => {
+                self.replica.installed(from);
+                self.checkpointed = true;
+            }
+            Notice::Unreachable { peer } => self.input(Input::Unreachable { peer }),
+            Notice::Found { membership } => self.input(Input::Found { membership }),
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        let id = self.waiting.id();
+        match request {
+            Request::Write { write, reply } => {
+                self.waiting.writes.insert(id, reply);
+                let time_unix_ms = self.time_unix_ms;
+                self.replica.step(Event::Write { id, write, time_unix_ms });
+            }
+            Request::Read { lease, reply } => {
+                self.waiting.reads.insert(id, reply);
+                self.replica.step(Event::Read { id, lease });
+            }
+        }
+    }
+}
+
+/// Hands letters on until none is left, or until their share of the turn is over; at least some.
+fn hand_on<T>(letters: &mut VecDeque<T>, clock: &impl Fn() -> Duration, mut step: impl FnMut(T)) {
+    let until = clock() + SHARE;
+    while !letters.is_empty() {
+        letters.drain(..LOOK_EVERY.min(letters.len())).for_each(&mut step);
+        if clock() >= until {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use redb::backends::InMemoryBackend;
+
+    use super::super::mailbox::{Mailbox, NotTaken};
+    use super::*;
+    use crate::kv::{Condition, Put, Write};
+    use crate::raft::{
+        Body, ClusterId, Config, Index, LogId, Member, Membership, Message, Node, NodeId,
+        Recovered, Term,
+    };
+    use crate::store::{Log, LogOptions, State, StateOptions};
+
+    fn replica() -> Replica {
+        let (log, _) = Log::open_backend(InMemoryBackend::new(), &LogOptions::default()).unwrap();
+        let options = StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() };
+        let state = State::open_backend(InMemoryBackend::new(), &options).unwrap();
+        let node = Node::new(Config::new(NodeId(1), 1), Recovered::default());
+        Replica::new(node, Arc::new(state), log.reader())
+    }
+
+    /// One that hears a leader, node 2.
+    fn follower() -> Replica {
+        let mut replica = replica();
+        let body = Body::Append { prev: LogId::ZERO, entries: Vec::new(), commit: Index(0) };
+        let (from, to) = (NodeId(2), NodeId(1));
+        let heard = Message { cluster: ClusterId(1), from, to, term: Term(1), body };
+        replica.step(Event::Raft(Input::Receive(heard)));
+        replica
+    }
+
+    fn leader() -> Replica {
+        let mut replica = replica();
+        let member = Member {
+            name: "one".to_owned(),
+            raft_address: String::new(),
+            http_address: String::new(),
+            seen: true,
+            promote: false,
+            replaces: None,
+        };
+        let (members, voters) = ([(NodeId(1), member)].into(), [NodeId(1)].into());
+        let membership = Membership { cluster: ClusterId(1), members, voters, outgoing: None };
+        replica.step(Event::Raft(Input::Found { membership }));
+        replica
+    }
+
+    fn write(number: usize) -> Request {
+        let put = Put {
+            key: Bytes::from(format!("key{number}")),
+            value: Bytes::new(),
+            content_type: None,
+            condition: Condition::default(),
+        };
+        Request::Write { write: Write::Put(put), reply: oneshot::channel().0 }
+    }
+
+    fn fill(mailbox: &Mailbox) {
+        let mut number = 0;
+        while mailbox.ask(write(number)).is_ok() {
+            number += 1;
+        }
+    }
+
+    /// Takes one turn in which each look at the clock shows that a millisecond has gone by.
+    fn turn(replica: &mut Replica, waiting: &mut Waiting, mailbox: &Mailbox, mail: &mut Mail) {
+        mailbox.take(mail);
+        let now = Cell::new(Duration::ZERO);
+        let clock = || {
+            now.set(now.get() + Duration::from_millis(1));
+            now.get()
+        };
+        Turn { replica, waiting, time_unix_ms: 0, checkpointed: false }.take_in(mail, clock);
+    }
+
+    #[test]
+    fn with_the_mailbox_full_of_writes_health_is_answered_and_a_snapshot_taken_in() {
+        let (mut replica, mailbox) = (follower(), Mailbox::default());
+        let (mut waiting, mut mail) = (Waiting::default(), Mail::default());
+        fill(&mailbox);
+        turn(&mut replica, &mut waiting, &mailbox, &mut mail);
+        fill(&mailbox);
+        assert_eq!(mailbox.ask(write(0)), Err(NotTaken::Full));
+        assert!(!mail.requests.is_empty(), "nor has the last turn taken all in");
+
+        let (reply, mut health) = oneshot::channel();
+        mailbox.ask_how(Question(reply)).unwrap();
+        let last = LogId::new(Term(1), Index(20));
+        let (reply, mut wanted) = oneshot::channel();
+        let (from, term) = (NodeId(2), Term(1));
+        mailbox.direct(Control::OfferSnapshot { from, term, last, reply }).unwrap();
+        let (reply, mut begins) = oneshot::channel();
+        let cluster = ClusterId(1);
+        mailbox.direct(Control::InstallSnapshot { cluster, last, reply }).unwrap();
+        turn(&mut replica, &mut waiting, &mailbox, &mut mail);
+        assert_eq!(health.try_recv().map(|summary| summary.leader), Ok(Some(NodeId(2))));
+        assert_eq!((wanted.try_recv(), begins.try_recv()), (Ok(true), Ok(true)));
+    }
+
+    #[test]
+    fn a_turn_ends_when_its_time_is_over_and_the_next_one_goes_on_there() {
+        let (mut replica, mailbox) = (leader(), Mailbox::default());
+        let (mut waiting, mut mail) = (Waiting::default(), Mail::default());
+        fill(&mailbox);
+        let mut taken = 0;
+        for turns in 1..=3 {
+            turn(&mut replica, &mut waiting, &mailbox, &mut mail);
+            assert_eq!(waiting.writes.len(), turns * 2 * LOOK_EVERY);
+            // A share of two milliseconds is over at the second look.
+            let effects = replica.take_effects().unwrap();
+            taken += effects.persist.iter().map(|write| write.entries.len()).sum::<usize>();
+            assert_eq!(taken, 1 + turns * 2 * LOOK_EVERY, "with the membership");
+        }
+    }
+
+    #[test]
+    fn letters_are_handed_on_in_order_and_all_of_them_if_there_is_time() {
+        let mut letters: VecDeque<usize> = (0..100).collect();
+        let mut got = Vec::new();
+        let late = Cell::new(Duration::ZERO);
+        let clock = || {
+            late.set(late.get() + SHARE);
+            late.get()
+        };
+        hand_on(&mut letters, &clock, |letter| got.push(letter));
+        assert_eq!((got.len(), letters.len()), (LOOK_EVERY, 100 - LOOK_EVERY), "at least some");
+        hand_on(&mut letters, &|| Duration::ZERO, |letter| got.push(letter));
+        assert_eq!(got, (0..100).collect::<Vec<_>>());
+    }
+}
