@@ -5,7 +5,7 @@ use std::io::{BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::linear::Moment;
+use super::operation::Moment;
 use crate::kv::Revision;
 
 /// The most calls of one history; they take some 200 bytes each in memory.

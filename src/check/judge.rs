@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::history::{ALIEN, Answer, Ask, Call, History, Need};
-use super::linear::{self, Action, Expect, Operation, Outcome, Place, Verdict};
+use super::linear::{self, Place, Verdict};
+use super::operation::{Action, Expect, Operation, Outcome};
 use super::{order, shrink};
 use crate::kv::Revision;
 

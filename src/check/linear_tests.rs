@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::linear::{Action, Cell, Expect, Operation, Outcome, Verdict, check, check_in_order};
+use super::linear::{Verdict, check, check_in_order};
+use super::operation::{Action, Cell, Expect, Operation, Outcome};
 
 fn operation(called: u64, returned: impl Into<Option<u64>>, action: Action) -> Operation {
     Operation { called, returned: returned.into(), action }

@@ -13,6 +13,7 @@ mod large_tests;
 pub mod linear;
 #[cfg(test)]
 mod linear_tests;
+pub mod operation;
 mod order;
 mod shrink;
 mod states;

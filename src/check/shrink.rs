@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::linear::{Action, Expect, Moment, Operation, Outcome, Place, Verdict, check_in_order};
+use super::linear::{Place, Verdict, check_in_order};
+use super::operation::{Action, Expect, Moment, Operation, Outcome};
 
 /// How long to look for a smaller part.
 const TIME_MAX: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 
 use super::history::{Answer, Ask, Call, History, Need};
 use super::judge::Violation;
-use super::linear::Moment;
+use super::operation::Moment;
 use crate::kv::Revision;
 
 /// What the key was at a revision: set by another, or absent.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use tokio::net::TcpListener;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::descriptors;
@@ -53,44 +54,11 @@ pub struct Args {
 /// Runs the node until it is told to stop, or until its disk fails.
 pub async fn run(args: Args) -> Result<(), CliError> {
     args.log.start().map_err(CliError::usage)?;
-    let mut config = Config::load(&args.config, args.name.as_deref())?;
-    if let Some(data) = args.data {
-        config.data = data;
-    }
-    for warning in &config.warnings {
-        tracing::warn!("{}: {warning}", args.config.display());
-    }
-    let granted = descriptors::raise(config.limits.connections);
-    if granted.connections < config.limits.connections {
-        tracing::warn!(
-            "limits.connections is {}, but the process may have only {} files open: at most {} clients are served at a \
-             time; raise the hard limit (LimitNOFILE, ulimit -Hn)",
-            config.limits.connections,
-            granted.descriptors.unwrap_or_default(),
-            granted.connections
-        );
-    }
-    config.limits.connections = granted.connections;
-    tracing::info!(
-        descriptors = granted.descriptors,
-        connections = granted.connections,
-        "limits in force"
-    );
-    if let Some(warning) = config.key_warning() {
-        tracing::warn!("{warning}");
-    }
-    let raft_address = args.listen.as_ref().unwrap_or(config.raft_address());
-    if !raft_address.is_unspecified() {
-        for obstacle in &config.obstacles {
-            tracing::warn!("{}: {obstacle}", args.config.display());
-        }
-    }
-    config.listen = Some(raft_address.resolve().await?);
-    let http_address = args.http_listen.clone().unwrap_or_else(|| config.http_address().clone());
-    let config = Arc::new(config);
+    let config = Arc::new(in_force(&args).await?);
+    let http_address = args.http_listen.as_ref().unwrap_or(config.http_address());
 
     // The HTTP port first: it is the cheapest thing that can fail.
-    let listener = listen(&http_address).await?;
+    let listener = listen(http_address).await?;
     let life = Arc::<Life>::default();
     let asking = tokio::spawn(notify::ask_for_time(life.clone()));
     let started = Server::start_with(config.clone(), life.clone()).await;
@@ -121,21 +89,78 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let end = tokio::select! {
         () = asked_to_stop(args.stop_with_stdin) => None,
         ending = server.ended() => Some(ending),
-        ended = &mut http => {
-            let why = match ended {
-                Ok(Ok(())) => "for no reason that it told".to_owned(),
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
-            return Err(CliError::failed(format!("the HTTP server ended: {why}")));
-        }
+        ended = &mut http => return Err(http_ended(ended)),
     };
     alive.abort();
     notify::stopping();
     let asking = tokio::spawn(notify::ask_for_time(life));
     stop.cancel();
+    say_why(end, &config)?;
+    // What is in flight ends while this node can still carry it out.
+    http.await.context("the HTTP server panicked")?.context("the HTTP server failed")?;
+    server.stop().await.map_err(|error| failed(error, &config))?;
+    asking.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The configuration as the arguments and the system leave it. What is odd about it is told.
+async fn in_force(args: &Args) -> Result<Config, CliError> {
+    let mut config = Config::load(&args.config, args.name.as_deref())?;
+    if let Some(data) = &args.data {
+        config.data.clone_from(data);
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{}: {warning}", args.config.display());
+    }
+    config.limits.connections = granted_connections(config.limits.connections);
+    if let Some(warning) = config.key_warning() {
+        tracing::warn!("{warning}");
+    }
+    let raft_address = args.listen.as_ref().unwrap_or(config.raft_address());
+    if !raft_address.is_unspecified() {
+        for obstacle in &config.obstacles {
+            tracing::warn!("{}: {obstacle}", args.config.display());
+        }
+    }
+    config.listen = Some(raft_address.resolve().await?);
+    Ok(config)
+}
+
+/// How many of the connections that are wanted the system has descriptors for.
+fn granted_connections(wanted: usize) -> usize {
+    let granted = descriptors::raise(wanted);
+    if granted.connections < wanted {
+        tracing::warn!(
+            "limits.connections is {}, but the process may have only {} files open: at most {} clients are served at a \
+             time; raise the hard limit (LimitNOFILE, ulimit -Hn)",
+            wanted,
+            granted.descriptors.unwrap_or_default(),
+            granted.connections
+        );
+    }
+    tracing::info!(
+        descriptors = granted.descriptors,
+        connections = granted.connections,
+        "limits in force"
+    );
+    granted.connections
+}
+
+/// The HTTP server is to end only when it is told to.
+fn http_ended(ended: Result<io::Result<()>, JoinError>) -> CliError {
+    let why = match ended {
+        Ok(Ok(())) => "for no reason that it told".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    CliError::failed(format!("the HTTP server ended: {why}"))
+}
+
+/// Says why the node stops, which is an error where its disk or its thread failed. None: it was asked to.
+fn say_why(end: Option<Ending>, config: &Config) -> Result<(), CliError> {
     match end {
-        Some(Ending::Failed(Some(error))) => return Err(failed(error, &config)),
+        Some(Ending::Failed(Some(error))) => return Err(failed(error, config)),
         Some(Ending::Failed(None)) => return Err(CliError::failed("the replica thread ended")),
         Some(Ending::Removed { replaced: true }) => tracing::warn!(
             "{} was replaced in the cluster, where another host has its name or is to have it, and stops; its \
@@ -151,11 +176,6 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         ),
         None => tracing::info!("stopping"),
     }
-    // What is in flight ends while this node can still carry it out.
-    http.await.context("the HTTP server panicked")?.context("the HTTP server failed")?;
-    server.stop().await.map_err(|error| failed(error, &config))?;
-    asking.abort();
-    tracing::info!("stopped");
     Ok(())
 }
 

@@ -125,46 +125,11 @@ impl<S> Heads<S> {
                     return;
                 }
                 At::Start => self.at = At::Head,
-                At::Head => {
-                    self.clock.head_begins();
-                    // Empty lines before a request are no head (RFC 9112, section 2.2).
-                    let blank =
-                        rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-                    if blank == rest.len() && blank < 8 {
-                        return;
-                    }
-                    if rest.get(blank).is_some_and(|first| !begins_method(*first)) {
-                        // Whoever speaks something else, TLS above all, need not wait for the end of a head.
-                        let detail =
-                            "what came is not HTTP; if it is TLS, this port speaks plain HTTP";
-                        return self.refuse(Problem::new(Kind::Malformed, detail));
-                    }
-                    let Some(length) = head_end(&rest[blank..], self.seen.saturating_sub(blank))
-                    else {
-                        self.seen = rest.len();
-                        if self.seen > HEADER_BYTES_MAX {
-                            self.refuse(too_large());
-                        }
-                        return;
-                    };
-                    let length = blank + length;
-                    if length > HEADER_BYTES_MAX {
-                        return self.refuse(too_large());
-                    }
-                    match check_head(&rest[blank..length]) {
-                        Ok(framing) => {
-                            self.clock.head_ends();
-                            self.ready += length;
-                            self.seen = 0;
-                            self.at = match framing {
-                                Framing::Length(0) => At::Head,
-                                Framing::Length(length) => At::Body(length),
-                                Framing::Chunked => At::Chunks(Chunks::default()),
-                            };
-                        }
-                        Err(problem) => return self.refuse(problem),
-                    }
-                }
+                At::Head => match self.look_at_head() {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(problem) => return self.refuse(problem),
+                },
                 At::Body(left) => {
                     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                     self.ready += taken;
@@ -194,6 +159,40 @@ impl<S> Heads<S> {
                 },
             }
         }
+    }
+
+    /// Looks at the next head of HTTP/1; false if more of it must come first.
+    fn look_at_head(&mut self) -> Result<bool, Problem> {
+        let rest = &self.buffer[self.ready..];
+        self.clock.head_begins();
+        // Empty lines before a request are no head (RFC 9112, section 2.2).
+        let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        if blank == rest.len() && blank < 8 {
+            return Ok(false);
+        }
+        if rest.get(blank).is_some_and(|first| !begins_method(*first)) {
+            // Whoever speaks something else, TLS above all, need not wait for the end of a head.
+            let detail = "what came is not HTTP; if it is TLS, this port speaks plain HTTP";
+            return Err(Problem::new(Kind::Malformed, detail));
+        }
+        let Some(length) = head_end(&rest[blank..], self.seen.saturating_sub(blank)) else {
+            self.seen = rest.len();
+            return if self.seen > HEADER_BYTES_MAX { Err(too_large()) } else { Ok(false) };
+        };
+        let length = blank + length;
+        if length > HEADER_BYTES_MAX {
+            return Err(too_large());
+        }
+        let framing = check_head(&rest[blank..length])?;
+        self.clock.head_ends();
+        self.ready += length;
+        self.seen = 0;
+        self.at = match framing {
+            Framing::Length(0) => At::Head,
+            Framing::Length(length) => At::Body(length),
+            Framing::Chunked => At::Chunks(Chunks::default()),
+        };
+        Ok(true)
     }
 
     /// What follows a body.

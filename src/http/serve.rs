@@ -11,7 +11,7 @@ use axum::http::header::{CONNECTION, HeaderName};
 use axum::http::{HeaderValue, Request, Version};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -228,39 +228,8 @@ where
 {
     // HTTP/2 ends a connection without losing a request.
     let lingers = Arc::new(AtomicBool::new(true));
-    let keeps = format!("timeout={}", shared.limits.idle_time.as_secs());
-    let keeps = HeaderValue::try_from(keeps).unwrap_or(HeaderValue::from_static("timeout=1"));
     let spare = place.spare;
-    let service = service_fn({
-        let (app, shutdown) = (shared.app.clone(), shared.shutdown.clone());
-        let (clock, lingers, guest) = (clock.clone(), Arc::clone(&lingers), place.guest.clone());
-        move |mut request: Request<Incoming>| {
-            let in_flight = clock.request();
-            let is_http2 = request.version() >= Version::HTTP_2;
-            lingers.store(!is_http2, Ordering::Relaxed);
-            request.extensions_mut().insert(guest.clone());
-            let stays = !spare && stays_open(&request);
-            let (app, shutdown, keeps) = (app.clone(), shutdown.clone(), keeps.clone());
-            async move {
-                let mut response = match spare && !places::is_spare(request.uri().path()) {
-                    true => no_place(),
-                    false => app.respond(request).await,
-                };
-                date::set(response.headers_mut());
-                if !is_http2 {
-                    let fields = response.headers_mut();
-                    if spare || shutdown.is_cancelled() {
-                        fields.insert(CONNECTION, HeaderValue::from_static("close"));
-                    } else if stays {
-                        fields.insert(&KEEP_ALIVE, keeps);
-                    }
-                }
-                let answers = app.answers().clone();
-                let metered = |body| Metered::new(body, is_http2, answers, in_flight);
-                Ok::<_, Infallible>(response.map(metered))
-            }
-        }
-    });
+    let service = answering(&place, &clock, &lingers, shared);
     let stream = Heads::new(stream, clock.clone());
     let mut connection =
         std::pin::pin!(shared.http.serve_connection(TokioIo::new(stream), service));
@@ -317,6 +286,47 @@ where
             }
         }
     }
+}
+
+/// Answers each request on a connection, and notes in `lingers` whether the last was one of HTTP/1.
+fn answering(
+    place: &Place,
+    clock: &Arc<Clock>,
+    lingers: &Arc<AtomicBool>,
+    shared: &Shared,
+) -> impl Service<Request<Incoming>, Response = Response<Metered>, Error = Infallible, Future: Send>
++ use<> {
+    let keeps = format!("timeout={}", shared.limits.idle_time.as_secs());
+    let keeps = HeaderValue::try_from(keeps).unwrap_or(HeaderValue::from_static("timeout=1"));
+    let spare = place.spare;
+    let (app, shutdown) = (shared.app.clone(), shared.shutdown.clone());
+    let (clock, lingers, guest) = (clock.clone(), Arc::clone(lingers), place.guest.clone());
+    service_fn(move |mut request: Request<Incoming>| {
+        let in_flight = clock.request();
+        let is_http2 = request.version() >= Version::HTTP_2;
+        lingers.store(!is_http2, Ordering::Relaxed);
+        request.extensions_mut().insert(guest.clone());
+        let stays = !spare && stays_open(&request);
+        let (app, shutdown, keeps) = (app.clone(), shutdown.clone(), keeps.clone());
+        async move {
+            let mut response = match spare && !places::is_spare(request.uri().path()) {
+                true => no_place(),
+                false => app.respond(request).await,
+            };
+            date::set(response.headers_mut());
+            if !is_http2 {
+                let fields = response.headers_mut();
+                if spare || shutdown.is_cancelled() {
+                    fields.insert(CONNECTION, HeaderValue::from_static("close"));
+                } else if stays {
+                    fields.insert(&KEEP_ALIVE, keeps);
+                }
+            }
+            let answers = app.answers().clone();
+            let metered = |body| Metered::new(body, is_http2, answers, in_flight);
+            Ok::<_, Infallible>(response.map(metered))
+        }
+    })
 }
 
 /// Whether the client lets the connection go on behind the answer.

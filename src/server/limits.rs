@@ -48,7 +48,6 @@ pub struct Limits {
 impl Limits {
     /// Those of a configuration.
     pub(super) fn of(config: &Config) -> Limits {
-        let bytes = |configured: u64| usize::try_from(configured).unwrap_or(usize::MAX);
         Limits {
             value_bytes_max: bytes(config.limits.value),
             connections_max: config.limits.connections,
@@ -70,6 +69,11 @@ impl Limits {
             hosts: hosts(config),
         }
     }
+}
+
+/// A size of the configuration as a size in memory.
+pub(super) fn bytes(configured: u64) -> usize {
+    usize::try_from(configured).unwrap_or(usize::MAX)
 }
 
 /// The names of a configuration. Whoever has to show a certificate is no web page, so that any name will do.

@@ -33,6 +33,7 @@ mod life;
 mod limits;
 mod mailbox;
 mod members;
+mod opened;
 mod pace;
 mod passing;
 mod peer_request;

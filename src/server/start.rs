@@ -1,11 +1,13 @@
 //! Starting and stopping a node.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::answers;
 use super::bootstrap::Bootstrap;
@@ -18,8 +20,9 @@ use super::history;
 use super::inbound::InboundHandler;
 use super::lag::Lag;
 use super::letter::Notice;
-use super::limits::Limits;
+use super::limits::{Limits, bytes};
 use super::mailbox::Mailbox;
+use super::opened::{self, Opened};
 use super::peers;
 use super::readers::Readers;
 use super::reconcile;
@@ -30,16 +33,13 @@ use super::timing::Timing;
 use super::waiters::Waiters;
 use super::watched;
 use super::write_room::WriteRoom;
-use crate::cluster::{Settings, memberships_of};
+use crate::cluster::{Memberships, Settings, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
-use crate::pki::PkiError;
-use crate::raft::{self, Node, RoleName, SoftState};
+use crate::pki::{Material, PkiError};
+use crate::raft::{self, Index, Membership, Node, NodeId, RoleName, SoftState};
 use crate::replica::Replica;
-use crate::store::{
-    self, Checkpointer, DataDir, IdentityCheck, Life, Log, LogEvent, LogOptions, LogWriter, Space,
-    State, StateOptions, StoreError,
-};
+use crate::store::{Checkpointer, Life, LogEvent, LogReader, LogWriter, State, StoreError};
 
 /// The most ranges of old entries that wait to be read; there is at most one a peer.
 const FETCHES_MAX: usize = 16;
@@ -92,7 +92,7 @@ pub struct Server {
     stopping: watch::Sender<bool>,
     ended: oneshot::Receiver<Result<(), StoreError>>,
     removed: watch::Receiver<bool>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Server {
@@ -110,79 +110,34 @@ impl Server {
         let certificates = certificates::Files::note(&config);
         let material = config.material()?;
         let facts = Arc::new(ArcSwap::from_pointee(certificates::Facts::of(&material)));
-        let listen = match config.listen {
-            Some(listen) => listen,
-            None => config.raft_address().resolve().await?,
-        };
-        let opened = open(&config, life.clone())?;
+        let listen = listen_address(&config).await?;
+        let (opened, recovered) = opened::open(&config, life.clone())?;
         let timing = Timing::new(&config.raft, config.reads.lease);
-        let decided = opened.recovered.hard_state.commit;
+        let decided = recovered.hard_state.commit;
         let core = raft::Config {
             uncommitted_bytes_max: waiting_bytes_max(&config),
             ..timing.raft_config(opened.data.id())
         };
-        let node = Node::new(core, opened.recovered);
+        let node = Node::new(core, recovered);
         let id = node.id();
-        let standing = SoftState { role: RoleName::Follower, term: node.term(), leader: None };
-        let (standing_sender, standing) = watch::channel(standing);
-        let (membership_sender, membership) = watch::channel(node.membership().cloned());
-        let found = memberships_of(&node);
-        let (memberships_sender, memberships) = watch::channel(found.clone());
-        let (joint_sender, joint_since) = watch::channel(None);
+        let bulletin = first_bulletin(&node, &opened.state);
+        let membership = bulletin.membership.subscribe();
+        let memberships = bulletin.memberships.subscribe();
+        let signs = Signs::default();
+        let removed = signs.removed.subscribe();
         let admits = certificates::admits(config.clone(), membership.clone());
         let (https_sender, https) = watch::channel(config.http_tls(admits.clone())?);
-        let (applied_sender, applied) = watch::channel(opened.state.applied().index);
-        let (checkpoint_sender, checkpoints) = watch::channel(opened.state.durable().index);
         let (stopping_sender, stopping) = watch::channel(false);
-        let peers_changed = Arc::new(Notify::new());
-        let disowned = Arc::new(Notify::new());
-        let (removed_sender, removed) = watch::channel(false);
-        let log_reader = opened.log.reader();
 
-        let reception = Arc::new(InboundHandler {
-            mailbox: mailbox.clone(),
-            settings: settings_of(&config),
-            data: opened.data.clone(),
-            join: config.join,
-            state: opened.state.clone(),
-            space: opened.space.clone(),
-            membership: membership.clone(),
-            peers_changed: peers_changed.clone(),
-            disowned: disowned.clone(),
-            handle: OnceLock::new(),
-        });
-        // Of whatever a peer may take from its clients, so that none is cut off by another's configuration.
-        let frame_bytes_max = FRAME_BYTES_MAX.max(2 * bytes(config::Limits::VALUE_MAX));
-        let net_config = NetConfig {
-            listen,
-            cluster: config.cluster.to_string(),
-            name: config.name.to_string(),
-            node_id: id,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            addresses: Addresses {
-                raft: config.raft_address().to_string(),
-                http: config.http_address().to_string(),
-            },
-            settings: settings_of(&config),
-            tls: tls_material(material),
-            configured: config
-                .servers
-                .iter()
-                .map(|(name, address)| (name.to_string(), address.to_string()))
-                .collect(),
-            frame_bytes_max,
-        };
+        let reception = reception(&config, mailbox.clone(), &opened, membership.clone(), &signs);
+        let net_config = net_config(&config, id, listen, material);
+        let frame_bytes_max = net_config.frame_bytes_max;
         let replica_thread = ReplicaThread::start().await?;
         let net = {
             let _within = replica_thread.runtime().enter();
             Net::start(net_config, reception.clone())?
         };
-        // Only what is known to be decided: the rest of the log may yet be cut off.
-        let history = log_reader.memberships()?.into_iter().filter(|(at, _)| *at <= decided);
-        net.change_roster(|roster| {
-            roster.follow(found);
-            roster.remember(history);
-        });
+        remember_members(&net, &node, &opened.log.reader(), decided)?;
 
         let limits = Limits::of(&config);
         let readers = Readers::start(limits.read_threads, limits.reads_max, &mailbox)?;
@@ -204,13 +159,13 @@ impl Server {
             frame_bytes_max,
             net: net.clone(),
             data: opened.data.clone(),
-            standing,
-            membership: membership.clone(),
-            joint_since,
-            applied,
-            waiters: waiters.clone(),
+            standing: bulletin.standing.subscribe(),
+            membership,
+            joint_since: signs.joint_since.subscribe(),
+            applied: bulletin.applied.subscribe(),
+            waiters,
             readers,
-            checkpoints,
+            checkpoints: bulletin.checkpoints.subscribe(),
             started,
             stopping,
             removed: removed.clone(),
@@ -218,6 +173,25 @@ impl Server {
         // Set once, right here.
         let _ = reception.handle.set(handle.clone());
 
+        let driver = Server::driver(&handle, opened, node, bulletin, timing, lag)?;
+        let ended = replica_thread.run(driver);
+        let users = Users { net, https: https_sender, admits, facts };
+        let tasks = Server::tasks(&handle, signs, memberships, certificates, users);
+        let stopping = stopping_sender;
+        Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks })
+    }
+
+    /// The replica's driver and the threads that work for it, each of which tells the mailbox what it has done.
+    fn driver(
+        handle: &Handle,
+        opened: Opened,
+        node: Node,
+        bulletin: Bulletin,
+        timing: Timing,
+        lag: Lag,
+    ) -> Result<Driver, StartError> {
+        let Shared { mailbox, life, net, .. } = &*handle.shared;
+        let log_reader = opened.log.reader();
         let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
             let mailbox = mailbox.clone();
             move |event| match event {
@@ -242,7 +216,7 @@ impl Server {
         }
         let (answers, delivery) = answers::channel();
         watched::task("the delivery of answers", mailbox.clone(), delivery.run());
-        let driver = Driver {
+        Ok(Driver {
             snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
             replica: Replica::new(node, opened.state, log_reader),
             mailbox: mailbox.clone(),
@@ -256,53 +230,56 @@ impl Server {
             checkpointer,
             fetcher,
             net: net.clone(),
-            bulletin: Bulletin {
-                standing: standing_sender,
-                membership: membership_sender,
-                memberships: memberships_sender,
-                applied: applied_sender,
-                checkpoints: checkpoint_sender,
-            },
+            bulletin,
             answers,
             timing,
             lag,
-        };
-        let ended = replica_thread.run(driver);
+        })
+    }
 
+    /// The tasks that run beside the driver.
+    fn tasks(
+        handle: &Handle,
+        signs: Signs,
+        memberships: watch::Receiver<Memberships>,
+        certificates: certificates::Files,
+        users: Users,
+    ) -> Vec<JoinHandle<()>> {
+        let Shared { config, mailbox, net, data, membership, waiters, .. } = &*handle.shared;
         let bootstrap = Bootstrap {
             handle: handle.clone(),
             config: config.clone(),
-            data: opened.data,
+            data: data.clone(),
             membership: membership.clone(),
-            peers_changed: peers_changed.clone(),
+            peers_changed: signs.peers_changed.clone(),
         };
         let watch = |name, work: BoxFuture<'static, ()>| watched::task(name, mailbox.clone(), work);
         let past = history::give_up_the_past(handle.clone(), config.history.clone());
-        let users = Users { net: net.clone(), https: https_sender, admits, facts };
         let follow = certificates.follow(users, config.clone());
-        let tasks = vec![
-            watch("the waking of who waits", Box::pin(waiters.run())),
+        vec![
+            watch("the waking of who waits", Box::pin(waiters.clone().run())),
             watch("the founding of the cluster", Box::pin(bootstrap.run())),
             watch("giving up the past", Box::pin(past)),
             watch("the look at certificates", Box::pin(follow)),
             watch(
                 "following the membership",
-                Box::pin(peers::follow_memberships(net, config, memberships)),
+                Box::pin(peers::follow_memberships(net.clone(), config.clone(), memberships)),
             ),
-            watch("the look at changes", Box::pin(peers::note_joint(membership, joint_sender))),
+            watch(
+                "the look at changes",
+                Box::pin(peers::note_joint(membership.clone(), signs.joint_since)),
+            ),
             watch("the search for the leader", Box::pin(discovery::run(handle.clone()))),
             watch(
                 "the upkeep of the membership",
-                Box::pin(reconcile::run(handle.clone(), peers_changed)),
+                Box::pin(reconcile::run(handle.clone(), signs.peers_changed)),
             ),
             watch("the comparison of states", Box::pin(consistency::run(handle.clone()))),
             watch(
                 "the look for a removal",
-                Box::pin(removal::run(handle.clone(), disowned, removed_sender)),
+                Box::pin(removal::run(handle.clone(), signs.disowned, signs.removed)),
             ),
-        ];
-        let stopping = stopping_sender;
-        Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks })
+        ]
     }
 
     /// The way in.
@@ -354,6 +331,101 @@ impl Server {
     }
 }
 
+/// What the tasks that look after the membership hear of the network, and what they let everybody know.
+#[derive(Debug, Default)]
+struct Signs {
+    /// One came, or another than before.
+    peers_changed: Arc<Notify>,
+    /// Somebody does not let this node in.
+    disowned: Arc<Notify>,
+    /// Since when a change of the voters has been under way.
+    joint_since: watch::Sender<Option<Instant>>,
+    /// Whether this node is a member no more.
+    removed: watch::Sender<bool>,
+}
+
+/// Where to listen for peers: on the advertised address, if not told otherwise.
+async fn listen_address(config: &Config) -> Result<SocketAddr, ConfigError> {
+    match config.listen {
+        Some(listen) => Ok(listen),
+        None => config.raft_address().resolve().await,
+    }
+}
+
+/// What everybody knows before the replica has done anything.
+fn first_bulletin(node: &Node, state: &State) -> Bulletin {
+    let standing = SoftState { role: RoleName::Follower, term: node.term(), leader: None };
+    Bulletin {
+        standing: watch::Sender::new(standing),
+        membership: watch::Sender::new(node.membership().cloned()),
+        memberships: watch::Sender::new(memberships_of(node)),
+        applied: watch::Sender::new(state.applied().index),
+        checkpoints: watch::Sender::new(state.durable().index),
+    }
+}
+
+/// Who hears the peers, once the network is there.
+fn reception(
+    config: &Config,
+    mailbox: Arc<Mailbox>,
+    opened: &Opened,
+    membership: watch::Receiver<Option<Membership>>,
+    signs: &Signs,
+) -> Arc<InboundHandler> {
+    Arc::new(InboundHandler {
+        mailbox,
+        settings: settings_of(config),
+        data: opened.data.clone(),
+        join: config.join,
+        state: opened.state.clone(),
+        space: opened.space.clone(),
+        membership,
+        peers_changed: signs.peers_changed.clone(),
+        disowned: signs.disowned.clone(),
+        handle: OnceLock::new(),
+    })
+}
+
+/// What the network is told of this node.
+fn net_config(config: &Config, id: NodeId, listen: SocketAddr, material: Material) -> NetConfig {
+    NetConfig {
+        listen,
+        cluster: config.cluster.to_string(),
+        name: config.name.to_string(),
+        node_id: id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        addresses: Addresses {
+            raft: config.raft_address().to_string(),
+            http: config.http_address().to_string(),
+        },
+        settings: settings_of(config),
+        tls: tls_material(material),
+        configured: config
+            .servers
+            .iter()
+            .map(|(name, address)| (name.to_string(), address.to_string()))
+            .collect(),
+        // Of whatever a peer may take from its clients, so that none is cut off by another's configuration.
+        frame_bytes_max: FRAME_BYTES_MAX.max(2 * bytes(config::Limits::VALUE_MAX)),
+    }
+}
+
+/// Lets the network know who belongs to the cluster and who once did.
+fn remember_members(
+    net: &Net,
+    node: &Node,
+    log: &LogReader,
+    decided: Index,
+) -> Result<(), StoreError> {
+    // Only what is known to be decided: the rest of the log may yet be cut off.
+    let history = log.memberships()?.into_iter().filter(|(at, _)| *at <= decided);
+    net.change_roster(|roster| {
+        roster.follow(memberships_of(node));
+        roster.remember(history);
+    });
+    Ok(())
+}
+
 /// What the other nodes' configurations should say as well.
 pub(super) fn settings_of(config: &Config) -> Settings {
     let election_timeout = config.raft.election_timeout.as_millis();
@@ -364,52 +436,10 @@ pub(super) fn settings_of(config: &Config) -> Settings {
     }
 }
 
-/// What a data directory holds, opened.
-struct Opened {
-    data: DataDir,
-    space: Arc<Space>,
-    log: Log,
-    state: Arc<State>,
-    recovered: raft::Recovered,
-}
-
-fn open(config: &Config, life: Arc<Life>) -> Result<Opened, StoreError> {
-    let check =
-        IdentityCheck { cluster: config.cluster.to_string(), node: config.name.to_string() };
-    let data = DataDir::open(&config.data, &check)?;
-    let space = Space::open_with(data.path(), config.limits.free_space, life)?;
-    let _room = space.make_way();
-    let state_options = StateOptions {
-        cache_bytes: bytes(config.limits.state_cache),
-        overlay_bytes: bytes(config.limits.overlay),
-        ..StateOptions::default()
-    };
-    let state = Arc::new(State::open(&data.state_path(), Some(&space), &state_options)?);
-    let log_options = LogOptions {
-        cache_bytes: bytes(config.limits.log_cache),
-        tail_bytes: config.limits.log_tail,
-    };
-    let (mut log, found) = Log::open(&data.log_path(), Some(&space), &log_options)?;
-    data.files_made()?;
-    let recovered = store::recover(&state, &mut log, found)?;
-    tracing::info!(
-        id = %data.id(),
-        applied = recovered.applied.0,
-        last = recovered.tail.last().map_or(recovered.committed, |entry| entry.id).index.0,
-        "data directory opened"
-    );
-    Ok(Opened { data, space, log, state, recovered })
-}
-
 /// How many bytes of writes may wait to be decided and applied: whoever comes last waits for all of them. So no more than
 /// keeps disks at work, but a few of the largest.
 fn waiting_bytes_max(config: &Config) -> usize {
     bytes(config.limits.value).saturating_mul(WAITING_VALUES).max(WAITING_BYTES_MIN)
-}
-
-/// Sizes of a configuration as sizes in memory.
-fn bytes(configured: u64) -> usize {
-    usize::try_from(configured).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

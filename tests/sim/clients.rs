@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use konsen::check::linear::{self, Action, Expect, Moment, Operation, Outcome, Verdict};
+use konsen::check::linear::{self, Verdict};
+use konsen::check::operation::{Action, Expect, Moment, Operation, Outcome};
 use konsen::kv::{self, Condition, KeyRange, Matcher, Put, Reply, Revision, Write};
 
 use super::oracle::{Broken, ensure};

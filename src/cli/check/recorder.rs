@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::endpoint::Endpoint;
 use super::names::Names;
 use crate::check::history::{Answer, Ask, CALLS_MAX, Call, Head, History};
-use crate::check::linear::Moment;
+use crate::check::operation::Moment;
 use crate::client::Error;
 
 /// So many of a history's calls are kept free for the reads at its end.

@@ -1,0 +1,234 @@
+//! From what is written to what it means.
+
+mod limits;
+mod nodes;
+mod values;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use nodes::families;
+
+use super::file::{self, File, Text};
+use super::{
+    ANY_HOST, ClientAuth, Config, ConfigError, HistoryConfig, HostPort, HttpConfig, NodeName, Own,
+    RaftConfig, ReadsConfig, TlsFiles,
+};
+
+const GIB: u64 = 1 << 30;
+const HEARTBEATS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(10);
+const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+const KEEP_TIMES: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+const REVISIONS: RangeInclusive<u64> = 1..=1_000_000_000_000;
+const RATES: RangeInclusive<u64> = 1..=GIB;
+const IDLE_TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+const WAIT_TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+
+/// What switches a limit off.
+pub(super) const OFF: &str = "off";
+
+/// Checks the keys of one file.
+pub(super) struct Check<'a> {
+    file: &'a Path,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(file: &'a Path) -> Self {
+        Check { file }
+    }
+
+    pub(super) fn config(&self, file: File, name: Option<&str>) -> Result<Config, ConfigError> {
+        let servers = self.addresses("servers", file.servers)?;
+        let http_servers = self.addresses("httpServers", file.http_servers)?;
+        self.same_names(&servers, &http_servers)?;
+        if let Some((name, address)) =
+            servers.iter().find(|(_, address)| address.1.is_unspecified())
+        {
+            return Err(self.wrong(
+                &format!("servers.{name}"),
+                Some(address.0),
+                format!(
+                    "peers cannot dial {}; give the host's own address, and --listen to bind elsewhere",
+                    address.1
+                ),
+            ));
+        }
+        self.distinct("servers", &servers)?;
+        self.distinct("httpServers", &http_servers)?;
+        let name = self.own_name(name, file.local_server_name.as_ref(), &servers)?;
+        let plain = |map: BTreeMap<NodeName, (u64, HostPort)>| -> BTreeMap<NodeName, HostPort> {
+            map.into_iter().map(|(name, (_, address))| (name, address)).collect()
+        };
+        let (servers, http_servers) = (plain(servers), plain(http_servers));
+        let own = match (servers.get(&name), http_servers.get(&name)) {
+            (Some(raft), Some(http)) => Own { raft: raft.clone(), http: http.clone() },
+            _ => return Err(self.no_such_name(&name.to_string(), servers.keys())),
+        };
+        let join = self.flag("join", file.join.as_ref())?;
+        let mut warnings = Vec::new();
+        if servers.len() % 2 == 0 && !join {
+            warnings.push(format!(
+                "servers: {} nodes survive no more losses than {} do; use an odd number",
+                servers.len(),
+                servers.len() - 1
+            ));
+        }
+        let obstacles = families(&servers).into_iter().collect();
+        let http = self.http(file.http.unwrap_or_default(), &mut warnings)?;
+        let tls = file.tls.unwrap_or_default();
+        Ok(Config {
+            file: self.file.to_path_buf(),
+            name,
+            cluster: match &file.cluster {
+                Some(text) => self.parsed("cluster", text)?,
+                None => self.parsed_default("cluster", "konsen")?,
+            },
+            join,
+            servers,
+            http_servers,
+            listen: None,
+            data: self.path("data", file.data.as_ref(), "data")?,
+            tls: TlsFiles {
+                ca: self.path("tls.ca", tls.ca.as_ref(), "certs/ca.crt")?,
+                cert: self.path("tls.cert", tls.cert.as_ref(), "certs/node.crt")?,
+                key: self.path("tls.key", tls.key.as_ref(), "certs/node.key")?,
+            },
+            http,
+            raft: self.raft(&file.raft.unwrap_or_default())?,
+            reads: ReadsConfig {
+                lease: self.flag("reads.lease", file.reads.unwrap_or_default().lease.as_ref())?,
+            },
+            history: self.history(&file.history.unwrap_or_default())?,
+            limits: self.limits(&file.limits.unwrap_or_default())?,
+            warnings,
+            obstacles,
+            own,
+        })
+    }
+
+    fn http(
+        &self,
+        http: file::Http,
+        warnings: &mut Vec<String>,
+    ) -> Result<HttpConfig, ConfigError> {
+        let tls = self.flag("http.tls", http.tls.as_ref())?;
+        let client_auth = match &http.client_auth {
+            None => ClientAuth::None,
+            Some(text) => self.parsed("http.clientAuth", text)?,
+        };
+        if !tls && client_auth != ClientAuth::None {
+            if client_auth == ClientAuth::Required {
+                let line = http.client_auth.map(|text| text.referenced.line());
+                let problem = "required works only with `tls: true`".to_owned();
+                return Err(self.wrong("http.clientAuth", line, problem));
+            }
+            warnings.push("http.clientAuth: has no effect without `tls: true`".to_owned());
+        }
+        let defaults = HttpConfig::default();
+        let time = |key: &str, text: &Option<Text>, default, range| {
+            let key = format!("http.{key}");
+            let time = self.duration(&key, text.as_ref(), default)?;
+            let line = text.as_ref().map(|text| text.referenced.line());
+            self.in_range(&key, line, time, range, show_duration)?;
+            Ok(time)
+        };
+        let rate = |key: &str, text: &Option<Text>, default| {
+            self.size(&format!("http.{key}"), text.as_ref(), default, &RATES)
+        };
+        Ok(HttpConfig {
+            tls,
+            client_auth,
+            hosts: self.hosts(http.hosts.as_deref().unwrap_or_default())?,
+            idle: time("idle", &http.idle, defaults.idle, &IDLE_TIMES)?,
+            head: time("head", &http.head, defaults.head, &WAIT_TIMES)?,
+            body: time("body", &http.body, defaults.body, &IDLE_TIMES)?,
+            stall: time("stall", &http.stall, defaults.stall, &WAIT_TIMES)?,
+            min_rate: rate("minRate", &http.min_rate, defaults.min_rate)?,
+            backup_rate: rate("backupRate", &http.backup_rate, defaults.backup_rate)?,
+        })
+    }
+
+    fn hosts(&self, hosts: &[Text]) -> Result<Vec<String>, ConfigError> {
+        let host = |text: &Text| {
+            let name = text.value.to_ascii_lowercase();
+            match name.parse::<crate::pki::Host>() {
+                Ok(_) => Ok(name),
+                Err(_) if name == ANY_HOST => Ok(name),
+                Err(_) => {
+                    let problem = format!(
+                        "{:?} is not a host; give a name without a port, as in kv.example.org, or \"*\" for all",
+                        text.value
+                    );
+                    Err(self.wrong("http.hosts", Some(text.referenced.line()), problem))
+                }
+            }
+        };
+        hosts.iter().map(host).collect()
+    }
+
+    fn raft(&self, raft: &file::Raft) -> Result<RaftConfig, ConfigError> {
+        let defaults = RaftConfig::default();
+        let key = "raft.heartbeat";
+        let heartbeat = self.duration(key, raft.heartbeat.as_ref(), defaults.heartbeat)?;
+        let line = raft.heartbeat.as_ref().map(|text| text.referenced.line());
+        self.in_range(key, line, heartbeat, &HEARTBEATS, show_duration)?;
+        let key = "raft.electionTimeout";
+        let election_timeout =
+            self.duration(key, raft.election_timeout.as_ref(), defaults.election_timeout)?;
+        let line = raft.election_timeout.as_ref().map(|text| text.referenced.line()).or(line);
+        if election_timeout < heartbeat * 2 {
+            let problem = format!(
+                "{} is less than twice the heartbeat of {}; give {} or more",
+                show_duration(election_timeout),
+                show_duration(heartbeat),
+                show_duration(heartbeat * 2)
+            );
+            return Err(self.wrong(key, line, problem));
+        }
+        let range = heartbeat * 2..=ELECTION_TIMEOUT_MAX;
+        self.in_range(key, line, election_timeout, &range, show_duration)?;
+        Ok(RaftConfig { heartbeat, election_timeout })
+    }
+
+    fn history(&self, history: &file::History) -> Result<HistoryConfig, ConfigError> {
+        let defaults = HistoryConfig::default();
+        let is_off = |text: &Text| text.value == OFF;
+        let keep = match &history.keep {
+            None => defaults.keep,
+            Some(text) if is_off(text) => None,
+            Some(text) => {
+                let key = "history.keep";
+                let line = Some(text.referenced.line());
+                let keep = humantime::parse_duration(&text.value).map_err(|_| {
+                    let problem = format!("{:?} is not a time, as in 5m, nor off", text.value);
+                    self.wrong(key, line, problem)
+                })?;
+                self.in_range(key, line, keep, &KEEP_TIMES, show_duration)?;
+                Some(keep)
+            }
+        };
+        let revisions = match &history.revisions {
+            None => defaults.revisions,
+            Some(text) if is_off(text) => None,
+            Some(text) => {
+                let key = "history.revisions";
+                let line = Some(text.referenced.line());
+                let number: u64 = text.value.parse().map_err(|_| {
+                    let problem =
+                        format!("{:?} is not a whole number, as in 1000000, nor off", text.value);
+                    self.wrong(key, line, problem)
+                })?;
+                self.in_range(key, line, number, &REVISIONS, |number| number.to_string())?;
+                Some(number)
+            }
+        };
+        Ok(HistoryConfig { keep, revisions })
+    }
+}
+
+pub(super) fn show_duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
