@@ -231,6 +231,23 @@ fn follower_of_two() -> Node {
     node
 }
 
+/// A checkpoint goes by it: what an older leader left beyond what is committed vouches for nothing.
+#[test]
+fn what_is_durable_and_committed_is_never_cut_off() {
+    let mut node = member(&[1, 2, 3], Term(1));
+    let persist = |node: &mut Node| {
+        let written = node.take_output().persist;
+        node.step(Input::Persisted { seq: written[written.len() - 1].seq });
+    };
+    node.step(from_member(2, 2, append((1, 1), &[2, 2, 2, 2], 2)));
+    persist(&mut node);
+    assert_eq!((node.durable(), node.durable_commit()), (Index(5), Index(2)));
+    node.step(from_member(3, 3, append((2, 2), &[3, 3], 4)));
+    assert_eq!((node.commit(), node.durable_commit()), (Index(4), Index(2)));
+    persist(&mut node);
+    assert_eq!(node.durable_commit(), Index(4));
+}
+
 #[test]
 fn a_leader_that_contradicts_what_is_committed_stops_the_node() {
     let said = |term, body: Body| {

@@ -83,6 +83,12 @@ impl Node {
         self.core.log.durable()
     }
 
+    /// Up to here everything is committed and durable here. Never goes back, while what is durable and not committed may be
+    /// cut off again.
+    pub fn durable_commit(&self) -> Index {
+        self.core.log.durable().min(self.core.log.commit())
+    }
+
     /// The last entry of the log.
     pub fn last(&self) -> LogId {
         self.core.log.last()

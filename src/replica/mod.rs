@@ -255,7 +255,7 @@ impl Replica {
     /// cannot be trusted any more: the node must stop.
     pub fn take_effects(&mut self) -> Result<Effects, StoreError> {
         self.collect();
-        self.state.log_reached(self.node.durable());
+        self.state.log_reached(self.node.durable_commit());
         self.apply()?;
         // Applying moves the core's bookkeeping and may release what waited for it.
         self.collect();
@@ -309,7 +309,7 @@ impl Replica {
     /// The log has ended, with all that this asked to write or not: checkpoints wait for it no more.
     pub fn log_ended(&self, complete: bool) {
         if complete {
-            self.state.log_reached(self.node.last().index);
+            self.state.log_reached(self.node.commit());
         }
         self.state.log_ended();
     }

@@ -33,6 +33,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("LeaseOutlivesTransfer", a_lease_ends_with_a_transfer),
     ("LeaseFromNewestRound", a_lease_counts_from_what_was_answered),
     ("LeaseTooLong", a_lease_ends_in_time),
+    ("CheckpointByOldEntries", what_is_not_committed_vouches_for_no_checkpoint),
     ("PhantomMembership", a_snapshot_ends_memberships_of_another_log),
     ("ApplyWhileInstalling", nothing_is_applied_while_a_snapshot_takes_its_place),
     ("ChecksumIgnored", a_changed_value_is_no_entry),
@@ -492,6 +493,27 @@ fn a_snapshot_ends_memberships_of_another_log() -> Result<(), Broken> {
         node.membership() == Some(&three),
         "after a snapshot of another log {:?} is in force",
         node.membership()
+    );
+    Ok(())
+}
+
+/// An older leader's entries are durable where a newer one's are committed and not written yet.
+fn what_is_not_committed_vouches_for_no_checkpoint() -> Result<(), Broken> {
+    let mut node = node(&[1]);
+    let entry =
+        |term, index| Entry { id: LogId::new(Term(term), Index(index)), payload: Payload::Noop };
+    let prev = LogId::new(Term(1), Index(1));
+    let old = vec![entry(2, 2), entry(2, 3)];
+    hear(&mut node, 2, 2, Body::Append { prev, entries: old, commit: Index(1) });
+    // What it wants done is of no interest here.
+    let _ = settle(&mut node);
+    let before = node.durable_commit();
+    let new = vec![entry(3, 2), entry(3, 3)];
+    hear(&mut node, 3, 3, Body::Append { prev, entries: new, commit: Index(3) });
+    ensure!(
+        (before, node.durable_commit()) == (Index(1), Index(1)),
+        "checkpoints may cover {before}, then {}, and of what is committed 1 is durable",
+        node.durable_commit()
     );
     Ok(())
 }
