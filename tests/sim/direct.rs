@@ -505,11 +505,12 @@ fn what_is_not_committed_vouches_for_no_checkpoint() -> Result<(), Broken> {
     let prev = LogId::new(Term(1), Index(1));
     let old = vec![entry(2, 2), entry(2, 3)];
     hear(&mut node, 2, 2, Body::Append { prev, entries: old, commit: Index(1) });
-    // What it wants done is of no interest here.
-    let _ = settle(&mut node);
     let before = node.durable_commit();
-    let new = vec![entry(3, 2), entry(3, 3)];
-    hear(&mut node, 3, 3, Body::Append { prev, entries: new, commit: Index(3) });
+    let entries = vec![entry(3, 2), entry(3, 3)];
+    let body = Body::Append { prev, entries, commit: Index(3) };
+    let (cluster, from, to) = (ClusterId(1), NodeId(3), NodeId(1));
+    node.step(Input::Receive(Message { cluster, from, to, term: Term(3), body }));
+    ensure!(node.commit() == Index(3), "what the leader has committed is not: {}", node.commit());
     ensure!(
         (before, node.durable_commit()) == (Index(1), Index(1)),
         "checkpoints may cover {before}, then {}, and of what is committed 1 is durable",
