@@ -41,7 +41,7 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
 }
 
 impl State {
-    /// Applies committed entries that follow what is applied already: as many as have [`APPLY_ROWS_MAX`] rows, and at
+    /// Applies committed entries that follow what is applied already: as many as have 8,192 rows, and at
     /// least one; which, and what they came to. For one thread only.
     pub fn apply(&self, entries: &[Entry]) -> Result<Vec<Applied>, StoreError> {
         let mut position = self.shared.read().position.clone();
