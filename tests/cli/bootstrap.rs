@@ -73,7 +73,9 @@ fn passes_signals_on_and_exits_as_the_node_did() {
             "trap 'kill -KILL $sleeps; echo stopped >stopped; exit {status}' TERM\nsleep 600 >/dev/null &\nsleeps=$!\n\
              echo \"up $*\"\nwhile :; do wait $sleeps; done"
         ));
-        let mut child = Command::new("sh")
+        // What was ignored when a shell began, as in the background of another, it can never hear.
+        let mut child = Command::new("env")
+            .args(["--default-signal=INT,TERM", "sh"])
             .arg(home.path().join("bootstrap.sh"))
             .args(["--log", "debug"])
             .stdout(Stdio::piped())
