@@ -40,6 +40,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("BallotOverUnasked", a_candidate_waits_for_its_own_vote),
     ("LateVotesIgnored", votes_that_come_late_are_waited_for),
     ("OutgoingUnheard", an_outgoing_voter_is_heard),
+    ("JointElectsByHalf", both_majorities_of_a_joint_membership_elect),
     ("UndoneUnestablished", a_new_leader_undoes_nothing),
     ("ChangeNotUndone", a_change_without_an_echo_is_undone),
 ];
@@ -494,6 +495,20 @@ fn a_snapshot_ends_memberships_of_another_log() -> Result<(), Broken> {
         "after a snapshot of another log {:?} is in force",
         node.membership()
     );
+    Ok(())
+}
+
+fn both_majorities_of_a_joint_membership_elect() -> Result<(), Broken> {
+    let joint = Membership {
+        cluster: ClusterId(1),
+        members: (1..=5).map(NodeId).map(|id| (id, member(id))).collect(),
+        voters: (1..=3).map(NodeId).collect(),
+        outgoing: Some([1, 4, 5].map(NodeId).into()),
+    };
+    for (votes, elected) in [(&[1, 2][..], false), (&[1, 4], false), (&[1, 2, 4], true)] {
+        let has = joint.is_quorum(|id| votes.contains(&id.0));
+        ensure!(has == elected, "the votes of {votes:?} elect: {has}, in {joint:?}");
+    }
     Ok(())
 }
 
