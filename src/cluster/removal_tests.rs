@@ -101,6 +101,11 @@ fn what_an_older_term_has_left_in_its_log_keeps_nobody_in() {
     own.follow((Some((entry(9), voters(2..=3))), Some(known(5, voters(1..=3)))));
     let out = |term| Known { term: Term(term), ..known(8, voters(1..=2)) };
     assert!(removed(&own, &[(1, out(2)), (2, out(2))]));
+    // Nor does one at the very index.
+    let mut at_once = roster(3, 5, voters(1..=3));
+    let put_out = Some((entry(8), voters(2..=3)));
+    at_once.follow((put_out, Some(known(5, voters(1..=3)))));
+    assert!(removed(&at_once, &[(1, out(2)), (2, out(2))]));
     // In one log with what puts it out, the change takes it in again, and may yet be decided.
     assert!(!removed(&own, &[(1, out(1)), (2, out(1))]));
 }

@@ -233,8 +233,11 @@ impl Roster {
     /// own log has further on of an older term counts for nothing.
     pub(super) fn named_at(&self, newest: &Known) -> Option<Index> {
         let names = |membership: &Membership| names(membership, self.own.id);
+        // If it is the very entry that is committed there, the newest says the same.
+        let other = |entry: &LogId| entry.index != newest.at;
         let stands = |entry: &LogId| entry.index <= newest.at || entry.term >= newest.term;
-        let in_force = self.in_force.iter().filter(|(entry, one)| names(one) && stands(entry));
+        let counts = |entry: &LogId| other(entry) && stands(entry);
+        let in_force = self.in_force.iter().filter(|(entry, one)| names(one) && counts(entry));
         let in_force = in_force.map(|(entry, _)| entry.index);
         let known = self.committed.iter().chain(&self.learnt);
         in_force.chain(known.filter(|known| names(&known.membership)).map(|known| known.at)).max()
