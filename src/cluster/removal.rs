@@ -28,7 +28,9 @@ pub fn is_removed(roster: &Roster, disowners: &BTreeMap<NodeId, Known>) -> bool 
         disowners
             .get(id)
             .filter(|said| said.membership.cluster == newest.membership.cluster)
-            .is_some_and(|said| said.at >= newest.at || said.membership == newest.membership)
+            .is_some_and(|said| {
+                said.as_of() >= newest.as_of() || said.membership == newest.membership
+            })
     };
     let voters = &newest.membership.voters;
     voters.iter().filter(|voter| says(voter)).count() * 2 > voters.len()
@@ -52,7 +54,7 @@ fn newest<'a>(roster: &'a Roster, disowners: &'a BTreeMap<NodeId, Known>) -> Opt
     let own = roster.cluster();
     let told = disowners.values().chain(roster.newest());
     told.filter(|known| own.is_none_or(|own| known.membership.cluster == own))
-        .max_by_key(|known| known.at)
+        .max_by_key(|known| known.as_of())
 }
 
 #[cfg(test)]

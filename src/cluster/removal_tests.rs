@@ -109,3 +109,18 @@ fn what_an_older_term_has_left_in_its_log_keeps_nobody_in() {
     // In one log with what puts it out, the change takes it in again, and may yet be decided.
     assert!(!removed(&own, &[(1, out(1)), (2, out(1))]));
 }
+
+#[test]
+fn a_snapshot_of_an_older_term_does_not_hide_that_a_later_term_goes_without() {
+    // n3 came in by a snapshot up to 17, before the change at 20 that names it, which was never decided: the members
+    // are those of the founding, as of term 2. Each has heard from n3 of 17.
+    let mut own = unborn(3);
+    own.follow((Some((entry(20), voters(2..=3))), Some(known(17, voters(1..=2)))));
+    let later = Known { term: Term(2), ..known(1, voters(1..=2)) };
+    let mut member = roster(1, 1, voters(1..=2));
+    member.follow((Some((entry(1), voters(1..=2))), Some(later.clone())));
+    assert!(!member.learn(&known(17, voters(1..=2))));
+    assert_eq!(member.told(), Some(later.clone()));
+    assert!(own.learn(&later));
+    assert!(removed(&own, &[(1, later.clone()), (2, later)]));
+}

@@ -29,6 +29,15 @@ pub struct Known {
     pub membership: Membership,
 }
 
+impl Known {
+    /// What is newer orders after what is older, also where both state the same membership: first by the term, as terms
+    /// only grow along the log that the cluster agrees on. By the index alone, a snapshot of an old term would hide
+    /// what a later term says of the same membership.
+    pub fn as_of(&self) -> (Term, Index) {
+        (self.term, self.at)
+    }
+}
+
 /// The membership in force with its entry, and the newest one that is committed.
 pub type Memberships = (Option<(LogId, Membership)>, Option<Known>);
 
@@ -108,7 +117,7 @@ impl Roster {
 
     /// The newest committed membership that the node knows of, its own or one that it was told.
     pub fn newest(&self) -> Option<&Known> {
-        self.committed.iter().chain(&self.learnt).max_by_key(|known| known.at)
+        self.committed.iter().chain(&self.learnt).max_by_key(|known| known.as_of())
     }
 
     /// What the node tells of who belongs: the newest that it knows. But whoever was put out tells what named it
@@ -170,10 +179,10 @@ impl Roster {
     pub fn follow(&mut self, (in_force, committed): Memberships) {
         let before = self.newest().cloned();
         (self.in_force, self.committed) = (in_force, committed);
-        let (decided, cluster) = (self.decided_at(), self.cluster());
+        let (decided, cluster) = (self.decided_as_of(), self.cluster());
         self.learnt.take_if(|learnt| {
             let other = cluster.is_some_and(|own| own != learnt.membership.cluster);
-            Some(learnt.at) <= decided || other
+            Some(learnt.as_of()) <= decided || other
         });
         if let Some(before) = before {
             self.note_put_out(before.at, &before.membership);
@@ -189,8 +198,8 @@ impl Roster {
             Some(own) => told.membership.cluster == own,
             None => self.is_awaited_in(&told.membership),
         };
-        let known = self.decided_at().max(self.learnt.as_ref().map(|learnt| learnt.at));
-        let news = fits && known.is_none_or(|known| told.at > known);
+        let known = self.decided_as_of().max(self.learnt.as_ref().map(Known::as_of));
+        let news = fits && known.is_none_or(|known| told.as_of() > known);
         let before = self.newest().cloned();
         if news {
             self.learnt = Some(told.clone());
@@ -201,10 +210,10 @@ impl Roster {
         news
     }
 
-    /// From which index on the log's newest membership is known to be committed. What is not may be cut off again:
-    /// it says nothing against what somebody tells, however far the log goes.
-    fn decided_at(&self) -> Option<Index> {
-        self.committed.as_ref().map(|known| known.at)
+    /// As of when the log's newest membership is known to be committed. What is not may be cut off again: it says
+    /// nothing against what somebody tells, however far the log goes.
+    fn decided_as_of(&self) -> Option<(Term, Index)> {
+        self.committed.as_ref().map(Known::as_of)
     }
 
     /// Whether the newest membership that the node knows of keeps a place for it.
