@@ -56,11 +56,47 @@ pub fn apply<R: Rows>(
     counters: &mut Counters,
     command: &[u8],
 ) -> Result<Reply, R::Error> {
-    let outcome = match Command::decode(command).and_then(|command| valid(command.write)) {
-        Ok(write) => write_out(rows, counters, write)?,
-        Err(reason) => Outcome::Invalid { reason: reason.to_owned() },
-    };
-    Ok(Reply { revision: counters.revision, outcome })
+    Prepared::of(command).apply(rows, counters)
+}
+
+/// A command that an entry carries, decoded: what it will read is known before it is carried out.
+#[derive(Clone, Debug)]
+pub struct Prepared(Result<Write, &'static str>);
+
+impl Prepared {
+    /// The command of these bytes. One that cannot be read changes nothing, and says so.
+    pub fn of(command: &[u8]) -> Prepared {
+        Prepared(Command::decode(command).and_then(|command| valid(command.write)))
+    }
+
+    /// The keys whose rows it reads.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        let (one, many) = match &self.0 {
+            Ok(Write::Put(Put { key, .. }) | Write::Delete { key, .. }) => (Some(key), &[][..]),
+            Ok(Write::PutMany { pairs }) => (None, &pairs[..]),
+            _ => (None, &[][..]),
+        };
+        one.into_iter().chain(many.iter().map(|(key, _)| key))
+    }
+
+    /// The range that it goes through from its beginning, and how many keys of it at most.
+    pub fn range(&self) -> Option<(&KeyRange, u64)> {
+        match &self.0 {
+            Ok(Write::DeleteRange { range }) => Some((range, u64::MAX)),
+            Ok(Write::DeleteUpTo { range, keys_max, .. }) => Some((range, *keys_max)),
+            _ => None,
+        }
+    }
+
+    /// Carries it out. What it reads it reads before it changes anything, but for [`Prepared::keys`]: a range that
+    /// cannot be read leaves no change.
+    pub fn apply<R: Rows>(self, rows: &mut R, counters: &mut Counters) -> Result<Reply, R::Error> {
+        let outcome = match self.0 {
+            Ok(write) => write_out(rows, counters, write)?,
+            Err(reason) => Outcome::Invalid { reason: reason.to_owned() },
+        };
+        Ok(Reply { revision: counters.revision, outcome })
+    }
 }
 
 fn valid(write: Write) -> Result<Write, &'static str> {

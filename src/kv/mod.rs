@@ -14,7 +14,7 @@ mod model;
 mod range;
 mod rows;
 
-pub use apply::{Bound, CONTENT_TYPE_BYTES_MAX, Counters, Rows, apply};
+pub use apply::{Bound, CONTENT_TYPE_BYTES_MAX, Counters, Prepared, Rows, apply};
 pub use command::{
     Command, Condition, DELETED_PER_KEY_MAX, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Revision,
     Write,

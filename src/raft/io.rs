@@ -139,7 +139,8 @@ pub struct Output {
     pub standing: Option<SoftState>,
     /// The membership in force, if it changed (appended, or undone by a truncation).
     pub membership: Option<Membership>,
-    /// The newest membership that is committed, and from which index on, if that changed.
+    /// The newest membership that is committed, and from which index on, if that changed or the first entry of a term is
+    /// committed.
     pub committed: Option<(Index, Membership)>,
 }
 

@@ -11,7 +11,8 @@ pub(super) struct Published {
     standing: Option<SoftState>,
     /// The term and index of the membership's entry.
     membership: Option<LogId>,
-    committed: Option<Index>,
+    /// The index from which on the committed membership is, and the term of the last entry that is committed.
+    committed: Option<LogId>,
 }
 
 impl Published {
@@ -39,11 +40,13 @@ impl Published {
                 core.out.membership = core.membership().cloned();
             }
         }
+        // Also once more in each term: as of later it is newer, though it is the same.
+        let term = core.log.term_at(commit).unwrap_or_default();
         let committed = core.log.committed_membership();
         if let Some((index, membership)) = committed
-            && self.committed != Some(*index)
+            && self.committed.is_none_or(|told| told.index != *index || told.term < term)
         {
-            self.committed = Some(*index);
+            self.committed = Some(LogId::new(term, *index));
             core.out.committed = Some((*index, membership.clone()));
         }
     }

@@ -3,7 +3,7 @@ use redb::backends::InMemoryBackend;
 use super::*;
 use crate::kv::Write;
 use crate::raft::{Body, Broken, Config, Entry, Message, Recovered};
-use crate::store::{Log, LogOptions, StateOptions};
+use crate::store::StateOptions;
 
 fn append(term: u64, prev: LogId, entries: Vec<Entry>) -> Event {
     let (from, to, commit) = (NodeId(2), NodeId(1), prev.index.next());
@@ -15,9 +15,8 @@ fn append(term: u64, prev: LogId, entries: Vec<Entry>) -> Event {
 fn what_a_replica_wants_when_an_invariant_is_broken_is_to_stop_and_nothing_else() {
     let options = StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() };
     let state = Arc::new(State::open_backend(InMemoryBackend::new(), &options).unwrap());
-    let (log, _) = Log::open_backend(InMemoryBackend::new(), &LogOptions::default()).unwrap();
     let node = Node::new(Config::new(NodeId(1), 1), Recovered::default());
-    let mut replica = Replica::new(node, state.clone(), log.reader());
+    let mut replica = Replica::new(node, state.clone());
     let voters = [NodeId(1), NodeId(2)].into();
     let membership =
         Membership { cluster: ClusterId(1), members: [].into(), voters, outgoing: None };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Change, ChangeRefused, Known, Shown};
 use crate::kv::{Reply, Revision, Write};
 use crate::raft::{
-    Broken, Fetch, Index, Input, LogId, LogWrite, Membership, Message, NodeId, PeerProgress,
+    Broken, Entry, Fetch, Index, Input, LogId, LogWrite, Membership, Message, NodeId, PeerProgress,
     Refused, RoleName, SoftState, Term,
 };
 
@@ -45,6 +45,8 @@ pub enum Event {
         /// Its room.
         room: Room,
     },
+    /// A [`Lookup`] that was waited for has ended.
+    LookedUp(LookedUp),
     /// The membership is to change, from the one in force when this is stepped.
     Change {
         /// Comes back in [`Effects::changes`].
@@ -54,6 +56,34 @@ pub enum Event {
         /// Who is connected, this node included, as each showed itself.
         hosts: Vec<Shown>,
     },
+}
+
+/// What apply needs of a file, to be looked up by a thread that may wait for the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Apply will need the rows of these entries' commands: see [`State::fetch_rows`](crate::store::State::fetch_rows). May be
+    /// dropped.
+    RowsAhead(Vec<Entry>),
+    /// Apply waits for the rows of these entries' commands; answered by [`LookedUp::Rows`].
+    Rows(Vec<Entry>),
+    /// Apply waits for entries that have left the memory; answered by [`LookedUp::Entries`].
+    Entries {
+        /// The first.
+        from: Index,
+        /// The last, inclusive.
+        to: Index,
+        /// Stop after the entry with which this many bytes are reached.
+        max_bytes: usize,
+    },
+}
+
+/// What became of a [`Lookup`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookedUp {
+    /// The rows have been fetched.
+    Rows,
+    /// The entries, one after the other; none if the log begins after them.
+    Entries(Vec<Entry>),
 }
 
 /// A change of the membership.
@@ -134,6 +164,8 @@ pub struct Effects {
     pub send: Vec<Message>,
     /// To read from the log off this thread; each answered by `Input::Fetched`.
     pub fetch: Vec<Fetch>,
+    /// To look up off this thread, in order.
+    pub lookups: Vec<Lookup>,
     /// Writes that are decided.
     pub writes: Vec<(RequestId, Result<Reply, WriteFailed>)>,
     /// Reads for which the local state is fresh enough now, or that were refused.

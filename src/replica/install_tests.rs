@@ -2,7 +2,7 @@ use redb::backends::InMemoryBackend;
 
 use super::*;
 use crate::raft::{Body, ClusterId, Config, Entry, Message, Recovered};
-use crate::store::{Log, LogOptions, StateOptions};
+use crate::store::StateOptions;
 
 const LEADER: NodeId = NodeId(1);
 
@@ -36,10 +36,9 @@ fn leaders_state(last: u64) -> Arc<State> {
 /// there, and must not be cut by what is the snapshot's.
 #[test]
 fn the_log_hears_of_a_checkpoint_only_after_it_follows_the_snapshot_that_overtook_it() {
-    let (log, _) = Log::open_backend(InMemoryBackend::new(), &LogOptions::default()).unwrap();
     let state = state();
     let node = Node::new(Config::new(NodeId(2), 1), Recovered::default());
-    let mut replica = Replica::new(node, state.clone(), log.reader());
+    let mut replica = Replica::new(node, state.clone());
     // Whose term the snapshot is of.
     let body = Body::Append { prev: LogId::default(), entries: Vec::new(), commit: Index(0) };
     let heard = Message { cluster: ClusterId(1), from: LEADER, to: NodeId(2), term: Term(1), body };

@@ -10,6 +10,7 @@ pub mod forwarding;
 pub mod history;
 pub mod holds;
 mod pending;
+mod replay;
 mod room;
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,20 +18,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use effects::{
-    ChangeFailed, Effects, Event, Proposed, ReadRefused, RequestId, Room, Step, Summary,
-    WriteFailed,
+    ChangeFailed, Effects, Event, LookedUp, Lookup, Proposed, ReadRefused, RequestId, Room, Step,
+    Summary, WriteFailed,
 };
 use pending::{PendingReads, PendingWrites};
+use replay::Replay;
 use room::Rooms;
 
 use crate::cluster::consistency::StateHash;
 use crate::cluster::{ClusterView, Memberships, Shown, change, memberships_of, reconcile};
 use crate::kv::{Command, Revision};
 use crate::raft::{
-    ClusterId, Index, Input, Load, LogId, Membership, Node, NodeId, Payload, PeerProgress,
-    ProposalId, ReadId, Refused, RoleName, Term,
+    ClusterId, Entry, Index, Input, Load, LogId, LogWrite, Membership, Node, NodeId, Payload,
+    PeerProgress, ProposalId, ReadId, Refused, RoleName, Term,
 };
-use crate::store::{LogReader, Mark, State, StoreError};
+use crate::store::{Carried, Mark, State, StoreError};
 
 impl StateHash for Mark {
     fn index(&self) -> u64 {
@@ -55,6 +57,8 @@ enum Next {
 /// The most bytes of entries applied between two looks at the inbox, so that a long replay delays no
 /// heartbeat.
 const APPLY_BYTES_MAX: usize = 1 << 20;
+/// The most entries whose rows are looked up at once.
+const LOOKUP_ENTRIES_MAX: usize = 1024;
 
 /// Whether a log's disk that has not answered for `busy_for` is so slow that a leader is to hand over.
 pub fn is_disk_slow(busy_for: Duration, election_timeout: Duration) -> bool {
@@ -66,7 +70,6 @@ pub fn is_disk_slow(busy_for: Duration, election_timeout: Duration) -> bool {
 pub struct Replica {
     node: Node,
     state: Arc<State>,
-    log: LogReader,
     writes: PendingWrites,
     reads: PendingReads,
     changes: HashMap<ProposalId, Wanted>,
@@ -74,25 +77,35 @@ pub struct Replica {
     applied: LogId,
     /// A snapshot is taking the state's place: nothing may be applied.
     installing: bool,
+    /// Entries that have to come from the log.
+    replay: Replay,
+    /// Whether apply waits for rows that are being fetched.
+    awaits_rows: bool,
+    /// Whether apply waits for entries that are being read.
+    awaits_entries: bool,
+    /// An entry that is to be applied is not in the log.
+    lost: Option<Index>,
     rooms: Rooms,
     effects: Effects,
 }
 
 impl Replica {
-    /// Puts the parts together. `state` and `log` come from the same data directory, and `node` was
-    /// recovered from them.
-    pub fn new(node: Node, state: Arc<State>, log: LogReader) -> Replica {
+    /// Puts the parts together. `node` was recovered from the `state` and the log of one data directory.
+    pub fn new(node: Node, state: Arc<State>) -> Replica {
         let applied = state.applied();
         Replica {
             commit: node.commit(),
             node,
             state,
-            log,
             writes: PendingWrites::default(),
             reads: PendingReads::default(),
             changes: HashMap::new(),
             applied,
             installing: false,
+            replay: Replay::default(),
+            awaits_rows: false,
+            awaits_entries: false,
+            lost: None,
             rooms: Rooms::default(),
             effects: Effects::default(),
         }
@@ -130,6 +143,8 @@ impl Replica {
             }
             Event::Read { id, lease } => self.node.step(Input::Read { id: ReadId(id.0), lease }),
             Event::Change { id, step, hosts } => self.change(id, step, &hosts),
+            Event::LookedUp(LookedUp::Rows) => self.awaits_rows = false,
+            Event::LookedUp(LookedUp::Entries(entries)) => self.lost = self.replay.came(entries),
         }
     }
 
@@ -274,7 +289,12 @@ impl Replica {
 
     /// Whether there is more to apply than one call to [`Replica::take_effects`] did.
     pub fn has_more(&self) -> bool {
-        self.applied.index < self.commit && self.may_apply()
+        self.applied.index < self.commit && self.may_apply() && !self.awaits_lookup()
+    }
+
+    /// Whether apply waits for something that is being looked up.
+    pub fn awaits_lookup(&self) -> bool {
+        self.awaits_rows || self.awaits_entries
     }
 
     /// The membership in force.
@@ -347,6 +367,7 @@ impl Replica {
     fn collect(&mut self) {
         let output = self.node.take_output();
         self.effects.fatal = output.fatal;
+        self.look_ahead(&output.persist);
         self.effects.persist.extend(output.persist);
         self.effects
             .send
@@ -394,23 +415,56 @@ impl Replica {
         }
     }
 
+    /// What is being written to the log will be applied soon: what that needs is fetched meanwhile.
+    fn look_ahead(&mut self, writes: &[LogWrite]) {
+        let entries = writes.iter().flat_map(|write| &write.entries);
+        let commands = entries.filter(|entry| matches!(entry.payload, Payload::Command(_)));
+        let commands: Vec<Entry> = commands.cloned().collect();
+        if !commands.is_empty() {
+            self.effects.lookups.push(Lookup::RowsAhead(commands));
+        }
+    }
+
     fn may_apply(&self) -> bool {
         !self.installing && !self.state.overlay_full()
     }
 
     fn apply(&mut self) -> Result<(), StoreError> {
-        if self.effects.fatal.is_some() || self.applied.index >= self.commit || !self.may_apply() {
+        let done = self.applied.index >= self.commit;
+        if self.effects.fatal.is_some() || done || !self.may_apply() || self.awaits_rows {
             return Ok(());
         }
         let from = self.applied.index.next();
-        let applied = match self.node.entries(from, APPLY_BYTES_MAX) {
-            Some(entries) => self.state.apply(entries)?,
-            // They left the memory, as those do that a start has to replay.
-            None => {
-                let entries = self.log.read(from, self.commit, APPLY_BYTES_MAX)?;
-                self.state.apply(&entries)?
+        let in_memory = self.node.entries(from, APPLY_BYTES_MAX);
+        self.awaits_entries = false;
+        if in_memory.is_none() {
+            self.replay.advance(from);
+            // Beyond what is durable the file may hold what has been cut off.
+            let to = self.node.durable_commit();
+            if let Some(next) = self.replay.next_piece(from, to) {
+                let max_bytes = APPLY_BYTES_MAX;
+                self.effects.lookups.push(Lookup::Entries { from: next, to, max_bytes });
             }
+        }
+        let Some(entries) = in_memory.or_else(|| self.replay.from(from)) else {
+            // What a snapshot has taken the place of is not missed.
+            return match self.lost.take() {
+                Some(lost) if lost == from => Err(StoreError::missing_entry(lost)),
+                _ => {
+                    self.awaits_entries = true;
+                    Ok(())
+                }
+            };
         };
+        let Carried { applied, lacks_rows } = self.state.apply_at_hand(entries)?;
+        if lacks_rows {
+            let rest = entries.iter().skip(applied.len()).take(LOOKUP_ENTRIES_MAX);
+            self.effects.lookups.push(Lookup::Rows(rest.cloned().collect()));
+            self.awaits_rows = true;
+        }
+        if applied.is_empty() {
+            return Ok(());
+        }
         for entry in applied {
             self.applied = entry.id;
             for (id, term) in self.writes.take(entry.id.index) {

@@ -9,6 +9,7 @@ use super::answers::{Answer, Answers};
 use super::clock;
 use super::lag::Lag;
 use super::letter::Notice;
+use super::lookups::Lookups;
 use super::mailbox::{Mail, Mailbox};
 use super::peer_request::{self, PeerRequest};
 use super::snapshots;
@@ -48,6 +49,7 @@ pub(super) struct Driver {
     pub(super) checkpointer: Checkpointer,
     pub(super) snapshots: snapshots::Sender,
     pub(super) fetcher: std::sync::mpsc::SyncSender<Fetch>,
+    pub(super) lookups: Lookups,
     pub(super) net: Net,
     pub(super) bulletin: Bulletin,
     pub(super) answers: Answers,
@@ -75,6 +77,7 @@ impl Driver {
         let mut next_tick = Instant::now() + self.timing.tick;
         let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
         let mut told_slow = false;
+        let mut looked_up = Instant::now();
         let mut stop_by = None;
         let mut room = Room::default();
         let began = Instant::now();
@@ -126,9 +129,10 @@ impl Driver {
             }
             if late > 0 {
                 until_tick.as_mut().reset(next_tick.into());
-                let slow = is_disk_slow(self.log_writer.busy_for(), self.timing.election_timeout);
+                let busy_for = self.log_writer.busy_for().max(looked_up.elapsed());
+                let slow = is_disk_slow(busy_for, self.timing.election_timeout);
                 if slow && !told_slow {
-                    tracing::warn!("the log's disk has not answered for an election time-out");
+                    tracing::warn!("the disk has not answered for an election time-out");
                 }
                 told_slow = slow;
                 // Until somebody has taken over: right after the core counted who answers, nobody may seem to.
@@ -142,6 +146,9 @@ impl Driver {
             }
             self.lag.look(self.replica.applied(), self.replica.heard_commit(), Instant::now());
             let effects = self.replica.take_effects()?;
+            if !self.replica.awaits_lookup() {
+                looked_up = Instant::now();
+            }
             if let Some(broken) = effects.fatal {
                 tracing::error!("an invariant of the protocol is broken: {broken}");
                 return Err(broken.into());
@@ -188,6 +195,9 @@ impl Driver {
                 tracing::debug!(%error, "the log reader is behind");
                 self.mailbox.tell(fetched_nothing(fetch.peer));
             }
+        }
+        for lookup in effects.lookups {
+            self.lookups.submit(lookup);
         }
         if let Some((leader, room)) = effects.tell_room {
             self.tell_room(leader, room);

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use crate::cluster::Shown;
 use crate::kv::{Reply, Write};
 use crate::raft::{ClusterId, Entry, LogId, Membership, NodeId, Refused, Seq, Term};
-use crate::replica::{ChangeFailed, Proposed, Room, Step, Summary, WriteFailed};
+use crate::replica::{ChangeFailed, LookedUp, Proposed, Room, Step, Summary, WriteFailed};
 
 /// What a client asks for. There are as many as clients like, so beyond a bound they are told to come back.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub(super) enum Notice {
     Compacted { last: LogId },
     /// The entries that were asked for, for a peer that is far behind; none if they could not be read.
     Fetched { peer: NodeId, prev: LogId, entries: Vec<Entry> },
+    /// What apply waited for.
+    LookedUp(LookedUp),
     /// A checkpoint ended, which covers everything up to there: there may be room to apply again, and the
     /// log may be cut.
     Checkpointed(LogId),

@@ -7,6 +7,8 @@ use crate::store::Life;
 
 /// How long the replica's thread may neither turn nor get further with an entry.
 const REPLICA_MAX: Duration = Duration::from_secs(10);
+/// How long a row or an entry that is to be applied may take to be read.
+const LOOKUP_MAX: Duration = Duration::from_secs(20);
 /// How long a commit of the log may take. One that waits for room gets further.
 const LOG_MAX: Duration = Duration::from_secs(20);
 /// How long a checkpoint may go without another row, and how long its commit may take.
@@ -19,6 +21,7 @@ const SPACE_MAX: Duration = Duration::from_secs(20);
 pub(super) struct Stillness {
     pub(super) replica: Option<Duration>,
     pub(super) apply: Option<Duration>,
+    pub(super) lookup: Option<Duration>,
     pub(super) log: Option<Duration>,
     pub(super) checkpoint: Option<Duration>,
     pub(super) space: Option<Duration>,
@@ -30,6 +33,7 @@ impl Stillness {
         Stillness {
             replica: life.replica.still_for(),
             apply: life.apply.still_for(),
+            lookup: life.lookup.still_for(),
             log: life.log.still_for(),
             checkpoint: life.checkpoint.still_for(),
             space: life.space.still_for(),
@@ -53,6 +57,12 @@ impl Stillness {
         let seconds = |still: Duration| still.as_secs();
         if let Some(still) = late(replica, REPLICA_MAX) {
             return Err(format!("the replica thread has not got further for {} s", seconds(still)));
+        }
+        if let Some(still) = late(self.lookup, LOOKUP_MAX) {
+            let seconds = seconds(still);
+            return Err(format!(
+                "what is to be applied has been read for {seconds} s: its disk does not answer"
+            ));
         }
         if let Some(still) = late(self.log, LOG_MAX) {
             let seconds = seconds(still);
@@ -86,7 +96,14 @@ mod tests {
     #[test]
     fn who_rests_or_gets_further_lives() {
         assert_eq!(Stillness::default().judge(), Ok(()));
-        let busy = Stillness { replica: NOW, apply: NOW, log: NOW, checkpoint: NOW, space: NOW };
+        let busy = Stillness {
+            replica: NOW,
+            apply: NOW,
+            lookup: NOW,
+            log: NOW,
+            checkpoint: NOW,
+            space: NOW,
+        };
         assert_eq!(busy.judge(), Ok(()));
     }
 
@@ -98,6 +115,11 @@ mod tests {
                 Stillness { replica: seconds(11), ..Stillness::default() },
                 Stillness { replica: seconds(10), ..Stillness::default() },
                 "replica",
+            ),
+            (
+                Stillness { lookup: seconds(21), ..Stillness::default() },
+                Stillness { lookup: seconds(20), ..Stillness::default() },
+                "read",
             ),
             (
                 Stillness { log: seconds(21), ..Stillness::default() },

@@ -6,6 +6,7 @@
 //! | `log` | group commit of the log |
 //! | `checkpoint` | writes the state's overlay to disk |
 //! | `fetch` | reads old entries for peers that are far behind |
+//! | `lookup` | reads rows and entries that are to be applied |
 //! | `space` | looks ten times a second how much room the disk has |
 //! | tokio's | HTTP, and the tasks here that look after the membership and the past |
 
@@ -31,6 +32,7 @@ mod leadership;
 mod letter;
 mod life;
 mod limits;
+mod lookups;
 mod mailbox;
 mod members;
 mod opened;

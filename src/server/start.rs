@@ -21,6 +21,7 @@ use super::inbound::InboundHandler;
 use super::lag::Lag;
 use super::letter::Notice;
 use super::limits::{Limits, bytes};
+use super::lookups::Lookups;
 use super::mailbox::Mailbox;
 use super::opened::{self, Opened};
 use super::peers;
@@ -214,11 +215,19 @@ impl Server {
                 driver::read_for_peers(&fetches, &log, &letters);
             })?;
         }
+        let (lookups, incoming) = Lookups::new();
+        {
+            let (log, state) = (log_reader, opened.state.clone());
+            let (life, letters) = (life.clone(), mailbox.clone());
+            watched::thread("lookup", mailbox.clone(), move || {
+                incoming.run(&state, &log, &life, &letters);
+            })?;
+        }
         let (answers, delivery) = answers::channel();
         watched::task("the delivery of answers", mailbox.clone(), delivery.run());
         Ok(Driver {
             snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
-            replica: Replica::new(node, opened.state, log_reader),
+            replica: Replica::new(node, opened.state),
             mailbox: mailbox.clone(),
             _space_watch: opened.space.watch({
                 let mailbox = mailbox.clone();
@@ -229,6 +238,7 @@ impl Server {
             log_writer,
             checkpointer,
             fetcher,
+            lookups,
             net: net.clone(),
             bulletin,
             answers,

@@ -103,6 +103,7 @@ impl Turn<'_> {
             Notice::Fetched { peer, prev, entries } => {
                 self.input(Input::Fetched { peer, prev, entries });
             }
+            Notice::LookedUp(looked_up) => self.replica.step(Event::LookedUp(looked_up)),
             Notice::Checkpointed(checkpoint) => {
                 self.replica.checkpointed(checkpoint);
                 self.checkpointed = true;
@@ -161,14 +162,13 @@ mod tests {
         Body, ClusterId, Config, Index, LogId, Member, Membership, Message, Node, NodeId,
         Recovered, Term,
     };
-    use crate::store::{Log, LogOptions, State, StateOptions};
+    use crate::store::{State, StateOptions};
 
     fn replica() -> Replica {
-        let (log, _) = Log::open_backend(InMemoryBackend::new(), &LogOptions::default()).unwrap();
         let options = StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() };
         let state = State::open_backend(InMemoryBackend::new(), &options).unwrap();
         let node = Node::new(Config::new(NodeId(1), 1), Recovered::default());
-        Replica::new(node, Arc::new(state), log.reader())
+        Replica::new(node, Arc::new(state))
     }
 
     /// One that hears a leader, node 2.

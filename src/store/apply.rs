@@ -1,19 +1,22 @@
 //! Carrying committed entries out: their changes become visible together.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::ahead::Halt;
+use super::checkpoint::Position;
 use super::error::StoreError;
 use super::life::AtWork;
+use super::lookup::ScanAtHand;
 use super::marks;
 use super::overlay::Overlay;
-use super::range::Scan;
-use super::state::State;
-use crate::kv::{self, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
-use crate::raft::{Broken, Entry, LogId, Payload};
+use super::state::{Shared, State};
+use crate::kv::{Counters, KeyRange, KeyRow, Prepared, Reply, RevisionRow, RowId, Rows};
+use crate::raft::{Broken, Entry, Index, LogId, Payload};
 
 /// The most rows that one call applies, but for what its last entry has beyond them: it holds up the thread that sends
 /// heartbeats, and how long an entry takes does not show in its bytes. An entry itself is bounded where it is taken into
@@ -29,24 +32,33 @@ pub struct Applied {
     pub reply: Option<Reply>,
 }
 
-/// Hears of what is applied. It is called by the thread that applies, and must not keep it.
-pub trait Observer: Send + Sync + std::fmt::Debug {
-    /// Whether anybody wants to hear. Whoever says so before it reads the state hears of all that it does not
-    /// read.
-    fn watches(&self) -> bool;
-    /// These keys changed; the state is of that revision now.
-    fn changed(&self, keys: &[Bytes], revision: Revision);
-    /// Another state has taken the place of the one that was.
-    fn replaced(&self);
+/// Entries that were applied.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// Which, in order, and what they came to.
+    pub applied: Vec<Applied>,
+    /// Whether the next one needs rows of the file that are not at hand: see [`State::fetch_rows`].
+    pub lacks_rows: bool,
 }
 
 impl State {
-    /// Applies committed entries that follow what is applied already: as many as have 8,192 rows, and at
-    /// least one; which, and what they came to. For one thread only.
+    /// Applies committed entries that follow what is applied already, and fetches the rows that they need: as many as
+    /// have 8,192 rows, and at least one; which, and what they came to. For one thread only, which waits for the disk.
     pub fn apply(&self, entries: &[Entry]) -> Result<Vec<Applied>, StoreError> {
+        loop {
+            self.fetch_rows(&entries[..entries.len().min(APPLY_ROWS_MAX)])?;
+            let Carried { applied, lacks_rows } = self.apply_at_hand(entries)?;
+            if !applied.is_empty() || !lacks_rows {
+                return Ok(applied);
+            }
+        }
+    }
+
+    /// The same, up to the first entry that needs a row of the file which was not fetched: it never reads the file.
+    pub fn apply_at_hand(&self, entries: &[Entry]) -> Result<Carried, StoreError> {
         let mut position = self.shared.read().position.clone();
-        let mut batch = Batch { state: self, changes: Overlay::default(), rows: Cell::new(0) };
-        let mut all = Vec::with_capacity(entries.len());
+        let mut batch = Batch::over(self);
+        let mut carried = Carried { applied: Vec::with_capacity(entries.len()), lacks_rows: false };
         let mut hashes = Vec::new();
         let _at_work = AtWork::begin(&self.life.apply);
         for entry in entries {
@@ -57,7 +69,14 @@ impl State {
             let reply = match &entry.payload {
                 Payload::Noop => None,
                 Payload::Command(command) => {
-                    Some(kv::apply(&mut batch, &mut position.counters, command)?)
+                    match batch.carry_out(Prepared::of(command), &mut position.counters) {
+                        Ok(reply) => Some(reply),
+                        Err(Halt::LacksRows) => {
+                            carried.lacks_rows = true;
+                            break;
+                        }
+                        Err(Halt::Failed(error)) => return Err(error),
+                    }
                 }
                 Payload::Membership(membership) => {
                     position.membership = Some((entry.id.index, membership.clone()));
@@ -68,12 +87,26 @@ impl State {
             if marks::is_kept(entry.id.index) {
                 hashes.push((entry.id.index, position.counters.hash));
             }
-            all.push(Applied { id: entry.id, reply });
+            carried.applied.push(Applied { id: entry.id, reply });
             if batch.rows.get() >= APPLY_ROWS_MAX {
                 break;
             }
         }
-        let changes = batch.changes;
+        if !carried.applied.is_empty() {
+            let Batch { changes, ranges, .. } = batch;
+            self.absorb(changes, &ranges, position, hashes);
+        }
+        Ok(carried)
+    }
+
+    /// Makes the changes of entries visible, all at once.
+    fn absorb(
+        &self,
+        changes: Overlay,
+        ranges: &[KeyRange],
+        position: Position,
+        hashes: Vec<(Index, u64)>,
+    ) {
         let revision = position.counters.revision;
         let mut shared = self.shared.write();
         shared.active_since.get_or_insert_with(Instant::now);
@@ -81,14 +114,16 @@ impl State {
         let told = self.observer.get().filter(|observer| observer.watches());
         let told =
             told.map(|observer| (observer, changes.keys.keys().cloned().collect::<Vec<_>>()));
-        shared.active.absorb(changes);
+        let Shared { active, ahead, .. } = &mut *shared;
+        changes.keys.keys().for_each(|key| ahead.overlaid(key));
+        ranges.iter().for_each(|range| ahead.used(range));
+        active.absorb(changes);
         shared.position = position;
         hashes.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));
         drop(shared);
         if let Some((observer, keys)) = told {
             observer.changed(&keys, revision);
         }
-        Ok(all)
     }
 }
 
@@ -96,11 +131,43 @@ impl State {
 struct Batch<'a> {
     state: &'a State,
     changes: Overlay,
+    /// The rows that the command reads which is being carried out, as they were before it.
+    read: HashMap<Bytes, Option<KeyRow>>,
+    /// The ranges that commands went through.
+    ranges: Vec<KeyRange>,
     /// How many rows were looked at or written.
     rows: Cell<usize>,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    fn over(state: &'a State) -> Batch<'a> {
+        Batch {
+            state,
+            changes: Overlay::default(),
+            read: HashMap::new(),
+            ranges: Vec::new(),
+            rows: Cell::new(0),
+        }
+    }
+
+    /// Carries a command out, if all rows are at hand that it needs. They are looked up before it changes anything:
+    /// while it runs, a checkpoint may put away where they were.
+    fn carry_out(&mut self, command: Prepared, counters: &mut Counters) -> Result<Reply, Halt> {
+        self.read.clear();
+        for key in command.keys() {
+            self.beat();
+            let row = match self.changes.keys.get(key) {
+                Some(row) => Some(*row),
+                None => self.state.row_at_hand(key).ok_or(Halt::LacksRows)?,
+            };
+            self.read.insert(key.clone(), row);
+        }
+        let range = command.range().map(|(range, _)| range.clone());
+        let reply = command.apply(self, counters)?;
+        self.ranges.extend(range);
+        Ok(reply)
+    }
+
     /// Gets further, by one row.
     fn beat(&self) {
         self.state.life.apply.beat();
@@ -109,24 +176,22 @@ impl Batch<'_> {
 }
 
 impl Rows for Batch<'_> {
-    type Error = StoreError;
+    type Error = Halt;
 
-    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
-        self.beat();
-        match self.changes.keys.get(key) {
-            Some(row) => Ok(Some(*row)),
-            None => self.state.key_row(key),
-        }
+    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Halt> {
+        let changed = self.changes.keys.get(key).map(|row| Some(*row));
+        // Nothing else is asked for than what the command said.
+        changed.or_else(|| self.read.get(key).copied()).ok_or(Halt::LacksRows)
     }
 
     fn visit(
         &self,
         range: &KeyRange,
         visit: &mut dyn FnMut(Bytes, KeyRow) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Halt> {
         let changed = self.changes.range(range);
         let mut changed = changed.map(|(key, row)| (key.clone(), *row)).peekable();
-        let mut all = Scan::new(self.state, range.clone(), false);
+        let mut all = ScanAtHand::new(self.state, range)?;
         let mut stored = all.next()?;
         loop {
             self.beat();

@@ -160,6 +160,11 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 }
 
 impl StoreError {
+    /// An entry that the log should hold is not in it.
+    pub fn missing_entry(index: Index) -> StoreError {
+        StoreError::CorruptEntry { index, detail: "it is missing".to_owned() }
+    }
+
     /// An error of the operating system, of the log, the state or the identity; a full disk is recognised.
     pub(super) fn io(
         file: &'static str,

@@ -138,6 +138,7 @@ impl State {
         let applied = frozen.applied();
         let mut shared = self.shared.write();
         let old = (shared.frozen.take(), std::mem::replace(&mut shared.view, view));
+        shared.ahead.checkpointed();
         shared.durable = applied;
         shared.since = Instant::now();
         drop(shared);

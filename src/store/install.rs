@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use redb::{CursorError, Durability};
 
+use super::ahead::Ahead;
 use super::checkpoint;
 use super::coalesce::{Coalesce, Coalesced};
 use super::early_sync::EarlySync;
@@ -87,6 +88,8 @@ impl State {
             shared.frozen.take(),
             std::mem::replace(&mut shared.view, view),
         );
+        // Nor is what was fetched of the file that was.
+        shared.ahead = Ahead::default();
         shared.active_since = None;
         shared.durable = position.applied;
         shared.position = position;

@@ -62,6 +62,8 @@ pub struct Life {
     pub replica: Pulse,
     /// Carrying entries out, a row at a time.
     pub apply: Pulse,
+    /// Reading what is to be applied from a file, a row at a time.
+    pub lookup: Pulse,
     /// Commits of the log.
     pub log: Pulse,
     /// Checkpoints of the state.

@@ -238,7 +238,10 @@ impl Log {
                 meta::put(&mut meta, "log", HARD_STATE_KEY, &hard_state)?;
             }
             if let Some(last) = self.tail.spare() {
-                let row = entries.get(last.0).map_err(failed)?.ok_or_else(|| missing(last))?;
+                let row = entries
+                    .get(last.0)
+                    .map_err(failed)?
+                    .ok_or_else(|| StoreError::missing_entry(last))?;
                 let base = decode(last, row.value())?.id;
                 drop(row);
                 entries.retain_in(..=last.0, |_, _| false).map_err(failed)?;
@@ -316,7 +319,7 @@ impl LogReader {
                 return Ok(entries);
             }
         }
-        if expected <= to { Err(missing(expected)) } else { Ok(entries) }
+        if expected <= to { Err(StoreError::missing_entry(expected)) } else { Ok(entries) }
     }
 
     /// The id of the entry at `index`, or of the one before the log's beginning; none if the log does
@@ -389,7 +392,7 @@ impl RecoveredLog {
         }
         hard_state.commit = hard_state.commit.max(applied.index).min(last);
         let committed = reader.id_at(hard_state.commit)?;
-        let committed = committed.ok_or_else(|| missing(hard_state.commit))?;
+        let committed = committed.ok_or_else(|| StoreError::missing_entry(hard_state.commit))?;
         let from = committed.index.next();
         let tail = if from <= last { reader.read(from, last, usize::MAX)? } else { Vec::new() };
         // What is not committed may be undone, so the one in force below is kept too.
@@ -445,10 +448,6 @@ fn open_value<T: serde::de::DeserializeOwned>(
 
 fn corrupt(index: Index, detail: &str) -> StoreError {
     StoreError::CorruptEntry { index, detail: detail.to_owned() }
-}
-
-fn missing(index: Index) -> StoreError {
-    corrupt(index, "it is missing")
 }
 
 fn closed() -> StoreError {

@@ -3,6 +3,7 @@
 //! A data directory holds `identity` (whose it is), `log.redb`, `state.redb` and `ballast` (room that is kept). Two databases, since one
 //! redb database has one writer, and the log must never wait for the state.
 
+mod ahead;
 mod apply;
 mod backup;
 mod backup_check;
@@ -23,10 +24,12 @@ mod life;
 mod log;
 mod log_writer;
 mod long_read;
+mod lookup;
 mod marks;
 mod meta;
 #[cfg(test)]
 mod newer_format_tests;
+mod observer;
 mod overlay;
 mod range;
 mod read;
@@ -49,7 +52,7 @@ mod test_disk;
 mod under;
 mod yielding;
 
-pub use apply::{Applied, Observer};
+pub use apply::{Applied, Carried};
 pub use backup::{BackupReader, Origin, Sha256};
 pub use backup_check::{BackupCheck, BackupError, BackupSummary};
 pub use checkpoint::Frozen;
@@ -62,6 +65,7 @@ pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
 pub use long_read::{CountRead, Counted, PastRead, RangeRead};
 pub use marks::Mark;
+pub use observer::Observer;
 pub use read::ReadError;
 pub use recovery::recover;
 pub use restore::{Survivor, begin_alone, rescue, restore, survey, take_in};

@@ -149,18 +149,6 @@ impl State {
         view.row(id)
     }
 
-    pub(super) fn key_row(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
-        let shared = self.shared.read();
-        let fresh = shared.active.keys.get(key);
-        let fresh = fresh.or_else(|| shared.frozen.as_ref().and_then(|old| old.keys.get(key)));
-        if let Some(row) = fresh {
-            return Ok(Some(*row));
-        }
-        let view = shared.view.clone();
-        drop(shared);
-        view.key(key)
-    }
-
     /// The revision to read at, checked.
     pub(super) fn readable(&self, at: Option<Revision>) -> Result<Revision, ReadError> {
         readable(at, &self.shared.read().position)

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, StorageBackend};
 
-use super::apply::Observer;
+use super::ahead::Ahead;
 use super::checkpoint::{self, Position};
 use super::coalesce::Coalesce;
 use super::error::StoreError;
 use super::files;
 use super::life::Life;
 use super::marks::{Mark, Marks};
+use super::observer::Observer;
 use super::overlay::Overlay;
 use super::space::Space;
 use super::tables::FileView;
@@ -89,6 +90,8 @@ pub(super) struct Shared {
     /// When the first change of `active` came.
     pub(super) active_since: Option<Instant>,
     pub(super) frozen: Option<Arc<Overlay>>,
+    /// What was fetched of the file for what is to be applied.
+    pub(super) ahead: Ahead,
     /// What the file holds.
     pub(super) view: Arc<FileView>,
     pub(super) position: Position,
@@ -137,6 +140,7 @@ impl State {
             active: Overlay::default(),
             active_since: None,
             frozen: None,
+            ahead: Ahead::default(),
             durable: view.position.applied,
             position: view.position.clone(),
             view,

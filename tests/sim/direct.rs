@@ -573,10 +573,8 @@ fn nothing_is_applied_while_a_snapshot_takes_its_place() -> Result<(), Broken> {
     let failed = |error: &dyn std::fmt::Display| Broken(format!("an honest disk failed: {error}"));
     let state = State::open_backend(Disk::default(), &StateOptions::default())
         .map_err(|error| failed(&error))?;
-    let (log, _) = Log::open_backend(Disk::default(), &LogOptions::default())
-        .map_err(|error| failed(&error))?;
     let state = Arc::new(state);
-    let mut replica = Replica::new(node(&[1, 1, 1]), state.clone(), log.reader());
+    let mut replica = Replica::new(node(&[1, 1, 1]), state.clone());
     let begun = replica.begin_install(ClusterId(1), LogId::new(Term(1), Index(9)));
     ensure!(begun, "a snapshot that is newer is not wanted");
     let body =

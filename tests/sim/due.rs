@@ -3,8 +3,8 @@
 use konsen::cluster::Known;
 use konsen::raft::founding::{Answer, Ask, Ballot};
 use konsen::raft::{Fetch, Index, Message, NodeId};
-use konsen::replica::Room;
 use konsen::replica::forwarding::Passed;
+use konsen::replica::{Lookup, Room};
 
 use super::links::Call;
 use super::operator::Command;
@@ -80,6 +80,12 @@ pub(super) enum Due {
         host: usize,
         life: u64,
         fetch: Fetch,
+    },
+    /// A host looks up what it is to apply.
+    Lookup {
+        host: usize,
+        life: u64,
+        lookup: Lookup,
     },
     Freeze {
         host: usize,
@@ -231,6 +237,7 @@ impl Due {
             | Due::FoundingAnswer { host, life, .. }
             | Due::EndWrite { host, life }
             | Due::Fetch { host, life, .. }
+            | Due::Lookup { host, life, .. }
             | Due::Freeze { host, life }
             | Due::EndCheckpoint { host, life }
             | Due::Place { host, life, .. }

@@ -12,9 +12,9 @@ use konsen::raft::founding::Grant;
 use konsen::raft::{
     self, Fetch, HardState, Input, LogId, LogWrite, Membership, Node, NodeId, Term,
 };
-use konsen::replica::Replica;
 use konsen::replica::history::RevisionTimes;
 use konsen::replica::holds::{Holds, TransferId};
+use konsen::replica::{LookedUp, Lookup, Replica};
 use konsen::store::{self, BackupError, Frozen, Incoming, Log, LogReader, State, StoreError};
 
 use super::births::Founding;
@@ -41,6 +41,8 @@ pub(crate) struct Host {
     pub(crate) paused_until: Time,
     /// The disk answers nothing until then.
     pub(crate) stalled_until: Time,
+    /// Until then its disk answers no read.
+    pub(crate) unread_until: Time,
     /// The write that was under way when the power failed. It may be on the disk, as a whole.
     pub(crate) unsure: Vec<LogWrite>,
     /// The checkpoint that was under way then.
@@ -93,6 +95,8 @@ pub(crate) struct Running {
     pub(crate) queue: Vec<LogWrite>,
     /// What is being written, and since when.
     pub(crate) writing: Option<(Vec<LogWrite>, Time)>,
+    /// Since when apply waits for what is being looked up.
+    pub(crate) unread: Option<Time>,
     pub(crate) frozen: Option<Frozen>,
     /// A snapshot that is taking the state's place.
     pub(crate) placing: Option<(Incoming, LogId)>,
@@ -139,6 +143,7 @@ impl Host {
             running: None,
             paused_until: 0,
             stalled_until: 0,
+            unread_until: 0,
             unsure: Vec::new(),
             unsure_checkpoint: None,
             unsure_install: None,
@@ -162,7 +167,7 @@ impl Host {
         let hard_state = recovered.hard_state;
         let node = Node::new(plan.raft(self.id, seed), recovered);
         let membership = node.membership().cloned();
-        let replica = Replica::new(node, state.clone(), reader.clone());
+        let replica = Replica::new(node, state.clone());
         let own = Own { name: self.config.name.clone(), id: self.id };
         let servers = self.config.servers.iter();
         let servers = servers.map(|(name, at)| (name.clone(), at.raft.clone())).collect();
@@ -183,6 +188,7 @@ impl Host {
             reader,
             queue: Vec::new(),
             writing: None,
+            unread: None,
             frozen: None,
             placing: None,
             covered: None,
@@ -414,6 +420,25 @@ impl Running {
         let Fetch { peer, from, to, max_bytes } = fetch;
         let (prev, entries) = self.reader.fetch(from, to, max_bytes)?.unwrap_or_default();
         Ok(Input::Fetched { peer, prev, entries })
+    }
+
+    /// Looks up what is to be applied; what the replica hears of it, if it waits for that.
+    pub(crate) fn look_up(&self, lookup: Lookup) -> Result<Option<LookedUp>, StoreError> {
+        Ok(match lookup {
+            Lookup::RowsAhead(entries) => {
+                self.state.fetch_rows_ahead(&entries)?;
+                None
+            }
+            Lookup::Rows(entries) => {
+                self.state.fetch_rows(&entries)?;
+                Some(LookedUp::Rows)
+            }
+            Lookup::Entries { from, to, max_bytes } => {
+                let entries = self.reader.fetch(from, to, max_bytes)?.unwrap_or_default().1;
+                self.state.fetch_rows_ahead(&entries)?;
+                Some(LookedUp::Entries(entries))
+            }
+        })
     }
 
     /// The entry before the first one in the log's file.

@@ -76,7 +76,9 @@ impl World {
         self.leads_with_a_quorum(host)?;
         let patience = self.plan.tick() * Time::from(self.plan.election_ticks);
         if let Some(running) = &mut self.hosts[host].running {
-            let busy = running.writing.as_ref().map(|(_, since)| self.now - since);
+            let since = running.writing.as_ref().map(|(_, since)| *since);
+            let since = since.into_iter().chain(running.unread).min();
+            let busy = since.map(|since| self.now - since);
             let [busy, patience] = [busy.unwrap_or_default(), patience].map(Duration::from_millis);
             let slow = is_disk_slow(busy, patience);
             let news = slow && !running.told_slow;
@@ -169,6 +171,9 @@ impl World {
                 .bounds(&running.replica.load())
                 .map_err(|what| Broken(format!("{id}: {what}")))?;
             let more = running.replica.has_more();
+            let now = self.now;
+            let unread = running.replica.awaits_lookup();
+            running.unread = unread.then(|| *running.unread.get_or_insert(now));
             running.queue.append(&mut effects.persist);
             if let Some(checkpoint) = effects.cover.take() {
                 let now = hold_time(self.now, self.plan.slowness);
@@ -255,6 +260,9 @@ impl World {
         for fetch in effects.fetch {
             let delay = self.chance.disk.range(0, 20);
             self.after(delay, Due::Fetch { host, life, fetch });
+        }
+        for lookup in effects.lookups {
+            self.look_up_later(host, lookup);
         }
         for (request, result) in effects.writes {
             // A change that no operator could ask for is a proposal like any to the replica.

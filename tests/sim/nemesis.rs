@@ -95,6 +95,12 @@ impl World {
                 let until = self.now + self.a_while(10, 4_000);
                 self.hosts[any].stalled_until = until.max(self.hosts[any].stalled_until);
             }
+            Fault::Unread => {
+                self.count("fault: reads of a disk stall");
+                let one = if self.chance.nemesis.chance(500) { leader.unwrap_or(any) } else { any };
+                let until = self.now + self.a_while(10, 8_000);
+                self.hosts[one].unread_until = until.max(self.hosts[one].unread_until);
+            }
             Fault::Transfer | Fault::LateTimeoutNow => {
                 if let Some(leader) = leader {
                     self.count("fault: transfer");

@@ -110,6 +110,8 @@ pub(crate) enum Fault {
     PauseLeader,
     /// A disk answers nothing for a while.
     Stall,
+    /// A disk answers no read for a while.
+    Unread,
     /// Leadership is handed over.
     Transfer,
     /// The transport believes a way to be lost.
@@ -167,6 +169,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::Pause,
     Fault::PauseLeader,
     Fault::Stall,
+    Fault::Unread,
     Fault::Transfer,
     Fault::Unreachable,
     Fault::Depose,
@@ -232,6 +235,8 @@ const SCRIPTS: &[&[Fault]] = &[
     &[Fault::Echo, Fault::Split, Fault::Transfer],
     // Disks.
     &[Fault::DiskError, Fault::Stall, Fault::CrashAll],
+    &[Fault::Unread],
+    &[Fault::Unread, Fault::Transfer, Fault::Away],
     &[Fault::Rot, Fault::Crash],
     &[Fault::Full, Fault::Crash],
     &[Fault::Scarce, Fault::CrashLeader],

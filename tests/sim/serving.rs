@@ -63,7 +63,8 @@ impl World {
     /// Notes who is well, and says what is broken where somebody should have been served.
     pub(super) fn watch(&mut self) -> Result<(), Broken> {
         for (host, one) in self.hosts.iter().enumerate() {
-            let stands = one.paused_until > self.now || one.stalled_until > self.now;
+            let until = one.paused_until.max(one.stalled_until).max(one.unread_until);
+            let stands = until > self.now;
             if one.running.is_none() || stands || self.lag[host].until > self.now {
                 self.watch.is_ill(host, self.now);
             }
@@ -91,10 +92,16 @@ impl World {
         self.majority_serves()
     }
 
-    /// Whether a leader has committed in its own term.
+    /// Whether a leader has committed in its own term, and does not wait for a disk that answers no read.
     fn serves(&self) -> bool {
-        let leader = self.leader().and_then(|host| self.hosts[host].running.as_ref());
+        let leader = self.leader().filter(|&host| self.hosts[host].unread_until <= self.now);
+        let leader = leader.or_else(|| self.leader().filter(|&host| !self.awaits_lookup(host)));
+        let leader = leader.and_then(|host| self.hosts[host].running.as_ref());
         leader.is_some_and(|up| self.oracle.committed_in.last() == Some(&up.replica.summary().term))
+    }
+
+    fn awaits_lookup(&self, host: usize) -> bool {
+        self.hosts[host].running.as_ref().is_some_and(|up| up.replica.awaits_lookup())
     }
 
     fn majority_serves(&mut self) -> Result<(), Broken> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use konsen::kv::{KeyRange, RangeQuery, Revision};
 use konsen::raft::{Fetch, LogId};
-use konsen::replica::Event;
+use konsen::replica::{Event, LookedUp, Lookup};
 use konsen::store::{Frozen, ReadError, State, StoreError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -23,6 +23,33 @@ impl World {
         };
         self.count("reads of old entries");
         self.step(host, Event::Raft(input))
+    }
+
+    /// Sooner or later somebody will look up what apply needs: at once, when the disk answers, or not at all if nobody
+    /// waits for it.
+    pub(super) fn look_up_later(&mut self, host: usize, lookup: Lookup) {
+        let life = self.hosts[host].life;
+        if matches!(lookup, Lookup::RowsAhead(_)) && self.chance.lookup.chance(50) {
+            return;
+        }
+        let most = if self.chance.lookup.chance(50) { 30 * self.plan.slowness } else { 2 };
+        let delay = self.chance.lookup.below(most);
+        self.after(delay, Due::Lookup { host, life, lookup });
+    }
+
+    pub(super) fn look_up(&mut self, host: usize, lookup: Lookup) -> Result<(), Broken> {
+        let id = self.hosts[host].id;
+        let Some(running) = &self.hosts[host].running else { return Ok(()) };
+        let looked_up = match running.look_up(lookup) {
+            Ok(looked_up) => looked_up,
+            Err(error) => return self.halt(host, format!("{id} cannot look up: {error}")),
+        };
+        match looked_up {
+            None => self.count("rows looked up ahead"),
+            Some(LookedUp::Rows) => self.count("waits for rows"),
+            Some(LookedUp::Entries(_)) => self.count("waits for old entries"),
+        }
+        looked_up.map_or(Ok(()), |news| self.step(host, Event::LookedUp(news)))
     }
 
     pub(super) fn plan_checkpoint(&mut self, host: usize, life: u64) {

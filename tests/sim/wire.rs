@@ -148,6 +148,7 @@ impl World {
         for host in &mut self.hosts {
             host.paused_until = host.paused_until.min(self.now);
             host.stalled_until = host.stalled_until.min(self.now);
+            host.unread_until = host.unread_until.min(self.now);
             host.cure();
         }
     }

@@ -153,6 +153,7 @@ pub(super) struct Chance {
     pub(super) nemesis: Random,
     pub(super) pace: Random,
     pub(super) operator: Random,
+    pub(super) lookup: Random,
 }
 
 impl World {
@@ -179,6 +180,7 @@ impl World {
                 nemesis: random.fork(),
                 pace: random.fork(),
                 operator: random.fork(),
+                lookup: random.fork(),
             },
             due: BTreeMap::new(),
             scheduled: 0,
@@ -292,6 +294,10 @@ impl World {
             if matches!(due, Due::EndWrite { .. } | Due::EndCheckpoint { .. } | Due::Place { .. }) {
                 wait = wait.max(self.hosts[host].stalled_until.saturating_sub(self.now));
             }
+            if matches!(due, Due::Lookup { .. }) {
+                let Host { stalled_until, unread_until, .. } = &self.hosts[host];
+                wait = wait.max(stalled_until.max(unread_until).saturating_sub(self.now));
+            }
             if wait > 0 {
                 // What has come is there, whatever becomes of the way meanwhile.
                 let due = match due {
@@ -322,6 +328,7 @@ impl World {
             Due::Deliver(message) | Due::Take(message) => self.deliver(message),
             Due::EndWrite { host, .. } => self.end_write(host),
             Due::Fetch { host, fetch, .. } => self.fetch(host, fetch),
+            Due::Lookup { host, lookup, .. } => self.look_up(host, lookup),
             Due::Freeze { host, life } => self.freeze(host, life),
             Due::EndCheckpoint { host, .. } => self.end_checkpoint(host),
             Due::Piece { transfer } => self.piece(transfer),

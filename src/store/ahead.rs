@@ -1,0 +1,155 @@
+//! Rows of the state's file that are at hand for commands which are still to be applied: fetched ahead, by a thread that
+//! may wait for the disk, so that the one which applies never does.
+//!
+//! A row that is held here is what the newest view of the file says, and no overlay holds its key. So it is looked for
+//! after the overlays, and needs no thought when an overlay becomes part of the file.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::StoreError;
+use crate::kv::{KeyRange, KeyRow};
+
+/// How many bytes of keys each of the two generations holds. What was put into the older one goes first; it is fetched
+/// once more if it is needed.
+const GENERATION_BYTES_MAX: usize = 4 << 20;
+/// What a key takes besides its bytes, roughly.
+const KEY_OVERHEAD_BYTES: usize = 96;
+/// How many ranges are held.
+pub(super) const RANGES_MAX: usize = 64;
+/// Beyond so many rows of ranges no other range is held, but for the one that is needed first.
+const RANGE_ROWS_MAX: usize = 32_768;
+
+/// Why a command was not carried out.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// It needs rows that are not at hand. It has changed nothing.
+    LacksRows,
+    /// The state cannot be trusted any more.
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Halt {
+        Halt::Failed(error)
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    young: HashMap<Bytes, Option<KeyRow>>,
+    young_bytes: usize,
+    old: HashMap<Bytes, Option<KeyRow>>,
+    ranges: Vec<RangeAhead>,
+}
+
+/// The first rows that the file holds of a range, in order.
+#[derive(Clone, Debug)]
+pub(super) struct RangeAhead {
+    pub(super) range: KeyRange,
+    pub(super) rows: Arc<Vec<(Bytes, KeyRow)>>,
+    /// Up to where they are all of them; none: to the end of the range.
+    pub(super) until: Option<Bytes>,
+}
+
+impl Ahead {
+    /// The row of a key, none if the file has none; none at all if that is not at hand.
+    pub(super) fn key(&self, key: &[u8]) -> Option<Option<KeyRow>> {
+        self.young.get(key).or_else(|| self.old.get(key)).copied()
+    }
+
+    /// What is held of a range.
+    pub(super) fn range(&self, range: &KeyRange) -> Option<&RangeAhead> {
+        self.ranges.iter().find(|held| held.range == *range)
+    }
+
+    /// Holds a row that the newest view of the file has. No overlay may have its key.
+    pub(super) fn hold(&mut self, key: Bytes, row: Option<KeyRow>) {
+        if self.young_bytes >= GENERATION_BYTES_MAX {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        self.young_bytes += key.len() + KEY_OVERHEAD_BYTES;
+        self.young.insert(key, row);
+    }
+
+    /// Holds what the newest view of the file has of a range, in place of what was held of it; if there is a place for it.
+    pub(super) fn hold_range(&mut self, range: RangeAhead) {
+        self.used(&range.range);
+        let rows: usize = self.ranges.iter().map(|held| held.rows.len()).sum();
+        if self.ranges.len() < RANGES_MAX && rows < RANGE_ROWS_MAX {
+            self.ranges.push(range);
+        }
+    }
+
+    /// Makes a place for what is needed first: everything else goes.
+    pub(super) fn make_place(&mut self, needed: &KeyRange) {
+        self.ranges.retain(|held| held.range == *needed);
+    }
+
+    /// An overlay has this key now.
+    pub(super) fn overlaid(&mut self, key: &[u8]) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    /// Nothing else goes through this range.
+    pub(super) fn used(&mut self, range: &KeyRange) {
+        self.ranges.retain(|held| held.range != *range);
+    }
+
+    /// The file holds what an overlay did: ranges lack that, and no other key has changed.
+    pub(super) fn checkpointed(&mut self) {
+        self.ranges.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Revision, RowId};
+
+    const ROW: KeyRow = KeyRow {
+        newest: RowId { revision: Revision(1), sub: 0 },
+        create_revision: Revision(1),
+        version: 1,
+        lease: 0,
+    };
+
+    #[test]
+    fn what_is_held_has_a_bound_and_the_oldest_goes_first() {
+        let mut ahead = Ahead::default();
+        let key = |number: usize| Bytes::from(format!("{number:04096}"));
+        for number in 0..10_000 {
+            ahead.hold(key(number), None);
+        }
+        let held: Vec<usize> =
+            (0..10_000).filter(|&number| ahead.key(&key(number)).is_some()).collect();
+        let bytes = held.len() * (4096 + KEY_OVERHEAD_BYTES);
+        assert!(bytes <= 2 * (GENERATION_BYTES_MAX + 4096 + KEY_OVERHEAD_BYTES));
+        assert!(bytes > GENERATION_BYTES_MAX);
+        assert_eq!(held, (10_000 - held.len()..10_000).collect::<Vec<_>>());
+        ahead.overlaid(&key(9_999));
+        assert_eq!(ahead.key(&key(9_999)), None);
+        let rows = Arc::new(vec![(key(0), ROW); 10_000]);
+        for start in 0..9 {
+            let range = KeyRange { start: key(start), end: None };
+            ahead.hold_range(RangeAhead { range, rows: rows.clone(), until: None });
+        }
+        assert_eq!(ahead.ranges.len(), 4);
+        ahead.checkpointed();
+        for start in 0..2 * RANGES_MAX {
+            let range = KeyRange { start: key(start), end: None };
+            ahead.hold_range(RangeAhead { range, rows: Arc::default(), until: None });
+        }
+        assert_eq!(ahead.ranges.len(), RANGES_MAX);
+        let needed = KeyRange { start: key(1), end: None };
+        ahead.make_place(&needed);
+        assert_eq!(ahead.ranges.iter().map(|held| &held.range).collect::<Vec<_>>(), [&needed]);
+        ahead.checkpointed();
+        assert!(ahead.ranges.is_empty());
+    }
+}

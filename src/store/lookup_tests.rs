@@ -1,0 +1,210 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+use redb::backends::InMemoryBackend;
+
+use super::*;
+use crate::kv::{Command, Condition, Put, Write};
+use crate::raft::{Index, LogId, Term};
+use crate::store::{Carried, StateOptions};
+
+fn options() -> StateOptions {
+    StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() }
+}
+
+fn state() -> State {
+    State::open_backend(InMemoryBackend::new(), &options()).unwrap()
+}
+
+fn key(number: u16) -> Bytes {
+    Bytes::from(format!("k{number:05}"))
+}
+
+fn put(number: u16) -> Write {
+    let condition = Condition::default();
+    Write::Put(Put { key: key(number), value: key(number), content_type: None, condition })
+}
+
+fn range(from: u16, to: u16) -> KeyRange {
+    KeyRange { start: key(from), end: Some(key(to)) }
+}
+
+fn delete(range: KeyRange, keys_max: u64) -> Write {
+    Write::DeleteUpTo { range, keys_max, in_steps: true }
+}
+
+fn entry(index: u64, write: Write) -> Entry {
+    let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
+    Entry { id: LogId::new(Term(1), Index(index)), payload }
+}
+
+/// Everything in the file, and nothing in the overlays.
+fn checkpoint(state: &State) {
+    if let Some(frozen) = state.freeze() {
+        state.write_checkpoint(frozen).unwrap();
+    }
+}
+
+fn at_hand(state: &State, entries: &[Entry]) -> (usize, bool) {
+    let Carried { applied, lacks_rows } = state.apply_at_hand(entries).unwrap();
+    (applied.len(), lacks_rows)
+}
+
+#[test]
+fn nothing_is_applied_without_its_rows_and_all_of_it_with_them() {
+    let state = state();
+    state.apply(&[entry(1, put(1)), entry(2, put(2))]).unwrap();
+    checkpoint(&state);
+    // A write of many keys changes nothing as long as the last of them is not at hand.
+    let pairs = vec![(key(7), key(7)), (key(1), key(8))];
+    let entries = [entry(3, put(7)), entry(4, Write::PutMany { pairs }), entry(5, put(2))];
+    let before = state.hash();
+    assert_eq!(at_hand(&state, &entries), (0, true));
+    state.fetch_rows(&entries[..1]).unwrap();
+    assert_eq!(at_hand(&state, &entries), (1, true));
+    assert_eq!(state.applied().index, Index(3));
+    assert_ne!(state.hash(), before);
+    state.fetch_rows(&entries[1..]).unwrap();
+    assert_eq!(at_hand(&state, &entries[1..]), (2, false));
+    // What the overlays hold is at hand; what they held is in the file then.
+    assert_eq!(at_hand(&state, &[entry(6, put(7))]), (1, false));
+    checkpoint(&state);
+    assert_eq!(at_hand(&state, &[entry(7, put(7))]), (0, true));
+}
+
+#[test]
+fn a_range_is_gone_through_part_by_part_and_again_after_a_checkpoint() {
+    let state = state();
+    let keys = 40_000;
+    let entries: Vec<Entry> = (1..=keys).map(|n| entry(u64::from(n), put(n))).collect();
+    let mut rest = entries.as_slice();
+    while !rest.is_empty() {
+        rest = &rest[state.apply(rest).unwrap().len()..];
+    }
+    checkpoint(&state);
+    let all = [entry(u64::from(keys) + 1, delete(KeyRange::all(), u64::MAX))];
+    let mut fetches = 0;
+    while at_hand(&state, &all) == (0, true) {
+        state.fetch_rows(&all).unwrap();
+        fetches += 1;
+    }
+    assert_eq!(fetches, usize::from(keys) / RANGE_ROWS_MAX + 1);
+    assert_eq!(state.get(&key(keys), None).unwrap().1, None);
+    // With the last part of it fetched the file holds more.
+    let again = [entry(u64::from(keys) + 2, delete(range(0, 5), 3))];
+    state.fetch_rows(&again).unwrap();
+    checkpoint(&state);
+    assert_eq!(at_hand(&state, &again), (0, true));
+    state.fetch_rows(&again).unwrap();
+    assert_eq!(at_hand(&state, &again), (1, false));
+}
+
+#[test]
+fn whatever_else_is_wanted_what_is_needed_first_is_fetched() {
+    let state = state();
+    let entries: Vec<Entry> = (1..=500).map(|n| entry(u64::from(n), put(n))).collect();
+    state.apply(&entries).unwrap();
+    checkpoint(&state);
+    let deletions: Vec<Entry> =
+        (1..=200).map(|n| entry(500 + u64::from(n), delete(range(n, n + 2), 1))).collect();
+    let mut rest = deletions.as_slice();
+    while !rest.is_empty() {
+        state.fetch_rows_ahead(&deletions).unwrap();
+        state.fetch_rows(rest).unwrap();
+        let (applied, lacks_rows) = at_hand(&state, rest);
+        assert!(applied > 0 && lacks_rows == (applied < rest.len()));
+        rest = &rest[applied..];
+    }
+}
+
+#[test]
+fn what_was_read_before_a_checkpoint_ended_is_not_held() {
+    let state = state();
+    state.apply(&[entry(1, put(1))]).unwrap();
+    let view = state.shared.read().view.clone();
+    checkpoint(&state);
+    assert!(!Arc::ptr_eq(&view, &state.shared.read().view));
+    let found = view.key(&key(1)).unwrap();
+    assert_eq!(found, None, "it says nothing of the file that is");
+    let next = [entry(2, put(1))];
+    state.fetch_rows(&next).unwrap();
+    let held = state.shared.read().ahead.key(&key(1)).unwrap();
+    assert_eq!(held.map(|row| row.version), Some(1));
+    state.apply_at_hand(&next).unwrap();
+    assert_eq!(state.shared.read().ahead.key(&key(1)), None, "the overlay has it");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(Write),
+    Fetch(usize),
+    Apply,
+    Freeze,
+    Checkpoint,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let number = || 0..12u16;
+    let write = prop_oneof![
+        4 => number().prop_map(put),
+        2 => number().prop_map(|n| Write::Delete { key: key(n), condition: Condition::default() }),
+        2 => (number(), number(), 1..4u64).prop_map(|(a, b, max)| delete(range(a, b), max)),
+        1 => prop::collection::vec(number(), 0..4).prop_map(|all| Write::PutMany {
+            pairs: all.into_iter().map(|n| (key(n), key(n))).collect(),
+        }),
+        1 => (1..9u64).prop_map(|at| Write::Compact { revision: crate::kv::Revision(at) }),
+    ];
+    let step = prop_oneof![
+        5 => write.prop_map(Step::Write),
+        3 => (1..4usize).prop_map(Step::Fetch),
+        3 => Just(Step::Apply),
+        1 => Just(Step::Freeze),
+        1 => Just(Step::Checkpoint),
+    ];
+    prop::collection::vec(step, 0..80)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever is fetched when, and whenever checkpoints begin and end.
+    #[test]
+    fn what_is_applied_at_hand_is_what_is_applied_from_the_file(steps in steps()) {
+        let (state, plain) = (state(), state());
+        let mut log: Vec<Entry> = Vec::new();
+        let mut replies = Vec::new();
+        let mut frozen = None;
+        let done = |state: &State| usize::try_from(state.applied().index.0).unwrap();
+        for step in steps {
+            match step {
+                Step::Write(write) => {
+                    log.push(entry(log.len() as u64 + 1, write));
+                    let applied = plain.apply(&log[log.len() - 1..]).unwrap();
+                    replies.push(applied[0].reply.clone());
+                }
+                Step::Fetch(count) => {
+                    let next = done(&state);
+                    state.fetch_rows(&log[next..(next + count).min(log.len())]).unwrap();
+                }
+                Step::Apply => {
+                    let next = done(&state);
+                    let Carried { applied, lacks_rows } = state.apply_at_hand(&log[next..]).unwrap();
+                    for one in &applied {
+                        let index = usize::try_from(one.id.index.0).unwrap();
+                        prop_assert_eq!(&one.reply, &replies[index - 1]);
+                    }
+                    prop_assert_eq!(lacks_rows, done(&state) < log.len());
+                }
+                Step::Freeze => if frozen.is_none() { frozen = state.freeze() },
+                Step::Checkpoint => if let Some(frozen) = frozen.take() {
+                    state.write_checkpoint(frozen).unwrap();
+                },
+            }
+        }
+        while done(&state) < log.len() {
+            let next = done(&state);
+            state.fetch_rows(&log[next..]).unwrap();
+            state.apply_at_hand(&log[next..]).unwrap();
+        }
+        prop_assert_eq!(state.hash(), plain.hash());
+    }
+}
