@@ -71,21 +71,12 @@ impl Prepared {
 
     /// The keys whose rows it reads.
     pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
-        let (one, many) = match &self.0 {
-            Ok(Write::Put(Put { key, .. }) | Write::Delete { key, .. }) => (Some(key), &[][..]),
-            Ok(Write::PutMany { pairs }) => (None, &pairs[..]),
-            _ => (None, &[][..]),
-        };
-        one.into_iter().chain(many.iter().map(|(key, _)| key))
+        self.0.iter().flat_map(Write::keys)
     }
 
     /// The range that it goes through from its beginning, and how many keys of it at most.
     pub fn range(&self) -> Option<(&KeyRange, u64)> {
-        match &self.0 {
-            Ok(Write::DeleteRange { range }) => Some((range, u64::MAX)),
-            Ok(Write::DeleteUpTo { range, keys_max, .. }) => Some((range, *keys_max)),
-            _ => None,
-        }
+        self.0.as_ref().ok().and_then(Write::range)
     }
 
     /// Carries it out. What it reads it reads before it changes anything, but for [`Prepared::keys`]: a range that
@@ -273,6 +264,29 @@ fn compact(counters: &mut Counters, revision: Revision) -> Outcome {
 fn check(condition: &Condition, row: Option<KeyRow>) -> Option<Outcome> {
     let current = row.filter(KeyRow::is_live).map(|row| row.newest.revision);
     (!condition.holds(current)).then_some(Outcome::ConditionFailed { current })
+}
+
+impl Write {
+    /// The keys whose rows it reads.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        let (one, many) = match self {
+            Write::Put(Put { key, .. }) | Write::Delete { key, .. } => (Some(key), &[][..]),
+            Write::PutMany { pairs } => (None, &pairs[..]),
+            Write::DeleteRange { .. } | Write::DeleteUpTo { .. } | Write::Compact { .. } => {
+                (None, &[][..])
+            }
+        };
+        one.into_iter().chain(many.iter().map(|(key, _)| key))
+    }
+
+    /// The range that it goes through from its beginning, and how many keys of it at most.
+    pub fn range(&self) -> Option<(&KeyRange, u64)> {
+        match self {
+            Write::DeleteRange { range } => Some((range, u64::MAX)),
+            Write::DeleteUpTo { range, keys_max, .. } => Some((range, *keys_max)),
+            _ => None,
+        }
+    }
 }
 
 impl Condition {

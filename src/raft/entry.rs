@@ -26,6 +26,16 @@ pub enum Payload {
     Membership(Membership),
 }
 
+impl Payload {
+    /// The command, if it says one.
+    pub fn command(&self) -> Option<&Bytes> {
+        match self {
+            Payload::Command(command) => Some(command),
+            Payload::Noop | Payload::Membership(_) => None,
+        }
+    }
+}
+
 impl Entry {
     /// The bytes that this entry counts for in windows, batches and the tail: its payload and a
     /// constant for everything around it.

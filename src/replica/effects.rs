@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Change, ChangeRefused, Known, Shown};
@@ -61,11 +62,11 @@ pub enum Event {
 /// What apply needs of a file, to be looked up by a thread that may wait for the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// Apply will need the rows of these entries' commands: see [`State::fetch_rows`](crate::store::State::fetch_rows). May be
-    /// dropped.
-    RowsAhead(Vec<Entry>),
-    /// Apply waits for the rows of these entries' commands; answered by [`LookedUp::Rows`].
-    Rows(Vec<Entry>),
+    /// Apply will need the rows of these commands: see [`State::fetch_rows_ahead`](crate::store::State::fetch_rows_ahead). May
+    /// be dropped.
+    RowsAhead(Vec<Bytes>),
+    /// Apply waits for the rows of these commands; answered by [`LookedUp::Rows`].
+    Rows(Vec<Bytes>),
     /// Apply waits for entries that have left the memory; answered by [`LookedUp::Entries`].
     Entries {
         /// The first.

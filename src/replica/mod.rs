@@ -17,6 +17,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 pub use effects::{
     ChangeFailed, Effects, Event, LookedUp, Lookup, Proposed, ReadRefused, RequestId, Room, Step,
     Summary, WriteFailed,
@@ -29,8 +30,8 @@ use crate::cluster::consistency::StateHash;
 use crate::cluster::{ClusterView, Memberships, Shown, change, memberships_of, reconcile};
 use crate::kv::{Command, Revision};
 use crate::raft::{
-    ClusterId, Entry, Index, Input, Load, LogId, LogWrite, Membership, Node, NodeId, Payload,
-    PeerProgress, ProposalId, ReadId, Refused, RoleName, Term,
+    ClusterId, Index, Input, Load, LogId, Membership, Node, NodeId, Payload, PeerProgress,
+    ProposalId, ReadId, Refused, RoleName, Term,
 };
 use crate::store::{Carried, Mark, State, StoreError};
 
@@ -77,6 +78,8 @@ pub struct Replica {
     applied: LogId,
     /// A snapshot is taking the state's place: nothing may be applied.
     installing: bool,
+    /// Commands that are on their way into the log, and whose rows are not at hand: they are fetched meanwhile.
+    ahead: Vec<Bytes>,
     /// Entries that have to come from the log.
     replay: Replay,
     /// Whether apply waits for rows that are being fetched.
@@ -102,6 +105,7 @@ impl Replica {
             changes: HashMap::new(),
             applied,
             installing: false,
+            ahead: Vec::new(),
             replay: Replay::default(),
             awaits_rows: false,
             awaits_entries: false,
@@ -138,7 +142,13 @@ impl Replica {
                 self.effects.writes.push((id, Err(WriteFailed::NoRoom)));
             }
             Event::Write { id, write, time_unix_ms } => {
-                let payload = Payload::Command(Command { time_unix_ms, write }.encode());
+                let leads = self.node.role() == RoleName::Leader;
+                let ahead = leads && !self.state.has_at_hand(&write);
+                let command = Command { time_unix_ms, write }.encode();
+                if ahead {
+                    self.ahead.push(command.clone());
+                }
+                let payload = Payload::Command(command);
                 self.node.step(Input::Propose { id: ProposalId(id.0), payload });
             }
             Event::Read { id, lease } => self.node.step(Input::Read { id: ReadId(id.0), lease }),
@@ -270,6 +280,9 @@ impl Replica {
     /// cannot be trusted any more: the node must stop.
     pub fn take_effects(&mut self) -> Result<Effects, StoreError> {
         self.collect();
+        if !self.ahead.is_empty() {
+            self.effects.lookups.push(Lookup::RowsAhead(std::mem::take(&mut self.ahead)));
+        }
         self.state.log_reached(self.node.durable_commit());
         self.apply()?;
         // Applying moves the core's bookkeeping and may release what waited for it.
@@ -367,7 +380,6 @@ impl Replica {
     fn collect(&mut self) {
         let output = self.node.take_output();
         self.effects.fatal = output.fatal;
-        self.look_ahead(&output.persist);
         self.effects.persist.extend(output.persist);
         self.effects
             .send
@@ -415,16 +427,6 @@ impl Replica {
         }
     }
 
-    /// What is being written to the log will be applied soon: what that needs is fetched meanwhile.
-    fn look_ahead(&mut self, writes: &[LogWrite]) {
-        let entries = writes.iter().flat_map(|write| &write.entries);
-        let commands = entries.filter(|entry| matches!(entry.payload, Payload::Command(_)));
-        let commands: Vec<Entry> = commands.cloned().collect();
-        if !commands.is_empty() {
-            self.effects.lookups.push(Lookup::RowsAhead(commands));
-        }
-    }
-
     fn may_apply(&self) -> bool {
         !self.installing && !self.state.overlay_full()
     }
@@ -459,7 +461,8 @@ impl Replica {
         let Carried { applied, lacks_rows } = self.state.apply_at_hand(entries)?;
         if lacks_rows {
             let rest = entries.iter().skip(applied.len()).take(LOOKUP_ENTRIES_MAX);
-            self.effects.lookups.push(Lookup::Rows(rest.cloned().collect()));
+            let commands = rest.filter_map(|entry| entry.payload.command().cloned());
+            self.effects.lookups.push(Lookup::Rows(commands.collect()));
             self.awaits_rows = true;
         }
         if applied.is_empty() {

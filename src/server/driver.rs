@@ -57,6 +57,14 @@ pub(super) struct Driver {
     pub(super) lag: Lag,
 }
 
+/// How the disks answer.
+#[derive(Debug)]
+struct Disks {
+    told_slow: bool,
+    /// When apply last waited for nothing that is being looked up.
+    looked_up: Instant,
+}
+
 impl Driver {
     /// Runs until it is told to stop, or until the disk fails; then closes the network and the files.
     pub(super) async fn run(mut self) -> Result<(), StoreError> {
@@ -76,8 +84,7 @@ impl Driver {
         let mut mail = Mail::default();
         let mut next_tick = Instant::now() + self.timing.tick;
         let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
-        let mut told_slow = false;
-        let mut looked_up = Instant::now();
+        let mut disks = Disks { told_slow: false, looked_up: Instant::now() };
         let mut stop_by = None;
         let mut room = Room::default();
         let began = Instant::now();
@@ -129,25 +136,12 @@ impl Driver {
             }
             if late > 0 {
                 until_tick.as_mut().reset(next_tick.into());
-                let busy_for = self.log_writer.busy_for().max(looked_up.elapsed());
-                let slow = is_disk_slow(busy_for, self.timing.election_timeout);
-                if slow && !told_slow {
-                    tracing::warn!("the disk has not answered for an election time-out");
-                }
-                told_slow = slow;
-                // Until somebody has taken over: right after the core counted who answers, nobody may seem to.
-                if slow {
-                    self.replica.step(Event::Raft(Input::DiskSlow));
-                }
-                self.checkpointer.poll();
-                // Where there is little room nobody is waited for.
-                let awaited = self.snapshots.heard(&self.replica.peers());
-                self.log_writer.await_after(awaited.filter(|_| !room.low));
+                self.ticked(&mut disks, room);
             }
             self.lag.look(self.replica.applied(), self.replica.heard_commit(), Instant::now());
             let effects = self.replica.take_effects()?;
             if !self.replica.awaits_lookup() {
-                looked_up = Instant::now();
+                disks.looked_up = Instant::now();
             }
             if let Some(broken) = effects.fatal {
                 tracing::error!("an invariant of the protocol is broken: {broken}");
@@ -155,6 +149,24 @@ impl Driver {
             }
             self.carry_out(effects, &mut waiting);
         }
+    }
+
+    /// What is looked after once a tick.
+    fn ticked(&mut self, disks: &mut Disks, room: Room) {
+        let busy_for = self.log_writer.busy_for().max(disks.looked_up.elapsed());
+        let slow = is_disk_slow(busy_for, self.timing.election_timeout);
+        if slow && !disks.told_slow {
+            tracing::warn!("the disk has not answered for an election time-out");
+        }
+        disks.told_slow = slow;
+        // Until somebody has taken over: right after the core counted who answers, nobody may seem to.
+        if slow {
+            self.replica.step(Event::Raft(Input::DiskSlow));
+        }
+        self.checkpointer.poll();
+        // Where there is little room nobody is waited for.
+        let awaited = self.snapshots.heard(&self.replica.peers());
+        self.log_writer.await_after(awaited.filter(|_| !room.low));
     }
 
     /// How much room the disk has.

@@ -54,9 +54,9 @@ impl Incoming {
         while let Ok(lookup) = self.incoming.recv() {
             life.lookup.beat();
             let looked_up = match lookup {
-                Lookup::RowsAhead(entries) => {
+                Lookup::RowsAhead(commands) => {
                     self.ahead.fetch_sub(1, Ordering::Relaxed);
-                    state.fetch_rows_ahead(&entries).map(|()| None)
+                    state.fetch_rows_ahead(&commands).map(|()| None)
                 }
                 Lookup::Rows(entries) => state.fetch_rows(&entries).map(|()| Some(LookedUp::Rows)),
                 Lookup::Entries { from, to, max_bytes } => log
@@ -76,5 +76,7 @@ impl Incoming {
 
 /// Entries, once their rows are at hand.
 fn with_rows(state: &State, entries: Vec<Entry>) -> Result<Vec<Entry>, StoreError> {
-    state.fetch_rows_ahead(&entries).map(|()| entries)
+    let commands = entries.iter().filter_map(|entry| entry.payload.command());
+    state.fetch_rows_ahead(commands)?;
+    Ok(entries)
 }

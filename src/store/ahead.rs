@@ -92,8 +92,11 @@ impl Ahead {
 
     /// An overlay has this key now.
     pub(super) fn overlaid(&mut self, key: &[u8]) {
-        self.young.remove(key);
-        self.old.remove(key);
+        for held in [&mut self.young, &mut self.old] {
+            if !held.is_empty() {
+                held.remove(key);
+            }
+        }
     }
 
     /// Nothing else goes through this range.

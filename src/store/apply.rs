@@ -1,7 +1,6 @@
 //! Carrying committed entries out: their changes become visible together.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -46,7 +45,8 @@ impl State {
     /// have 8,192 rows, and at least one; which, and what they came to. For one thread only, which waits for the disk.
     pub fn apply(&self, entries: &[Entry]) -> Result<Vec<Applied>, StoreError> {
         loop {
-            self.fetch_rows(&entries[..entries.len().min(APPLY_ROWS_MAX)])?;
+            let commands = entries.iter().filter_map(|entry| entry.payload.command());
+            self.fetch_rows(commands.take(APPLY_ROWS_MAX))?;
             let Carried { applied, lacks_rows } = self.apply_at_hand(entries)?;
             if !applied.is_empty() || !lacks_rows {
                 return Ok(applied);
@@ -131,8 +131,8 @@ impl State {
 struct Batch<'a> {
     state: &'a State,
     changes: Overlay,
-    /// The rows that the command reads which is being carried out, as they were before it.
-    read: HashMap<Bytes, Option<KeyRow>>,
+    /// The rows that the command reads which is being carried out, as they were before it, by key.
+    read: Vec<(Bytes, Option<KeyRow>)>,
     /// The ranges that commands went through.
     ranges: Vec<KeyRange>,
     /// How many rows were looked at or written.
@@ -144,7 +144,7 @@ impl<'a> Batch<'a> {
         Batch {
             state,
             changes: Overlay::default(),
-            read: HashMap::new(),
+            read: Vec::new(),
             ranges: Vec::new(),
             rows: Cell::new(0),
         }
@@ -160,8 +160,9 @@ impl<'a> Batch<'a> {
                 Some(row) => Some(*row),
                 None => self.state.row_at_hand(key).ok_or(Halt::LacksRows)?,
             };
-            self.read.insert(key.clone(), row);
+            self.read.push((key.clone(), row));
         }
+        self.read.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let range = command.range().map(|(range, _)| range.clone());
         let reply = command.apply(self, counters)?;
         self.ranges.extend(range);
@@ -179,9 +180,11 @@ impl Rows for Batch<'_> {
     type Error = Halt;
 
     fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Halt> {
+        // What the command itself has written before comes first.
         let changed = self.changes.keys.get(key).map(|row| Some(*row));
+        let read = || self.read.binary_search_by(|(one, _)| one[..].cmp(key)).ok();
         // Nothing else is asked for than what the command said.
-        changed.or_else(|| self.read.get(key).copied()).ok_or(Halt::LacksRows)
+        changed.or_else(|| read().map(|at| self.read[at].1)).ok_or(Halt::LacksRows)
     }
 
     fn visit(

@@ -11,8 +11,7 @@ use super::error::StoreError;
 use super::range::successor;
 use super::state::{Shared, State};
 use super::tables::FileView;
-use crate::kv::{KeyRange, KeyRow, Prepared};
-use crate::raft::{Entry, Payload};
+use crate::kv::{KeyRange, KeyRow, Prepared, Write};
 
 /// How many rows of ranges are fetched at once. Who needs more asks again.
 const RANGE_ROWS_MAX: usize = 16_384;
@@ -36,25 +35,40 @@ impl State {
         shared.overlaid(key).map(Some).or_else(|| shared.ahead.key(key))
     }
 
-    /// Fetches what the commands of these entries need of the file, so that
+    /// Whether the rows are at hand that a write needs.
+    pub fn has_at_hand(&self, write: &Write) -> bool {
+        let shared = self.shared.read();
+        let key = |key: &Bytes| shared.overlaid(key).is_some() || shared.ahead.key(key).is_some();
+        let range = |range: &KeyRange| shared.ahead.range(range).is_some();
+        write.keys().all(key) && write.range().is_none_or(|(needed, _)| range(needed))
+    }
+
+    /// Fetches what these commands need of the file, so that
     /// [`apply_at_hand`](State::apply_at_hand) gets further; of a range only the next part, beyond what is at hand of it.
     ///
     /// It waits for the disk. Where a checkpoint ends meanwhile it may have been for nothing: whoever still lacks
     /// something calls it again.
-    pub fn fetch_rows(&self, entries: &[Entry]) -> Result<(), StoreError> {
-        self.fetch(entries, true)
+    pub fn fetch_rows<'a>(
+        &self,
+        commands: impl IntoIterator<Item = &'a Bytes>,
+    ) -> Result<(), StoreError> {
+        self.fetch(commands, true)
     }
 
     /// The same for what will be applied some time later: it takes no place of what is needed before.
-    pub fn fetch_rows_ahead(&self, entries: &[Entry]) -> Result<(), StoreError> {
-        self.fetch(entries, false)
+    pub fn fetch_rows_ahead<'a>(
+        &self,
+        commands: impl IntoIterator<Item = &'a Bytes>,
+    ) -> Result<(), StoreError> {
+        self.fetch(commands, false)
     }
 
-    fn fetch(&self, entries: &[Entry], at_once: bool) -> Result<(), StoreError> {
-        let commands = entries.iter().filter_map(|entry| match &entry.payload {
-            Payload::Command(command) => Some(Prepared::of(command)),
-            Payload::Noop | Payload::Membership(_) => None,
-        });
+    fn fetch<'a>(
+        &self,
+        commands: impl IntoIterator<Item = &'a Bytes>,
+        at_once: bool,
+    ) -> Result<(), StoreError> {
+        let commands = commands.into_iter().map(|command| Prepared::of(command));
         let (mut keys, mut ranges, mut needed) = (HashSet::new(), Vec::new(), Vec::new());
         let shared = self.shared.read();
         for command in commands {

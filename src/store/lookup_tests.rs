@@ -4,7 +4,7 @@ use redb::backends::InMemoryBackend;
 
 use super::*;
 use crate::kv::{Command, Condition, Put, Write};
-use crate::raft::{Index, LogId, Term};
+use crate::raft::{Entry, Index, LogId, Payload, Term};
 use crate::store::{Carried, StateOptions};
 
 fn options() -> StateOptions {
@@ -49,6 +49,18 @@ fn at_hand(state: &State, entries: &[Entry]) -> (usize, bool) {
     (applied.len(), lacks_rows)
 }
 
+fn commands(entries: &[Entry]) -> impl Iterator<Item = &Bytes> {
+    entries.iter().filter_map(|entry| entry.payload.command())
+}
+
+fn fetch(state: &State, entries: &[Entry]) {
+    state.fetch_rows(commands(entries)).unwrap();
+}
+
+fn fetch_ahead(state: &State, entries: &[Entry]) {
+    state.fetch_rows_ahead(commands(entries)).unwrap();
+}
+
 #[test]
 fn nothing_is_applied_without_its_rows_and_all_of_it_with_them() {
     let state = state();
@@ -59,11 +71,11 @@ fn nothing_is_applied_without_its_rows_and_all_of_it_with_them() {
     let entries = [entry(3, put(7)), entry(4, Write::PutMany { pairs }), entry(5, put(2))];
     let before = state.hash();
     assert_eq!(at_hand(&state, &entries), (0, true));
-    state.fetch_rows(&entries[..1]).unwrap();
+    fetch(&state, &entries[..1]);
     assert_eq!(at_hand(&state, &entries), (1, true));
     assert_eq!(state.applied().index, Index(3));
     assert_ne!(state.hash(), before);
-    state.fetch_rows(&entries[1..]).unwrap();
+    fetch(&state, &entries[1..]);
     assert_eq!(at_hand(&state, &entries[1..]), (2, false));
     // What the overlays hold is at hand; what they held is in the file then.
     assert_eq!(at_hand(&state, &[entry(6, put(7))]), (1, false));
@@ -84,17 +96,17 @@ fn a_range_is_gone_through_part_by_part_and_again_after_a_checkpoint() {
     let all = [entry(u64::from(keys) + 1, delete(KeyRange::all(), u64::MAX))];
     let mut fetches = 0;
     while at_hand(&state, &all) == (0, true) {
-        state.fetch_rows(&all).unwrap();
+        fetch(&state, &all);
         fetches += 1;
     }
     assert_eq!(fetches, usize::from(keys) / RANGE_ROWS_MAX + 1);
     assert_eq!(state.get(&key(keys), None).unwrap().1, None);
     // With the last part of it fetched the file holds more.
     let again = [entry(u64::from(keys) + 2, delete(range(0, 5), 3))];
-    state.fetch_rows(&again).unwrap();
+    fetch(&state, &again);
     checkpoint(&state);
     assert_eq!(at_hand(&state, &again), (0, true));
-    state.fetch_rows(&again).unwrap();
+    fetch(&state, &again);
     assert_eq!(at_hand(&state, &again), (1, false));
 }
 
@@ -108,8 +120,8 @@ fn whatever_else_is_wanted_what_is_needed_first_is_fetched() {
         (1..=200).map(|n| entry(500 + u64::from(n), delete(range(n, n + 2), 1))).collect();
     let mut rest = deletions.as_slice();
     while !rest.is_empty() {
-        state.fetch_rows_ahead(&deletions).unwrap();
-        state.fetch_rows(rest).unwrap();
+        fetch_ahead(&state, &deletions);
+        fetch(&state, rest);
         let (applied, lacks_rows) = at_hand(&state, rest);
         assert!(applied > 0 && lacks_rows == (applied < rest.len()));
         rest = &rest[applied..];
@@ -126,7 +138,7 @@ fn what_was_read_before_a_checkpoint_ended_is_not_held() {
     let found = view.key(&key(1)).unwrap();
     assert_eq!(found, None, "it says nothing of the file that is");
     let next = [entry(2, put(1))];
-    state.fetch_rows(&next).unwrap();
+    fetch(&state, &next);
     let held = state.shared.read().ahead.key(&key(1)).unwrap();
     assert_eq!(held.map(|row| row.version), Some(1));
     state.apply_at_hand(&next).unwrap();
@@ -183,7 +195,7 @@ proptest! {
                 }
                 Step::Fetch(count) => {
                     let next = done(&state);
-                    state.fetch_rows(&log[next..(next + count).min(log.len())]).unwrap();
+                    fetch(&state, &log[next..(next + count).min(log.len())]);
                 }
                 Step::Apply => {
                     let next = done(&state);
@@ -202,7 +214,7 @@ proptest! {
         }
         while done(&state) < log.len() {
             let next = done(&state);
-            state.fetch_rows(&log[next..]).unwrap();
+            fetch(&state, &log[next..]);
             state.apply_at_hand(&log[next..]).unwrap();
         }
         prop_assert_eq!(state.hash(), plain.hash());

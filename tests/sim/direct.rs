@@ -43,6 +43,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("JointElectsByHalf", both_majorities_of_a_joint_membership_elect),
     ("UndoneUnestablished", a_new_leader_undoes_nothing),
     ("ChangeNotUndone", a_change_without_an_echo_is_undone),
+    ("TermOfCommitUntold", each_term_says_anew_who_belongs),
 ];
 
 /// All checks, each with the name of the mistake that it finds.
@@ -140,6 +141,23 @@ fn elect(node: &mut Node) -> Result<u64, Broken> {
     hear(node, 2, term, Body::VoteReply { granted: true });
     ensure!(node.role() == RoleName::Leader, "a node with a quorum of votes is {:?}", node.role());
     Ok(term)
+}
+
+fn each_term_says_anew_who_belongs() -> Result<(), Broken> {
+    let mut node = node(&[1, 1]);
+    let mut told = Vec::new();
+    for (term, index) in [(1, 3), (1, 4), (2, 5), (2, 6)] {
+        let prev = LogId::new(Term(if index == 6 { 2 } else { 1 }), Index(index - 1));
+        let id = LogId::new(Term(term), Index(index));
+        let entries = vec![Entry { id, payload: Payload::Noop }];
+        let body = Body::Append { prev, entries, commit: Index(index) };
+        let (from, to) = (NodeId(2), NodeId(1));
+        let message = Message { cluster: ClusterId(1), from, to, term: Term(term), body };
+        node.step(Input::Receive(message));
+        told.push(settle(&mut node).committed.is_some());
+    }
+    ensure!(told == [true, false, true, false], "who belongs is told at {told:?} of four commits");
+    Ok(())
 }
 
 fn a_commit_goes_no_further_than_its_append() -> Result<(), Broken> {

@@ -37,6 +37,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("OneDisownerSuffices", a_majority_removes),
     ("PutOutForgotten", who_was_put_out_comes_in_no_place),
     ("LeftoversCount", leftovers_keep_nobody_in),
+    ("OlderTermHides", a_later_term_says_who_belongs),
     ("OtherClusterDisowns", another_cluster_removes_nobody),
     ("ReplacedAdmitted", who_was_put_out_is_not_its_own_successor),
     ("AccusationBelieved", an_accusation_is_looked_into),
@@ -305,6 +306,17 @@ fn leftovers_keep_nobody_in() -> Result<(), Broken> {
     };
     ensure!(removed(2), "a node is kept by a change that can never be decided");
     ensure!(!removed(1), "a node stops though a change that takes it in again may be decided");
+    Ok(())
+}
+
+/// Node 3 came in by a snapshot of term 1, before a change that was never decided.
+fn a_later_term_says_who_belongs() -> Result<(), Broken> {
+    let without = of(&[1, 2], &[]);
+    let mut roster = roster_of(3, (20, of(&[1, 2, 3], &[])), known(17, without.clone()));
+    let later = Known { term: Term(2), ..known(1, without) };
+    ensure!(roster.learn(&later), "what a later term says of the members is no news");
+    let disowners = [1, 2].map(|id| (NodeId(id), later.clone())).into();
+    ensure!(removal::is_removed(&roster, &disowners), "what was never decided keeps a node in");
     Ok(())
 }
 

@@ -425,17 +425,18 @@ impl Running {
     /// Looks up what is to be applied; what the replica hears of it, if it waits for that.
     pub(crate) fn look_up(&self, lookup: Lookup) -> Result<Option<LookedUp>, StoreError> {
         Ok(match lookup {
-            Lookup::RowsAhead(entries) => {
-                self.state.fetch_rows_ahead(&entries)?;
+            Lookup::RowsAhead(commands) => {
+                self.state.fetch_rows_ahead(&commands)?;
                 None
             }
-            Lookup::Rows(entries) => {
-                self.state.fetch_rows(&entries)?;
+            Lookup::Rows(commands) => {
+                self.state.fetch_rows(&commands)?;
                 Some(LookedUp::Rows)
             }
             Lookup::Entries { from, to, max_bytes } => {
                 let entries = self.reader.fetch(from, to, max_bytes)?.unwrap_or_default().1;
-                self.state.fetch_rows_ahead(&entries)?;
+                let commands = entries.iter().filter_map(|entry| entry.payload.command());
+                self.state.fetch_rows_ahead(commands)?;
                 Some(LookedUp::Entries(entries))
             }
         })
