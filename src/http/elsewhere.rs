@@ -12,8 +12,9 @@ use futures_util::future::BoxFuture;
 use super::error::Problem;
 use super::list::NDJSON;
 use super::{Inner, KEY_PATH, headers};
+use crate::api::Error;
 use crate::raft::NodeId;
-use crate::server::{Error, PassedAnswer, PassedRead, Reads};
+use crate::server::{PassedAnswer, PassedRead, Reads};
 
 /// Everything that reads keys, but for [`KEY_PATH`] and the stream of a listing, which has no bound.
 const PATHS: &[&str] = &["/v1/kv", "/konsen", "/api/kv", "/api/keys"];

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{Kind, Problem};
+use crate::api::{TIMEOUT_DEFAULT, TIMEOUT_MAX};
 
 /// The store's revision that the answer reflects.
 pub(crate) static REVISION: HeaderName = HeaderName::from_static("konsen-revision");
@@ -16,11 +17,6 @@ pub(crate) static VERSION: HeaderName = HeaderName::from_static("konsen-version"
 pub(crate) static TIMEOUT: HeaderName = HeaderName::from_static("konsen-timeout");
 /// Names a write so that it can be repeated.
 pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// The deadline of a request that names none.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// The longest deadline, and the longest `wait`.
-pub const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
 /// A header that may be there once.
 pub(crate) fn single<'a>(

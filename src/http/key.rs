@@ -16,16 +16,13 @@ use super::body;
 use super::budget::Guest;
 use super::condition::{self, Representation, Verdict};
 use super::error::{Kind, Problem};
-use super::json::ItemJson;
 use super::query::{self, Query};
-use super::read::Freshness;
-use super::{Api, headers};
+use super::{Api, headers, read};
+use crate::api::{CONTENT_TYPE_BYTES_MAX, Freshness, ItemJson};
 use crate::kv::{Condition, Item, Matcher, Outcome, Put, Revision, Write};
 
 /// The parameters of GET and HEAD.
 const READ_PARAMETERS: &[&str] = &["consistency", "revision", "min_revision", "wait"];
-/// The longest media type that is stored with a value, in bytes.
-pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 
 /// Answers a request whose path is `/v1/kv/` and a key. Every way lets go of the request's head before it waits for
 /// anything: a head may be large, and there may be many who wait.
@@ -101,7 +98,7 @@ impl Read {
             None => (Freshness::default(), None),
             Some(raw) => {
                 let query = Query::parse(Some(raw), READ_PARAMETERS)?;
-                (Freshness::parse(&query)?, query.duration("wait")?)
+                (query.freshness()?, query.duration("wait")?)
             }
         };
         if wait.is_some() && freshness.at.is_some() {
@@ -124,7 +121,7 @@ impl Read {
     }
 
     async fn answer(self, api: &Api) -> Result<Response, Problem> {
-        self.freshness.reach(&api.handle, self.deadline).await?;
+        read::reach(self.freshness, &api.handle, self.deadline).await?;
         if let Some(at) = self.freshness.at {
             let key = self.key.clone();
             let (revision, item) = api.handle.get_past(key, at, self.deadline).await?;

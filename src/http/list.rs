@@ -17,18 +17,15 @@ use hyper::body::Frame;
 use super::budget::{Answers, Guest};
 use super::cursor::Cursor;
 use super::error::{Kind, Problem};
-use super::json::{self, DeletedJson, ItemJson, PageJson};
 use super::query::Query;
-use super::read::Freshness;
-use super::{Api, headers, key};
+use super::{Api, headers, key, read};
+use crate::api::{
+    DeletedJson, Freshness, ItemJson, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, PageJson, item_bytes,
+};
 use crate::kv::{DELETED_PER_KEY_MAX, KeyRange, Outcome, Page, RangeQuery, Revision, Write};
 use crate::server::Handle;
 
-/// The most items of a page.
-pub const PAGE_ITEMS_MAX: usize = 1000;
-/// A page ends with the item that makes it reach this many bytes, be it what it holds or its JSON.
-pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The same for the parts that a streamed listing is read in.
+/// As [`PAGE_BYTES_MAX`], for the parts that a streamed listing is read in.
 pub const STREAM_PART_BYTES_MAX: usize = 256 * 1024;
 
 const LIST_PARAMETERS: &[&str] = &[
@@ -70,7 +67,7 @@ fn range(query: &Query) -> KeyRange {
 impl Listing {
     fn parse(raw: Option<&str>) -> Result<Listing, Problem> {
         let query = Query::parse(raw, LIST_PARAMETERS)?;
-        let mut freshness = Freshness::parse(&query)?;
+        let mut freshness = query.freshness()?;
         let limit = query.positive("limit")?;
         let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut range = range(&query);
@@ -121,7 +118,7 @@ pub(super) async fn list(
     }
     // There may be many who wait, and a head may be large.
     drop(request);
-    listing.freshness.reach(&api.handle, deadline).await?;
+    read::reach(listing.freshness, &api.handle, deadline).await?;
     if streamed {
         listing.query.bytes_max = STREAM_PART_BYTES_MAX;
         return stream(&api, listing, timeout, guest).await;
@@ -170,7 +167,7 @@ fn cut(page: &mut Page, keys_only: bool, bytes_max: usize) -> usize {
     let mut bytes = 0;
     let mut items = 0;
     while let Some(item) = page.items.get(items).filter(|_| bytes < bytes_max) {
-        bytes += json::item_bytes(item, keys_only);
+        bytes += item_bytes(item, keys_only);
         items += 1;
     }
     page.more |= items < page.items.len();

@@ -6,7 +6,7 @@
 mod answer;
 mod body;
 mod budget;
-pub mod compact;
+mod compact;
 mod condition;
 mod cursor;
 mod date;
@@ -20,11 +20,10 @@ mod guard;
 mod headers;
 mod heads;
 mod hpack;
-pub mod json;
 mod key;
-pub mod leader;
+mod leader;
 mod list;
-pub mod members;
+mod members;
 mod node;
 mod original;
 mod original_json;
@@ -53,13 +52,10 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
 pub use framing::{HEADER_BYTES_MAX, HEADERS_MAX};
-pub use headers::{TIMEOUT_DEFAULT, TIMEOUT_MAX};
-pub use key::CONTENT_TYPE_BYTES_MAX;
-pub use list::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX, STREAM_PART_BYTES_MAX};
+pub use list::STREAM_PART_BYTES_MAX;
 pub use original::FORM_EXTRA_BYTES_MAX;
 pub use places::SPARE_CONNECTIONS;
 pub use serve::{DRAIN_TIME_MAX, LINGER_TIME, SPARE_TIME_MAX, STREAMS_MAX, serve};
-pub use snapshot::{DIGEST_TRAILER, digest_field};
 pub use watch::HALF_CLOSED_MAX;
 
 use crate::server::Handle;

@@ -16,8 +16,9 @@ use serde::Serialize;
 use super::budget::Guest;
 use super::error::{Kind, Problem};
 use super::original_json::PutJson;
-use super::read::Freshness;
+use super::read::reach;
 use super::{Api, body, form, headers, key, query};
+use crate::api::{Freshness, PAGE_BYTES_MAX};
 use crate::kv::{Condition, Item, KeyRange, Outcome, Put, RangeQuery, Revision, Write};
 
 /// How many bytes a form may be larger than a value.
@@ -49,7 +50,7 @@ fn key_parameter(head: &Parts) -> Result<Bytes, Problem> {
 async fn read(api: &Api, head: &Parts) -> Result<(Bytes, Revision, Option<Item>), Problem> {
     let key = key_parameter(head)?;
     let deadline = headers::deadline(&head.headers)?;
-    Freshness::default().reach(&api.handle, deadline).await?;
+    reach(Freshness::default(), &api.handle, deadline).await?;
     let (revision, item) = api.handle.get(&key)?;
     Ok((key, revision, item))
 }
@@ -219,10 +220,10 @@ async fn list_keys(api: &Api, head: &Parts) -> Result<Response, Problem> {
         descending: false,
         keys_only: true,
         items_max: keys_limit(lenient(head.uri.query(), "limit")),
-        bytes_max: super::PAGE_BYTES_MAX,
+        bytes_max: PAGE_BYTES_MAX,
     };
     let deadline = headers::deadline(&head.headers)?;
-    Freshness::default().reach(&api.handle, deadline).await?;
+    reach(Freshness::default(), &api.handle, deadline).await?;
     let read = api.handle.range(query, deadline, |page| {
         let name = |item: &Item| String::from_utf8_lossy(&item.key).into_owned();
         let keys = Keys { keys: page.items.iter().map(name).collect() };

@@ -10,8 +10,6 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, TRAILER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::body::Frame;
@@ -20,11 +18,8 @@ use tokio::sync::mpsc;
 use super::error::{Kind, Problem};
 use super::query::Query;
 use super::{Api, headers};
-use crate::server::Error;
+use crate::api::{DIGEST_TRAILER, Error, digest_field};
 use crate::store::{BackupReader, Sha256};
-
-/// The trailer with the digest over the whole file (RFC 9530).
-pub const DIGEST_TRAILER: &str = "repr-digest";
 
 /// About how many bytes are read at once.
 const PART_BYTES: usize = 1 << 20;
@@ -32,11 +27,6 @@ const PART_BYTES: usize = 1 << 20;
 const PART_TIME_MAX: Duration = Duration::from_secs(60);
 /// The most parts that wait between the disk and the connection.
 const PARTS_MAX: usize = 2;
-
-/// A digest as the trailer states it.
-pub fn digest_field(digest: &Sha256) -> String {
-    format!("sha-256=:{}:", STANDARD.encode(digest.0))
-}
 
 /// `GET /v1/snapshot`.
 pub(super) async fn snapshot(
@@ -195,7 +185,7 @@ impl HttpBody for Parts {
             Some(Ok(Part::Bytes(bytes))) => Ok(Frame::data(bytes)),
             Some(Ok(Part::Digest(digest))) => {
                 let mut trailers = HeaderMap::new();
-                if let Ok(value) = HeaderValue::try_from(digest_field(&digest)) {
+                if let Ok(value) = HeaderValue::try_from(digest_field(&digest.0)) {
                     trailers.insert(HeaderName::from_static(DIGEST_TRAILER), value);
                 }
                 Ok(Frame::trailers(trailers))
@@ -212,6 +202,8 @@ impl HttpBody for Parts {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use http_body_util::BodyExt;
 
     use super::*;

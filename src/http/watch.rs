@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::answer::Answer;
-use crate::server::Limits;
+use crate::api::Limits;
 
 /// How much longer than it says a connection stays open, so that a client that keeps to what it was told never sends into
 /// a connection that is closing.

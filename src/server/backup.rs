@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout_at;
 
-use super::error::{Consistency, Error};
 use super::handle::Handle;
+use crate::api::{Consistency, Error};
 use crate::store::{BackupReader, Origin};
 
 /// How long the checkpoint that a backup is made of may take.

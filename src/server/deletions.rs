@@ -6,8 +6,8 @@
 
 use std::time::Instant;
 
-use super::error::{Consistency, Error};
 use super::handle::Handle;
+use crate::api::{Consistency, Error};
 use crate::kv::{KeyRange, Outcome, Reply, Write};
 use crate::replica::forwarding::{Cause, Fate};
 use crate::store::Counted;

@@ -11,17 +11,16 @@ use tokio::time::{timeout, timeout_at};
 
 use super::certificates::Facts;
 use super::deletions::Deletion;
-use super::error::{Consistency, Error};
 use super::lag::IsBehind;
 use super::letter::{Control, Notice, Question, Request};
 use super::life::Stillness;
-use super::limits::Limits;
 use super::mailbox::{Mailbox, NotTaken};
 use super::passing::Reads;
 use super::peer_request::{self, LeaderProgress, PeerReply, PeerRequest};
 use super::readers::Readers;
 use super::waiters::{Waiter, Waiters};
 use super::write_room::WriteRoom;
+use crate::api::{Consistency, Error, Limits};
 use crate::cluster::Addresses;
 use crate::config::Config;
 use crate::kv::{Item, Reply, Revision, Write};
@@ -457,6 +456,17 @@ impl Handle {
     fn ask_how(&self) -> Result<oneshot::Receiver<Summary>, NotTaken> {
         let (reply, answer) = oneshot::channel();
         self.shared.mailbox.ask_how(Question(reply)).map(|()| answer)
+    }
+}
+
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Error {
+        match cause {
+            Cause::Busy => Error::Busy,
+            Cause::NoRoom => Error::DiskFull,
+            Cause::Overwritten => Error::NotApplied,
+            Cause::NotUnderstood => Error::NotUnderstood,
+        }
     }
 }
 

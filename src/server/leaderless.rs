@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
-use super::error::Error;
 use super::handle::Handle;
+use crate::api::Error;
 use crate::cluster::leaderless;
 use crate::raft::{NodeId, SoftState};
 

@@ -4,45 +4,11 @@ use std::time::Instant;
 
 use tokio::time::timeout_at;
 
-use super::error::Error;
 use super::handle::Handle;
 use super::letter::Control;
 use super::peer_request::{self, PeerRequest};
-use super::status::Leadership;
+use crate::api::{Error, Leadership, TransferError};
 use crate::raft::NodeId;
-
-/// Why leadership was not handed over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TransferError {
-    /// The membership has nobody of that name.
-    #[error("{name:?} is no member; the members are {members}")]
-    NoSuchMember {
-        /// Who was to lead.
-        name: String,
-        /// Everybody's names.
-        members: String,
-    },
-    /// The member has no vote, so it cannot lead.
-    #[error("{0} is a learner, which cannot lead; promote it first")]
-    Learner(String),
-    /// There is no other voter.
-    #[error("there is no other voter that could lead")]
-    Alone,
-    /// The leader does not hear the voter, which therefore cannot take over.
-    #[error(
-        "{name} cannot be reached from the leader, so it cannot lead; see in `konsen status` who can{}",
-        if *.tried { ". It was asked to while it still seemed to answer, so leadership may yet move" } else { "" }
-    )]
-    Unreachable {
-        /// Who was to lead.
-        name: String,
-        /// Whether it was asked to take over before that was noticed.
-        tried: bool,
-    },
-    /// As with any request. If the deadline passed, leadership may still move.
-    #[error(transparent)]
-    Failed(#[from] Error),
-}
 
 impl Handle {
     /// Hands leadership over to the member of that name, or to the voter that is furthest, and waits until it

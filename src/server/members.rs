@@ -6,13 +6,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use super::error::Error;
 use super::handle::Handle;
-use super::leadership::TransferError;
 use super::letter::Control;
 use super::mailbox::NotTaken;
 use super::peer_request::{self, PeerReply, PeerRequest};
-use super::status::{MemberInfo, Members};
+use crate::api::{self, ChangeError, Error, MemberChange, MemberInfo, Members, TransferError};
 use crate::cluster::change::warnings;
 use crate::cluster::reconcile::has_place;
 use crate::cluster::{Addresses, Change, ChangeRefused, Shown};
@@ -20,15 +18,14 @@ use crate::net::{PeerStatus, RequestError};
 use crate::raft::{Membership, NodeId, Refused};
 use crate::replica::{ChangeFailed, Proposed, Step};
 
-/// Why the membership was not changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub enum ChangeError {
-    /// The change is not to be made. Nothing was changed.
-    #[error(transparent)]
-    Refused(#[from] ChangeRefused),
-    /// As with any request.
-    #[error(transparent)]
-    Failed(#[from] Error),
+impl From<ChangeRefused> for ChangeError {
+    fn from(refused: ChangeRefused) -> ChangeError {
+        let text = refused.to_string();
+        match refused {
+            ChangeRefused::NoSuchMember { .. } => ChangeError::NoSuchMember(text),
+            _ => ChangeError::Refused(text),
+        }
+    }
 }
 
 /// What an operator asks for.
@@ -38,6 +35,23 @@ pub(super) enum Operation {
     Change(Change),
     /// That the change which is under way be undone.
     Undo,
+}
+
+impl From<MemberChange> for Operation {
+    fn from(change: MemberChange) -> Operation {
+        let at = |at: api::Addresses| Addresses { raft: at.raft, http: at.http };
+        Operation::Change(match change {
+            MemberChange::Undo => return Operation::Undo,
+            MemberChange::Add { name, addresses, promote } => {
+                Change::Add { name, addresses: at(addresses), promote }
+            }
+            MemberChange::Remove { name } => Change::Remove { name },
+            MemberChange::Promote { name } => Change::Promote { name },
+            MemberChange::Replace { name, addresses } => {
+                Change::Replace { name, addresses: addresses.map(at) }
+            }
+        })
+    }
 }
 
 impl Operation {
@@ -71,24 +85,15 @@ impl Handle {
     /// Changes the membership, here or at the leader, and waits until the change is complete. What `force`
     /// overrides the refusals name; see [`crate::cluster::change::change`].
     ///
-    /// A leader that is to go hands over first.
+    /// A leader that is to go hands over first. A change that is under way is undone if that is safe; with `force` and
+    /// without a leader at any risk: if the other side of the change has decided without this one, two clusters go on.
     pub async fn change(
         &self,
-        change: Change,
+        change: MemberChange,
         force: bool,
         deadline: Instant,
     ) -> Result<Members, ChangeError> {
-        self.operate(Operation::Change(change), force, deadline).await
-    }
-
-    /// Undoes a change of the membership that is under way, if that is safe. With `force` and without a leader
-    /// at any risk: if the other side of the change has decided without this one, two clusters go on.
-    pub async fn undo_change(
-        &self,
-        force: bool,
-        deadline: Instant,
-    ) -> Result<Members, ChangeError> {
-        self.operate(Operation::Undo, force, deadline).await
+        self.operate(change.into(), force, deadline).await
     }
 
     async fn operate(

@@ -19,7 +19,6 @@ mod consistency;
 mod deletions;
 mod discovery;
 mod driver;
-mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod handle;
@@ -43,7 +42,6 @@ mod reconcile;
 mod removal;
 mod snapshots;
 mod start;
-mod status;
 mod telling;
 mod thread;
 mod timing;
@@ -52,12 +50,7 @@ mod waiters;
 mod watched;
 mod write_room;
 
-pub use error::{Consistency, Error};
 pub use handle::Handle;
-pub use leadership::TransferError;
-pub use limits::Limits;
-pub use members::ChangeError;
 pub use passing::{PassedAnswer, PassedRead, Reads};
 pub use start::{Ending, Server, StartError};
-pub use status::{ClusterStatus, Leadership, MemberInfo, MemberStatus, Members, Status};
 pub use waiters::Waiter;

@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::background::give_way;
-use super::error::Error;
 use super::handle::Handle;
 use super::mailbox::Mailbox;
 use super::watched;
+use crate::api::Error;
 use crate::kv::{Item, KeyRange, Page, RangeQuery, Revision};
 use crate::store::{CountRead, Counted, PastRead, RangeRead, ReadError, State};
 

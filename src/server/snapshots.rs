@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::background;
-use super::error::Error;
 use super::letter::{Control, Notice};
 use super::mailbox::{Mailbox, NotTaken};
 use super::pace::{self, Pace};
 use super::peer_request::{decode, encode};
+use crate::api::Error;
 use crate::net::{IncomingTransfer, Net, TransferError};
 use crate::raft::{ClusterId, Index, LogId, NodeId, PeerProgress, Term};
 use crate::replica::holds::Holds;

@@ -20,7 +20,7 @@ use super::history;
 use super::inbound::InboundHandler;
 use super::lag::Lag;
 use super::letter::Notice;
-use super::limits::{Limits, bytes};
+use super::limits::{self, bytes};
 use super::mailbox::Mailbox;
 use super::opened::{self, Opened};
 use super::peers;
@@ -139,7 +139,7 @@ impl Server {
         };
         remember_members(&net, &node, &opened.log.reader(), decided)?;
 
-        let limits = Limits::of(&config);
+        let limits = limits::of(&config);
         let readers = Readers::start(limits.read_threads, limits.reads_max, &mailbox)?;
         let waiters = Waiters::new(limits.waiters_max);
         opened.state.observe(waiters.clone());

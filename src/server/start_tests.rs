@@ -4,11 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::super::error::{Consistency, Error};
 use super::super::letter::{Control, Request};
 use super::super::mailbox::NotTaken;
-use super::super::members::ChangeError;
 use super::*;
+use crate::api::{ChangeError, Consistency, Error, MemberChange};
 use crate::kv::{Condition, Put, Write};
 use crate::pki::{Authority, Overwrite, PeerIdentity, Role, issue_authority, write_pair};
 use crate::raft::{LogId, Term};
@@ -92,7 +91,7 @@ async fn a_node_that_has_ended_is_shutting_down_and_not_busy() {
     assert_eq!(handle.write(put(), soon()).await, Err(Error::ShuttingDown));
     let read = handle.read_barrier(Consistency::Linearizable, None, soon());
     assert_eq!(read.await, Err(Error::ShuttingDown));
-    let change = handle.undo_change(false, soon()).await;
+    let change = handle.change(MemberChange::Undo, false, soon()).await;
     assert_eq!(change.unwrap_err(), ChangeError::Failed(Error::ShuttingDown));
     let why = handle.healthy().await.unwrap_err();
     assert!(why.contains("shutting down"), "{why}");

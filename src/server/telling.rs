@@ -1,10 +1,10 @@
-//! What a node tells of itself and of its cluster; see [`super::status`].
+//! What a node tells of itself and of its cluster; see [`crate::api::Status`].
 
 use std::time::Instant;
 
 use super::handle::{Handle, progress_of};
 use super::start::settings_of;
-use super::status::{ClusterStatus, MemberStatus, PendingChange, Status};
+use crate::api::{ClusterStatus, MemberStatus, PendingChange, Status};
 use crate::cluster::ClusterView;
 use crate::cluster::leaderless::is_awaited;
 use crate::cluster::pending::{Pending, pending};

@@ -11,21 +11,22 @@ use sources::Source;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("raft", &[]),
     ("kv", &[]),
+    ("api", &["kv"]),
     ("store", &["raft", "kv"]),
     ("cluster", &["raft"]),
     ("replica", &["raft", "kv", "store", "cluster"]),
     ("config", &["pki"]),
     ("pki", &[]),
     ("net", &["raft", "cluster", "config", "pki"]),
-    ("server", &["raft", "kv", "store", "cluster", "replica", "net", "config", "pki"]),
-    ("http", &["raft", "kv", "store", "cluster", "replica", "server", "config"]),
-    ("client", &["kv", "server", "http"]),
+    ("server", &["api", "raft", "kv", "store", "cluster", "replica", "net", "config", "pki"]),
+    ("http", &["api", "raft", "kv", "store", "server", "config"]),
+    ("client", &["api", "kv"]),
     ("check", &["kv"]),
     (
         "cli",
         &[
-            "raft", "kv", "store", "cluster", "replica", "config", "pki", "net", "server", "http",
-            "client", "check",
+            "api", "raft", "kv", "store", "cluster", "replica", "config", "pki", "net", "server",
+            "http", "client", "check",
         ],
     ),
 ];
@@ -35,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const CIRCLES: &[(&str, &[&[&str]])] = &[
     ("raft", &[]),
     ("kv", &[&["command", "range"]]),
+    ("api", &[]),
     (
         "store",
         &[
@@ -46,10 +48,7 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
     ("cluster", &[]),
     ("replica", &[]),
     ("net", &[&["dial", "directory", "link", "shared", "tasks", "transfer"]]),
-    (
-        "server",
-        &[&["deletions", "handle", "leadership", "members", "passing", "peer_request", "readers"]],
-    ),
+    ("server", &[&["deletions", "handle", "members", "passing", "peer_request", "readers"]]),
     ("http", &[&["answer", "watch"], &["condition", "error", "headers"]]),
 ];
 

@@ -103,7 +103,7 @@ impl<'a> ItemJson<'a> {
 }
 
 /// About how many bytes the JSON of an item takes, and no fewer.
-pub(crate) fn item_bytes(item: &Item, keys_only: bool) -> usize {
+pub fn item_bytes(item: &Item, keys_only: bool) -> usize {
     /// Names, numbers and what is between them.
     const REST_BYTES: usize = 192;
     let value = if keys_only { 0 } else { text_bytes(&item.value) };

@@ -1,21 +1,8 @@
-//! What a request may ask for, and the ways in which it may end badly.
+//! The ways in which a request may end badly.
 
 use serde::{Deserialize, Serialize};
 
 use crate::kv::Revision;
-use crate::replica::forwarding::Cause;
-
-/// How fresh a read must be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Consistency {
-    /// As of now or later: a round of read-index.
-    #[default]
-    Linearizable,
-    /// As of now while clocks run at like rates: the leader's lease. Needs `reads.lease`.
-    Lease,
-    /// Whatever this node has applied.
-    Stale,
-}
 
 /// Why a request was not, or perhaps not, carried out. The order of the variants is part of the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -89,13 +76,49 @@ pub enum Error {
     NoElection(String),
 }
 
-impl From<Cause> for Error {
-    fn from(cause: Cause) -> Error {
-        match cause {
-            Cause::Busy => Error::Busy,
-            Cause::NoRoom => Error::DiskFull,
-            Cause::Overwritten => Error::NotApplied,
-            Cause::NotUnderstood => Error::NotUnderstood,
-        }
-    }
+/// Why leadership was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// The membership has nobody of that name.
+    #[error("{name:?} is no member; the members are {members}")]
+    NoSuchMember {
+        /// Who was to lead.
+        name: String,
+        /// Everybody's names.
+        members: String,
+    },
+    /// The member has no vote, so it cannot lead.
+    #[error("{0} is a learner, which cannot lead; promote it first")]
+    Learner(String),
+    /// There is no other voter.
+    #[error("there is no other voter that could lead")]
+    Alone,
+    /// The leader does not hear the voter, which therefore cannot take over.
+    #[error(
+        "{name} cannot be reached from the leader, so it cannot lead; see in `konsen status` who can{}",
+        if *.tried { ". It was asked to while it still seemed to answer, so leadership may yet move" } else { "" }
+    )]
+    Unreachable {
+        /// Who was to lead.
+        name: String,
+        /// Whether it was asked to take over before that was noticed.
+        tried: bool,
+    },
+    /// As with any request. If the deadline passed, leadership may still move.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// Why the membership was not changed. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ChangeError {
+    /// Nobody of that name belongs to the cluster. Nothing was changed.
+    #[error("{0}")]
+    NoSuchMember(String),
+    /// The change is not to be made, for the reason given. Nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    /// As with any request.
+    #[error(transparent)]
+    Failed(#[from] Error),
 }
