@@ -21,7 +21,7 @@ pub use limits::{
 };
 pub use member::{AddJson, Addresses, MemberChange, ReplaceJson};
 pub use outcome::Outcome;
-pub use read::{Consistency, Freshness};
+pub use read::{Consistency, Found, Freshness, Get, Got, List};
 pub use request::{CompactJson, TransferJson};
 pub use status::{
     ClusterStatus, Leadership, MemberInfo, MemberStatus, Members, PendingChange, Status,

@@ -18,9 +18,9 @@ use super::budget::{Answers, Guest};
 use super::cursor::Cursor;
 use super::error::{Kind, Problem};
 use super::query::Query;
-use super::{Api, headers, key, read};
+use super::{Api, headers, key};
 use crate::api::{
-    DeletedJson, Freshness, ItemJson, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, PageJson, item_bytes,
+    DeletedJson, Freshness, ItemJson, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, PageJson, item_bytes,
 };
 use crate::kv::{DELETED_PER_KEY_MAX, KeyRange, Outcome, Page, RangeQuery, Revision, Write};
 use crate::server::Handle;
@@ -45,8 +45,7 @@ pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// What a request for a listing asks for.
 struct Listing {
-    query: RangeQuery,
-    freshness: Freshness,
+    list: List,
     /// As the client gave it; none: as many as a page or the stream holds.
     limit: Option<usize>,
 }
@@ -98,7 +97,8 @@ impl Listing {
             items_max: limit.unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX),
             bytes_max: PAGE_BYTES_MAX,
         };
-        Ok(Listing { query, freshness, limit })
+        let Freshness { consistency, min_revision, .. } = freshness;
+        Ok(Listing { list: List { query, consistency, min_revision }, limit })
     }
 }
 
@@ -113,20 +113,20 @@ pub(super) async fn list(
     let streamed = headers::accepts(request.headers(), NDJSON);
     let guest = Guest::of(request.extensions());
     if streamed && request.method() == Method::HEAD {
-        listing.query.items_max = 1;
+        listing.list.query.items_max = 1;
         listing.limit = Some(1);
     }
     // There may be many who wait, and a head may be large.
     drop(request);
-    read::reach(listing.freshness, &api.handle, deadline).await?;
     if streamed {
-        listing.query.bytes_max = STREAM_PART_BYTES_MAX;
+        listing.list.query.bytes_max = STREAM_PART_BYTES_MAX;
+        // All of it is read here: a stream has no bound, and an answer between nodes has.
+        api.handle.reach(listing.list.freshness(), deadline).await?;
         return stream(&api, listing, timeout, guest).await;
     }
     let limit = listing.limit;
-    let query = listing.query;
-    let keep = query.clone();
-    let read = api.handle.range(query, deadline, move |mut page| {
+    let keep = listing.list.query.clone();
+    let read = api.handle.list(listing.list, deadline, move |mut page| {
         let bytes = cut(&mut page, keep.keys_only, PAGE_BYTES_MAX);
         let next = Cursor::after(&keep, &page).map(|cursor| cursor.encode());
         let json = PageJson {
@@ -252,7 +252,7 @@ async fn stream(
 ) -> Result<Response, Problem> {
     let (handle, answers) = (api.handle.clone(), api.answers.clone());
     let source = Source { handle, answers, guest, timeout };
-    let first = source.read(listing.query, listing.limit).await?;
+    let first = source.read(listing.list.query, listing.limit).await?;
     let revision = first.revision;
     let body = StreamedListing { source, state: StreamState::Ready(first) };
     let mut response = Response::new(Body::new(body));
@@ -441,7 +441,7 @@ mod tests {
         let query = Listing::parse(Some("prefix=a&start=ab&end=zz&limit=5000&order=desc"));
         let listing = query.unwrap();
         assert_eq!(
-            listing.query,
+            listing.list.query,
             RangeQuery {
                 range: KeyRange { start: "ab".into(), end: Some("b".into()) },
                 at: None,
@@ -464,13 +464,13 @@ mod tests {
         };
         let encoded = cursor.encode();
         let listing = Listing::parse(Some(&format!("cursor={encoded}"))).unwrap();
-        assert_eq!(listing.query.range, cursor.range);
-        assert_eq!(listing.query.at, Some(Revision(7)));
-        assert!(listing.query.descending && listing.query.keys_only);
+        assert_eq!(listing.list.query.range, cursor.range);
+        assert_eq!(listing.list.query.at, Some(Revision(7)));
+        assert!(listing.list.query.descending && listing.list.query.keys_only);
         let same = format!("cursor={encoded}&order=desc&revision=7&prefix=c&keys_only=false");
         let listing = Listing::parse(Some(&same)).unwrap();
-        assert_eq!(listing.query.range, KeyRange { start: "c".into(), end: Some("d".into()) });
-        assert!(!listing.query.keys_only);
+        assert_eq!(listing.list.query.range, KeyRange { start: "c".into(), end: Some("d".into()) });
+        assert!(!listing.list.query.keys_only);
         assert_eq!(kind(&format!("cursor={encoded}&order=asc")), Kind::InvalidCursor);
         assert_eq!(kind(&format!("cursor={encoded}&revision=8")), Kind::InvalidCursor);
         assert_eq!(kind("cursor=abc"), Kind::InvalidCursor);
@@ -490,7 +490,7 @@ mod tests {
         assert!(!deletion(Some("prefix=a&atomic=true")).unwrap().1);
         assert!(deletion(Some("prefix=a&atomic=false")).unwrap().1);
         let listing = Listing::parse(Some("start=a&end=")).unwrap();
-        assert_eq!(listing.query.range, KeyRange { start: "a".into(), end: None });
+        assert_eq!(listing.list.query.range, KeyRange { start: "a".into(), end: None });
         assert!(deletion(Some("limit=1")).is_err());
     }
 }

@@ -10,7 +10,6 @@ mod compact;
 mod condition;
 mod cursor;
 mod date;
-mod elsewhere;
 pub mod error;
 mod form;
 mod framing;
@@ -29,7 +28,6 @@ mod original;
 mod original_json;
 mod places;
 mod query;
-mod read;
 mod serve;
 mod snapshot;
 mod socket;
@@ -123,10 +121,7 @@ pub fn router(handle: Handle) -> App {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .with_state(Arc::clone(&api));
-    let inner = Arc::new(Inner { api, rest });
-    let reads = Arc::downgrade(&inner);
-    inner.api.handle.answer_passed_reads(reads);
-    App { inner }
+    App { inner: Arc::new(Inner { api, rest }) }
 }
 
 impl App {
@@ -150,26 +145,10 @@ impl App {
         if let Err(problem) = guard::check(&request, limits.hosts.as_deref()) {
             return problem.into_response();
         }
-        let passed = self.inner.to_pass_on(&request);
-        if let Some(passed) = passed
-            && let Some(response) = self.inner.pass_on(passed).await
-        {
-            return response;
-        }
-        self.inner.respond_here(request).await
-    }
-}
-
-impl Inner {
-    async fn respond_here<B>(&self, request: axum::http::Request<B>) -> Response
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<axum::BoxError>,
-    {
         if request.uri().path().starts_with(KEY_PATH) {
-            return key::respond(&self.api, request, KEY_PATH.len()).await;
+            return key::respond(&self.inner.api, request, KEY_PATH.len()).await;
         }
-        match self.rest.clone().oneshot(request.map(Body::new)).await {
+        match self.inner.rest.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => own(response),
             Err(never) => match never {},
         }

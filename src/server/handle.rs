@@ -1,7 +1,7 @@
 //! The way into a running node, for HTTP and for peers that forward.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -15,15 +15,15 @@ use super::lag::IsBehind;
 use super::letter::{Control, Notice, Question, Request};
 use super::life::Stillness;
 use super::mailbox::{Mailbox, NotTaken};
-use super::passing::Reads;
 use super::peer_request::{self, LeaderProgress, PeerReply, PeerRequest};
+use super::read::PeerAnswers;
 use super::readers::Readers;
 use super::waiters::{Waiter, Waiters};
 use super::write_room::WriteRoom;
 use crate::api::{Consistency, Error, Limits};
 use crate::cluster::Addresses;
 use crate::config::Config;
-use crate::kv::{Item, Reply, Revision, Write};
+use crate::kv::{Reply, Revision, Write};
 use crate::net::{Net, RequestError};
 use crate::raft::{Index, Membership, NodeId, Refused, RoleName, SoftState};
 use crate::replica::forwarding::{Cause, Fate, Passed};
@@ -50,8 +50,7 @@ pub(super) struct Shared {
     pub(super) write_room: WriteRoom,
     pub(super) life: Arc<Life>,
     pub(super) facts: Arc<ArcSwap<Facts>>,
-    /// Who answers what peers pass on.
-    pub(super) reads: OnceLock<Weak<dyn Reads>>,
+    pub(super) peer_answers: PeerAnswers,
     /// The largest answer that fits between nodes, in bytes.
     pub(super) frame_bytes_max: usize,
     pub(super) net: Net,
@@ -187,12 +186,12 @@ impl Handle {
         }
         match min_revision {
             None => Ok(()),
-            Some(wanted) => self.reach(wanted, deadline).await,
+            Some(wanted) => self.reach_revision(wanted, deadline).await,
         }
     }
 
     /// Waits until this node has applied that revision.
-    async fn reach(&self, wanted: Revision, deadline: Instant) -> Result<(), Error> {
+    async fn reach_revision(&self, wanted: Revision, deadline: Instant) -> Result<(), Error> {
         while self.revision() < wanted {
             let waiter = self.shared.waiters.for_revision(wanted)?;
             if self.revision() < wanted && !waiter.woken(deadline).await {
@@ -226,16 +225,6 @@ impl Handle {
             }
             self.wait_for_leader(&mut standing, leader, deadline).await?;
         }
-    }
-
-    /// One key as this node has it now, and the revision it was read at.
-    pub fn get(&self, key: &[u8]) -> Result<(Revision, Option<Item>), Error> {
-        self.shared.state.get(key, None).map_err(|error| self.read_failed(error))
-    }
-
-    /// The mod revision of a key as this node has it now, if it exists, and the revision it was read at.
-    pub fn mod_revision(&self, key: &[u8]) -> Result<(Revision, Option<Revision>), Error> {
-        self.shared.state.mod_revision(key).map_err(|error| self.damaged(error))
     }
 
     /// Begins to wait for a change of a key. Whoever reads the key after that and waits then misses none.

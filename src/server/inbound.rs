@@ -96,8 +96,8 @@ impl Inbound for InboundHandler {
                     handle.peer_room(from, room);
                     PeerReply::Noted
                 }
-                (Some(PeerRequest::Read(read)), Some(handle)) => {
-                    PeerReply::Read(handle.answer_passed(read).await)
+                (Some(PeerRequest::Read { read, deadline }), Some(handle)) => {
+                    return handle.answer_read(read, Instant::now() + deadline).await;
                 }
                 (None, _) | (_, None) => PeerReply::NotUnderstood,
             };

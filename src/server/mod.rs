@@ -34,9 +34,9 @@ mod mailbox;
 mod members;
 mod opened;
 mod pace;
-mod passing;
 mod peer_request;
 mod peers;
+mod read;
 mod readers;
 mod reconcile;
 mod removal;
@@ -51,6 +51,5 @@ mod watched;
 mod write_room;
 
 pub use handle::Handle;
-pub use passing::{PassedAnswer, PassedRead, Reads};
 pub use start::{Ending, Server, StartError};
 pub use waiters::Waiter;

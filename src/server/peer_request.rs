@@ -7,9 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::members::{ChangeOutcome, Operation};
-use super::passing::{PassedAnswer, PassedRead};
+use crate::api::{Error, Get, Got, List};
 use crate::cluster::Known;
-use crate::kv::{Reply, Write};
+use crate::kv::{Page, Reply, Write};
 use crate::raft::NodeId;
 use crate::raft::founding;
 use crate::replica::Room;
@@ -37,8 +37,22 @@ pub(super) enum PeerRequest {
     Diverged { own: Mark, majority: Mark },
     /// So much room my disk has: little, or enough again. For the leader.
     Room(Room),
-    /// Answer this in my place.
-    Read(PassedRead),
+    /// Answer this in my place, as you have it.
+    Read { read: PeerRead, deadline: Duration },
+}
+
+/// A read that is forwarded. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum PeerRead {
+    Get(Get),
+    List(List),
+}
+
+/// What a [`PeerRead`] came to. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum PeerAnswer {
+    Got(Got),
+    Page(Page),
 }
 
 /// An answer.
@@ -63,8 +77,8 @@ pub(super) enum PeerReply {
     Marks(Vec<Mark>),
     /// It is noted.
     Noted,
-    /// The answer; none if it is too large, or nobody is there to give it.
-    Read(Option<PassedAnswer>),
+    /// What the read came to; none if that does not fit into a frame.
+    Read(Option<Result<PeerAnswer, Error>>),
 }
 
 /// How far the members are, as the leader knows it.

@@ -234,7 +234,7 @@ impl Handle {
     }
 
     /// One key as it was at a revision, and the revision that it was read at, at most until the deadline.
-    pub async fn get_past(
+    pub(super) async fn get_past(
         &self,
         key: Bytes,
         at: Revision,

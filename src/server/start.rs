@@ -24,6 +24,7 @@ use super::limits::{self, bytes};
 use super::mailbox::Mailbox;
 use super::opened::{self, Opened};
 use super::peers;
+use super::read::PeerAnswers;
 use super::readers::Readers;
 use super::reconcile;
 use super::removal;
@@ -147,7 +148,6 @@ impl Server {
         let handle = Handle::new(Arc::new(Shared {
             id,
             config: config.clone(),
-            limits,
             mailbox: mailbox.clone(),
             state: opened.state.clone(),
             space: opened.space.clone(),
@@ -155,7 +155,8 @@ impl Server {
             write_room: WriteRoom::new(waiting_bytes_max(&config)),
             life: life.clone(),
             facts: facts.clone(),
-            reads: OnceLock::new(),
+            peer_answers: PeerAnswers::new(limits.answer_bytes_max),
+            limits,
             frame_bytes_max,
             net: net.clone(),
             data: opened.data.clone(),

@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pki", &[]),
     ("net", &["raft", "cluster", "config", "pki"]),
     ("server", &["api", "raft", "kv", "store", "cluster", "replica", "net", "config", "pki"]),
-    ("http", &["api", "raft", "kv", "store", "server", "config"]),
+    ("http", &["api", "kv", "store", "server", "config"]),
     ("client", &["api", "kv"]),
     ("check", &["kv"]),
     (
@@ -48,7 +48,7 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
     ("cluster", &[]),
     ("replica", &[]),
     ("net", &[&["dial", "directory", "link", "shared", "tasks", "transfer"]]),
-    ("server", &[&["deletions", "handle", "members", "passing", "peer_request", "readers"]]),
+    ("server", &[&["deletions", "handle", "members", "peer_request", "read", "readers"]]),
     ("http", &[&["answer", "watch"], &["condition", "error", "headers"]]),
 ];
 
