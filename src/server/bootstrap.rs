@@ -194,8 +194,15 @@ fn servers(config: &Config) -> BTreeMap<String, Addresses> {
     config.servers.iter().map(server).collect()
 }
 
-/// Answers who wants to found the cluster; what is said is durable when it returns.
-pub(super) async fn answer(data: &DataDir, node: Standing, ask: Ask) -> Answer {
+/// Answers a peer that wants to found the cluster; what is said is durable when it returns.
+pub(super) async fn answer_peer(handle: &Handle, ask: Ask) -> Answer {
+    let born = handle.shared.membership.borrow().is_some();
+    // One that is to join a cluster helps nobody to found one.
+    let standing = Standing { born, joins: handle.shared.config.join };
+    answer(&handle.shared.data, standing, ask).await
+}
+
+async fn answer(data: &DataDir, node: Standing, ask: Ask) -> Answer {
     let data = data.clone();
     let answered = tokio::task::spawn_blocking(move || {
         bootstrap::answer(node, ask, |ask| data.asked_to_found(ask))

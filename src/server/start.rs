@@ -1,7 +1,7 @@
 //! Starting and stopping a node.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -17,7 +17,7 @@ use super::discovery;
 use super::driver::{self, Bulletin, Driver};
 use super::handle::{Handle, Shared};
 use super::history;
-use super::inbound::InboundHandler;
+use super::inbound::{Answering, InboundHandler};
 use super::lag::Lag;
 use super::letter::Notice;
 use super::limits::{self, bytes};
@@ -38,7 +38,7 @@ use crate::cluster::{Memberships, Settings, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::{Material, PkiError};
-use crate::raft::{self, Index, Membership, Node, NodeId, RoleName, SoftState};
+use crate::raft::{self, Index, Node, NodeId, RoleName, SoftState};
 use crate::replica::Replica;
 use crate::store::{Checkpointer, Life, LogEvent, LogReader, LogWriter, State, StoreError};
 
@@ -130,13 +130,13 @@ impl Server {
         let (https_sender, https) = watch::channel(config.http_tls(admits.clone())?);
         let (stopping_sender, stopping) = watch::channel(false);
 
-        let reception = reception(&config, mailbox.clone(), &opened, membership.clone(), &signs);
+        let inbound = inbound(&config, mailbox.clone(), &opened, &signs);
         let net_config = net_config(&config, id, listen, material);
         let frame_bytes_max = net_config.frame_bytes_max;
         let replica_thread = ReplicaThread::start().await?;
-        let net = {
+        let (net, listener) = {
             let _within = replica_thread.runtime().enter();
-            Net::start(net_config, reception.clone())?
+            Net::start(net_config, inbound)?
         };
         remember_members(&net, &node, &opened.log.reader(), decided)?;
 
@@ -171,8 +171,7 @@ impl Server {
             stopping,
             removed: removed.clone(),
         }));
-        // Set once, right here.
-        let _ = reception.handle.set(handle.clone());
+        listener.accept(Arc::new(Answering(handle.clone())));
 
         let driver = Server::driver(&handle, opened, node, bulletin, timing, lag)?;
         let ended = replica_thread.run(driver);
@@ -365,25 +364,20 @@ fn first_bulletin(node: &Node, state: &State) -> Bulletin {
     }
 }
 
-/// Who hears the peers, once the network is there.
-fn reception(
+/// Who hears the peers.
+fn inbound(
     config: &Config,
     mailbox: Arc<Mailbox>,
     opened: &Opened,
-    membership: watch::Receiver<Option<Membership>>,
     signs: &Signs,
 ) -> Arc<InboundHandler> {
     Arc::new(InboundHandler {
         mailbox,
         settings: settings_of(config),
-        data: opened.data.clone(),
-        join: config.join,
         state: opened.state.clone(),
         space: opened.space.clone(),
-        membership,
         peers_changed: signs.peers_changed.clone(),
         disowned: signs.disowned.clone(),
-        handle: OnceLock::new(),
     })
 }
 
