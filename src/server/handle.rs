@@ -9,17 +9,17 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{timeout, timeout_at};
 
-use super::certificates::Facts;
-use super::deletions::Deletion;
-use super::lag::IsBehind;
-use super::letter::{Control, Notice, Question, Request};
-use super::life::Stillness;
-use super::mailbox::{Mailbox, NotTaken};
-use super::peer_request::{self, LeaderProgress, PeerReply, PeerRequest};
-use super::read::PeerAnswers;
-use super::readers::Readers;
+use super::admin::life::Stillness;
+use super::run::lag::IsBehind;
+use super::run::letter::{Control, Notice, Question, Request};
+use super::run::mailbox::{Mailbox, NotTaken};
+use super::run::readers::Readers;
+use super::run::write_room::WriteRoom;
+use super::service::deletions::Deletion;
+use super::service::read::PeerAnswers;
+use super::tasks::certificates::Facts;
 use super::waiters::{Waiter, Waiters};
-use super::write_room::WriteRoom;
+use super::wire::{self, LeaderProgress, PeerReply, PeerRequest};
 use crate::api::{Consistency, Error, Limits};
 use crate::cluster::Addresses;
 use crate::config::Config;
@@ -143,13 +143,13 @@ impl Handle {
         deadline: Instant,
     ) -> Result<Reply, Fate> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let request = peer_request::encode(&PeerRequest::Write { write, deadline: left });
+        let request = wire::encode(&PeerRequest::Write { write, deadline: left });
         let replied = tokio::select! {
             replied = self.shared.net.request(leader, request, deadline) => replied,
             // If it lives, it has learnt by now what became of the write.
             () = self.deposed(leader) => Err(RequestError::Unknown),
         };
-        let passed = match replied.map(|bytes| peer_request::decode(&bytes)) {
+        let passed = match replied.map(|bytes| wire::decode(&bytes)) {
             Ok(Some(PeerReply::Write(result))) => Passed::Answered(result),
             Ok(Some(PeerReply::NotUnderstood)) => Passed::NotUnderstood,
             Ok(_) | Err(RequestError::Unknown) => Passed::NoAnswer,
@@ -429,10 +429,10 @@ impl Handle {
     }
 
     pub(super) async fn ask_progress(&self, leader: NodeId) -> Option<LeaderProgress> {
-        let request = peer_request::encode(&PeerRequest::Progress);
+        let request = wire::encode(&PeerRequest::Progress);
         let deadline = Instant::now() + INSPECT_TIMEOUT;
         let bytes = self.shared.net.request(leader, request, deadline).await.ok()?;
-        match peer_request::decode(&bytes)? {
+        match wire::decode(&bytes)? {
             PeerReply::Progress(progress) => progress,
             _ => None,
         }

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use super::bootstrap;
 use super::handle::Handle;
-use super::letter::Notice;
-use super::mailbox::Mailbox;
-use super::peer_request::{self, PeerReply, PeerRequest};
-use super::snapshots;
+use super::run::letter::Notice;
+use super::run::mailbox::Mailbox;
+use super::run::snapshots;
+use super::tasks::bootstrap;
+use super::wire::{self, PeerReply, PeerRequest};
 use crate::cluster::Settings;
 use crate::net::{Answerer, Inbound, IncomingTransfer, PeerHello};
 use crate::raft::{Message, NodeId};
@@ -70,9 +70,9 @@ impl Answerer for Answering {
     fn answer(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
         let handle = self.0.clone();
         Box::pin(async move {
-            match peer_request::decode(&body) {
+            match wire::decode(&body) {
                 Some(request) => reply(&handle, from, request).await,
-                None => peer_request::encode(&PeerReply::NotUnderstood),
+                None => wire::encode(&PeerReply::NotUnderstood),
             }
         })
     }
@@ -107,5 +107,5 @@ async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
             return handle.answer_read(read, Instant::now() + deadline).await;
         }
     };
-    peer_request::encode(&reply)
+    wire::encode(&reply)
 }

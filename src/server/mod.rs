@@ -9,46 +9,19 @@
 //! | `space` | looks ten times a second how much room the disk has |
 //! | tokio's | HTTP, and the tasks here that look after the membership and the past |
 
-mod answers;
-mod background;
-mod backup;
-mod bootstrap;
-mod certificates;
-mod clock;
-mod consistency;
-mod deletions;
-mod discovery;
-mod driver;
+mod admin;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod handle;
-mod history;
 mod inbound;
-mod lag;
-mod leaderless;
-mod leadership;
-mod letter;
-mod life;
 mod limits;
-mod mailbox;
-mod members;
-mod opened;
-mod pace;
-mod peer_request;
-mod peers;
-mod read;
-mod readers;
-mod reconcile;
-mod removal;
-mod snapshots;
+mod peer;
+mod run;
+mod service;
 mod start;
-mod telling;
-mod thread;
-mod timing;
-mod turn;
+mod tasks;
 mod waiters;
-mod watched;
-mod write_room;
+mod wire;
 
 pub use handle::Handle;
 pub use start::{Ending, Server, StartError};

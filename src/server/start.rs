@@ -9,41 +9,36 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::answers;
-use super::bootstrap::Bootstrap;
-use super::certificates::{self, Users, tls_material};
-use super::consistency;
-use super::discovery;
-use super::driver::{self, Bulletin, Driver};
 use super::handle::{Handle, Shared};
-use super::history;
 use super::inbound::{Answering, InboundHandler};
-use super::lag::Lag;
-use super::letter::Notice;
 use super::limits::{self, bytes};
-use super::mailbox::Mailbox;
-use super::opened::{self, Opened};
-use super::peers;
-use super::read::PeerAnswers;
-use super::readers::Readers;
-use super::reconcile;
-use super::removal;
-use super::snapshots;
-use super::thread::ReplicaThread;
-use super::timing::Timing;
+use super::run::driver::Bulletin;
+use super::run::lag::Lag;
+use super::run::mailbox::Mailbox;
+use super::run::opened::{self, Opened};
+use super::run::readers::Readers;
+use super::run::thread::ReplicaThread;
+use super::run::timing::Timing;
+use super::run::watched;
+use super::run::workers::{self, Base};
+use super::run::write_room::WriteRoom;
+use super::service::read::PeerAnswers;
+use super::tasks::bootstrap::Bootstrap;
+use super::tasks::certificates::{self, Users, tls_material};
+use super::tasks::consistency;
+use super::tasks::discovery;
+use super::tasks::history;
+use super::tasks::peers;
+use super::tasks::reconcile;
+use super::tasks::removal;
 use super::waiters::Waiters;
-use super::watched;
-use super::write_room::WriteRoom;
 use crate::cluster::{Memberships, Settings, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::{Material, PkiError};
 use crate::raft::{self, Index, Node, NodeId, RoleName, SoftState};
-use crate::replica::Replica;
-use crate::store::{Checkpointer, Life, LogEvent, LogReader, LogWriter, State, StoreError};
+use crate::store::{Life, LogReader, State, StoreError};
 
-/// The most ranges of old entries that wait to be read; there is at most one a peer.
-const FETCHES_MAX: usize = 16;
 /// How long a stopping leader waits for another to take over.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -173,68 +168,13 @@ impl Server {
         }));
         listener.accept(Arc::new(Answering(handle.clone())));
 
-        let driver = Server::driver(&handle, opened, node, bulletin, timing, lag)?;
+        let base = Base { mailbox: mailbox.clone(), life, net: net.clone() };
+        let driver = workers::start(base, opened, node, bulletin, timing, lag)?;
         let ended = replica_thread.run(driver);
         let users = Users { net, https: https_sender, admits, facts };
         let tasks = Server::tasks(&handle, signs, memberships, certificates, users);
         let stopping = stopping_sender;
         Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks })
-    }
-
-    /// The replica's driver and the threads that work for it, each of which tells the mailbox what it has done.
-    fn driver(
-        handle: &Handle,
-        opened: Opened,
-        node: Node,
-        bulletin: Bulletin,
-        timing: Timing,
-        lag: Lag,
-    ) -> Result<Driver, StartError> {
-        let Shared { mailbox, life, net, .. } = &*handle.shared;
-        let log_reader = opened.log.reader();
-        let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
-            let mailbox = mailbox.clone();
-            move |event| match event {
-                LogEvent::Persisted { seq } => mailbox.tell(Notice::Persisted { seq }),
-                LogEvent::Compacted { last } => mailbox.tell(Notice::Compacted { last }),
-                LogEvent::Failed(error) => mailbox.fail(error),
-            }
-        })?;
-        let checkpointer = Checkpointer::spawn(opened.state.clone(), opened.space.clone(), {
-            let mailbox = mailbox.clone();
-            move |result| match result {
-                Ok(checkpoint) => mailbox.tell(Notice::Checkpointed(checkpoint)),
-                Err(error) => mailbox.fail(error),
-            }
-        })?;
-        let (fetcher, fetches) = std::sync::mpsc::sync_channel(FETCHES_MAX);
-        {
-            let (log, letters) = (log_reader.clone(), mailbox.clone());
-            watched::thread("fetch", mailbox.clone(), move || {
-                driver::read_for_peers(&fetches, &log, &letters);
-            })?;
-        }
-        let (answers, delivery) = answers::channel();
-        watched::task("the delivery of answers", mailbox.clone(), delivery.run());
-        Ok(Driver {
-            snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
-            replica: Replica::new(node, opened.state, log_reader),
-            mailbox: mailbox.clone(),
-            _space_watch: opened.space.watch({
-                let mailbox = mailbox.clone();
-                move |error| mailbox.fail(error)
-            })?,
-            life: life.clone(),
-            space: opened.space,
-            log_writer,
-            checkpointer,
-            fetcher,
-            net: net.clone(),
-            bulletin,
-            answers,
-            timing,
-            lag,
-        })
     }
 
     /// The tasks that run beside the driver.

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::super::letter::{Control, Request};
-use super::super::mailbox::NotTaken;
 use super::*;
 use crate::api::{ChangeError, Consistency, Error, MemberChange};
 use crate::kv::{Condition, Put, Write};
 use crate::pki::{Authority, Overwrite, PeerIdentity, Role, issue_authority, write_pair};
 use crate::raft::{LogId, Term};
 use crate::replica::forwarding::Fate;
+use crate::server::run::letter::{Control, Request};
+use crate::server::run::mailbox::NotTaken;
 
 async fn start(home: &std::path::Path) -> Server {
     let text = "servers: {a: '127.0.0.1:1'}\nhttpServers: {a: '127.0.0.1:2'}\nlocalServerName: a\n";
