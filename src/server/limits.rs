@@ -1,6 +1,7 @@
 //! The limits on what clients send, ask for and hold, as a configuration has them.
 
 use crate::api::Limits;
+use crate::cluster::Settings;
 use crate::config::{ANY_HOST, ClientAuth, Config, Host, HostPort};
 
 /// Those of a configuration.
@@ -47,4 +48,14 @@ fn hosts(config: &Config) -> Option<Vec<String>> {
     hosts.sort_unstable();
     hosts.dedup();
     Some(hosts)
+}
+
+/// What the other nodes' configurations should say as well.
+pub(super) fn settings_of(config: &Config) -> Settings {
+    let election_timeout = config.raft.election_timeout.as_millis();
+    Settings {
+        value_bytes_max: config.limits.value,
+        election_timeout_ms: u64::try_from(election_timeout).unwrap_or(u64::MAX),
+        lease_reads: config.reads.lease,
+    }
 }

@@ -10,6 +10,7 @@
 //! | tokio's | HTTP, and the tasks here that look after the membership and the past |
 
 mod admin;
+mod certificates;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod handle;

@@ -9,9 +9,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::certificates::{self, tls_material};
 use super::handle::{Handle, Shared};
 use super::inbound::{Answering, InboundHandler};
-use super::limits::{self, bytes};
+use super::limits::{self, bytes, settings_of};
+use super::run::answer_room::AnswerRoom;
 use super::run::driver::Bulletin;
 use super::run::lag::Lag;
 use super::run::mailbox::Mailbox;
@@ -22,9 +24,8 @@ use super::run::timing::Timing;
 use super::run::watched;
 use super::run::workers::{self, Base};
 use super::run::write_room::WriteRoom;
-use super::service::read::PeerAnswers;
 use super::tasks::bootstrap::Bootstrap;
-use super::tasks::certificates::{self, Users, tls_material};
+use super::tasks::certificates::{Files, Users};
 use super::tasks::consistency;
 use super::tasks::discovery;
 use super::tasks::history;
@@ -32,7 +33,7 @@ use super::tasks::peers;
 use super::tasks::reconcile;
 use super::tasks::removal;
 use super::waiters::Waiters;
-use crate::cluster::{Memberships, Settings, memberships_of};
+use crate::cluster::{Memberships, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::{Material, PkiError};
@@ -103,7 +104,7 @@ impl Server {
         let started = Instant::now();
         let mailbox = Arc::new(Mailbox::default());
         // Whatever is cheap and can fail comes before the disk.
-        let certificates = certificates::Files::note(&config);
+        let certificates = Files::note(&config);
         let material = config.material()?;
         let facts = Arc::new(ArcSwap::from_pointee(certificates::Facts::of(&material)));
         let listen = listen_address(&config).await?;
@@ -150,7 +151,7 @@ impl Server {
             write_room: WriteRoom::new(waiting_bytes_max(&config)),
             life: life.clone(),
             facts: facts.clone(),
-            peer_answers: PeerAnswers::new(limits.answer_bytes_max),
+            answer_room: AnswerRoom::new(limits.answer_bytes_max),
             limits,
             frame_bytes_max,
             net: net.clone(),
@@ -182,7 +183,7 @@ impl Server {
         handle: &Handle,
         signs: Signs,
         memberships: watch::Receiver<Memberships>,
-        certificates: certificates::Files,
+        certificates: Files,
         users: Users,
     ) -> Vec<JoinHandle<()>> {
         let Shared { config, mailbox, net, data, membership, waiters, .. } = &*handle.shared;
@@ -359,16 +360,6 @@ fn remember_members(
         roster.remember(history);
     });
     Ok(())
-}
-
-/// What the other nodes' configurations should say as well.
-pub(super) fn settings_of(config: &Config) -> Settings {
-    let election_timeout = config.raft.election_timeout.as_millis();
-    Settings {
-        value_bytes_max: config.limits.value,
-        election_timeout_ms: u64::try_from(election_timeout).unwrap_or(u64::MAX),
-        lease_reads: config.reads.lease,
-    }
 }
 
 /// How many bytes of writes may wait to be decided and applied: whoever comes last waits for all of them. So no more than

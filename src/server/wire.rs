@@ -6,9 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::admin::members::{ChangeOutcome, Operation};
-use crate::api::{Error, Get, Got, List};
-use crate::cluster::Known;
+use crate::api::{ChangeError, Error, Get, Got, List, Members};
+use crate::cluster::{Change, Known};
 use crate::kv::{Page, Reply, Write};
 use crate::raft::NodeId;
 use crate::raft::founding;
@@ -79,6 +78,23 @@ pub(crate) enum PeerReply {
     Noted,
     /// What the read came to; none if that does not fit into a frame.
     Read(Option<Result<PeerAnswer, Error>>),
+}
+
+/// What an operator asks for. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Operation {
+    /// Another membership.
+    Change(Change),
+    /// That the change which is under way be undone.
+    Undo,
+}
+
+/// What became of it at the node that was asked. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ChangeOutcome {
+    Done(Members),
+    NotLeader,
+    Not(ChangeError),
 }
 
 /// How far the members are, as the leader knows it.

@@ -31,8 +31,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Modules inside of one that use one another in a circle: each is one subject in several files, or is still to be
-/// untied. Nothing may be added.
+/// Modules inside of one, or of a directory in it, that use one another in a circle: each is one subject in several files,
+/// or is still to be untied. Nothing may be added.
 const CIRCLES: &[(&str, &[&[&str]])] = &[
     ("raft", &[]),
     ("kv", &[&["command", "range"]]),
@@ -48,7 +48,12 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
     ("cluster", &[]),
     ("replica", &[]),
     ("net", &[&["dial", "directory", "link", "shared", "tasks", "transfer"]]),
-    ("server", &[&["deletions", "handle", "members", "peer_request", "read", "readers"]]),
+    ("server", &[]),
+    ("server/admin", &[]),
+    ("server/peer", &[]),
+    ("server/run", &[]),
+    ("server/service", &[]),
+    ("server/tasks", &[]),
     ("http", &[&["answer", "watch"], &["condition", "error", "headers"]]),
 ];
 
@@ -136,7 +141,8 @@ fn inside_of_a_module_nothing_goes_in_circles() {
             .iter()
             .map(|circle| circle.iter().map(|name| (*name).to_owned()).collect())
             .collect();
-        let found = circles(&edges(&all, &[module]));
+        let of: Vec<&str> = module.split('/').collect();
+        let found = circles(&edges(&all, &of));
         if found != known {
             wrong.push(format!("in {module} there is {found:?}, this test knows of {known:?}"));
         }

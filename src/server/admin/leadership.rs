@@ -7,8 +7,9 @@ use tokio::time::timeout_at;
 use crate::api::{Error, Leadership, TransferError};
 use crate::raft::NodeId;
 use crate::server::handle::Handle;
+use crate::server::peer::at_leader::Leader;
 use crate::server::run::letter::Control;
-use crate::server::wire::{self, PeerRequest};
+use crate::server::wire::PeerRequest;
 
 impl Handle {
     /// Hands leadership over to the member of that name, or to the voter that is furthest, and waits until it
@@ -25,21 +26,18 @@ impl Handle {
         if to.is_none() && self.voters() <= 1 {
             return Err(TransferError::Alone);
         }
-        let mut standing = self.watch_standing();
+        let mut leaders = self.leaders(deadline);
         let (mut first, mut tried, mut unheard_since) = (None, false, None);
         loop {
-            if self.is_stopping() {
-                return Err(Error::ShuttingDown.into());
-            }
-            let now = *standing.borrow_and_update();
-            let Some(leader) = now.leader else {
-                self.wait_for_leader(&mut standing, None, deadline).await?;
-                continue;
+            let leader = match leaders.next_at_once().await? {
+                Leader::Here => self.id(),
+                Leader::There(leader) => leader,
             };
             let first = *first.get_or_insert(leader);
             if to.map_or(leader != first, |to| leader == to) {
                 let leader = self.name_of(leader).unwrap_or_else(|| leader.to_string());
-                return Ok(Leadership { leader, term: now.term.0 });
+                let term = leaders.tried().map_or(0, |tried| tried.term.0);
+                return Ok(Leadership { leader, term });
             }
             if Instant::now() >= deadline {
                 return Err(if tried { Error::Unknown } else { Error::NoLeader }.into());
@@ -53,14 +51,15 @@ impl Handle {
                     return Err(TransferError::Unreachable { name: name.to_owned(), tried });
                 }
                 let soon = deadline.min(Instant::now() + self.heartbeat());
-                let _ = timeout_at(soon.into(), standing.changed()).await;
+                let _ = timeout_at(soon.into(), leaders.standing().changed()).await;
                 continue;
             }
             (tried, unheard_since) = (true, None);
             // The leader gives a transfer up after an election time-out, and one that is gone never answers.
             let until = deadline.min(Instant::now() + self.election_timeout());
             self.ask_to_hand_over(leader, to, until).await;
-            let moved = standing.wait_for(|now| now.leader.is_some_and(|now| now != leader));
+            let moved = leaders.standing();
+            let moved = moved.wait_for(|now| now.leader.is_some_and(|now| now != leader));
             if let Ok(Err(_)) = timeout_at(until.into(), moved).await {
                 return Err(Error::ShuttingDown.into());
             }
@@ -76,9 +75,9 @@ impl Handle {
         if leader == self.id() {
             return self.hand_over(to);
         }
-        let request = wire::encode(&PeerRequest::TransferLeadership { to });
+        let request = PeerRequest::TransferLeadership { to };
         // Whether it helped shows in who leads.
-        if let Err(error) = self.net().request(leader, request, deadline).await {
+        if let Err(error) = self.ask(leader, &request, deadline).await {
             tracing::debug!(?error, "the leader could not be asked to hand over");
         }
     }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
@@ -14,9 +13,10 @@ use crate::net::{PeerStatus, RequestError};
 use crate::raft::{Membership, NodeId, Refused};
 use crate::replica::{ChangeFailed, Proposed, Step};
 use crate::server::handle::Handle;
+use crate::server::peer::at_leader::Leader;
 use crate::server::run::letter::Control;
 use crate::server::run::mailbox::NotTaken;
-use crate::server::wire::{self, PeerReply, PeerRequest};
+use crate::server::wire::{ChangeOutcome, Operation, PeerReply, PeerRequest};
 
 impl From<ChangeRefused> for ChangeError {
     fn from(refused: ChangeRefused) -> ChangeError {
@@ -26,15 +26,6 @@ impl From<ChangeRefused> for ChangeError {
             _ => ChangeError::Refused(text),
         }
     }
-}
-
-/// What an operator asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Operation {
-    /// Another membership.
-    Change(Change),
-    /// That the change which is under way be undone.
-    Undo,
 }
 
 impl From<MemberChange> for Operation {
@@ -67,14 +58,6 @@ impl Operation {
     }
 }
 
-/// What became of it at the node that was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum ChangeOutcome {
-    Done(Members),
-    NotLeader,
-    Not(ChangeError),
-}
-
 impl<E: Into<ChangeError>> From<E> for ChangeOutcome {
     fn from(error: E) -> ChangeOutcome {
         ChangeOutcome::Not(error.into())
@@ -102,38 +85,27 @@ impl Handle {
         force: bool,
         deadline: Instant,
     ) -> Result<Members, ChangeError> {
-        let mut standing = self.watch_standing();
+        let undoes = operation == Operation::Undo;
         let patience = deadline.min(Instant::now() + LEADER_PATIENCE * self.election_timeout());
+        let leaders = self.leaders(deadline).of_members();
+        let mut leaders = if undoes { leaders.patient_until(patience) } else { leaders };
         loop {
-            self.knows_members()?;
-            if self.is_stopping() {
-                return Err(Error::ShuttingDown.into());
-            }
-            let leader = standing.borrow_and_update().leader;
-            let outcome = match leader {
-                Some(leader) if leader == self.id() => {
-                    self.operate_here(&operation, force, deadline).await
+            let outcome = match leaders.next().await {
+                Ok(Leader::Here) => self.operate_here(&operation, force, deadline).await,
+                Ok(Leader::There(leader)) => {
+                    self.forward_change(leader, &operation, force, deadline).await
                 }
-                Some(leader) => self.forward_change(leader, &operation, force, deadline).await,
-                None if operation == Operation::Undo && Instant::now() >= patience => {
+                Err(Error::NoLeader | Error::NoElection(_))
+                    if undoes && leaders.tried().is_some_and(|tried| tried.leader.is_none()) =>
+                {
                     return self.undo_without_leader(force, deadline).await;
                 }
-                None => ChangeOutcome::NotLeader,
+                Err(error) => return Err(error.into()),
             };
             match outcome {
                 ChangeOutcome::Done(members) => return Ok(members),
                 ChangeOutcome::Not(error) => return Err(error),
-                ChangeOutcome::NotLeader if operation == Operation::Undo => {
-                    let until = if leader.is_some() { deadline } else { patience };
-                    match self.wait_for_leader(&mut standing, leader, until).await {
-                        Ok(()) => {}
-                        Err(Error::NoLeader | Error::NoElection(_)) if leader.is_none() => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                ChangeOutcome::NotLeader => {
-                    self.wait_for_leader(&mut standing, leader, deadline).await?
-                }
+                ChangeOutcome::NotLeader => {}
             }
         }
     }
@@ -178,12 +150,7 @@ impl Handle {
     ) -> ChangeOutcome {
         let left = deadline.saturating_duration_since(Instant::now());
         let request = PeerRequest::Change { operation: operation.clone(), force, deadline: left };
-        let request = wire::encode(&request);
-        let replied = tokio::select! {
-            replied = self.net().request(leader, request, deadline) => replied,
-            () = self.deposed(leader) => Err(RequestError::Unknown),
-        };
-        match replied.map(|bytes| wire::decode(&bytes)) {
+        match self.ask_leader(leader, &request, deadline).await {
             Ok(Some(PeerReply::Change(outcome))) => outcome,
             Err(RequestError::Unknown) if operation.puts_out(&self.name()) => {
                 // The answer cannot come from whoever does not talk to this node any more. It hears from a

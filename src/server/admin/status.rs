@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
+use super::progress::progress_of;
 use crate::api::{ClusterStatus, MemberStatus, PendingChange, Status};
 use crate::cluster::ClusterView;
 use crate::cluster::leaderless::is_awaited;
 use crate::cluster::pending::{Pending, pending};
 use crate::net::PeerStatus;
 use crate::raft::{NodeId, RoleName};
-use crate::server::handle::{Handle, progress_of};
-use crate::server::start::settings_of;
+use crate::server::handle::Handle;
+use crate::server::limits::settings_of;
 
 impl Handle {
     /// What this node says of itself; none if it does not answer.

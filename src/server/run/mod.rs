@@ -1,5 +1,6 @@
 //! What a node runs on: its threads, the mailbox between them and everybody else, and the queues before it.
 
+pub(super) mod answer_room;
 mod answers;
 mod background;
 mod clock;

@@ -6,10 +6,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
@@ -18,16 +16,14 @@ use super::background::give_way;
 use super::mailbox::Mailbox;
 use super::watched;
 use crate::api::Error;
-use crate::kv::{Item, KeyRange, Page, RangeQuery, Revision};
-use crate::server::handle::Handle;
-use crate::store::{CountRead, Counted, PastRead, RangeRead, ReadError, State};
+use crate::store::{ReadError, State};
 
 /// How long a read goes on before others get their turn.
 const SLICE: Duration = Duration::from_millis(10);
 /// After how many reads that had not begun one goes on that had.
 const FRESH_IN_A_ROW: u32 = 4;
 /// How many rows are read between two looks at the clock.
-const ROWS_UNWATCHED: u32 = 64;
+pub(crate) const ROWS_UNWATCHED: u32 = 64;
 
 /// Something to read, a slice at a time.
 trait Job: Send {
@@ -124,6 +120,33 @@ impl Readers {
         Ok(())
     }
 
+    /// Reads until the deadline, and makes of the result what `then` says; the outer errors are of those who wait, the inner
+    /// ones of the state.
+    pub(crate) async fn read<R: 'static, T: Send + 'static>(
+        &self,
+        state: Arc<State>,
+        deadline: Instant,
+        step: impl FnMut(&State, &mut dyn FnMut() -> bool) -> Result<Option<R>, ReadError>
+        + Send
+        + 'static,
+        then: impl FnOnce(R) -> T + Send + 'static,
+        queued: Queued,
+    ) -> Result<Result<T, ReadError>, Error> {
+        let (reply, result) = oneshot::channel();
+        let (then, reply, kind) = (Some(then), Some(reply), std::marker::PhantomData);
+        let job = Box::new(Read { state, deadline, step, then, reply, result: kind });
+        match queued {
+            Queued::Fresh => self.add(job)?,
+            Queued::Begun => self.add_begun(job)?,
+        }
+        match timeout_at(deadline.into(), result).await {
+            Ok(Ok(Ok(result))) => Ok(Ok(result)),
+            Ok(Ok(Err(Failed::Late))) | Err(_) => Err(Error::ReadTimedOut),
+            Ok(Ok(Err(Failed::Read(error)))) => Ok(Err(error)),
+            Ok(Err(_)) => Err(Error::ShuttingDown),
+        }
+    }
+
     /// Ends the threads; whoever waits for a read hears that there is none.
     pub(crate) fn close(&self) {
         let mut queue = self.shared.queue.lock();
@@ -180,6 +203,15 @@ enum Failed {
     Read(ReadError),
 }
 
+/// Where a read is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queued {
+    /// Among those that have not begun, as many as may be.
+    Fresh,
+    /// Among those that have begun: how many there are is bounded elsewhere.
+    Begun,
+}
+
 impl<R, T, S, F> Job for Read<R, T, S, F>
 where
     T: Send,
@@ -212,104 +244,6 @@ where
             let _ = reply.send(result);
         }
         true
-    }
-}
-
-impl Handle {
-    /// Ends the reads that may take long; those who wait for them hear that the node stops.
-    pub(crate) fn end_reads(&self) {
-        self.shared.readers.close();
-    }
-
-    /// A part of a listing as this node has it, and what `then` makes of it, at most until the deadline.
-    pub async fn range<T: Send + 'static>(
-        &self,
-        query: RangeQuery,
-        deadline: Instant,
-        then: impl FnOnce(Page) -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        let mut read = RangeRead::new(query);
-        let step = move |state: &State, pause: &mut dyn FnMut() -> bool| read.step(state, pause);
-        self.read_slowly(deadline, step, then, Readers::add).await
-    }
-
-    /// One key as it was at a revision, and the revision that it was read at, at most until the deadline.
-    pub(crate) async fn get_past(
-        &self,
-        key: Bytes,
-        at: Revision,
-        deadline: Instant,
-    ) -> Result<(Revision, Option<Item>), Error> {
-        let mut read = PastRead::new(key, at);
-        // Most reads of the past are of what is nearly the newest: those need not wait for a thread.
-        let found = read.step(&self.shared.state, &mut || true);
-        if let Some(found) = found.map_err(|error| self.read_failed(error))? {
-            return Ok(found);
-        }
-        let step = move |state: &State, pause: &mut dyn FnMut() -> bool| read.step(state, pause);
-        self.read_slowly(deadline, step, |found| found, Readers::add).await
-    }
-
-    /// How far a deletion of a range may go at once, by the rows that this node has.
-    pub(crate) async fn count(
-        &self,
-        range: KeyRange,
-        keys_max: u64,
-        deadline: Instant,
-    ) -> Result<Counted, Error> {
-        let mut read = CountRead::new(range, keys_max);
-        // Most ranges that are deleted are small: those need not wait for a thread.
-        let mut rows = 0;
-        let mut pause = || {
-            rows += 1;
-            rows == ROWS_UNWATCHED
-        };
-        let found = read.step(&self.shared.state, &mut pause);
-        if let Some(counted) = found.map_err(|error| self.read_failed(error))? {
-            return Ok(counted);
-        }
-        let step = move |state: &State, pause: &mut dyn FnMut() -> bool| read.step(state, pause);
-        self.read_slowly(deadline, step, |counted| counted, Readers::add).await
-    }
-
-    /// Does `work`, which reads a bounded part of a file, where that holds nobody up. How often it is asked for at a
-    /// time is the caller's to bound.
-    pub async fn read_apart<T: Send + 'static>(
-        &self,
-        deadline: Instant,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        let mut work = Some(work);
-        // It is asked once only.
-        let step = move |_: &State, _: &mut dyn FnMut() -> bool| Ok(work.take().map(|work| work()));
-        self.read_slowly(deadline, step, |done| done, Readers::add_begun).await
-    }
-
-    async fn read_slowly<R: 'static, T: Send + 'static>(
-        &self,
-        deadline: Instant,
-        step: impl FnMut(&State, &mut dyn FnMut() -> bool) -> Result<Option<R>, ReadError>
-        + Send
-        + 'static,
-        then: impl FnOnce(R) -> T + Send + 'static,
-        add: impl FnOnce(&Readers, Box<dyn Job>) -> Result<(), Error>,
-    ) -> Result<T, Error> {
-        let (reply, result) = oneshot::channel();
-        let job = Read {
-            state: self.shared.state.clone(),
-            deadline,
-            step,
-            then: Some(then),
-            reply: Some(reply),
-            result: std::marker::PhantomData,
-        };
-        add(&self.shared.readers, Box::new(job))?;
-        match timeout_at(deadline.into(), result).await {
-            Ok(Ok(Ok(result))) => Ok(result),
-            Ok(Ok(Err(Failed::Late))) | Err(_) => Err(Error::ReadTimedOut),
-            Ok(Ok(Err(Failed::Read(error)))) => Err(self.read_failed(error)),
-            Ok(Err(_)) => Err(Error::ShuttingDown),
-        }
     }
 }
 

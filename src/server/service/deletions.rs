@@ -13,15 +13,15 @@ use crate::server::handle::Handle;
 use crate::store::Counted;
 
 /// What a [`Write::DeleteUpTo`] asks for.
-pub(crate) struct Deletion {
-    pub(crate) range: KeyRange,
-    pub(crate) keys_max: u64,
-    pub(crate) in_steps: bool,
+pub(super) struct Deletion {
+    pub(super) range: KeyRange,
+    pub(super) keys_max: u64,
+    pub(super) in_steps: bool,
 }
 
 impl Handle {
     /// Carries a deletion out if this node leads: all of it, none, or as much of it as a step may take.
-    pub(crate) async fn delete_here(
+    pub(super) async fn delete_here(
         &self,
         deletion: Deletion,
         deadline: Instant,

@@ -16,7 +16,7 @@ use crate::raft::founding::{Answer, Ask, Attempt, Ballot, Verdict};
 use crate::raft::{ClusterId, Membership, NodeId};
 use crate::server::handle::Handle;
 use crate::server::run::letter::Notice;
-use crate::server::wire::{self, PeerReply, PeerRequest};
+use crate::server::wire::{PeerReply, PeerRequest};
 use crate::store::DataDir;
 
 /// How long a node waits for hosts that are not there yet, once a majority is; and how long it leaves the founding to
@@ -154,11 +154,9 @@ impl Bootstrap {
     }
 
     async fn ask(&self, id: NodeId, ask: Ask) -> Option<Answer> {
-        let request = wire::encode(&PeerRequest::Found(ask));
         let deadline = Instant::now() + ASK_TIMEOUT;
-        let bytes = self.handle.net().request(id, request, deadline).await.ok()?;
-        match wire::decode(&bytes) {
-            Some(PeerReply::Founding(answer)) => Some(answer),
+        match self.handle.ask(id, &PeerRequest::Found(ask), deadline).await {
+            Ok(Some(PeerReply::Founding(answer))) => Some(answer),
             _ => None,
         }
     }

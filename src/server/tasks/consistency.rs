@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::consistency::{differs, judge};
 use crate::raft::{NodeId, RoleName};
 use crate::server::handle::Handle;
-use crate::server::wire::{self, PeerReply, PeerRequest};
+use crate::server::wire::{PeerReply, PeerRequest};
 use crate::store::{Mark, StoreError};
 
 /// How often the leader compares.
@@ -56,9 +56,7 @@ async fn compare(handle: &Handle) {
 }
 
 async fn ask(handle: &Handle, id: NodeId, request: &PeerRequest) -> Option<PeerReply> {
-    let deadline = Instant::now() + ASK_TIMEOUT;
-    let bytes = handle.net().request(id, wire::encode(request), deadline).await.ok()?;
-    wire::decode(&bytes)
+    handle.ask(id, request, Instant::now() + ASK_TIMEOUT).await.ok()?
 }
 
 impl Handle {

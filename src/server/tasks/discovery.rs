@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use crate::raft::NodeId;
 use crate::server::handle::Handle;
-use crate::server::wire::{self, PeerReply, PeerRequest};
+use crate::server::wire::{PeerReply, PeerRequest};
 
 /// How often to ask.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -58,10 +58,9 @@ async fn ask_all(handle: &Handle) {
 
 /// Asks a member who belongs to the cluster.
 pub(crate) async fn ask(handle: &Handle, id: NodeId) {
-    let request = wire::encode(&PeerRequest::Members);
     let deadline = Instant::now() + ASK_TIMEOUT;
-    let Ok(bytes) = handle.net().request(id, request, deadline).await else { return };
-    if let Some(PeerReply::Members(Some(known))) = wire::decode(&bytes) {
+    let reply = handle.ask(id, &PeerRequest::Members, deadline).await;
+    if let Ok(Some(PeerReply::Members(Some(known)))) = reply {
         handle.net().learn(&known);
     }
 }
