@@ -74,6 +74,9 @@ pub enum Error {
     /// No leader took the request within the deadline, and none can be elected, for the reason given. Not applied.
     #[error("{0}")]
     NoElection(String),
+    /// So many backups are under way, the most at a time. Nothing was read.
+    #[error("{0} backups are under way, the most at a time (limits.backups)")]
+    TooManyBackups(usize),
 }
 
 /// Why leadership was not handed over.

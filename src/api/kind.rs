@@ -132,7 +132,10 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::NoLeader | Error::NoElection(_) => Kind::NoLeader,
-            Error::Busy | Error::TooManyReads | Error::TooManyWaiters => Kind::TooBusy,
+            Error::Busy
+            | Error::TooManyReads
+            | Error::TooManyWaiters
+            | Error::TooManyBackups(_) => Kind::TooBusy,
             Error::ShuttingDown => Kind::ShuttingDown,
             Error::NotApplied => Kind::LeadershipChanged,
             Error::NotUnderstood => Kind::NotUnderstood,

@@ -8,8 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::condition::Representation;
-use super::headers;
+use super::fields::{self, Representation};
 use crate::api::{ChangeError, Error, Outcome, PROBLEM_TYPE, TransferError};
 use crate::kv::Revision;
 use crate::server::Handle;
@@ -207,16 +206,16 @@ impl IntoResponse for Problem {
         let status = status(self.kind);
         *response.status_mut() = status;
         response.extensions_mut().insert(OfKonsen);
-        let fields = response.headers_mut();
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(revision) = self.revision {
-            fields.insert(&headers::REVISION, HeaderValue::from(revision.0));
+            headers.insert(&fields::REVISION, HeaderValue::from(revision.0));
         }
         if let Some(current) = self.current {
-            fields.insert(ETAG, Representation::Value.etag(current));
+            headers.insert(ETAG, Representation::Value.etag(current));
         }
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

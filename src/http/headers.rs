@@ -1,18 +1,13 @@
-//! The names of konsen's headers, and values that several routes give or read.
+//! The headers of requests that several routes read.
 
 use std::time::{Duration, Instant};
 
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{Kind, Problem};
+pub(crate) use super::fields::{CREATE_REVISION, REVISION, VERSION};
 use crate::api::{TIMEOUT_DEFAULT, TIMEOUT_MAX};
 
-/// The store's revision that the answer reflects.
-pub(crate) static REVISION: HeaderName = HeaderName::from_static("konsen-revision");
-/// The revision that created the key.
-pub(crate) static CREATE_REVISION: HeaderName = HeaderName::from_static("konsen-create-revision");
-/// How many times the key was set since it was created.
-pub(crate) static VERSION: HeaderName = HeaderName::from_static("konsen-version");
 /// How long the client is ready to wait for the answer.
 pub(crate) static TIMEOUT: HeaderName = HeaderName::from_static("konsen-timeout");
 /// Names a write so that it can be repeated.

@@ -14,8 +14,9 @@ use bytes::Bytes;
 
 use super::body;
 use super::budget::Guest;
-use super::condition::{self, Representation, Verdict};
+use super::condition::{self, Verdict};
 use super::error::{Kind, Problem};
+use super::fields::Representation;
 use super::query::{self, Query};
 use super::{Api, headers};
 use crate::api::{CONTENT_TYPE_BYTES_MAX, Found, Freshness, Get, Got, ItemJson};

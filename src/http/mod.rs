@@ -11,6 +11,7 @@ mod condition;
 mod cursor;
 mod date;
 pub mod error;
+mod fields;
 mod form;
 mod framing;
 #[cfg(any(test, fuzzing))]
@@ -45,7 +46,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
@@ -68,8 +68,6 @@ struct Api {
     answers: budget::Answers,
     /// The most requests of one address that wait for a change.
     waiters_per_guest: usize,
-    /// One permit for each backup that may be under way.
-    backups: Arc<Semaphore>,
     /// Cancelled when a shutdown begins, so that no wait for a change holds it up.
     stopping: CancellationToken,
 }
@@ -94,7 +92,6 @@ pub fn router(handle: Handle) -> App {
         bodies: body::Bodies::new(limits),
         answers: budget::Answers::new(limits.answer_bytes_max),
         waiters_per_guest: limits.waiters_max / 2,
-        backups: Arc::new(Semaphore::new(limits.backups_max)),
         handle,
         stopping: CancellationToken::new(),
     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use super::certificates::Facts;
@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) life: Arc<Life>,
     pub(super) facts: Arc<ArcSwap<Facts>>,
     pub(super) answer_room: AnswerRoom,
+    /// One permit for each backup that may be under way.
+    pub(super) backups: Arc<Semaphore>,
     /// The largest answer that fits between nodes, in bytes.
     pub(super) frame_bytes_max: usize,
     pub(super) net: Net,
@@ -84,7 +86,7 @@ impl Handle {
     }
 
     /// The state could not be read: the node stops, since nobody knows what else is damaged.
-    pub fn damaged(&self, error: StoreError) -> Error {
+    pub(super) fn damaged(&self, error: StoreError) -> Error {
         tracing::error!(%error, "the state could not be read");
         self.fail(error);
         Error::Storage
@@ -95,13 +97,8 @@ impl Handle {
         self.shared.state.revision()
     }
 
-    /// The size of the state's file, in bytes.
-    pub fn state_bytes(&self) -> u64 {
-        self.shared.data.sizes().state_bytes
-    }
-
     /// The oldest revision that can be read here.
-    pub fn compacted(&self) -> Revision {
+    pub(super) fn compacted(&self) -> Revision {
         self.shared.state.compacted()
     }
 
@@ -113,12 +110,12 @@ impl Handle {
     }
 
     /// This node's role, term and leader, as of the last change.
-    pub fn standing(&self) -> SoftState {
+    pub(super) fn standing(&self) -> SoftState {
         *self.shared.standing.borrow()
     }
 
     /// The name of the node with that identity, as the membership has it.
-    pub fn name_of(&self, id: NodeId) -> Option<String> {
+    pub(super) fn name_of(&self, id: NodeId) -> Option<String> {
         if id == self.shared.id {
             return Some(self.shared.config.name.to_string());
         }

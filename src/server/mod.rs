@@ -24,6 +24,7 @@ mod tasks;
 mod waiters;
 mod wire;
 
+pub use admin::backup::{Backup, BackupPart};
 pub use handle::Handle;
 pub use start::{Ending, Server, StartError};
 pub use waiters::Waiter;

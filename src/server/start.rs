@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::certificates::{self, tls_material};
@@ -152,6 +152,7 @@ impl Server {
             life: life.clone(),
             facts: facts.clone(),
             answer_room: AnswerRoom::new(limits.answer_bytes_max),
+            backups: Arc::new(Semaphore::new(limits.backups_max)),
             limits,
             frame_bytes_max,
             net: net.clone(),

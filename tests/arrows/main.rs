@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pki", &[]),
     ("net", &["raft", "cluster", "config", "pki"]),
     ("server", &["api", "raft", "kv", "store", "cluster", "replica", "net", "config", "pki"]),
-    ("http", &["api", "kv", "store", "server", "config"]),
+    ("http", &["api", "kv", "server", "config"]),
     ("client", &["api", "kv"]),
     ("check", &["kv"]),
     (
@@ -54,7 +54,7 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
     ("server/run", &[]),
     ("server/service", &[]),
     ("server/tasks", &[]),
-    ("http", &[&["answer", "watch"], &["condition", "error", "headers"]]),
+    ("http", &[]),
 ];
 
 /// The most lines of a file, without its tests.

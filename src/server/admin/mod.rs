@@ -1,6 +1,6 @@
 //! What operators ask for: the members, who leads, backups, how things stand.
 
-mod backup;
+pub(super) mod backup;
 mod health;
 mod leadership;
 mod life;

@@ -69,7 +69,7 @@ impl Handle {
 
     /// Does `work`, which reads a bounded part of a file, where that holds nobody up. How often it is asked for at a
     /// time is the caller's to bound.
-    pub async fn read_apart<T: Send + 'static>(
+    pub(crate) async fn read_apart<T: Send + 'static>(
         &self,
         deadline: Instant,
         work: impl FnOnce() -> T + Send + 'static,
