@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use super::*;
-use crate::api::{ChangeError, Consistency, Error, MemberChange};
-use crate::kv::{Condition, Put, Write};
+use crate::api::{ChangeError, Consistency, Error, Found, Freshness, Get, Got, List, MemberChange};
+use crate::kv::{Condition, KeyRange, Matcher, Page, Put, RangeQuery, Revision, Write};
 use crate::pki::{Authority, Overwrite, PeerIdentity, Role, issue_authority, write_pair};
 use crate::raft::{LogId, Term};
 use crate::replica::forwarding::Fate;
 use crate::server::run::letter::{Control, Request};
 use crate::server::run::mailbox::NotTaken;
+use crate::server::wire::{self, PeerAnswer, PeerRead, PeerReply};
 
 async fn start(home: &std::path::Path) -> Server {
     let text = "servers: {a: '127.0.0.1:1'}\nhttpServers: {a: '127.0.0.1:2'}\nlocalServerName: a\n";
@@ -98,4 +99,46 @@ async fn a_node_that_has_ended_is_shutting_down_and_not_busy() {
     assert!(handle.status().await.is_none() && handle.is_stopping());
     // A peer tries whoever leads next.
     assert_eq!(handle.write_here(put(), soon()).await, Err(Fate::Again));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_a_peer_forwards_is_answered_as_what_it_means() {
+    let home = tempfile::tempdir().unwrap();
+    let server = start(home.path()).await;
+    let handle = server.handle();
+    let answer = async |read| match wire::decode(&handle.answer_read(read, soon()).await) {
+        Some(PeerReply::Read(Some(answer))) => answer,
+        other => panic!("{other:?}"),
+    };
+    let get = |key, at, unless| {
+        let freshness = Freshness { at, ..Freshness::default() };
+        PeerRead::Get(Get { key: Bytes::from_static(key), freshness, unless })
+    };
+    let Ok(PeerAnswer::Got(Got { revision, found: Found::Item(item) })) =
+        answer(get(b"key", None, None)).await
+    else {
+        panic!("it is there")
+    };
+    assert_eq!((&item.value[..], item.mod_revision), (&b"value"[..], revision));
+    let found = |found| Ok(PeerAnswer::Got(Got { revision, found }));
+    let same = Some(Matcher::Revisions(vec![revision]));
+    assert_eq!(answer(get(b"key", None, same.clone())).await, found(Found::Unchanged(revision)));
+    assert_eq!(answer(get(b"other", None, same)).await, found(Found::Absent));
+    assert_eq!(answer(get(b"key", Some(revision), None)).await, found(Found::Item(item.clone())));
+    let later = Revision(revision.0 + 1);
+    let future = Err(Error::Future { asked: later, newest: revision });
+    assert_eq!(answer(get(b"key", Some(later), None)).await, future);
+    // More than a page is no peer's to ask for.
+    let query = RangeQuery {
+        range: KeyRange::all(),
+        at: None,
+        descending: false,
+        keys_only: false,
+        items_max: usize::MAX,
+        bytes_max: usize::MAX,
+    };
+    let list = List { query, consistency: Consistency::Stale, min_revision: None };
+    let page = Page { revision, items: vec![item], more: false };
+    assert_eq!(answer(PeerRead::List(list)).await, Ok(PeerAnswer::Page(page)));
+    server.stop().await.unwrap();
 }

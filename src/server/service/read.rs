@@ -5,12 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::api::{Consistency, Error, Found, Get, Got, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
 use crate::kv::{Matcher, Page};
 use crate::raft::NodeId;
 use crate::server::handle::Handle;
 use crate::server::wire::{self, PeerAnswer, PeerRead, PeerReply, PeerRequest};
-use bytes::Bytes;
 
 /// How much longer than its deadline a forwarded read is waited for, so that what the leader says of it still arrives.
 const WAY: Duration = Duration::from_millis(250);
