@@ -10,6 +10,7 @@ use crate::kv::{Condition, KeyRange, Matcher, Page, Put, RangeQuery, Revision, W
 use crate::pki::{Authority, Overwrite, PeerIdentity, Role, issue_authority, write_pair};
 use crate::raft::{LogId, Term};
 use crate::replica::forwarding::Fate;
+use crate::server::peer::at_leader::Leader;
 use crate::server::run::letter::{Control, Request};
 use crate::server::run::mailbox::NotTaken;
 use crate::server::wire::{self, PeerAnswer, PeerRead, PeerReply};
@@ -141,4 +142,22 @@ async fn a_read_that_a_peer_forwards_is_answered_as_what_it_means() {
     let page = Page { revision, items: vec![item], more: false };
     assert_eq!(answer(PeerRead::List(list)).await, Ok(PeerAnswer::Page(page)));
     server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_that_was_tried_comes_again_after_a_moment_and_not_after_the_deadline() {
+    let home = tempfile::tempdir().unwrap();
+    let server = start(home.path()).await;
+    let handle = server.handle();
+    let mut leaders = handle.leaders(soon());
+    assert_eq!(leaders.next().await, Ok(Leader::Here));
+    let tried = Instant::now();
+    assert_eq!(leaders.next_at_once().await, Ok(Leader::Here));
+    assert_eq!(leaders.next().await, Ok(Leader::Here));
+    assert!(tried.elapsed() >= Duration::from_millis(20));
+    let mut late = handle.leaders(Instant::now());
+    assert_eq!(late.next().await, Ok(Leader::Here));
+    assert_eq!(late.next().await, Err(Error::NoLeader));
+    server.stop().await.unwrap();
+    assert_eq!(handle.leaders(soon()).next().await, Err(Error::ShuttingDown));
 }
