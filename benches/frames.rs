@@ -12,7 +12,8 @@ use futures_util::future::BoxFuture;
 use konsen::cluster::{Own, Roster, Settings};
 use konsen::net::frame::{self, Decoder, HEADER_BYTES};
 use konsen::net::{
-    Addresses, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, PeerHello, TlsMaterial,
+    Addresses, Answerer, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, PeerHello,
+    TlsMaterial,
 };
 use konsen::raft::{Body, ClusterId, Entry, Index, LogId, Message, NodeId, Payload, Term};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -71,6 +72,12 @@ struct Echo {
     messages: UnboundedSender<Message>,
 }
 
+impl Answerer for Echo {
+    fn answer(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+        Box::pin(std::future::ready(body))
+    }
+}
+
 impl Inbound for Echo {
     fn receive(&self, message: Message) {
         let _ = self.messages.send(message);
@@ -81,10 +88,6 @@ impl Inbound for Echo {
     fn peer_up(&self, _peer: PeerHello) {}
 
     fn disowned(&self) {}
-
-    fn request(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
-        Box::pin(std::future::ready(body))
-    }
 
     fn ended(&self, task: &'static str, _panic: &(dyn std::any::Any + Send)) {
         panic!("{task} ended");
@@ -131,7 +134,10 @@ fn start(
         frame_bytes_max: FRAME_BYTES_MAX,
     };
     let (messages, received) = unbounded_channel();
-    (Net::start(config, Arc::new(Echo { messages })).expect("starts"), received)
+    let echo = Arc::new(Echo { messages });
+    let (net, listener) = Net::start(config, echo.clone()).expect("starts");
+    listener.accept(echo);
+    (net, received)
 }
 
 fn round_trips(criterion: &mut Criterion) {

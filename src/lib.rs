@@ -1,5 +1,6 @@
 //! konsen: a key-value store that a handful of hosts agree on. `ARCHITECTURE.md` is the whole story.
 //!
+//! - [`api`]: what a caller may ask and be told: requests, answers, errors, limits, JSON.
 //! - [`raft`]: the protocol, pure: inputs in, effects out.
 //! - [`kv`]: the state machine: commands in, replies out; pure and deterministic.
 //! - [`cluster`]: who belongs, who is dialled, who is let in, who stops: pure decisions.
@@ -17,6 +18,7 @@
 // What a process says goes through `cli::output`: these macros block, and panic where they cannot write.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod api;
 pub mod check;
 pub mod cli;
 pub mod client;

@@ -12,11 +12,11 @@ use anyhow::Context;
 use super::CliError;
 use super::cluster::{self, BuildOptions};
 use super::output::say;
+use crate::api::{ClusterStatus, MemberStatus};
 use crate::client::Client;
 use crate::cluster::ChangeRefused;
 use crate::config::{Config, HostPort, NodeName};
 use crate::pki::{Authority, ClusterName};
-use crate::server::{ClusterStatus, MemberStatus};
 
 /// The configuration that is taken where it is there and none was named.
 const DEFAULT_CONFIG: &str = "conf/cluster.yml";

@@ -3,8 +3,8 @@
 use super::CliError;
 use super::output::say;
 use super::remote::{Connection, Format, print, print_json};
+use crate::api::CompactJson;
 use crate::client::Error;
-use crate::http::compact::CompactJson;
 use crate::kv::Revision;
 
 /// Give up the past before a revision, to free the disks

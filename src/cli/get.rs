@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use super::CliError;
 use super::remote::{Connection, Format, bytes_of, columns, print, print_json, printable};
-use crate::http::json::ItemJson;
+use crate::api::ItemJson;
 
 /// Read a key
 #[derive(Clone, Debug, clap::Args)]

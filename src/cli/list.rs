@@ -4,9 +4,8 @@ use std::ffi::OsString;
 
 use super::CliError;
 use super::remote::{Connection, Format, bytes_of, columns, print, print_json, printable};
+use crate::api::{ItemJson, PAGE_ITEMS_MAX};
 use crate::client::{ListPage, ListRequest};
-use crate::http::PAGE_ITEMS_MAX;
-use crate::http::json::ItemJson;
 use crate::kv::Revision;
 
 /// How many characters of a value a table shows.

@@ -7,10 +7,9 @@ use super::bundle::{Addresses, Bundle, Comes, Folder};
 use super::output::say;
 use super::remote::{Connection, Format, print, print_json};
 use super::status::{member_table, votes};
+use crate::api::{AddJson, MemberInfo, MemberStatus, Members, ReplaceJson};
 use crate::client::{Client, Error};
 use crate::config::{HostPort, NodeName};
-use crate::http::members::{AddJson, ReplaceJson};
-use crate::server::{MemberInfo, MemberStatus, Members};
 
 /// How long `list` waits for members that are decided.
 const DECIDED_SOON: Duration = Duration::from_secs(1);

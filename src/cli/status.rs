@@ -9,8 +9,8 @@ use time::format_description::well_known::Rfc3339;
 use super::output::say;
 use super::remote::{Connection, Format, columns, print, print_json};
 use super::{CliError, Exit};
+use crate::api::{ClusterStatus, Status};
 use crate::client::{Error, differ};
-use crate::server::{ClusterStatus, Status};
 
 /// How long before its end a certificate is warned of.
 const WARN_AHEAD: time::Duration = time::Duration::days(30);

@@ -10,7 +10,7 @@ use reqwest::Method;
 
 use super::send::{HEDGE_AFTER, SEARCH_TIME_MAX};
 use super::{Call, Client, Error, json_body};
-use crate::server::{Members, Status};
+use crate::api::{Members, Status};
 
 impl Client {
     /// Refuses endpoints of different clusters. Whoever says nothing is not waited for longer than others are, and

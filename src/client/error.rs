@@ -3,16 +3,8 @@
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
+use crate::api::{Kind, Outcome};
 use crate::kv::Revision;
-
-/// What is certain about a request that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing changed, and nothing will.
-    NotApplied,
-    /// The change may have happened, or may still happen.
-    Unknown,
-}
 
 /// Why a request did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,9 +67,6 @@ pub enum Error {
     Failed(String),
 }
 
-/// How the types of konsen's problems begin.
-const PROBLEM: &str = "urn:konsen:problem:";
-
 fn condition_failed(current: Option<Revision>) -> String {
     match current {
         Some(current) => format!("the condition failed: the key's revision is {current}"),
@@ -102,14 +91,7 @@ pub(super) struct Problem {
     r#type: String,
     #[serde(default)]
     detail: String,
-    pub(super) outcome: Option<ProblemOutcome>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum ProblemOutcome {
-    NotApplied,
-    Unknown,
+    pub(super) outcome: Option<Outcome>,
 }
 
 /// The revisions in the headers of an answer.
@@ -259,38 +241,38 @@ impl Failure {
         writes: bool,
     ) -> Failure {
         let outcome = problem.as_ref().and_then(|problem| problem.outcome);
-        let is = |name: &str| {
-            let named = problem.as_ref().and_then(|one| one.r#type.strip_prefix(PROBLEM));
-            named == Some(name)
-        };
-        let (no_such_key, no_such_member) = (is("no-such-key"), is("no-such-member"));
-        let outside = is("no-cluster") || is("not-a-member");
-        let (no_leader, compacted) = (is("no-leader"), is("compacted"));
+        let kind = problem.as_ref().and_then(|problem| Kind::of_type(&problem.r#type));
         let detail = problem.map(|problem| problem.detail).filter(|detail| !detail.is_empty());
         let detail = detail.unwrap_or_else(|| format!("the answer was {status}"));
         let failure = |error, may_try_another, heard| Failure { error, may_try_another, heard };
         let settled = |error| failure(error, false, Heard::Answer);
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             // Only konsen's own word makes it certain that a write did not happen.
-            let certain = !writes || outcome == Some(ProblemOutcome::NotApplied);
+            let certain = !writes || outcome == Some(Outcome::NotApplied);
             return match (certain, status) {
                 (true, StatusCode::INSUFFICIENT_STORAGE) => settled(Error::Refused(detail)),
-                (true, _) if outside => failure(Error::Outside(detail), true, Heard::Outside),
-                (true, _) if no_leader => failure(Error::NoLeader(detail), true, Heard::Answer),
+                (true, _) if matches!(kind, Some(Kind::NoCluster | Kind::NotAMember)) => {
+                    failure(Error::Outside(detail), true, Heard::Outside)
+                }
+                (true, _) if kind == Some(Kind::NoLeader) => {
+                    failure(Error::NoLeader(detail), true, Heard::Answer)
+                }
                 (true, _) => failure(Error::Unavailable(detail), true, Heard::Answer),
                 (false, _) => settled(Error::Unknown(detail)),
             };
         }
         // Whatever the status says otherwise.
-        if writes && outcome == Some(ProblemOutcome::Unknown) {
+        if writes && outcome == Some(Outcome::Unknown) {
             return settled(Error::Unknown(detail));
         }
         match status {
-            StatusCode::NOT_FOUND if no_such_key => {
+            StatusCode::NOT_FOUND if kind == Some(Kind::NoSuchKey) => {
                 settled(Error::NoSuchKey { revision: told.revision })
             }
-            StatusCode::NOT_FOUND if no_such_member => settled(Error::NoSuchMember(detail)),
-            StatusCode::GONE if compacted => settled(Error::Compacted(detail)),
+            StatusCode::NOT_FOUND if kind == Some(Kind::NoSuchMember) => {
+                settled(Error::NoSuchMember(detail))
+            }
+            StatusCode::GONE if kind == Some(Kind::Compacted) => settled(Error::Compacted(detail)),
             StatusCode::PRECONDITION_FAILED => {
                 settled(Error::ConditionFailed { current: told.current })
             }
@@ -303,6 +285,7 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::PROBLEM_TYPE;
 
     fn failure(status: u16, outcome: Option<&str>, writes: bool) -> Failure {
         let problem = outcome.map(|outcome| {
@@ -358,8 +341,9 @@ mod tests {
     fn a_reason_counts_more_than_silence() {
         let silent = Failure::of_silence(&"http://h:1/".parse().unwrap());
         let problem = |name: &str| {
-            let text =
-                format!(r#"{{"type":"{PROBLEM}{name}","detail":"d","outcome":"not_applied"}}"#);
+            let text = format!(
+                r#"{{"type":"{PROBLEM_TYPE}{name}","detail":"d","outcome":"not_applied"}}"#
+            );
             serde_json::from_str(&text).unwrap()
         };
         let told = Told { revision: None, current: None };

@@ -6,10 +6,9 @@ use reqwest::StatusCode;
 use reqwest::header::{ETAG, HeaderMap, HeaderValue};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::error::{Failure, Outcome, Problem, ProblemOutcome, Told};
+use super::error::{Failure, Problem, Told};
 use super::revision_in;
-use crate::http::json::{DeletedJson, PageJson};
-use crate::server::{ClusterStatus, Status};
+use crate::api::{ClusterStatus, DeletedJson, Outcome, PageJson, Status};
 
 /// A status in two bytes, a line for each of the two headers with revisions, and a body. A write goes to
 /// another endpoint only if the answer says that it was not applied, and if the answer says that nobody
@@ -44,11 +43,11 @@ fn failure(status: StatusCode, body: &[u8], told: Told) {
         let Failure { error, may_try_another, .. } =
             Failure::of_answer(status, problem, told, writes);
         assert!(!error.to_string().is_empty());
-        let certain = !writes || outcome == Some(ProblemOutcome::NotApplied);
+        let certain = !writes || outcome == Some(Outcome::NotApplied);
         assert!(certain || !may_try_another, "it might happen twice");
         if certain {
             assert_eq!(error.outcome(), Outcome::NotApplied);
-        } else if outcome == Some(ProblemOutcome::Unknown) || status.is_server_error() {
+        } else if outcome == Some(Outcome::Unknown) || status.is_server_error() {
             assert_eq!(error.outcome(), Outcome::Unknown);
         }
     }

@@ -23,18 +23,17 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
 
+pub use crate::api::Outcome;
 pub use clusters::differ;
-pub use error::{Error, Outcome};
+pub use error::Error;
 pub use snapshot::SnapshotStream;
 pub use tls::TlsFiles;
 
-use crate::http::TIMEOUT_MAX;
-use crate::http::compact::CompactJson;
-use crate::http::json::{DeletedJson, PageJson};
-use crate::http::leader::TransferJson;
-use crate::http::members::{AddJson, ReplaceJson};
+use crate::api::{
+    AddJson, ClusterStatus, CompactJson, DeletedJson, Leadership, Members, PageJson, ReplaceJson,
+    Status, TIMEOUT_MAX, TransferJson,
+};
 use crate::kv::{Item, Revision};
-use crate::server::{ClusterStatus, Leadership, Members, Status};
 use error::Failure;
 
 /// All but the unreserved characters of RFC 3986.

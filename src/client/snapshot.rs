@@ -8,7 +8,7 @@ use reqwest::header::{HeaderValue, TE};
 use reqwest::{Body, Method};
 
 use super::{Call, Client, Error, error, store_revision};
-use crate::http::DIGEST_TRAILER;
+use crate::api::DIGEST_TRAILER;
 use crate::kv::Revision;
 
 /// How long nothing may come.

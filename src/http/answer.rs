@@ -14,7 +14,7 @@ use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
 
 use super::budget::Answers;
-use super::watch::InFlight;
+use super::watch::{InFlight, Taken};
 
 /// The most bytes that are handed over at once over HTTP/1. What is not sent of them stays in memory.
 const PIECE_BYTES: usize = 64 << 10;
@@ -42,15 +42,12 @@ struct State {
     over: bool,
 }
 
-impl Answer {
-    /// Whether nobody asks for more of it.
-    pub(super) fn is_over(&self) -> bool {
+impl Taken for Answer {
+    fn is_over(&self) -> bool {
         self.0.lock().over
     }
 
-    /// Whether the client took nothing for so long, or longer than that less than `rate_min` bytes a second on average. If
-    /// so, all that is left of the answer is dropped.
-    pub(super) fn stalls(&self, stall_max: Duration, rate_min: u64) -> bool {
+    fn stalls(&self, stall_max: Duration, rate_min: u64) -> bool {
         let mut state = self.0.lock();
         let Some(since) = state.sending_since.filter(|_| !state.over) else { return false };
         let waits = since.elapsed();

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::error::{Kind, Problem};
 use super::headers;
-use crate::server::Limits;
+use crate::api::Limits;
 
 /// What counts as a small body, in bytes.
 const SMALL_BYTES: u64 = 4096;

@@ -4,24 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 
 use super::error::{Kind, Problem};
 use super::list::json_response;
 use super::query::Query;
 use super::{Api, body, headers, key};
+use crate::api::CompactJson;
 use crate::kv::{Outcome, Revision, Write};
 
 /// The largest body, in bytes.
 const BODY_BYTES_MAX: usize = 1024;
-
-/// The body, and the answer's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CompactJson {
-    /// The oldest revision that can still be read afterwards, 1 or more.
-    pub revision: Revision,
-}
 
 /// `POST /v1/compact`.
 pub(super) async fn compact(

@@ -1,24 +1,11 @@
 //! Conditional requests (RFC 9110, section 13): parsing, and their order for reads.
 
-use std::fmt::Write as _;
-
-use axum::http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH};
 
 use super::error::{Kind, Problem};
+use super::fields::{JSON_SUFFIX, Representation};
 use super::headers;
 use crate::kv::{Condition, Matcher, Revision};
-
-/// In which form a key is answered. Each has a tag of its own (RFC 9110, section 8.8.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Representation {
-    /// The bytes as they were put: `"42"`.
-    Value,
-    /// The item as JSON: `"42-json"`.
-    Json,
-}
-
-/// What the tag of JSON ends in.
-const JSON_SUFFIX: &str = "-json";
 
 impl Representation {
     /// What `Accept` asks for.
@@ -27,19 +14,6 @@ impl Representation {
             true => Representation::Json,
             false => Representation::Value,
         }
-    }
-
-    /// The tag of a revision.
-    pub(crate) fn etag(self, revision: Revision) -> HeaderValue {
-        let suffix = match self {
-            Representation::Value => "",
-            Representation::Json => JSON_SUFFIX,
-        };
-        let mut text = String::with_capacity(28);
-        // Writing to a string cannot fail.
-        let _ = write!(text, "\"{revision}{suffix}\"");
-        HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
-            .unwrap_or(HeaderValue::from_static("\"0\""))
     }
 }
 
@@ -201,6 +175,8 @@ pub(crate) fn of_read(condition: &Condition, current: Revision) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header::HeaderValue;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -7,9 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::cursor::Cursor;
 use super::framing::{self, Chunks};
 use super::hpack::Table;
-use super::json::ItemJson;
 use super::query::{self, Query};
 use super::{condition, form, headers, original};
+use crate::api::{ItemJson, TIMEOUT_MAX};
 use crate::kv::KEY_BYTES_MAX;
 
 const NAMES: &[&str] =
@@ -40,7 +40,7 @@ pub fn query(data: &[u8]) {
     let limit = original::keys_limit(original::lenient(Some(parameters), "limit"));
     assert!((1..=original::KEYS_MAX).contains(&limit));
     if let Some(duration) = headers::duration(text) {
-        assert!(duration <= headers::TIMEOUT_MAX);
+        assert!(duration <= TIMEOUT_MAX);
     }
 }
 

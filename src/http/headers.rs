@@ -1,26 +1,17 @@
-//! The names of konsen's headers, and values that several routes give or read.
+//! The headers of requests that several routes read.
 
 use std::time::{Duration, Instant};
 
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{Kind, Problem};
+pub(crate) use super::fields::{CREATE_REVISION, REVISION, VERSION};
+use crate::api::{TIMEOUT_DEFAULT, TIMEOUT_MAX};
 
-/// The store's revision that the answer reflects.
-pub(crate) static REVISION: HeaderName = HeaderName::from_static("konsen-revision");
-/// The revision that created the key.
-pub(crate) static CREATE_REVISION: HeaderName = HeaderName::from_static("konsen-create-revision");
-/// How many times the key was set since it was created.
-pub(crate) static VERSION: HeaderName = HeaderName::from_static("konsen-version");
 /// How long the client is ready to wait for the answer.
 pub(crate) static TIMEOUT: HeaderName = HeaderName::from_static("konsen-timeout");
 /// Names a write so that it can be repeated.
 pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// The deadline of a request that names none.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// The longest deadline, and the longest `wait`.
-pub const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
 /// A header that may be there once.
 pub(crate) fn single<'a>(

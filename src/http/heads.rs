@@ -15,7 +15,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::error::{Kind, Problem};
+use super::error::{Kind, Problem, status};
 use super::framing::{Chunks, Framing, HEADER_BYTES_MAX, begins_method, check_head, head_end};
 use super::hpack::{Broken, Table};
 use super::watch::Clock;
@@ -307,7 +307,7 @@ fn too_large() -> Problem {
 
 /// A problem as HTTP/1.1 writes it, at the end of a connection.
 fn on_the_wire(problem: Problem) -> BytesMut {
-    let (status, body) = (problem.kind().status(), problem.json());
+    let (status, body) = (status(problem.kind()), problem.json());
     let reason = status.canonical_reason().unwrap_or_default();
     let head = format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\

@@ -14,18 +14,16 @@ use bytes::Bytes;
 
 use super::body;
 use super::budget::Guest;
-use super::condition::{self, Representation, Verdict};
+use super::condition::{self, Verdict};
 use super::error::{Kind, Problem};
-use super::json::ItemJson;
+use super::fields::Representation;
 use super::query::{self, Query};
-use super::read::Freshness;
 use super::{Api, headers};
+use crate::api::{CONTENT_TYPE_BYTES_MAX, Found, Freshness, Get, Got, ItemJson};
 use crate::kv::{Condition, Item, Matcher, Outcome, Put, Revision, Write};
 
 /// The parameters of GET and HEAD.
 const READ_PARAMETERS: &[&str] = &["consistency", "revision", "min_revision", "wait"];
-/// The longest media type that is stored with a value, in bytes.
-pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 
 /// Answers a request whose path is `/v1/kv/` and a key. Every way lets go of the request's head before it waits for
 /// anything: a head may be large, and there may be many who wait.
@@ -77,8 +75,7 @@ fn key_of(head: &Parts, key_start: usize) -> Result<Bytes, Problem> {
 
 /// What a GET or a HEAD asks for.
 struct Read {
-    key: Bytes,
-    freshness: Freshness,
+    get: Get,
     wait: Option<Duration>,
     condition: Condition,
     representation: Representation,
@@ -101,7 +98,7 @@ impl Read {
             None => (Freshness::default(), None),
             Some(raw) => {
                 let query = Query::parse(Some(raw), READ_PARAMETERS)?;
-                (Freshness::parse(&query)?, query.duration("wait")?)
+                (query.freshness()?, query.duration("wait")?)
             }
         };
         if wait.is_some() && freshness.at.is_some() {
@@ -111,11 +108,11 @@ impl Read {
             ));
         }
         let representation = Representation::of(&head.headers);
+        let condition = condition::parse_for(&head.headers, representation)?;
         Ok(Read {
-            key,
-            freshness,
+            get: Get { key, freshness, unless: condition.if_none_match.clone() },
             wait,
-            condition: condition::parse_for(&head.headers, representation)?,
+            condition,
             representation,
             without_body: head.method == Method::HEAD,
             deadline: headers::deadline(&head.headers)?,
@@ -124,36 +121,21 @@ impl Read {
     }
 
     async fn answer(self, api: &Api) -> Result<Response, Problem> {
-        self.freshness.reach(&api.handle, self.deadline).await?;
-        if let Some(at) = self.freshness.at {
-            let key = self.key.clone();
-            let (revision, item) = api.handle.get_past(key, at, self.deadline).await?;
-            return match self.settle(api, revision, item)? {
-                Settled::Answer(response) => Ok(response),
-                Settled::Waits(revision, current) => self.unchanged(revision, current),
-            };
+        if let Some(wait) = self.wait {
+            // Whoever waits for a change waits for this node's.
+            api.handle.reach(self.get.freshness, self.deadline).await?;
+            return self.wait(api, Instant::now() + wait).await;
         }
-        let Some(wait) = self.wait else {
-            return match self.look(api)? {
-                Settled::Answer(response) => Ok(response),
-                Settled::Waits(revision, current) => self.unchanged(revision, current),
-            };
-        };
-        self.wait(api, Instant::now() + wait).await
+        let got = api.handle.get(self.get.clone(), self.deadline).await?;
+        match self.settle(api, got)? {
+            Settled::Answer(response) => Ok(response),
+            Settled::Waits(revision, current) => self.unchanged(revision, current),
+        }
     }
 
-    /// Reads the key as it is now; its value only if that is to be answered.
+    /// Reads the key as this node has it now.
     fn look(&self, api: &Api) -> Result<Settled, Problem> {
-        if self.condition.if_none_match.is_some() {
-            let (revision, current) = api.handle.mod_revision(&self.key)?;
-            if let Some(current) = current
-                && condition::of_read(&self.condition, current) == Verdict::NotModified
-            {
-                return Ok(Settled::Waits(revision, Some(current)));
-            }
-        }
-        let (revision, item) = api.handle.get(&self.key)?;
-        self.settle(api, revision, item)
+        self.settle(api, api.handle.look(&self.get.key, self.get.unless.as_ref())?)
     }
 
     /// Answers once the key is another than the request's conditions name. Meanwhile it holds the key and the tags.
@@ -161,7 +143,7 @@ impl Read {
         loop {
             // Before the key is read, so that no change is missed.
             let _place = self.guest.wait(api.waiters_per_guest)?;
-            let waiter = api.handle.waiter(self.key.clone())?;
+            let waiter = api.handle.waiter(self.get.key.clone())?;
             let (revision, current) = match self.look(api) {
                 Ok(Settled::Answer(response)) => return Ok(response),
                 Ok(Settled::Waits(revision, current)) => (revision, current),
@@ -183,25 +165,26 @@ impl Read {
     }
 
     /// What the key as it was read comes to.
-    fn settle(
-        &self,
-        api: &Api,
-        revision: Revision,
-        item: Option<Item>,
-    ) -> Result<Settled, Problem> {
-        let Some(item) = item else {
-            // Whoever names the tag of what was there hears that it is gone.
-            let knew = matches!(self.condition.if_none_match, Some(Matcher::Revisions(_)));
-            if self.wait.is_some() && !knew && self.condition.if_match.is_none() {
-                return Ok(Settled::Waits(revision, None));
+    fn settle(&self, api: &Api, got: Got) -> Result<Settled, Problem> {
+        let Got { revision, found } = got;
+        let current = match &found {
+            Found::Absent => {
+                // Whoever names the tag of what was there hears that it is gone.
+                let knew = matches!(self.condition.if_none_match, Some(Matcher::Revisions(_)));
+                if self.wait.is_some() && !knew && self.condition.if_match.is_none() {
+                    return Ok(Settled::Waits(revision, None));
+                }
+                return Err(absent(revision));
             }
-            return Err(absent(revision));
+            Found::Item(item) => item.mod_revision,
+            Found::Unchanged(current) => *current,
         };
-        let current = item.mod_revision;
-        match condition::of_read(&self.condition, current) {
-            Verdict::Proceed => self.found(api, revision, item).map(Settled::Answer),
-            Verdict::Failed => Err(failed(revision, Some(current))),
-            Verdict::NotModified => Ok(Settled::Waits(revision, Some(current))),
+        match (condition::of_read(&self.condition, current), found) {
+            (Verdict::Failed, _) => Err(failed(revision, Some(current))),
+            (Verdict::Proceed, Found::Item(item)) => {
+                self.found(api, revision, item).map(Settled::Answer)
+            }
+            _ => Ok(Settled::Waits(revision, Some(current))),
         }
     }
 
@@ -393,5 +376,25 @@ pub(super) fn unexpected(outcome: Outcome, revision: Revision) -> Problem {
             tracing::error!(?other, "a write was answered with the outcome of another kind");
             Problem::new(Kind::Internal, "the write was answered with an unexpected outcome")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Consistency;
+
+    fn read(target: &str) -> Read {
+        let head = Request::builder().uri(target).body(()).unwrap().into_parts().0;
+        Read::parse(&head, "/v1/kv/".len()).unwrap_or_else(|problem| panic!("{problem:?}"))
+    }
+
+    /// The query is read once, so that no way of writing it hides from whoever looks at it.
+    #[test]
+    fn an_encoded_parameter_means_what_it_says() {
+        for target in ["/v1/kv/a?consistency=%73tale", "/v1/kv/a?%63onsistency=stale"] {
+            assert_eq!(read(target).get.freshness.consistency, Consistency::Stale, "{target}");
+        }
+        assert_eq!(read("/v1/kv/a?w%61it=1s").wait, Some(Duration::from_secs(1)));
     }
 }

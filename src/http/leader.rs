@@ -4,24 +4,15 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 
 use super::error::{Kind, Problem};
 use super::list::json_response;
 use super::query::Query;
 use super::{Api, body, headers};
+use crate::api::TransferJson;
 
 /// The largest body, in bytes.
 const BODY_BYTES_MAX: usize = 1024;
-
-/// The body.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TransferJson {
-    /// Who is to lead; none: the voter that is furthest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
-}
 
 /// `POST /v1/cluster/leader`. Without a body it is as `{}`.
 pub(super) async fn transfer(

@@ -17,18 +17,15 @@ use hyper::body::Frame;
 use super::budget::{Answers, Guest};
 use super::cursor::Cursor;
 use super::error::{Kind, Problem};
-use super::json::{self, DeletedJson, ItemJson, PageJson};
 use super::query::Query;
-use super::read::Freshness;
 use super::{Api, headers, key};
+use crate::api::{
+    DeletedJson, Freshness, ItemJson, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, PageJson, item_bytes,
+};
 use crate::kv::{DELETED_PER_KEY_MAX, KeyRange, Outcome, Page, RangeQuery, Revision, Write};
 use crate::server::Handle;
 
-/// The most items of a page.
-pub const PAGE_ITEMS_MAX: usize = 1000;
-/// A page ends with the item that makes it reach this many bytes, be it what it holds or its JSON.
-pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The same for the parts that a streamed listing is read in.
+/// As [`PAGE_BYTES_MAX`], for the parts that a streamed listing is read in.
 pub const STREAM_PART_BYTES_MAX: usize = 256 * 1024;
 
 const LIST_PARAMETERS: &[&str] = &[
@@ -48,8 +45,7 @@ pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// What a request for a listing asks for.
 struct Listing {
-    query: RangeQuery,
-    freshness: Freshness,
+    list: List,
     /// As the client gave it; none: as many as a page or the stream holds.
     limit: Option<usize>,
 }
@@ -70,7 +66,7 @@ fn range(query: &Query) -> KeyRange {
 impl Listing {
     fn parse(raw: Option<&str>) -> Result<Listing, Problem> {
         let query = Query::parse(raw, LIST_PARAMETERS)?;
-        let mut freshness = Freshness::parse(&query)?;
+        let mut freshness = query.freshness()?;
         let limit = query.positive("limit")?;
         let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut range = range(&query);
@@ -101,7 +97,8 @@ impl Listing {
             items_max: limit.unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX),
             bytes_max: PAGE_BYTES_MAX,
         };
-        Ok(Listing { query, freshness, limit })
+        let Freshness { consistency, min_revision, .. } = freshness;
+        Ok(Listing { list: List { query, consistency, min_revision }, limit })
     }
 }
 
@@ -116,20 +113,20 @@ pub(super) async fn list(
     let streamed = headers::accepts(request.headers(), NDJSON);
     let guest = Guest::of(request.extensions());
     if streamed && request.method() == Method::HEAD {
-        listing.query.items_max = 1;
+        listing.list.query.items_max = 1;
         listing.limit = Some(1);
     }
     // There may be many who wait, and a head may be large.
     drop(request);
-    listing.freshness.reach(&api.handle, deadline).await?;
     if streamed {
-        listing.query.bytes_max = STREAM_PART_BYTES_MAX;
+        listing.list.query.bytes_max = STREAM_PART_BYTES_MAX;
+        // All of it is read here: a stream has no bound, and an answer between nodes has.
+        api.handle.reach(listing.list.freshness(), deadline).await?;
         return stream(&api, listing, timeout, guest).await;
     }
     let limit = listing.limit;
-    let query = listing.query;
-    let keep = query.clone();
-    let read = api.handle.range(query, deadline, move |mut page| {
+    let keep = listing.list.query.clone();
+    let read = api.handle.list(listing.list, deadline, move |mut page| {
         let bytes = cut(&mut page, keep.keys_only, PAGE_BYTES_MAX);
         let next = Cursor::after(&keep, &page).map(|cursor| cursor.encode());
         let json = PageJson {
@@ -170,7 +167,7 @@ fn cut(page: &mut Page, keys_only: bool, bytes_max: usize) -> usize {
     let mut bytes = 0;
     let mut items = 0;
     while let Some(item) = page.items.get(items).filter(|_| bytes < bytes_max) {
-        bytes += json::item_bytes(item, keys_only);
+        bytes += item_bytes(item, keys_only);
         items += 1;
     }
     page.more |= items < page.items.len();
@@ -255,7 +252,7 @@ async fn stream(
 ) -> Result<Response, Problem> {
     let (handle, answers) = (api.handle.clone(), api.answers.clone());
     let source = Source { handle, answers, guest, timeout };
-    let first = source.read(listing.query, listing.limit).await?;
+    let first = source.read(listing.list.query, listing.limit).await?;
     let revision = first.revision;
     let body = StreamedListing { source, state: StreamState::Ready(first) };
     let mut response = Response::new(Body::new(body));
@@ -444,7 +441,7 @@ mod tests {
         let query = Listing::parse(Some("prefix=a&start=ab&end=zz&limit=5000&order=desc"));
         let listing = query.unwrap();
         assert_eq!(
-            listing.query,
+            listing.list.query,
             RangeQuery {
                 range: KeyRange { start: "ab".into(), end: Some("b".into()) },
                 at: None,
@@ -467,13 +464,13 @@ mod tests {
         };
         let encoded = cursor.encode();
         let listing = Listing::parse(Some(&format!("cursor={encoded}"))).unwrap();
-        assert_eq!(listing.query.range, cursor.range);
-        assert_eq!(listing.query.at, Some(Revision(7)));
-        assert!(listing.query.descending && listing.query.keys_only);
+        assert_eq!(listing.list.query.range, cursor.range);
+        assert_eq!(listing.list.query.at, Some(Revision(7)));
+        assert!(listing.list.query.descending && listing.list.query.keys_only);
         let same = format!("cursor={encoded}&order=desc&revision=7&prefix=c&keys_only=false");
         let listing = Listing::parse(Some(&same)).unwrap();
-        assert_eq!(listing.query.range, KeyRange { start: "c".into(), end: Some("d".into()) });
-        assert!(!listing.query.keys_only);
+        assert_eq!(listing.list.query.range, KeyRange { start: "c".into(), end: Some("d".into()) });
+        assert!(!listing.list.query.keys_only);
         assert_eq!(kind(&format!("cursor={encoded}&order=asc")), Kind::InvalidCursor);
         assert_eq!(kind(&format!("cursor={encoded}&revision=8")), Kind::InvalidCursor);
         assert_eq!(kind("cursor=abc"), Kind::InvalidCursor);
@@ -493,7 +490,7 @@ mod tests {
         assert!(!deletion(Some("prefix=a&atomic=true")).unwrap().1);
         assert!(deletion(Some("prefix=a&atomic=false")).unwrap().1);
         let listing = Listing::parse(Some("start=a&end=")).unwrap();
-        assert_eq!(listing.query.range, KeyRange { start: "a".into(), end: None });
+        assert_eq!(listing.list.query.range, KeyRange { start: "a".into(), end: None });
         assert!(deletion(Some("limit=1")).is_err());
     }
 }

@@ -5,45 +5,17 @@ use std::sync::Arc;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::error::{Kind, Problem};
 use super::list::json_response;
 use super::query::Query;
 use super::{Api, body, headers};
-use crate::cluster::{Addresses, Change};
+use crate::api::{AddJson, Addresses, Error, MemberChange, Members, ReplaceJson};
 use crate::config::{HostPort, NodeName};
-use crate::server::{Error, Members};
 
 /// The largest body, in bytes.
 const BODY_BYTES_MAX: usize = 4096;
-
-/// The body of `POST /v1/cluster/members`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AddJson {
-    /// The new member's name, as its certificate states it.
-    pub name: String,
-    /// Where it listens for its peers, `host:port` (UDP).
-    pub raft_address: String,
-    /// Where it serves clients, `host:port` (TCP).
-    pub http_address: String,
-    /// Whether it stays a learner; else it is given a vote once it has caught up.
-    #[serde(default)]
-    pub learner: bool,
-}
-
-/// The body of `POST /v1/cluster/members/{name}/replace`; it may be left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReplaceJson {
-    /// Where the new host listens for its peers; none: where the old one did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raft_address: Option<String>,
-    /// Where the new host serves clients; none: where the old one did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http_address: Option<String>,
-}
 
 /// `GET /v1/cluster/members`: the members as this node knows them.
 pub(super) async fn list(
@@ -62,7 +34,7 @@ pub(super) async fn add(
 ) -> Result<Response, Problem> {
     let change = |wanted: Option<AddJson>| {
         let wanted = wanted.ok_or_else(|| malformed::<AddJson>("it is empty"))?;
-        Ok(Change::Add {
+        Ok(MemberChange::Add {
             name: name(&wanted.name)?,
             addresses: Addresses {
                 raft: raft_address(&wanted.raft_address)?,
@@ -80,8 +52,10 @@ pub(super) async fn remove(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    carry_out(&api, request, StatusCode::OK, |body| no_body(body).map(|()| Change::Remove { name }))
-        .await
+    carry_out(&api, request, StatusCode::OK, |body| {
+        no_body(body).map(|()| MemberChange::Remove { name })
+    })
+    .await
 }
 
 /// `POST /v1/cluster/members/{name}/promote`.
@@ -91,7 +65,7 @@ pub(super) async fn promote(
     request: Request,
 ) -> Result<Response, Problem> {
     carry_out(&api, request, StatusCode::OK, |body| {
-        no_body(body).map(|()| Change::Promote { name })
+        no_body(body).map(|()| MemberChange::Promote { name })
     })
     .await
 }
@@ -112,7 +86,7 @@ pub(super) async fn replace(
             }),
             _ => return Err(malformed::<ReplaceJson>("it has one of the two addresses only")),
         };
-        Ok(Change::Replace { name, addresses })
+        Ok(MemberChange::Replace { name, addresses })
     };
     carry_out(&api, request, StatusCode::OK, change).await
 }
@@ -122,19 +96,8 @@ pub(super) async fn undo(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    carry_out(&api, request, StatusCode::OK, |body| no_body(body).map(|()| Operation::Undo)).await
-}
-
-/// What is asked of the membership.
-enum Operation {
-    Change(Change),
-    Undo,
-}
-
-impl From<Change> for Operation {
-    fn from(change: Change) -> Operation {
-        Operation::Change(change)
-    }
+    carry_out(&api, request, StatusCode::OK, |body| no_body(body).map(|()| MemberChange::Undo))
+        .await
 }
 
 /// An object without members: what a request without arguments may carry.
@@ -166,11 +129,11 @@ impl Wanted for Nothing {
 }
 
 /// Reads the request, does what is asked for, answers with the members after it. All take `?force=true`.
-async fn carry_out<T: Wanted, O: Into<Operation>>(
+async fn carry_out<T: Wanted>(
     api: &Api,
     request: Request,
     status: StatusCode,
-    operation: impl FnOnce(Option<T>) -> Result<O, Problem>,
+    change: impl FnOnce(Option<T>) -> Result<MemberChange, Problem>,
 ) -> Result<Response, Problem> {
     let force = Query::parse(request.uri().query(), &["force"])?.flag("force")?;
     let (parts, body) = request.into_parts();
@@ -182,10 +145,7 @@ async fn carry_out<T: Wanted, O: Into<Operation>>(
         bytes => Some(serde_json::from_slice(bytes).map_err(malformed::<T>)?),
     };
     let force = force.unwrap_or_default();
-    let members = match operation(wanted)?.into() {
-        Operation::Change(change) => api.handle.change(change, force, deadline).await?,
-        Operation::Undo => api.handle.undo_change(force, deadline).await?,
-    };
+    let members = api.handle.change(change(wanted)?, force, deadline).await?;
     Ok(answer(api, status, &members))
 }
 

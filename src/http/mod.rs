@@ -6,12 +6,12 @@
 mod answer;
 mod body;
 mod budget;
-pub mod compact;
+mod compact;
 mod condition;
 mod cursor;
 mod date;
-mod elsewhere;
 pub mod error;
+mod fields;
 mod form;
 mod framing;
 #[cfg(any(test, fuzzing))]
@@ -20,17 +20,15 @@ mod guard;
 mod headers;
 mod heads;
 mod hpack;
-pub mod json;
 mod key;
-pub mod leader;
+mod leader;
 mod list;
-pub mod members;
+mod members;
 mod node;
 mod original;
 mod original_json;
 mod places;
 mod query;
-mod read;
 mod serve;
 mod snapshot;
 mod socket;
@@ -48,18 +46,14 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
 pub use framing::{HEADER_BYTES_MAX, HEADERS_MAX};
-pub use headers::{TIMEOUT_DEFAULT, TIMEOUT_MAX};
-pub use key::CONTENT_TYPE_BYTES_MAX;
-pub use list::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX, STREAM_PART_BYTES_MAX};
+pub use list::STREAM_PART_BYTES_MAX;
 pub use original::FORM_EXTRA_BYTES_MAX;
 pub use places::SPARE_CONNECTIONS;
 pub use serve::{DRAIN_TIME_MAX, LINGER_TIME, SPARE_TIME_MAX, STREAMS_MAX, serve};
-pub use snapshot::{DIGEST_TRAILER, digest_field};
 pub use watch::HALF_CLOSED_MAX;
 
 use crate::server::Handle;
@@ -74,8 +68,6 @@ struct Api {
     answers: budget::Answers,
     /// The most requests of one address that wait for a change.
     waiters_per_guest: usize,
-    /// One permit for each backup that may be under way.
-    backups: Arc<Semaphore>,
     /// Cancelled when a shutdown begins, so that no wait for a change holds it up.
     stopping: CancellationToken,
 }
@@ -100,7 +92,6 @@ pub fn router(handle: Handle) -> App {
         bodies: body::Bodies::new(limits),
         answers: budget::Answers::new(limits.answer_bytes_max),
         waiters_per_guest: limits.waiters_max / 2,
-        backups: Arc::new(Semaphore::new(limits.backups_max)),
         handle,
         stopping: CancellationToken::new(),
     });
@@ -127,10 +118,7 @@ pub fn router(handle: Handle) -> App {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .with_state(Arc::clone(&api));
-    let inner = Arc::new(Inner { api, rest });
-    let reads = Arc::downgrade(&inner);
-    inner.api.handle.answer_passed_reads(reads);
-    App { inner }
+    App { inner: Arc::new(Inner { api, rest }) }
 }
 
 impl App {
@@ -154,26 +142,10 @@ impl App {
         if let Err(problem) = guard::check(&request, limits.hosts.as_deref()) {
             return problem.into_response();
         }
-        let passed = self.inner.to_pass_on(&request);
-        if let Some(passed) = passed
-            && let Some(response) = self.inner.pass_on(passed).await
-        {
-            return response;
-        }
-        self.inner.respond_here(request).await
-    }
-}
-
-impl Inner {
-    async fn respond_here<B>(&self, request: axum::http::Request<B>) -> Response
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<axum::BoxError>,
-    {
         if request.uri().path().starts_with(KEY_PATH) {
-            return key::respond(&self.api, request, KEY_PATH.len()).await;
+            return key::respond(&self.inner.api, request, KEY_PATH.len()).await;
         }
-        match self.rest.clone().oneshot(request.map(Body::new)).await {
+        match self.inner.rest.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => own(response),
             Err(never) => match never {},
         }

@@ -16,8 +16,8 @@ use serde::Serialize;
 use super::budget::Guest;
 use super::error::{Kind, Problem};
 use super::original_json::PutJson;
-use super::read::Freshness;
 use super::{Api, body, form, headers, key, query};
+use crate::api::{Consistency, Found, Freshness, Get, List, PAGE_BYTES_MAX};
 use crate::kv::{Condition, Item, KeyRange, Outcome, Put, RangeQuery, Revision, Write};
 
 /// How many bytes a form may be larger than a value.
@@ -49,9 +49,13 @@ fn key_parameter(head: &Parts) -> Result<Bytes, Problem> {
 async fn read(api: &Api, head: &Parts) -> Result<(Bytes, Revision, Option<Item>), Problem> {
     let key = key_parameter(head)?;
     let deadline = headers::deadline(&head.headers)?;
-    Freshness::default().reach(&api.handle, deadline).await?;
-    let (revision, item) = api.handle.get(&key)?;
-    Ok((key, revision, item))
+    let get = Get { key: key.clone(), freshness: Freshness::default(), unless: None };
+    let got = api.handle.get(get, deadline).await?;
+    let item = match got.found {
+        Found::Item(item) => Some(item),
+        Found::Absent | Found::Unchanged(_) => None,
+    };
+    Ok((key, got.revision, item))
 }
 
 async fn write(api: &Api, head: &Parts, write: Write) -> Result<Revision, Problem> {
@@ -219,11 +223,11 @@ async fn list_keys(api: &Api, head: &Parts) -> Result<Response, Problem> {
         descending: false,
         keys_only: true,
         items_max: keys_limit(lenient(head.uri.query(), "limit")),
-        bytes_max: super::PAGE_BYTES_MAX,
+        bytes_max: PAGE_BYTES_MAX,
     };
     let deadline = headers::deadline(&head.headers)?;
-    Freshness::default().reach(&api.handle, deadline).await?;
-    let read = api.handle.range(query, deadline, |page| {
+    let list = List { query, consistency: Consistency::default(), min_revision: None };
+    let read = api.handle.list(list, deadline, |page| {
         let name = |item: &Item| String::from_utf8_lossy(&item.key).into_owned();
         let keys = Keys { keys: page.items.iter().map(name).collect() };
         // Serializing plain data into memory cannot fail.

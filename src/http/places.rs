@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::budget::Guest;
-use crate::server::Limits;
+use crate::api::Limits;
 
 /// How many connections there may be beside `limits.connections`, each for one request about the node or the cluster.
 pub const SPARE_CONNECTIONS: usize = 64;

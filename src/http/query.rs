@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::error::{Kind, Problem};
 use super::headers;
+use crate::api::{Consistency, Freshness};
 use crate::kv::{KEY_BYTES_MAX, Revision};
-use crate::server::Consistency;
 
 /// A percent sign without two hexadecimal digits after it, at this position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +175,15 @@ impl Query {
                 _ => None,
             })?;
         Ok(consistency.unwrap_or_default())
+    }
+
+    /// `consistency`, `revision` and `min_revision`.
+    pub(crate) fn freshness(&self) -> Result<Freshness, Problem> {
+        Ok(Freshness {
+            consistency: self.consistency()?,
+            at: self.revision("revision")?,
+            min_revision: self.revision("min_revision")?,
+        })
     }
 }
 

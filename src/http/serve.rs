@@ -31,7 +31,7 @@ use super::heads::Heads;
 use super::places::{self, Free, Place, Places};
 use super::socket::{Beside, Socket};
 use super::watch::{Clock, End};
-use crate::server::Limits;
+use crate::api::Limits;
 
 /// How long a shutdown leaves an idle connection open. Its next request is answered, and with the news that the
 /// connection ends: a close could cross with a request, whose outcome nobody could tell.

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::answer::Answer;
-use crate::server::Limits;
+use crate::api::Limits;
 
 /// How much longer than it says a connection stays open, so that a client that keeps to what it was told never sends into
 /// a connection that is closing.
@@ -47,6 +46,16 @@ impl Since {
     }
 }
 
+/// An answer that a client takes.
+pub(super) trait Taken: std::fmt::Debug + Send + Sync {
+    /// Whether nobody asks for more of it.
+    fn is_over(&self) -> bool;
+
+    /// Whether the client took nothing for so long, or longer than that less than `rate_min` bytes a second on average. If
+    /// so, all that is left of the answer is dropped.
+    fn stalls(&self, stall_max: Duration, rate_min: u64) -> bool;
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -63,7 +72,7 @@ pub(super) struct Clock {
     requests: AtomicU64,
     is_http2: AtomicBool,
     aborted: AtomicBool,
-    answers: Mutex<Vec<Arc<Answer>>>,
+    answers: Mutex<Vec<Arc<dyn Taken>>>,
 }
 
 /// Why a connection is to end.
@@ -167,7 +176,7 @@ impl Clock {
     }
 
     /// An answer begins to be given.
-    pub(super) fn answer(&self, answer: Arc<Answer>) {
+    pub(super) fn answer(&self, answer: Arc<dyn Taken>) {
         let mut answers = self.answers.lock();
         // No more than twice as many as are under way.
         if answers.len() == answers.capacity() {

@@ -15,7 +15,7 @@ use super::range::KeyRange;
 use super::rows::{KeyRow, RevisionRow, RowId};
 
 /// The longest media type that is kept, in bytes.
-pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
+pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 
 /// The rows that a command works on.
 pub trait Rows {
@@ -105,7 +105,7 @@ fn valid(write: Write) -> Result<Write, &'static str> {
     }
     match &write {
         Write::Put(Put { content_type: Some(kind), .. }) if kind.len() > CONTENT_TYPE_BYTES_MAX => {
-            Err("the media type is longer than 256 bytes")
+            Err("the media type is longer than 255 bytes")
         }
         _ => Ok(write),
     }

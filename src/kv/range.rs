@@ -54,7 +54,7 @@ fn after_prefix(prefix: &[u8]) -> Option<Bytes> {
 }
 
 /// A key as a reader sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The key.
     pub key: Bytes,
@@ -71,7 +71,7 @@ pub struct Item {
 }
 
 /// Which items to list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeQuery {
     /// Which keys.
     pub range: KeyRange,
@@ -88,7 +88,7 @@ pub struct RangeQuery {
 }
 
 /// A part of a listing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// The revision that it was read at.
     pub revision: Revision,

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use quinn::{Connection, Endpoint, Incoming, ReadError, RecvStream, SendStream, VarInt};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Answerer;
 use super::admission::{Place, Verdict};
 use super::directory::Shown;
 use super::frame::{self, FrameError};
@@ -30,7 +31,7 @@ pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 const MESSAGE_STREAMS: u32 = 2;
 
 /// Accepts connections until the endpoint is closed.
-pub(super) async fn accept(shared: &Arc<Shared>, endpoint: Endpoint) {
+pub(super) async fn accept(shared: &Arc<Shared>, endpoint: Endpoint, answerer: Arc<dyn Answerer>) {
     while let Some(incoming) = endpoint.accept().await {
         let address = incoming.remote_address().ip();
         // Who may not be sent a retry has answered one, or has been here before.
@@ -48,13 +49,13 @@ pub(super) async fn accept(shared: &Arc<Shared>, endpoint: Endpoint) {
                 continue;
             }
         };
-        let shared = shared.clone();
+        let (shared, answerer) = (shared.clone(), answerer.clone());
         tokio::spawn(async move {
             let held = Held { shared: &shared, place: Some(place) };
             let handshake = shake_hands(&shared, incoming).await;
             drop(held);
             match handshake {
-                Ok(peer) => peer.serve(&shared).await,
+                Ok(peer) => peer.serve(&shared, answerer).await,
                 Err(failure) => failure.log(&shared, address),
             }
         });
@@ -208,7 +209,7 @@ impl AcceptedPeer {
     }
 
     /// Takes in what the peer sends until the connection ends.
-    async fn serve(self, shared: &Arc<Shared>) {
+    async fn serve(self, shared: &Arc<Shared>, answerer: Arc<dyn Answerer>) {
         let peer = Arc::new(self);
         let ended_streams = Arc::new(AtomicU32::new(0));
         let error = loop {
@@ -232,9 +233,11 @@ impl AcceptedPeer {
                 streams = peer.connection.accept_bi() => match streams {
                     Ok((send, receive)) => {
                         let (shared, peer) = (shared.clone(), peer.clone());
+                        let answerer = answerer.clone();
                         shared.answering.clone().spawn(async move {
                             let answering = async {
-                                if let Err(trouble) = peer.answer(&shared, send, receive).await {
+                                let answered = peer.answer(&shared, &*answerer, send, receive);
+                                if let Err(trouble) = answered.await {
                                     peer.note(&shared, trouble);
                                 }
                             };
@@ -295,6 +298,7 @@ impl AcceptedPeer {
     async fn answer(
         &self,
         shared: &Arc<Shared>,
+        answerer: &dyn Answerer,
         send: SendStream,
         mut receive: RecvStream,
     ) -> Result<(), Trouble> {
@@ -328,7 +332,7 @@ impl AcceptedPeer {
             kind => return Err(unknown(kind)),
         }
         let body = arrive(whole(FrameReader::new(receive, limit).only())).await?;
-        let reply = shared.inbound.request(self.node_id, body).await;
+        let reply = answerer.answer(self.node_id, body).await;
         self.reply(shared, send, &reply).await;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The network between nodes: mutually authenticated QUIC.
 //!
 //! A node has one UDP socket. It dials each of its peers, and sends only on connections that it dialled;
-//! what comes in on connections that others dialled goes to [`Inbound`]. A connection counts only after
+//! what comes in on connections that others dialled goes to [`Inbound`] and [`Answerer`]. A connection counts only after
 //! both ends have checked each other: the chain to the cluster's authority, the one URI name
 //! `spiffe://CLUSTER/node/NAME` in the certificate, the name against the membership, the identity of the
 //! data directory against the one that the membership records, and the cluster that each belongs to.
@@ -83,15 +83,18 @@ pub trait Inbound: fmt::Debug + Send + Sync + 'static {
     /// A peer says that this node is no member.
     fn disowned(&self);
 
-    /// Answers a request of a peer. The future is run to its end even if the peer gives up.
-    fn request(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes>;
-
     /// Takes in something large that a peer sends, and answers it. The future is dropped if the
     /// connection ends.
     fn transfer(&self, from: NodeId, arriving: IncomingTransfer) -> BoxFuture<'static, Bytes>;
 
     /// A task of the network has panicked that nobody else does the work of.
     fn ended(&self, task: &'static str, panic: &(dyn Any + Send));
+}
+
+/// Who answers what peers ask. Called on the network's threads; must not block.
+pub trait Answerer: fmt::Debug + Send + Sync + 'static {
+    /// Answers a request of a peer. The future is run to its end even if the peer gives up.
+    fn answer(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes>;
 }
 
 /// What a peer said about itself, checked.
@@ -214,10 +217,38 @@ pub struct Net {
     shared: Arc<Shared>,
 }
 
+/// The door of a network that has its port, and has let nobody in yet: those who answer peers may need the network, so
+/// it is there before them.
+#[must_use = "peers that dial wait until they are accepted"]
+pub struct Listener {
+    shared: Arc<Shared>,
+    endpoint: quinn::Endpoint,
+}
+
+impl Listener {
+    /// Lets peers in from now on, until [`Net::shutdown`].
+    pub fn accept(self, answerer: Arc<dyn Answerer>) {
+        let Listener { shared, endpoint } = self;
+        shared.runtime.clone().spawn(async move {
+            let accepting = accept::accept(&shared, endpoint, answerer);
+            tasks::vital(&shared, "accepting peers", accepting).await;
+        });
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("local", &self.shared.local).finish_non_exhaustive()
+    }
+}
+
 impl Net {
-    /// Listens, and knows no peers yet. Call it within a tokio runtime, on which the network then runs
-    /// until [`Net::shutdown`].
-    pub fn start(config: NetConfig, inbound: Arc<dyn Inbound>) -> Result<Net, NetError> {
+    /// Takes the port, and knows no peers yet. Call it within a tokio runtime, on which the network then runs
+    /// until [`Net::shutdown`]. It can send from now on; peers come in once [`Listener::accept`] is called.
+    pub fn start(
+        config: NetConfig,
+        inbound: Arc<dyn Inbound>,
+    ) -> Result<(Net, Listener), NetError> {
         let settings = tls::Settings::new(&config.tls)?;
         let socket = socket::bind(config.listen)?;
         let bind_error = |error| NetError::Bind { address: config.listen, error };
@@ -234,13 +265,7 @@ impl Net {
         )
         .map_err(bind_error)?;
         let shared = Arc::new(Shared::new(config, local, endpoint.clone(), settings, inbound));
-        shared.runtime.spawn({
-            let shared = shared.clone();
-            async move {
-                tasks::vital(&shared, "accepting peers", accept::accept(&shared, endpoint)).await
-            }
-        });
-        Ok(Net { shared })
+        Ok((Net { shared: shared.clone() }, Listener { shared, endpoint }))
     }
 
     /// Where the network listens.

@@ -1,26 +1,17 @@
-//! A node's certificates: renewed ones come into use without a restart, who ends soon is told, and who shows one
-//! to HTTPS is somebody.
+//! What is known of a node's certificates: who ends soon, and who may come in to HTTPS with one.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use time::OffsetDateTime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::net::{Net, TlsMaterial};
+use crate::net::TlsMaterial;
 use crate::pki::{self, Admits, ClusterName, Material, PeerIdentity, Role};
 use crate::raft::Membership;
 
-/// How often to look whether the files have changed.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// How long before its end a certificate is told of, and how often.
+/// How long before its end a certificate is told of.
 const WARN_AHEAD: time::Duration = time::Duration::days(30);
-const WARN_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// From then on it is an error.
 const URGENT: time::Duration = time::Duration::days(7);
 
@@ -77,7 +68,7 @@ impl Facts {
         )
     }
 
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         for (line, urgent) in self.ending(OffsetDateTime::now_utc()) {
             if urgent {
                 tracing::error!("{line}");
@@ -114,87 +105,6 @@ fn may_enter(
             Role::Client => true,
             Role::Node => is_member(identity.name.as_str()),
         }
-}
-
-/// The files as they were when the node read them, and the signal to read them again.
-#[derive(Debug)]
-pub(super) struct Files {
-    known: [Option<Vec<u8>>; 3],
-    hang_up: Option<Signal>,
-}
-
-/// Where renewed certificates go.
-pub(super) struct Users {
-    pub(super) net: Net,
-    pub(super) https: watch::Sender<Option<Arc<rustls::ServerConfig>>>,
-    pub(super) admits: Admits,
-    pub(super) facts: Arc<ArcSwap<Facts>>,
-}
-
-impl Files {
-    /// To be called before the files are used, so that no change is missed, and as early as SIGHUP may
-    /// come, which ends a process that does not expect it.
-    pub(super) fn note(config: &Config) -> Files {
-        Files { known: contents(config), hang_up: signal(SignalKind::hangup()).ok() }
-    }
-
-    /// Reads the files again every half minute and at SIGHUP. Files that cannot be used change nothing
-    /// but the log. Tells once a day of those that end soon.
-    pub(super) async fn follow(mut self, users: Users, config: Arc<Config>) {
-        users.facts.load().tell();
-        let mut told = Instant::now();
-        loop {
-            let asked = async {
-                match &mut self.hang_up {
-                    Some(hang_up) => drop(hang_up.recv().await),
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = asked => {}
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-            }
-            if told.elapsed() >= WARN_EVERY {
-                users.facts.load().tell();
-                told = Instant::now();
-            }
-            let now = contents(&config);
-            if now == self.known {
-                continue;
-            }
-            self.known = now;
-            let read = config
-                .material()
-                .and_then(|material| Ok((material, config.http_tls(users.admits.clone())?)));
-            let (material, http_tls) = match read {
-                Ok(read) => read,
-                Err(error) => {
-                    tracing::warn!("the certificates have changed and cannot be used: {error}");
-                    continue;
-                }
-            };
-            let facts = Facts::of(&material);
-            match users.net.reload_tls(tls_material(material)) {
-                Ok(()) => {
-                    users.https.send_replace(http_tls);
-                    tracing::info!(
-                        expires = users.net.certificate_expires(),
-                        "new certificates are in use"
-                    );
-                    facts.tell();
-                    told = Instant::now();
-                    users.facts.store(Arc::new(facts));
-                }
-                Err(error) => tracing::warn!("{error}"),
-            }
-        }
-    }
-}
-
-/// The files' bytes; none for one that cannot be read now.
-fn contents(config: &Config) -> [Option<Vec<u8>>; 3] {
-    let read = |path: &Path| std::fs::read(path).ok();
-    [read(&config.tls.ca), read(&config.tls.cert), read(&config.tls.key)]
 }
 
 #[cfg(test)]

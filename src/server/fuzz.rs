@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::peer_request::{PeerReply, PeerRequest, decode, encode};
-use super::snapshots::{Received, Transfer};
+use super::run::snapshots::{Received, Transfer};
+use super::wire::{PeerReply, PeerRequest, decode, encode};
 
 /// A request or a reply, of a transfer too, encodes to what decodes to it.
 pub fn peer_requests(data: &[u8]) {

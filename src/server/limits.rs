@@ -1,73 +1,30 @@
-//! Limits on what clients send, ask for and hold.
+//! The limits on what clients send, ask for and hold, as a configuration has them.
 
-use std::time::Duration;
-
+use crate::api::Limits;
+use crate::cluster::Settings;
 use crate::config::{ANY_HOST, ClientAuth, Config, Host, HostPort};
 
-/// Limits on what clients send, ask for and hold. The defaults are those of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The largest value, in bytes.
-    pub value_bytes_max: usize,
-    /// The most connections to the HTTP port.
-    pub connections_max: usize,
-    /// The most of one address.
-    pub connections_per_address_max: usize,
-    /// The most bytes of request bodies held at a time, over all connections.
-    pub body_bytes_max: usize,
-    /// The most bytes of answers held at a time, over all connections.
-    pub answer_bytes_max: usize,
-    /// The most requests that wait for a change.
-    pub waiters_max: usize,
-    /// The most keys that one deletion of a range deletes.
-    pub delete_keys_max: u64,
-    /// The most listings and reads of the past, under way or waiting.
-    pub reads_max: usize,
-    /// How many threads read them.
-    pub read_threads: usize,
-    /// The most backups at a time.
-    pub backups_max: usize,
-    /// How many bytes the state's file may grow during a backup.
-    pub backup_growth_max: u64,
-    /// How long a connection without requests stays open.
-    pub idle_time: Duration,
-    /// How long a request's head may take.
-    pub head_time_max: Duration,
-    /// How long a request's body may take.
-    pub body_time_max: Duration,
-    /// How long a client may send or take nothing.
-    pub stall_max: Duration,
-    /// The least bytes a second that a client sends or takes, beyond `stall_max`.
-    pub rate_min: u64,
-    /// The least bytes a second of a backup that a client takes, beyond `stall_max`.
-    pub backup_rate_min: u64,
-    /// The names that clients may call this node by, beside addresses and `localhost`; none: any.
-    pub hosts: Option<Vec<String>>,
-}
-
-impl Limits {
-    /// Those of a configuration.
-    pub(super) fn of(config: &Config) -> Limits {
-        Limits {
-            value_bytes_max: bytes(config.limits.value),
-            connections_max: config.limits.connections,
-            connections_per_address_max: config.limits.connections_per_address,
-            body_bytes_max: bytes(config.limits.bodies),
-            answer_bytes_max: bytes(config.limits.answers),
-            waiters_max: config.limits.waiters,
-            delete_keys_max: config.limits.delete_keys,
-            reads_max: config.limits.reads,
-            read_threads: config.limits.read_threads,
-            backups_max: config.limits.backups,
-            backup_growth_max: config.limits.backup_growth,
-            idle_time: config.http.idle,
-            head_time_max: config.http.head,
-            body_time_max: config.http.body,
-            stall_max: config.http.stall,
-            rate_min: config.http.min_rate,
-            backup_rate_min: config.http.backup_rate,
-            hosts: hosts(config),
-        }
+/// Those of a configuration.
+pub(super) fn of(config: &Config) -> Limits {
+    Limits {
+        value_bytes_max: bytes(config.limits.value),
+        connections_max: config.limits.connections,
+        connections_per_address_max: config.limits.connections_per_address,
+        body_bytes_max: bytes(config.limits.bodies),
+        answer_bytes_max: bytes(config.limits.answers),
+        waiters_max: config.limits.waiters,
+        delete_keys_max: config.limits.delete_keys,
+        reads_max: config.limits.reads,
+        read_threads: config.limits.read_threads,
+        backups_max: config.limits.backups,
+        backup_growth_max: config.limits.backup_growth,
+        idle_time: config.http.idle,
+        head_time_max: config.http.head,
+        body_time_max: config.http.body,
+        stall_max: config.http.stall,
+        rate_min: config.http.min_rate,
+        backup_rate_min: config.http.backup_rate,
+        hosts: hosts(config),
     }
 }
 
@@ -91,4 +48,14 @@ fn hosts(config: &Config) -> Option<Vec<String>> {
     hosts.sort_unstable();
     hosts.dedup();
     Some(hosts)
+}
+
+/// What the other nodes' configurations should say as well.
+pub(super) fn settings_of(config: &Config) -> Settings {
+    let election_timeout = config.raft.election_timeout.as_millis();
+    Settings {
+        value_bytes_max: config.limits.value,
+        election_timeout_ms: u64::try_from(election_timeout).unwrap_or(u64::MAX),
+        lease_reads: config.reads.lease,
+    }
 }

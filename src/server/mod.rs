@@ -10,56 +10,22 @@
 //! | `space` | looks ten times a second how much room the disk has |
 //! | tokio's | HTTP, and the tasks here that look after the membership and the past |
 
-mod answers;
-mod background;
-mod backup;
-mod bootstrap;
+mod admin;
 mod certificates;
-mod clock;
-mod consistency;
-mod deletions;
-mod discovery;
-mod driver;
-mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod handle;
-mod history;
 mod inbound;
-mod lag;
-mod leaderless;
-mod leadership;
-mod letter;
-mod life;
 mod limits;
-mod lookups;
-mod mailbox;
-mod members;
-mod opened;
-mod pace;
-mod passing;
-mod peer_request;
-mod peers;
-mod readers;
-mod reconcile;
-mod removal;
-mod snapshots;
+mod peer;
+mod run;
+mod service;
 mod start;
-mod status;
-mod telling;
-mod thread;
-mod timing;
-mod turn;
+mod tasks;
 mod waiters;
-mod watched;
-mod write_room;
+mod wire;
 
-pub use error::{Consistency, Error};
+pub use admin::backup::{Backup, BackupPart};
 pub use handle::Handle;
-pub use leadership::TransferError;
-pub use limits::Limits;
-pub use members::ChangeError;
-pub use passing::{PassedAnswer, PassedRead, Reads};
 pub use start::{Ending, Server, StartError};
-pub use status::{ClusterStatus, Leadership, MemberInfo, MemberStatus, Members, Status};
 pub use waiters::Waiter;

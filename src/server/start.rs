@@ -1,49 +1,45 @@
 //! Starting and stopping a node.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::answers;
-use super::bootstrap::Bootstrap;
-use super::certificates::{self, Users, tls_material};
-use super::consistency;
-use super::discovery;
-use super::driver::{self, Bulletin, Driver};
+use super::certificates::{self, tls_material};
 use super::handle::{Handle, Shared};
-use super::history;
-use super::inbound::InboundHandler;
-use super::lag::Lag;
-use super::letter::Notice;
-use super::limits::{Limits, bytes};
-use super::lookups::Lookups;
-use super::mailbox::Mailbox;
-use super::opened::{self, Opened};
-use super::peers;
-use super::readers::Readers;
-use super::reconcile;
-use super::removal;
-use super::snapshots;
-use super::thread::ReplicaThread;
-use super::timing::Timing;
+use super::inbound::{Answering, InboundHandler};
+use super::limits::{self, bytes, settings_of};
+use super::run::answer_room::AnswerRoom;
+use super::run::driver::Bulletin;
+use super::run::lag::Lag;
+use super::run::mailbox::Mailbox;
+use super::run::opened::{self, Opened};
+use super::run::readers::Readers;
+use super::run::thread::ReplicaThread;
+use super::run::timing::Timing;
+use super::run::watched;
+use super::run::workers::{self, Base};
+use super::run::write_room::WriteRoom;
+use super::tasks::bootstrap::Bootstrap;
+use super::tasks::certificates::{Files, Users};
+use super::tasks::consistency;
+use super::tasks::discovery;
+use super::tasks::history;
+use super::tasks::peers;
+use super::tasks::reconcile;
+use super::tasks::removal;
 use super::waiters::Waiters;
-use super::watched;
-use super::write_room::WriteRoom;
-use crate::cluster::{Memberships, Settings, memberships_of};
+use crate::cluster::{Memberships, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::{Material, PkiError};
-use crate::raft::{self, Index, Membership, Node, NodeId, RoleName, SoftState};
-use crate::replica::Replica;
-use crate::store::{Checkpointer, Life, LogEvent, LogReader, LogWriter, State, StoreError};
+use crate::raft::{self, Index, Node, NodeId, RoleName, SoftState};
+use crate::store::{Life, LogReader, State, StoreError};
 
-/// The most ranges of old entries that wait to be read; there is at most one a peer.
-const FETCHES_MAX: usize = 16;
 /// How long a stopping leader waits for another to take over.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -108,7 +104,7 @@ impl Server {
         let started = Instant::now();
         let mailbox = Arc::new(Mailbox::default());
         // Whatever is cheap and can fail comes before the disk.
-        let certificates = certificates::Files::note(&config);
+        let certificates = Files::note(&config);
         let material = config.material()?;
         let facts = Arc::new(ArcSwap::from_pointee(certificates::Facts::of(&material)));
         let listen = listen_address(&config).await?;
@@ -130,17 +126,17 @@ impl Server {
         let (https_sender, https) = watch::channel(config.http_tls(admits.clone())?);
         let (stopping_sender, stopping) = watch::channel(false);
 
-        let reception = reception(&config, mailbox.clone(), &opened, membership.clone(), &signs);
+        let inbound = inbound(&config, mailbox.clone(), &opened, &signs);
         let net_config = net_config(&config, id, listen, material);
         let frame_bytes_max = net_config.frame_bytes_max;
         let replica_thread = ReplicaThread::start().await?;
-        let net = {
+        let (net, listener) = {
             let _within = replica_thread.runtime().enter();
-            Net::start(net_config, reception.clone())?
+            Net::start(net_config, inbound)?
         };
         remember_members(&net, &node, &opened.log.reader(), decided)?;
 
-        let limits = Limits::of(&config);
+        let limits = limits::of(&config);
         let readers = Readers::start(limits.read_threads, limits.reads_max, &mailbox)?;
         let waiters = Waiters::new(limits.waiters_max);
         opened.state.observe(waiters.clone());
@@ -148,7 +144,6 @@ impl Server {
         let handle = Handle::new(Arc::new(Shared {
             id,
             config: config.clone(),
-            limits,
             mailbox: mailbox.clone(),
             state: opened.state.clone(),
             space: opened.space.clone(),
@@ -156,7 +151,9 @@ impl Server {
             write_room: WriteRoom::new(waiting_bytes_max(&config)),
             life: life.clone(),
             facts: facts.clone(),
-            reads: OnceLock::new(),
+            answer_room: AnswerRoom::new(limits.answer_bytes_max),
+            backups: Arc::new(Semaphore::new(limits.backups_max)),
+            limits,
             frame_bytes_max,
             net: net.clone(),
             data: opened.data.clone(),
@@ -171,10 +168,10 @@ impl Server {
             stopping,
             removed: removed.clone(),
         }));
-        // Set once, right here.
-        let _ = reception.handle.set(handle.clone());
+        listener.accept(Arc::new(Answering(handle.clone())));
 
-        let driver = Server::driver(&handle, opened, node, bulletin, timing, lag)?;
+        let base = Base { mailbox: mailbox.clone(), life, net: net.clone() };
+        let driver = workers::start(base, opened, node, bulletin, timing, lag)?;
         let ended = replica_thread.run(driver);
         let users = Users { net, https: https_sender, admits, facts };
         let tasks = Server::tasks(&handle, signs, memberships, certificates, users);
@@ -182,77 +179,12 @@ impl Server {
         Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks })
     }
 
-    /// The replica's driver and the threads that work for it, each of which tells the mailbox what it has done.
-    fn driver(
-        handle: &Handle,
-        opened: Opened,
-        node: Node,
-        bulletin: Bulletin,
-        timing: Timing,
-        lag: Lag,
-    ) -> Result<Driver, StartError> {
-        let Shared { mailbox, life, net, .. } = &*handle.shared;
-        let log_reader = opened.log.reader();
-        let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
-            let mailbox = mailbox.clone();
-            move |event| match event {
-                LogEvent::Persisted { seq } => mailbox.tell(Notice::Persisted { seq }),
-                LogEvent::Compacted { last } => mailbox.tell(Notice::Compacted { last }),
-                LogEvent::Failed(error) => mailbox.fail(error),
-            }
-        })?;
-        let checkpointer = Checkpointer::spawn(opened.state.clone(), opened.space.clone(), {
-            let mailbox = mailbox.clone();
-            move |result| match result {
-                Ok(checkpoint) => mailbox.tell(Notice::Checkpointed(checkpoint)),
-                Err(error) => mailbox.fail(error),
-            }
-        })?;
-        let (fetcher, fetches) = std::sync::mpsc::sync_channel(FETCHES_MAX);
-        {
-            let (log, letters) = (log_reader.clone(), mailbox.clone());
-            watched::thread("fetch", mailbox.clone(), move || {
-                driver::read_for_peers(&fetches, &log, &letters);
-            })?;
-        }
-        let (lookups, incoming) = Lookups::new();
-        {
-            let (log, state) = (log_reader, opened.state.clone());
-            let (life, letters) = (life.clone(), mailbox.clone());
-            watched::thread("lookup", mailbox.clone(), move || {
-                incoming.run(&state, &log, &life, &letters);
-            })?;
-        }
-        let (answers, delivery) = answers::channel();
-        watched::task("the delivery of answers", mailbox.clone(), delivery.run());
-        Ok(Driver {
-            snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
-            replica: Replica::new(node, opened.state),
-            mailbox: mailbox.clone(),
-            _space_watch: opened.space.watch({
-                let mailbox = mailbox.clone();
-                move |error| mailbox.fail(error)
-            })?,
-            life: life.clone(),
-            space: opened.space,
-            log_writer,
-            checkpointer,
-            fetcher,
-            lookups,
-            net: net.clone(),
-            bulletin,
-            answers,
-            timing,
-            lag,
-        })
-    }
-
     /// The tasks that run beside the driver.
     fn tasks(
         handle: &Handle,
         signs: Signs,
         memberships: watch::Receiver<Memberships>,
-        certificates: certificates::Files,
+        certificates: Files,
         users: Users,
     ) -> Vec<JoinHandle<()>> {
         let Shared { config, mailbox, net, data, membership, waiters, .. } = &*handle.shared;
@@ -374,25 +306,20 @@ fn first_bulletin(node: &Node, state: &State) -> Bulletin {
     }
 }
 
-/// Who hears the peers, once the network is there.
-fn reception(
+/// Who hears the peers.
+fn inbound(
     config: &Config,
     mailbox: Arc<Mailbox>,
     opened: &Opened,
-    membership: watch::Receiver<Option<Membership>>,
     signs: &Signs,
 ) -> Arc<InboundHandler> {
     Arc::new(InboundHandler {
         mailbox,
         settings: settings_of(config),
-        data: opened.data.clone(),
-        join: config.join,
         state: opened.state.clone(),
         space: opened.space.clone(),
-        membership,
         peers_changed: signs.peers_changed.clone(),
         disowned: signs.disowned.clone(),
-        handle: OnceLock::new(),
     })
 }
 
@@ -434,16 +361,6 @@ fn remember_members(
         roster.remember(history);
     });
     Ok(())
-}
-
-/// What the other nodes' configurations should say as well.
-pub(super) fn settings_of(config: &Config) -> Settings {
-    let election_timeout = config.raft.election_timeout.as_millis();
-    Settings {
-        value_bytes_max: config.limits.value,
-        election_timeout_ms: u64::try_from(election_timeout).unwrap_or(u64::MAX),
-        lease_reads: config.reads.lease,
-    }
 }
 
 /// How many bytes of writes may wait to be decided and applied: whoever comes last waits for all of them. So no more than

@@ -4,15 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::super::error::{Consistency, Error};
-use super::super::letter::{Control, Request};
-use super::super::mailbox::NotTaken;
-use super::super::members::ChangeError;
 use super::*;
-use crate::kv::{Condition, Put, Write};
+use crate::api::{ChangeError, Consistency, Error, Found, Freshness, Get, Got, List, MemberChange};
+use crate::kv::{Condition, KeyRange, Matcher, Page, Put, RangeQuery, Revision, Write};
 use crate::pki::{Authority, Overwrite, PeerIdentity, Role, issue_authority, write_pair};
 use crate::raft::{LogId, Term};
 use crate::replica::forwarding::Fate;
+use crate::server::peer::at_leader::Leader;
+use crate::server::run::letter::{Control, Request};
+use crate::server::run::mailbox::NotTaken;
+use crate::server::wire::{self, PeerAnswer, PeerRead, PeerReply};
 
 async fn start(home: &std::path::Path) -> Server {
     let text = "servers: {a: '127.0.0.1:1'}\nhttpServers: {a: '127.0.0.1:2'}\nlocalServerName: a\n";
@@ -92,11 +93,71 @@ async fn a_node_that_has_ended_is_shutting_down_and_not_busy() {
     assert_eq!(handle.write(put(), soon()).await, Err(Error::ShuttingDown));
     let read = handle.read_barrier(Consistency::Linearizable, None, soon());
     assert_eq!(read.await, Err(Error::ShuttingDown));
-    let change = handle.undo_change(false, soon()).await;
+    let change = handle.change(MemberChange::Undo, false, soon()).await;
     assert_eq!(change.unwrap_err(), ChangeError::Failed(Error::ShuttingDown));
     let why = handle.healthy().await.unwrap_err();
     assert!(why.contains("shutting down"), "{why}");
     assert!(handle.status().await.is_none() && handle.is_stopping());
     // A peer tries whoever leads next.
     assert_eq!(handle.write_here(put(), soon()).await, Err(Fate::Again));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_a_peer_forwards_is_answered_as_what_it_means() {
+    let home = tempfile::tempdir().unwrap();
+    let server = start(home.path()).await;
+    let handle = server.handle();
+    let answer = async |read| match wire::decode(&handle.answer_read(read, soon()).await) {
+        Some(PeerReply::Read(Some(answer))) => answer,
+        other => panic!("{other:?}"),
+    };
+    let get = |key, at, unless| {
+        let freshness = Freshness { at, ..Freshness::default() };
+        PeerRead::Get(Get { key: Bytes::from_static(key), freshness, unless })
+    };
+    let Ok(PeerAnswer::Got(Got { revision, found: Found::Item(item) })) =
+        answer(get(b"key", None, None)).await
+    else {
+        panic!("it is there")
+    };
+    assert_eq!((&item.value[..], item.mod_revision), (&b"value"[..], revision));
+    let found = |found| Ok(PeerAnswer::Got(Got { revision, found }));
+    let same = Some(Matcher::Revisions(vec![revision]));
+    assert_eq!(answer(get(b"key", None, same.clone())).await, found(Found::Unchanged(revision)));
+    assert_eq!(answer(get(b"other", None, same)).await, found(Found::Absent));
+    assert_eq!(answer(get(b"key", Some(revision), None)).await, found(Found::Item(item.clone())));
+    let later = Revision(revision.0 + 1);
+    let future = Err(Error::Future { asked: later, newest: revision });
+    assert_eq!(answer(get(b"key", Some(later), None)).await, future);
+    // More than a page is no peer's to ask for.
+    let query = RangeQuery {
+        range: KeyRange::all(),
+        at: None,
+        descending: false,
+        keys_only: false,
+        items_max: usize::MAX,
+        bytes_max: usize::MAX,
+    };
+    let list = List { query, consistency: Consistency::Stale, min_revision: None };
+    let page = Page { revision, items: vec![item], more: false };
+    assert_eq!(answer(PeerRead::List(list)).await, Ok(PeerAnswer::Page(page)));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_that_was_tried_comes_again_after_a_moment_and_not_after_the_deadline() {
+    let home = tempfile::tempdir().unwrap();
+    let server = start(home.path()).await;
+    let handle = server.handle();
+    let mut leaders = handle.leaders(soon());
+    assert_eq!(leaders.next().await, Ok(Leader::Here));
+    let tried = Instant::now();
+    assert_eq!(leaders.next_at_once().await, Ok(Leader::Here));
+    assert_eq!(leaders.next().await, Ok(Leader::Here));
+    assert!(tried.elapsed() >= Duration::from_millis(20));
+    let mut late = handle.leaders(Instant::now());
+    assert_eq!(late.next().await, Ok(Leader::Here));
+    assert_eq!(late.next().await, Err(Error::NoLeader));
+    server.stop().await.unwrap();
+    assert_eq!(handle.leaders(soon()).next().await, Err(Error::ShuttingDown));
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout_at;
 
-use super::error::Error;
+use crate::api::Error;
 use crate::kv::Revision;
 use crate::store::Observer;
 

@@ -11,30 +11,32 @@ use sources::Source;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("raft", &[]),
     ("kv", &[]),
+    ("api", &["kv"]),
     ("store", &["raft", "kv"]),
     ("cluster", &["raft"]),
     ("replica", &["raft", "kv", "store", "cluster"]),
     ("config", &["pki"]),
     ("pki", &[]),
     ("net", &["raft", "cluster", "config", "pki"]),
-    ("server", &["raft", "kv", "store", "cluster", "replica", "net", "config", "pki"]),
-    ("http", &["raft", "kv", "store", "cluster", "replica", "server", "config"]),
-    ("client", &["kv", "server", "http"]),
+    ("server", &["api", "raft", "kv", "store", "cluster", "replica", "net", "config", "pki"]),
+    ("http", &["api", "kv", "server", "config"]),
+    ("client", &["api", "kv"]),
     ("check", &["kv"]),
     (
         "cli",
         &[
-            "raft", "kv", "store", "cluster", "replica", "config", "pki", "net", "server", "http",
-            "client", "check",
+            "api", "raft", "kv", "store", "cluster", "replica", "config", "pki", "net", "server",
+            "http", "client", "check",
         ],
     ),
 ];
 
-/// Modules inside of one that use one another in a circle: each is one subject in several files, or is still to be
-/// untied. Nothing may be added.
+/// Modules inside of one, or of a directory in it, that use one another in a circle: each is one subject in several files,
+/// or is still to be untied. Nothing may be added.
 const CIRCLES: &[(&str, &[&[&str]])] = &[
     ("raft", &[]),
     ("kv", &[&["command", "range"]]),
+    ("api", &[]),
     (
         "store",
         &[
@@ -46,11 +48,13 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
     ("cluster", &[]),
     ("replica", &[]),
     ("net", &[&["dial", "directory", "link", "shared", "tasks", "transfer"]]),
-    (
-        "server",
-        &[&["deletions", "handle", "leadership", "members", "passing", "peer_request", "readers"]],
-    ),
-    ("http", &[&["answer", "watch"], &["condition", "error", "headers"]]),
+    ("server", &[]),
+    ("server/admin", &[]),
+    ("server/peer", &[]),
+    ("server/run", &[]),
+    ("server/service", &[]),
+    ("server/tasks", &[]),
+    ("http", &[]),
 ];
 
 /// The most lines of a file, without its tests.
@@ -137,7 +141,8 @@ fn inside_of_a_module_nothing_goes_in_circles() {
             .iter()
             .map(|circle| circle.iter().map(|name| (*name).to_owned()).collect())
             .collect();
-        let found = circles(&edges(&all, &[module]));
+        let of: Vec<&str> = module.split('/').collect();
+        let found = circles(&edges(&all, &of));
         if found != known {
             wrong.push(format!("in {module} there is {found:?}, this test knows of {known:?}"));
         }

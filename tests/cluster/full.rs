@@ -306,8 +306,20 @@ async fn a_follower_without_room_falls_behind_and_answers_reads_all_the_same() {
     let old = small.answer(follower, "/v1/kv/key?consistency=stale").await;
     assert_eq!(old.0, 200);
     assert_ne!(old.1, value(written), "it has nothing newer itself");
+    let encoded = small.answer(follower, "/v1/kv/key?consistency=%73tale").await;
+    assert_eq!(encoded, old, "however it is written");
     let page = small.answer(follower, "/v1/kv?prefix=k").await;
     assert!(page.0 == 200 && page.1.contains("\"version\":"), "{page:?}");
+    let keys = small.answer(follower, "/api/keys?prefix=k").await;
+    assert_eq!(keys, (200, "{\"keys\":[\"key\"]}".to_owned()));
+    let url = small.cluster.url(follower, "/v1/kv/key");
+    let whole = small.cluster.http.get(&url).send().await.unwrap();
+    let tag = whole.headers()["etag"].clone();
+    let unchanged =
+        small.cluster.http.get(&url).header("if-none-match", &tag).send().await.unwrap();
+    assert_eq!((unchanged.status().as_u16(), &unchanged.headers()["etag"]), (304, &tag));
+    let head = small.cluster.http.head(&url).send().await.unwrap();
+    assert_eq!((head.status().as_u16(), &head.headers()["etag"]), (200, &tag));
     assert_eq!(small.answer(follower, "/v1/kv/none").await.0, 404);
     assert_eq!(small.answer(follower, "/v1/kv/key?consistency=odd").await.0, 400);
     assert_eq!(small.answer(follower, "/konsen?key=key").await, (200, value(written)));

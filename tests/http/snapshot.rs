@@ -51,7 +51,7 @@ async fn the_digest_comes_in_a_trailer_to_those_who_take_trailers() {
     let answer = server.send("GET /v1/snapshot", &[]);
     let mut check = BackupCheck::default();
     check.feed(&answer.body).unwrap();
-    let digest = konsen::http::digest_field(&check.finish().unwrap().digest);
+    let digest = konsen::api::digest_field(&check.finish().unwrap().digest.0);
     // Of another time: the form is the same, the value is that of what came then.
     let line = tail.rsplit_once("\r\n0\r\n").expect("a last chunk").1;
     assert!(line.starts_with("repr-digest: sha-256=:"), "{tail}");
@@ -74,7 +74,7 @@ async fn the_client_is_told_the_revision_and_the_digest() {
         check.feed(&bytes).unwrap();
     }
     let digest = check.finish().unwrap().digest;
-    assert_eq!(stream.digest(), Some(&konsen::http::digest_field(&digest)[..]));
+    assert_eq!(stream.digest(), Some(&konsen::api::digest_field(&digest.0)[..]));
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use konsen::cluster::{Known, Own, Roster, Settings, stand_in};
 use konsen::net::{
-    Addresses, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, NetError, PeerHello,
-    PeerStatus, TlsMaterial,
+    Addresses, Answerer, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, NetError,
+    PeerHello, PeerStatus, TlsMaterial,
 };
 use konsen::raft::{
     Body, ClusterId, Entry, Index, LogId, Member, Membership, Message, NodeId, Payload, Term,
@@ -42,6 +42,24 @@ struct Recorder {
     ended: UnboundedSender<&'static str>,
 }
 
+/// Answers with who asked, and what.
+#[derive(Debug)]
+struct Echo;
+
+impl Answerer for Echo {
+    fn answer(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+        Box::pin(async move {
+            if body == HANG {
+                std::future::pending::<()>().await;
+            }
+            assert!(body != PANIC, "of a test");
+            let mut reply = format!("{from}:").into_bytes();
+            reply.extend_from_slice(&body);
+            Bytes::from(reply)
+        })
+    }
+}
+
 impl Inbound for Recorder {
     fn receive(&self, message: Message) {
         let _ = self.messages.send(message);
@@ -61,18 +79,6 @@ impl Inbound for Recorder {
     }
 
     fn disowned(&self) {}
-
-    fn request(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
-        Box::pin(async move {
-            if body == HANG {
-                std::future::pending::<()>().await;
-            }
-            assert!(body != PANIC, "of a test");
-            let mut reply = format!("{from}:").into_bytes();
-            reply.extend_from_slice(&body);
-            Bytes::from(reply)
-        })
-    }
 
     /// Counts the bytes that come; a piece that says so ends it early.
     fn transfer(&self, from: NodeId, mut arriving: IncomingTransfer) -> BoxFuture<'static, Bytes> {
@@ -149,7 +155,8 @@ impl TestNode {
             up: up_sender,
             ended: ended_sender,
         };
-        let net = Net::start(config, Arc::new(recorder))?;
+        let (net, listener) = Net::start(config, Arc::new(recorder))?;
+        listener.accept(Arc::new(Echo));
         Ok(TestNode {
             net,
             name,

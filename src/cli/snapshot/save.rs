@@ -15,8 +15,8 @@ use super::super::output::{self, say};
 use super::super::remote::{Connection, Format};
 use super::super::{CliError, Exit};
 use super::{SummaryJson, report, table};
+use crate::api::digest_field;
 use crate::client::{Client, SnapshotStream};
-use crate::http::digest_field;
 use crate::store::{BackupCheck, BackupSummary};
 
 /// After how long a wait is told of.
@@ -214,7 +214,7 @@ async fn receive(
     let summary = check.finish().map_err(|error| unsound(&error))?;
     // Something on the way may drop a trailer. The file has a digest of its own, which fits.
     if let Some(said) = stream.digest()
-        && said != digest_field(&summary.digest)
+        && said != digest_field(&summary.digest.0)
     {
         return Err(unsound(&format!("its trailer says {said}, its bytes {}", summary.digest)));
     }

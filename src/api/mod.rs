@@ -1,0 +1,28 @@
+//! What a caller may ask of a cluster and what it is told: requests, answers, errors and what is certain about them, limits,
+//! JSON. HTTP, the client and the command line share it, so none of them needs to know how a node does its work.
+
+mod backup;
+mod error;
+mod item;
+mod kind;
+mod limits;
+mod member;
+mod outcome;
+mod read;
+mod request;
+mod status;
+
+pub use backup::{DIGEST_TRAILER, digest_field};
+pub use error::{ChangeError, Error, TransferError};
+pub use item::{DeletedJson, ItemJson, JsonError, PageJson, item_bytes};
+pub use kind::{Kind, PROBLEM_TYPE};
+pub use limits::{
+    CONTENT_TYPE_BYTES_MAX, Limits, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, TIMEOUT_DEFAULT, TIMEOUT_MAX,
+};
+pub use member::{AddJson, Addresses, MemberChange, ReplaceJson};
+pub use outcome::Outcome;
+pub use read::{Consistency, Found, Freshness, Get, Got, List};
+pub use request::{CompactJson, TransferJson};
+pub use status::{
+    ClusterStatus, Leadership, MemberInfo, MemberStatus, Members, PendingChange, Status,
+};

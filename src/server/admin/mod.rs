@@ -1,0 +1,9 @@
+//! What operators ask for: the members, who leads, backups, how things stand.
+
+pub(super) mod backup;
+mod health;
+mod leadership;
+mod life;
+mod members;
+mod progress;
+mod status;

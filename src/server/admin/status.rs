@@ -1,0 +1,146 @@
+//! What a node tells of itself and of its cluster; see [`crate::api::Status`].
+
+use std::time::Instant;
+
+use super::progress::progress_of;
+use crate::api::{ClusterStatus, MemberStatus, PendingChange, Status};
+use crate::cluster::ClusterView;
+use crate::cluster::leaderless::is_awaited;
+use crate::cluster::pending::{Pending, pending};
+use crate::net::PeerStatus;
+use crate::raft::{NodeId, RoleName};
+use crate::server::handle::Handle;
+use crate::server::limits::settings_of;
+
+impl Handle {
+    /// What this node says of itself; none if it does not answer.
+    pub async fn status(&self) -> Option<Status> {
+        let summary = self.inspect().await?;
+        let name = |id: NodeId| self.name_of(id).unwrap_or_else(|| id.to_string());
+        let peers = &summary.peers;
+        let cluster_id = self.shared.membership.borrow().as_ref().map(|m| m.cluster.to_string());
+        let sizes = self.shared.data.sizes();
+        Some(Status {
+            name: self.shared.config.name.to_string(),
+            id: self.shared.id.to_string(),
+            cluster: self.cluster_name(),
+            cluster_id,
+            role: role_name(summary.role).to_owned(),
+            term: summary.term.0,
+            leader: summary.leader.map(name),
+            commit: summary.commit.0,
+            applied: summary.applied.0,
+            last_index: summary.last.0,
+            revision: summary.revision.0,
+            compact_revision: self.compacted().0,
+            log_bytes: sizes.log_bytes,
+            state_bytes: sizes.state_bytes,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            next_index: peers.iter().map(|peer| (name(peer.id), peer.next.0)).collect(),
+            match_index: peers.iter().map(|peer| (name(peer.id), peer.matched.0)).collect(),
+            warnings: self.warnings(),
+        })
+    }
+
+    /// The cluster as this node sees it; none if it does not answer.
+    pub async fn cluster(&self) -> Option<ClusterStatus> {
+        let summary = self.inspect().await?;
+        let progress = match summary.leader {
+            Some(leader) if leader == self.shared.id => Some(progress_of(self.shared.id, &summary)),
+            Some(leader) => self.ask_progress(leader).await,
+            None => None,
+        };
+        let connections = self.shared.net.peers();
+        let change = self.pending_change(&connections);
+        let in_force = self.shared.membership.borrow().clone();
+        let members = in_force.iter().flat_map(|m| m.members.iter().map(move |x| (m, x)));
+        let members = members.map(|(membership, (&id, member))| {
+            let own = id == self.shared.id;
+            let peer = connections.iter().find(|peer| peer.seat == id);
+            let matched = progress.as_ref().and_then(|leader| {
+                leader.matched.iter().find(|(node, _)| *node == id).map(|(_, matched)| *matched)
+            });
+            let role = if summary.leader == Some(id) {
+                "leader"
+            } else if own {
+                role_name(summary.role)
+            } else if !membership.is_voter(id) {
+                "learner"
+            } else if member.seen {
+                "follower"
+            } else {
+                "unknown"
+            };
+            MemberStatus {
+                name: member.name.clone(),
+                id: member.seen.then(|| id.to_string()),
+                raft_address: member.raft_address.clone(),
+                http_address: member.http_address.clone(),
+                voter: membership.is_voter(id),
+                role: role.to_owned(),
+                matched,
+                lag: progress.as_ref().zip(matched).map(|(all, own)| all.last.saturating_sub(own)),
+                reachable: own || peer.is_some_and(|peer| peer.connected),
+                awaited: is_awaited(membership, id),
+                certificate_expires: if own {
+                    self.shared.net.certificate_expires()
+                } else {
+                    peer.and_then(|peer| peer.certificate_expires.clone())
+                },
+                version: if own {
+                    Some(env!("CARGO_PKG_VERSION").to_owned())
+                } else {
+                    peer.and_then(|peer| peer.version.clone())
+                },
+            }
+        });
+        Some(ClusterStatus {
+            cluster: self.shared.config.cluster.to_string(),
+            cluster_id: in_force.as_ref().map(|m| m.cluster.to_string()),
+            leader: summary.leader.and_then(|id| self.name_of(id)),
+            term: summary.term.0,
+            authorities: self.shared.facts.load().authorities.clone(),
+            members: members.collect(),
+            change,
+        })
+    }
+
+    /// What somebody should do something about.
+    fn warnings(&self) -> Vec<String> {
+        let own = settings_of(&self.shared.config);
+        let mut warnings = self.shared.facts.load().warnings(time::OffsetDateTime::now_utc());
+        warnings.extend(self.shared.space.shortage());
+        warnings.extend(self.alarms());
+        for peer in self.shared.net.peers().iter().filter(|peer| peer.connected) {
+            let theirs = peer.settings.iter();
+            warnings.extend(theirs.flat_map(|theirs| own.differences(&peer.name, theirs)));
+        }
+        warnings
+    }
+
+    /// What is wrong with the cluster as a whole: why nobody can lead, and who runs twice.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        let copies = self.shared.net.peers().into_iter().filter_map(|peer| peer.copy);
+        self.no_election().into_iter().chain(copies).collect()
+    }
+
+    /// What a change of the membership waits for that is under way.
+    fn pending_change(&self, connections: &[PeerStatus]) -> Option<PendingChange> {
+        let now = self.membership()?;
+        let reached = |id| connections.iter().any(|peer| peer.seat == id && peer.connected);
+        let reachable = |id| id == self.shared.id || reached(id);
+        let view = ClusterView { reachable: &reachable, lag: &|_| None };
+        let Pending { before, after, missing } = pending(&now, view)?;
+        let since = self.shared.joint_since.borrow().unwrap_or_else(Instant::now);
+        Some(PendingChange { before, after, missing, for_seconds: since.elapsed().as_secs() })
+    }
+}
+
+fn role_name(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate | RoleName::Candidate => "candidate",
+        RoleName::Leader => "leader",
+    }
+}

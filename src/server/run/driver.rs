@@ -1,0 +1,286 @@
+//! The replica's task: takes letters in, steps the replica, carries its effects out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use super::answers::{Answer, Answers};
+use super::clock;
+use super::lag::Lag;
+use super::letter::Notice;
+use super::lookups::Lookups;
+use super::mailbox::{Mail, Mailbox};
+use super::snapshots;
+use super::timing::Timing;
+use super::turn::{Turn, Waiting};
+use crate::cluster::Memberships;
+use crate::net::Net;
+use crate::raft::{Body, Fetch, Index, Input, LogId, Membership, NodeId, RoleName, SoftState};
+use crate::replica::{Effects, Event, Replica, Room, is_disk_slow};
+use crate::server::wire::{self, PeerRequest};
+use crate::store::{Checkpointer, Life, LogWriter, Space, SpaceWatch, StoreError};
+
+/// How long it may take to tell the leader that the disk has little room. It is told every 200 ms or so.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a node that stops waits for the decisions on what it has taken in.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the thread lets everybody know.
+#[derive(Debug)]
+pub(crate) struct Bulletin {
+    pub(crate) standing: watch::Sender<SoftState>,
+    pub(crate) membership: watch::Sender<Option<Membership>>,
+    pub(crate) memberships: watch::Sender<Memberships>,
+    pub(crate) applied: watch::Sender<Index>,
+    pub(crate) checkpoints: watch::Sender<Index>,
+}
+
+/// Everything that the thread works with.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(super) replica: Replica,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) space: Arc<Space>,
+    pub(super) _space_watch: SpaceWatch,
+    pub(super) life: Arc<Life>,
+    pub(super) log_writer: LogWriter,
+    pub(super) checkpointer: Checkpointer,
+    pub(super) snapshots: snapshots::Sender,
+    pub(super) fetcher: std::sync::mpsc::SyncSender<Fetch>,
+    pub(super) lookups: Lookups,
+    pub(super) net: Net,
+    pub(super) bulletin: Bulletin,
+    pub(super) answers: Answers,
+    pub(super) timing: Timing,
+    pub(super) lag: Lag,
+}
+
+/// How the disks answer.
+#[derive(Debug)]
+struct Disks {
+    told_slow: bool,
+    /// When apply last waited for nothing that is being looked up.
+    looked_up: Instant,
+}
+
+impl Driver {
+    /// Runs until it is told to stop, or until the disk fails; then closes the network and the files.
+    pub(super) async fn run(mut self) -> Result<(), StoreError> {
+        let result = self.serve().await;
+        // Nobody may wait for a replica that is gone.
+        self.mailbox.close();
+        self.net.shutdown().await;
+        let _room = self.space.make_way();
+        // The last checkpoint covers what was applied, once the log under it is written.
+        self.replica.log_ended(self.log_writer.stop());
+        self.checkpointer.stop();
+        result
+    }
+
+    async fn serve(&mut self) -> Result<(), StoreError> {
+        let mut waiting = Waiting::default();
+        let mut mail = Mail::default();
+        let mut next_tick = Instant::now() + self.timing.tick;
+        let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
+        let mut disks = Disks { told_slow: false, looked_up: Instant::now() };
+        let mut stop_by = None;
+        let mut room = Room::default();
+        let began = Instant::now();
+        loop {
+            self.life.replica.beat();
+            // Who waits for what this node has taken in should learn what became of it.
+            let idle = waiting.is_empty() && mail.is_empty();
+            if stop_by.is_some_and(|by| idle || Instant::now() >= by) {
+                return Ok(());
+            }
+            if self.replica.has_more() || !mail.is_empty() {
+                tokio::task::yield_now().await;
+            } else {
+                self.mailbox.filled(until_tick.as_mut()).await;
+            }
+            self.mailbox.take(&mut mail);
+            if let Some(error) = mail.failed.take() {
+                return Err(error);
+            }
+            if std::mem::take(&mut mail.stop) {
+                stop_by = Some(Instant::now() + STOP_TIMEOUT);
+            }
+            if self.timing.leases {
+                self.replica.step(Event::Raft(Input::Now(clock::now())));
+            }
+            let now = self.room();
+            if now != room {
+                room = now;
+                self.replica.step(Event::Room(room));
+            }
+            let mut turn = Turn {
+                replica: &mut self.replica,
+                waiting: &mut waiting,
+                time_unix_ms: unix_ms(),
+                checkpointed: false,
+            };
+            turn.take_in(&mut mail, || began.elapsed());
+            if turn.checkpointed {
+                self.bulletin.checkpoints.send_replace(self.replica.durable());
+            }
+            let mut late = 0;
+            while Instant::now() >= next_tick {
+                self.replica.step(Event::Raft(Input::Tick));
+                next_tick += self.timing.tick;
+                late += 1;
+                if late == self.timing.late_ticks_max {
+                    next_tick = Instant::now() + self.timing.tick;
+                }
+            }
+            if late > 0 {
+                until_tick.as_mut().reset(next_tick.into());
+                self.ticked(&mut disks, room);
+            }
+            self.lag.look(self.replica.applied(), self.replica.heard_commit(), Instant::now());
+            let effects = self.replica.take_effects()?;
+            if !self.replica.awaits_lookup() {
+                disks.looked_up = Instant::now();
+            }
+            if let Some(broken) = effects.fatal {
+                tracing::error!("an invariant of the protocol is broken: {broken}");
+                return Err(broken.into());
+            }
+            self.carry_out(effects, &mut waiting);
+        }
+    }
+
+    /// What is looked after once a tick.
+    fn ticked(&mut self, disks: &mut Disks, room: Room) {
+        let busy_for = self.log_writer.busy_for().max(disks.looked_up.elapsed());
+        let slow = is_disk_slow(busy_for, self.timing.election_timeout);
+        if slow && !disks.told_slow {
+            tracing::warn!("the disk has not answered for an election time-out");
+        }
+        disks.told_slow = slow;
+        // Until somebody has taken over: right after the core counted who answers, nobody may seem to.
+        if slow {
+            self.replica.step(Event::Raft(Input::DiskSlow));
+        }
+        self.checkpointer.poll();
+        // Where there is little room nobody is waited for.
+        let awaited = self.snapshots.heard(&self.replica.peers());
+        self.log_writer.await_after(awaited.filter(|_| !room.low));
+    }
+
+    /// How much room the disk has.
+    fn room(&self) -> Room {
+        if !self.space.is_low() {
+            return Room::default();
+        }
+        let entries_bytes =
+            self.space.entries_max().saturating_sub(self.log_writer.waiting_bytes());
+        Room { low: true, entries_bytes, stuck: self.replica.is_stuck() }
+    }
+
+    fn tell_room(&self, leader: NodeId, room: Room) {
+        let net = self.net.clone();
+        let request = wire::encode(&PeerRequest::Room(room));
+        tokio::spawn(async move {
+            // It is told again soon.
+            let _ = net.request(leader, request, Instant::now() + TELL_TIMEOUT).await;
+        });
+    }
+
+    fn carry_out(&mut self, effects: Effects, waiting: &mut Waiting) {
+        for write in effects.persist {
+            self.log_writer.submit(write);
+        }
+        if let Some(checkpoint) = effects.cover {
+            self.log_writer.cover(self.snapshots.may_cut(checkpoint));
+        }
+        for message in effects.send {
+            if matches!(message.body, Body::Snapshot { .. }) {
+                self.snapshots.begin(message.cluster, message.to, message.term);
+            }
+            self.net.send(message);
+        }
+        for fetch in effects.fetch {
+            if let Err(error) = self.fetcher.try_send(fetch) {
+                // The core asks again after a failed fetch.
+                tracing::debug!(%error, "the log reader is behind");
+                self.mailbox.tell(fetched_nothing(fetch.peer));
+            }
+        }
+        for lookup in effects.lookups {
+            self.lookups.submit(lookup);
+        }
+        if let Some((leader, room)) = effects.tell_room {
+            self.tell_room(leader, room);
+        }
+        if let Some(standing) = effects.standing {
+            announce(standing);
+            self.bulletin.standing.send_replace(standing);
+        }
+        let changed = effects.membership.is_some() || effects.committed.is_some();
+        if let Some(membership) = effects.membership {
+            self.bulletin.membership.send_replace(Some(membership));
+        }
+        if changed {
+            self.bulletin.memberships.send_replace(self.replica.memberships());
+        }
+        if let Some(applied) = effects.applied {
+            self.bulletin.applied.send_replace(applied);
+        }
+        for (id, result) in effects.writes {
+            if let Some(reply) = waiting.writes.remove(&id) {
+                self.answers.push(Answer::Write(reply, result));
+            }
+        }
+        for (id, result) in effects.reads {
+            if let Some(reply) = waiting.reads.remove(&id) {
+                self.answers.push(Answer::Read(reply, result));
+            }
+        }
+        for (id, result) in effects.changes {
+            if let Some(reply) = waiting.changes.remove(&id) {
+                self.answers.push(Answer::Change(reply, result));
+            }
+        }
+        self.answers.flush();
+        self.snapshots.pace().writes_wait(waiting.writes.len());
+    }
+}
+
+fn announce(standing: SoftState) {
+    let SoftState { role, term, leader } = standing;
+    match (role, leader) {
+        (RoleName::Leader, _) => tracing::info!(term = term.0, "this node leads"),
+        (RoleName::Follower, Some(leader)) => {
+            tracing::info!(term = term.0, leader = %leader, "following a leader");
+        }
+        _ => tracing::info!(term = term.0, role = ?role, "no leader is known"),
+    }
+}
+
+/// Reads ranges of the log for peers that are far behind, on a thread of its own, until the replica
+/// thread is gone.
+pub(super) fn read_for_peers(
+    requests: &std::sync::mpsc::Receiver<Fetch>,
+    log: &crate::store::LogReader,
+    mailbox: &Mailbox,
+) {
+    while let Ok(Fetch { peer, from, to, max_bytes }) = requests.recv() {
+        mailbox.tell(match log.fetch(from, to, max_bytes) {
+            Ok(Some((prev, entries))) => Notice::Fetched { peer, prev, entries },
+            Ok(None) => fetched_nothing(peer),
+            // As on a start. A log that is closed is being left anyway.
+            Err(error) => return mailbox.fail(error),
+        });
+    }
+}
+
+fn fetched_nothing(peer: NodeId) -> Notice {
+    Notice::Fetched { peer, prev: LogId::ZERO, entries: Vec::new() }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

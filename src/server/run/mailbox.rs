@@ -1,0 +1,347 @@
+//! The replica's inbox: a lane for each kind of letter, so that none takes another's place, and each with its own bound.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Sleep;
+
+use super::letter::{Control, Notice, Question, Request};
+use crate::raft::Message;
+use crate::store::StoreError;
+
+/// The most clients' requests that wait for the replica; beyond it a client is told to come back.
+const REQUESTS_MAX: usize = 16_384;
+/// The most bytes of keys and values in them.
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+/// The most questions about how things stand that wait.
+const QUESTIONS_MAX: usize = 1024;
+/// The most letters that wait of those that keep the cluster going: a few a member, and a few an operator.
+const CONTROL_MAX: usize = 1024;
+/// The most messages of peers that wait; beyond it they are dropped, which Raft repairs.
+const MESSAGES_MAX: usize = 65_536;
+/// The most bytes of entries in them.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Why the mailbox did not take a letter, which was dropped: it certainly has no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// Too much waits in its lane.
+    Full,
+    /// The replica takes nothing any more: the node shuts down.
+    Closed,
+}
+
+/// What was taken out of the mailbox, a lane each.
+#[derive(Debug, Default)]
+pub(crate) struct Mail {
+    /// Why the node must stop.
+    pub(crate) failed: Option<StoreError>,
+    /// Whether the node is to stop.
+    pub(crate) stop: bool,
+    pub(crate) control: VecDeque<Control>,
+    pub(crate) questions: VecDeque<Question>,
+    pub(crate) notices: VecDeque<Notice>,
+    pub(crate) messages: VecDeque<Message>,
+    pub(crate) requests: VecDeque<Request>,
+}
+
+impl Mail {
+    /// Whether nothing is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Mail { failed, stop, control, questions, notices, messages, requests } = self;
+        failed.is_none()
+            && !stop
+            && control.is_empty()
+            && questions.is_empty()
+            && notices.is_empty()
+            && messages.is_empty()
+            && requests.is_empty()
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    inner: Mutex<Inner>,
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    waiting: Mail,
+    request_bytes: usize,
+    message_bytes: usize,
+    closed: bool,
+}
+
+impl Mailbox {
+    /// Adds a client's request.
+    pub(crate) fn ask(&self, request: Request) -> Result<(), NotTaken> {
+        let bytes = request.cost_bytes();
+        self.add(|inner| {
+            let fits = inner.waiting.requests.len() < REQUESTS_MAX
+                && inner.request_bytes + bytes <= REQUEST_BYTES_MAX;
+            if fits {
+                inner.request_bytes += bytes;
+                inner.waiting.requests.push_back(request);
+            }
+            fits
+        })
+    }
+
+    /// Adds a question about how things stand.
+    pub(crate) fn ask_how(&self, question: Question) -> Result<(), NotTaken> {
+        self.add(|inner| {
+            let questions = &mut inner.waiting.questions;
+            let fits = questions.len() < QUESTIONS_MAX;
+            if fits {
+                questions.push_back(question);
+            }
+            fits
+        })
+    }
+
+    /// Adds what keeps the cluster going.
+    pub(crate) fn direct(&self, letter: Control) -> Result<(), NotTaken> {
+        self.add(|inner| {
+            let control = &mut inner.waiting.control;
+            let fits = control.len() < CONTROL_MAX;
+            if fits {
+                control.push_back(letter);
+            }
+            fits
+        })
+    }
+
+    /// Adds a peer's message, or drops it when too many wait.
+    pub(crate) fn receive(&self, message: Message) {
+        let bytes = message.cost_bytes();
+        // As if it had been lost on the way.
+        let _ = self.add(|inner| {
+            let fits = inner.waiting.messages.len() < MESSAGES_MAX
+                && inner.message_bytes + bytes <= MESSAGE_BYTES_MAX;
+            if fits {
+                inner.message_bytes += bytes;
+                inner.waiting.messages.push_back(message);
+            }
+            fits
+        });
+    }
+
+    /// Adds news. A replica that is gone needs none.
+    pub(crate) fn tell(&self, notice: Notice) {
+        let _ = self.add(|inner| {
+            inner.waiting.notices.push_back(notice);
+            true
+        });
+    }
+
+    /// The node must stop, and why; the first reason counts.
+    pub(crate) fn fail(&self, error: StoreError) {
+        let _ = self.add(|inner| {
+            inner.waiting.failed.get_or_insert(error);
+            true
+        });
+    }
+
+    /// The node is to stop.
+    pub(crate) fn stop(&self) {
+        let _ = self.add(|inner| {
+            inner.waiting.stop = true;
+            true
+        });
+    }
+
+    /// Whoever takes has seen an empty mailbox before it waits, so only the first letter wakes it.
+    fn add(&self, push: impl FnOnce(&mut Inner) -> bool) -> Result<(), NotTaken> {
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return Err(NotTaken::Closed);
+        }
+        let was_empty = inner.waiting.is_empty();
+        if !push(&mut inner) {
+            return Err(NotTaken::Full);
+        }
+        drop(inner);
+        if was_empty {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for a letter or for the end of `until`.
+    pub(crate) async fn filled(&self, until: Pin<&mut Sleep>) {
+        if self.inner.lock().waiting.is_empty() {
+            tokio::select! {
+                biased;
+                () = self.filled.notified() => {}
+                () = until => {}
+            }
+        }
+    }
+
+    /// Moves what waits into the lanes of `mail` that are empty. The others have to be worked off first, so that letters
+    /// stay in order.
+    pub(crate) fn take(&self, mail: &mut Mail) {
+        let mut inner = self.inner.lock();
+        let waiting = &mut inner.waiting;
+        mail.failed = mail.failed.take().or_else(|| waiting.failed.take());
+        mail.stop |= std::mem::take(&mut waiting.stop);
+        refill(&mut mail.control, &mut waiting.control);
+        refill(&mut mail.questions, &mut waiting.questions);
+        refill(&mut mail.notices, &mut waiting.notices);
+        if refill(&mut mail.messages, &mut waiting.messages) {
+            inner.message_bytes = 0;
+        }
+        if refill(&mut mail.requests, &mut inner.waiting.requests) {
+            inner.request_bytes = 0;
+        }
+    }
+
+    /// Refuses everything from now on and drops what waits, so that whoever asked hears of it.
+    pub(crate) fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        drop(waiting);
+    }
+
+    /// Whether the replica takes nothing any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.lock().closed
+    }
+}
+
+/// Whether the lane was empty, and has all that waited for it now.
+fn refill<T>(lane: &mut VecDeque<T>, waiting: &mut VecDeque<T>) -> bool {
+    let empty = lane.is_empty();
+    if empty {
+        std::mem::swap(lane, waiting);
+    }
+    empty
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::kv::{Condition, Put, Write};
+    use crate::raft::{Body, ClusterId, LogId, NodeId, Seq, Term};
+
+    fn write(bytes: usize) -> Request {
+        let put = Put {
+            key: Bytes::from_static(b"k"),
+            value: vec![0; bytes].into(),
+            content_type: None,
+            condition: Condition::default(),
+        };
+        Request::Write { write: Write::Put(put), reply: oneshot::channel().0 }
+    }
+
+    fn offer() -> Control {
+        let (from, term) = (NodeId(2), Term(1));
+        Control::OfferSnapshot { from, term, last: LogId::ZERO, reply: oneshot::channel().0 }
+    }
+
+    fn message(term: u64) -> Message {
+        let (from, to) = (NodeId(2), NodeId(1));
+        let body = Body::TimeoutNow;
+        Message { cluster: ClusterId(1), from, to, term: Term(term), body }
+    }
+
+    #[test]
+    fn full_of_clients_requests_it_takes_everything_else() {
+        let mailbox = Mailbox::default();
+        for _ in 0..REQUESTS_MAX {
+            mailbox.ask(write(1)).unwrap();
+        }
+        assert_eq!(mailbox.ask(write(1)), Err(NotTaken::Full));
+        mailbox.direct(offer()).unwrap();
+        mailbox.ask_how(Question(oneshot::channel().0)).unwrap();
+        mailbox.receive(message(1));
+        mailbox.tell(Notice::Persisted { seq: Seq(1) });
+        mailbox.stop();
+        let mut mail = Mail::default();
+        mailbox.take(&mut mail);
+        let others = [mail.control.len(), mail.questions.len(), mail.notices.len()];
+        assert_eq!((others, mail.messages.len(), mail.stop), ([1, 1, 1], 1, true));
+        assert_eq!(mail.requests.len(), REQUESTS_MAX);
+        assert_eq!(mailbox.ask(write(1)), Ok(()), "what was taken makes room");
+    }
+
+    #[test]
+    fn every_lane_has_its_own_bound() {
+        let mailbox = Mailbox::default();
+        for _ in 0..CONTROL_MAX {
+            mailbox.direct(offer()).unwrap();
+        }
+        assert_eq!(mailbox.direct(offer()), Err(NotTaken::Full));
+        for _ in 0..QUESTIONS_MAX {
+            mailbox.ask_how(Question(oneshot::channel().0)).unwrap();
+        }
+        assert_eq!(mailbox.ask_how(Question(oneshot::channel().0)), Err(NotTaken::Full));
+        for term in 1..=MESSAGES_MAX as u64 + 5 {
+            mailbox.receive(message(term));
+        }
+        let mib = 1 << 20;
+        for _ in 0..REQUEST_BYTES_MAX / mib - 1 {
+            mailbox.ask(write(mib)).unwrap();
+        }
+        assert_eq!(mailbox.ask(write(mib)), Err(NotTaken::Full));
+        assert_eq!(mailbox.ask(write(1)), Ok(()), "there is room for a small one");
+        let mut mail = Mail::default();
+        mailbox.take(&mut mail);
+        assert_eq!(mail.messages.len(), MESSAGES_MAX);
+    }
+
+    #[test]
+    fn what_is_left_of_a_lane_comes_before_what_came_later() {
+        let mailbox = Mailbox::default();
+        let mut mail = Mail::default();
+        (1..=3).for_each(|term| mailbox.receive(message(term)));
+        mailbox.take(&mut mail);
+        assert_eq!(mail.messages.pop_front().map(|message| message.term), Some(Term(1)));
+        mailbox.receive(message(4));
+        mailbox.direct(offer()).unwrap();
+        mailbox.take(&mut mail);
+        let terms = |mail: &Mail| mail.messages.iter().map(|each| each.term.0).collect::<Vec<_>>();
+        assert_eq!((terms(&mail), mail.control.len()), (vec![2, 3], 1), "others need not wait");
+        mail.messages.clear();
+        mailbox.take(&mut mail);
+        assert_eq!(terms(&mail), [4]);
+    }
+
+    #[test]
+    fn a_closed_mailbox_is_not_a_full_one() {
+        let mailbox = Mailbox::default();
+        let (reply, mut answer) = oneshot::channel();
+        mailbox.ask_how(Question(reply)).unwrap();
+        mailbox.close();
+        assert!(answer.try_recv().is_err(), "who waited hears of it");
+        assert!(mailbox.is_closed());
+        assert_eq!(mailbox.ask(write(1)), Err(NotTaken::Closed));
+        assert_eq!(mailbox.direct(offer()), Err(NotTaken::Closed));
+        assert_eq!(mailbox.ask_how(Question(oneshot::channel().0)), Err(NotTaken::Closed));
+        mailbox.tell(Notice::Persisted { seq: Seq(1) });
+        mailbox.fail(StoreError::panicked("state"));
+        let mut mail = Mail::default();
+        mailbox.take(&mut mail);
+        assert!(mail.is_empty(), "nor does it gather what nobody will take");
+    }
+
+    #[test]
+    fn the_first_reason_to_stop_counts() {
+        let mailbox = Mailbox::default();
+        mailbox.fail(StoreError::panicked("log"));
+        mailbox.fail(StoreError::panicked("state"));
+        let mut mail = Mail::default();
+        mailbox.take(&mut mail);
+        let why = mail.failed.map(|error| error.to_string()).unwrap_or_default();
+        assert!(why.contains("log"), "{why}");
+    }
+}

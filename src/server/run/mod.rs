@@ -1,0 +1,21 @@
+//! What a node runs on: its threads, the mailbox between them and everybody else, and the queues before it.
+
+pub(super) mod answer_room;
+mod answers;
+mod background;
+mod clock;
+pub(super) mod driver;
+pub(super) mod lag;
+pub(super) mod letter;
+mod lookups;
+pub(super) mod mailbox;
+pub(super) mod opened;
+mod pace;
+pub(super) mod readers;
+pub(super) mod snapshots;
+pub(super) mod thread;
+pub(super) mod timing;
+mod turn;
+pub(super) mod watched;
+pub(super) mod workers;
+pub(super) mod write_room;

@@ -1,0 +1,94 @@
+//! The replica's driver, and the threads that work for it.
+
+use std::io;
+use std::sync::Arc;
+
+use super::answers;
+use super::driver::{self, Bulletin, Driver};
+use super::lag::Lag;
+use super::letter::Notice;
+use super::lookups::Lookups;
+use super::mailbox::Mailbox;
+use super::opened::Opened;
+use super::snapshots;
+use super::timing::Timing;
+use super::watched;
+use crate::net::Net;
+use crate::raft::Node;
+use crate::replica::Replica;
+use crate::store::{Checkpointer, Life, LogEvent, LogWriter};
+
+/// The most ranges of old entries that wait to be read; there is at most one a peer.
+const FETCHES_MAX: usize = 16;
+
+/// What all of them share.
+pub(crate) struct Base {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) life: Arc<Life>,
+    pub(crate) net: Net,
+}
+
+/// The replica's driver and the threads that work for it, each of which tells the mailbox what it has done.
+pub(crate) fn start(
+    base: Base,
+    opened: Opened,
+    node: Node,
+    bulletin: Bulletin,
+    timing: Timing,
+    lag: Lag,
+) -> io::Result<Driver> {
+    let Base { mailbox, life, net } = &base;
+    let log_reader = opened.log.reader();
+    let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
+        let mailbox = mailbox.clone();
+        move |event| match event {
+            LogEvent::Persisted { seq } => mailbox.tell(Notice::Persisted { seq }),
+            LogEvent::Compacted { last } => mailbox.tell(Notice::Compacted { last }),
+            LogEvent::Failed(error) => mailbox.fail(error),
+        }
+    })?;
+    let checkpointer = Checkpointer::spawn(opened.state.clone(), opened.space.clone(), {
+        let mailbox = mailbox.clone();
+        move |result| match result {
+            Ok(checkpoint) => mailbox.tell(Notice::Checkpointed(checkpoint)),
+            Err(error) => mailbox.fail(error),
+        }
+    })?;
+    let (fetcher, fetches) = std::sync::mpsc::sync_channel(FETCHES_MAX);
+    {
+        let (log, letters) = (log_reader.clone(), mailbox.clone());
+        watched::thread("fetch", mailbox.clone(), move || {
+            driver::read_for_peers(&fetches, &log, &letters);
+        })?;
+    }
+    let (lookups, incoming) = Lookups::new();
+    {
+        let (log, state) = (log_reader, opened.state.clone());
+        let (life, letters) = (life.clone(), mailbox.clone());
+        watched::thread("lookup", mailbox.clone(), move || {
+            incoming.run(&state, &log, &life, &letters);
+        })?;
+    }
+    let (answers, delivery) = answers::channel();
+    watched::task("the delivery of answers", mailbox.clone(), delivery.run());
+    Ok(Driver {
+        snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
+        replica: Replica::new(node, opened.state),
+        mailbox: mailbox.clone(),
+        _space_watch: opened.space.watch({
+            let mailbox = mailbox.clone();
+            move |error| mailbox.fail(error)
+        })?,
+        life: life.clone(),
+        space: opened.space,
+        log_writer,
+        checkpointer,
+        fetcher,
+        lookups,
+        net: net.clone(),
+        bulletin,
+        answers,
+        timing,
+        lag,
+    })
+}

@@ -1,0 +1,88 @@
+//! How fresh a read is, and waiting for changes.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use crate::api::{Consistency, Error, Freshness};
+use crate::kv::Revision;
+use crate::raft::Refused;
+use crate::server::handle::Handle;
+use crate::server::run::letter::Request;
+use crate::server::run::mailbox::NotTaken;
+use crate::server::waiters::Waiter;
+
+impl Handle {
+    /// Waits until this node's state is as fresh as asked for.
+    pub async fn reach(&self, freshness: Freshness, deadline: Instant) -> Result<(), Error> {
+        let Freshness { consistency, at, min_revision } = freshness;
+        // A revision never changes once it exists, so a node that has it need ask nobody.
+        if let Some(at) = at
+            && at.max(min_revision.unwrap_or_default()) <= self.revision()
+            && consistency != Consistency::Lease
+        {
+            return Ok(());
+        }
+        self.read_barrier(consistency, min_revision, deadline).await
+    }
+
+    /// Waits until a local read is as fresh as asked for, and has seen `min_revision`.
+    pub(crate) async fn read_barrier(
+        &self,
+        consistency: Consistency,
+        min_revision: Option<Revision>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        match consistency {
+            Consistency::Stale => {}
+            Consistency::Lease if !self.shared.config.reads.lease => {
+                return Err(Error::LeaseReadsOff);
+            }
+            Consistency::Lease => self.read_index(true, deadline).await?,
+            Consistency::Linearizable => self.read_index(false, deadline).await?,
+        }
+        match min_revision {
+            None => Ok(()),
+            Some(wanted) => self.reach_revision(wanted, deadline).await,
+        }
+    }
+
+    /// Waits until this node has applied that revision.
+    async fn reach_revision(&self, wanted: Revision, deadline: Instant) -> Result<(), Error> {
+        while self.revision() < wanted {
+            let waiter = self.shared.waiters.for_revision(wanted)?;
+            if self.revision() < wanted && !waiter.woken(deadline).await {
+                return Err(Error::ReadTimedOut);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_index(&self, lease: bool, deadline: Instant) -> Result<(), Error> {
+        let mut leaders = self.leaders(deadline);
+        loop {
+            // Whoever it is: the replica asks it.
+            leaders.next().await?;
+            let (reply, answer) = oneshot::channel();
+            match self.shared.mailbox.ask(Request::Read { lease, reply }) {
+                Ok(()) => {}
+                Err(NotTaken::Full) => return Err(Error::Busy),
+                Err(NotTaken::Closed) => return Err(Error::ShuttingDown),
+            }
+            match timeout_at(deadline.into(), answer).await {
+                Ok(Ok(Ok(()))) => return Ok(()),
+                Ok(Ok(Err(Refused::Busy))) => return Err(Error::Busy),
+                Ok(Ok(Err(_))) => {}
+                Ok(Err(_)) => return Err(Error::ShuttingDown),
+                Err(_) => return Err(Error::ReadTimedOut),
+            }
+        }
+    }
+
+    /// Begins to wait for a change of a key. Whoever reads the key after that and waits then misses none.
+    pub fn waiter(&self, key: Bytes) -> Result<Waiter, Error> {
+        self.shared.waiters.for_key(key)
+    }
+}

@@ -1,0 +1,138 @@
+//! Reads: of one key, and of a range, here or at the leader.
+//!
+//! A node that is slow, or without room on its disk, falls behind, and a read that must be fresh would wait for it. So the
+//! leader answers such a read in its place: the read is forwarded as what it means, and comes back as items.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::api::{Consistency, Error, Found, Get, Got, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
+use crate::kv::{Matcher, Page};
+use crate::raft::NodeId;
+use crate::server::handle::Handle;
+use crate::server::wire::{self, PeerAnswer, PeerRead, PeerReply, PeerRequest};
+
+/// How much longer than its deadline a forwarded read is waited for, so that what the leader says of it still arrives.
+const WAY: Duration = Duration::from_millis(250);
+
+impl Handle {
+    /// Reads one key, here or at the leader.
+    ///
+    /// # Errors
+    /// [`Error::ReadTimedOut`] after the deadline, and whatever else hinders a read that is as fresh as asked for.
+    pub async fn get(&self, get: Get, deadline: Instant) -> Result<Got, Error> {
+        if let Some(leader) = self.reads_elsewhere(get.freshness.consistency) {
+            let read = PeerRead::Get(get.clone());
+            if let Some(PeerAnswer::Got(got)) = self.forward_read(leader, read, deadline).await? {
+                return Ok(got);
+            }
+        }
+        self.get_here(get, deadline).await
+    }
+
+    async fn get_here(&self, get: Get, deadline: Instant) -> Result<Got, Error> {
+        let Get { key, freshness, unless } = get;
+        self.reach(freshness, deadline).await?;
+        match freshness.at {
+            None => self.look(&key, unless.as_ref()),
+            Some(at) => {
+                let (revision, item) = self.get_past(key, at, deadline).await?;
+                Ok(Got { revision, found: item.map_or(Found::Absent, Found::Item) })
+            }
+        }
+    }
+
+    /// Reads one key as this node has it now; its value only if that is asked for.
+    pub fn look(&self, key: &[u8], unless: Option<&Matcher>) -> Result<Got, Error> {
+        let state = self.state();
+        if let Some(unless) = unless {
+            let (revision, current) =
+                state.mod_revision(key).map_err(|error| self.damaged(error))?;
+            if let Some(current) = current.filter(|current| unless.matches(Some(*current))) {
+                return Ok(Got { revision, found: Found::Unchanged(current) });
+            }
+        }
+        let (revision, item) = state.get(key, None).map_err(|error| self.read_failed(error))?;
+        Ok(Got { revision, found: item.map_or(Found::Absent, Found::Item) })
+    }
+
+    /// Reads a part of a listing, here or at the leader, and makes of it what `then` says, where that holds nobody up.
+    ///
+    /// # Errors
+    /// As [`Handle::get`].
+    pub async fn list<T: Send + 'static>(
+        &self,
+        list: List,
+        deadline: Instant,
+        then: impl FnOnce(Page) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        if let Some(leader) = self.reads_elsewhere(list.consistency) {
+            let read = PeerRead::List(list.clone());
+            if let Some(PeerAnswer::Page(page)) = self.forward_read(leader, read, deadline).await? {
+                return self.read_apart(deadline + WAY, move || then(page)).await;
+            }
+        }
+        self.list_here(list, deadline, then).await
+    }
+
+    async fn list_here<T: Send + 'static>(
+        &self,
+        list: List,
+        deadline: Instant,
+        then: impl FnOnce(Page) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.reach(list.freshness(), deadline).await?;
+        self.range(list.query, deadline, then).await
+    }
+
+    /// Who should answer a read, if this node does not keep up, or lacks the room to: the leader. Whoever wants what this
+    /// node has gets it here.
+    fn reads_elsewhere(&self, consistency: Consistency) -> Option<NodeId> {
+        let keeps_up = !self.shared.space.is_low() && !self.shared.behind.now();
+        if keeps_up || consistency == Consistency::Stale {
+            return None;
+        }
+        self.standing().leader.filter(|leader| *leader != self.shared.id)
+    }
+
+    /// Lets the leader answer a read; none if it has no answer that fits between nodes, so that it is to be read here.
+    async fn forward_read(
+        &self,
+        leader: NodeId,
+        read: PeerRead,
+        deadline: Instant,
+    ) -> Result<Option<PeerAnswer>, Error> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let request = PeerRequest::Read { read, deadline: left };
+        let until = deadline + WAY;
+        match self.ask(leader, &request, until).await {
+            Ok(Some(PeerReply::Read(Some(answer)))) => answer.map(Some),
+            _ if Instant::now() < until => Ok(None),
+            _ => Err(Error::ReadTimedOut),
+        }
+    }
+
+    /// Answers a read that a peer forwarded, whatever room the disk has: the bytes of a [`PeerReply`]. They count among
+    /// those of answers on their way to peers until they are gone.
+    pub(crate) async fn answer_read(&self, read: PeerRead, deadline: Instant) -> Bytes {
+        let sealed = |answer| wire::encode(&PeerReply::Read(Some(Ok::<PeerAnswer, Error>(answer))));
+        let answer = match read {
+            PeerRead::Get(get) => {
+                self.get_here(get, deadline).await.map(|got| sealed(PeerAnswer::Got(got)))
+            }
+            PeerRead::List(mut list) => {
+                list.query.items_max = list.query.items_max.min(PAGE_ITEMS_MAX);
+                list.query.bytes_max = list.query.bytes_max.min(PAGE_BYTES_MAX);
+                self.list_here(list, deadline, move |page| sealed(PeerAnswer::Page(page))).await
+            }
+        };
+        let answer = match answer {
+            Ok(bytes) if bytes.len() > self.shared.frame_bytes_max => {
+                return wire::encode(&PeerReply::Read(None));
+            }
+            answer => answer.and_then(|bytes| self.shared.answer_room.hold(bytes)),
+        };
+        answer.unwrap_or_else(|error| wire::encode(&PeerReply::Read(Some(Err(error)))))
+    }
+}

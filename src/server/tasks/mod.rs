@@ -1,0 +1,10 @@
+//! What a node does by itself, beside its replica.
+
+pub(super) mod bootstrap;
+pub(super) mod certificates;
+pub(super) mod consistency;
+pub(super) mod discovery;
+pub(super) mod history;
+pub(super) mod peers;
+pub(super) mod reconcile;
+pub(super) mod removal;

@@ -1,0 +1,118 @@
+//! What a node asks another outside of the protocol: forwarded writes, the founding of a cluster, and
+//! how things stand.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::api::{ChangeError, Error, Get, Got, List, Members};
+use crate::cluster::{Change, Known};
+use crate::kv::{Page, Reply, Write};
+use crate::raft::NodeId;
+use crate::raft::founding;
+use crate::replica::Room;
+use crate::replica::forwarding::Fate;
+use crate::store::Mark;
+
+/// A question. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PeerRequest {
+    /// Carry this out if you lead; do not pass it on.
+    Write { write: Write, deadline: Duration },
+    /// May I found the cluster?
+    Found(founding::Ask),
+    /// How far is everybody? For the leader.
+    Progress,
+    /// Hand leadership over, to that voter or to the one that is furthest, if you lead.
+    TransferLeadership { to: Option<NodeId> },
+    /// Change the membership if you lead; do not pass it on.
+    Change { operation: Operation, force: bool, deadline: Duration },
+    /// Who belongs to your cluster? From a node that belongs to none yet, or hears no leader.
+    Members,
+    /// What are the hashes of your state?
+    Marks,
+    /// Your state is not that of the majority: stop.
+    Diverged { own: Mark, majority: Mark },
+    /// So much room my disk has: little, or enough again. For the leader.
+    Room(Room),
+    /// Answer this in my place, as you have it.
+    Read { read: PeerRead, deadline: Duration },
+}
+
+/// A read that is forwarded. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PeerRead {
+    Get(Get),
+    List(List),
+}
+
+/// What a [`PeerRead`] came to. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PeerAnswer {
+    Got(Got),
+    Page(Page),
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PeerReply {
+    /// What became of the write.
+    Write(Result<Reply, Fate>),
+    /// What there is to say to that.
+    Founding(founding::Answer),
+    /// The last index of the leader's log, and the last durable one of each peer; none if it does not
+    /// lead.
+    Progress(Option<LeaderProgress>),
+    /// The question could not be read.
+    NotUnderstood,
+    /// It is begun, if it can be; who leads then shows whether it went well.
+    TransferBegun,
+    /// What became of the change.
+    Change(ChangeOutcome),
+    /// The newest committed membership; none if there is none.
+    Members(Option<Known>),
+    /// Hashes of the state at some indexes.
+    Marks(Vec<Mark>),
+    /// It is noted.
+    Noted,
+    /// What the read came to; none if that does not fit into a frame.
+    Read(Option<Result<PeerAnswer, Error>>),
+}
+
+/// What an operator asks for. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Operation {
+    /// Another membership.
+    Change(Change),
+    /// That the change which is under way be undone.
+    Undo,
+}
+
+/// What became of it at the node that was asked. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ChangeOutcome {
+    Done(Members),
+    NotLeader,
+    Not(ChangeError),
+}
+
+/// How far the members are, as the leader knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeaderProgress {
+    pub(crate) last: u64,
+    pub(crate) matched: Vec<(NodeId, u64)>,
+    /// Who has answered since the leader last counted.
+    pub(crate) active: Vec<NodeId>,
+}
+
+/// Bytes of a request or a reply.
+pub(crate) fn encode<T: Serialize>(message: &T) -> Bytes {
+    // Serializing plain data into a growing vector has no way to fail.
+    postcard::to_stdvec(message).map(Bytes::from).unwrap_or_default()
+}
+
+/// A request or a reply from bytes; none if they are not one.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
+}
