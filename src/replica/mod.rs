@@ -61,9 +61,10 @@ const APPLY_BYTES_MAX: usize = 1 << 20;
 /// The most entries whose rows are looked up at once.
 const LOOKUP_ENTRIES_MAX: usize = 1024;
 
-/// Whether a log's disk that has not answered for `busy_for` is so slow that a leader is to hand over.
-pub fn is_disk_slow(busy_for: Duration, election_timeout: Duration) -> bool {
-    busy_for > election_timeout
+/// Whether a disk is so slow that a leader is to hand over: that of the log, which has not answered a write for so long, or
+/// one that has not answered for so long what apply has to read.
+pub fn is_disk_slow(write: Duration, lookup: Duration, election_timeout: Duration) -> bool {
+    write.max(lookup) > election_timeout
 }
 
 /// See the module's documentation.

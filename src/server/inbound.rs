@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::handle::Handle;
-use super::run::letter::Notice;
+use super::run::letter::{Asker, Notice};
 use super::run::mailbox::Mailbox;
 use super::run::snapshots;
 use super::tasks::bootstrap;
@@ -81,7 +81,7 @@ impl Answerer for Answering {
 async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
     let reply = match request {
         PeerRequest::Write { write, deadline } => {
-            PeerReply::Write(handle.write_here(write, Instant::now() + deadline).await)
+            PeerReply::Write(handle.write_here(write, Asker::Peer, Instant::now() + deadline).await)
         }
         PeerRequest::Found(ask) => PeerReply::Founding(bootstrap::answer_peer(handle, ask).await),
         PeerRequest::Progress => PeerReply::Progress(handle.progress().await),

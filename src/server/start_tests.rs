@@ -11,7 +11,7 @@ use crate::pki::{Authority, Overwrite, PeerIdentity, Role, issue_authority, writ
 use crate::raft::{LogId, Term};
 use crate::replica::forwarding::Fate;
 use crate::server::peer::at_leader::Leader;
-use crate::server::run::letter::{Control, Request};
+use crate::server::run::letter::{Asker, Control, Request};
 use crate::server::run::mailbox::NotTaken;
 use crate::server::wire::{self, PeerAnswer, PeerRead, PeerReply};
 
@@ -59,7 +59,11 @@ async fn with_the_mailbox_full_of_writes_it_answers_health_checks_and_offers_of_
         move || {
             let mut full = 0;
             while !done.load(Ordering::Relaxed) {
-                let request = Request::Write { write: put(), reply: oneshot::channel().0 };
+                let request = Request::Write {
+                    write: put(),
+                    from: Asker::Client,
+                    reply: oneshot::channel().0,
+                };
                 full += u64::from(mailbox.ask(request) == Err(NotTaken::Full));
             }
             full
@@ -99,7 +103,7 @@ async fn a_node_that_has_ended_is_shutting_down_and_not_busy() {
     assert!(why.contains("shutting down"), "{why}");
     assert!(handle.status().await.is_none() && handle.is_stopping());
     // A peer tries whoever leads next.
-    assert_eq!(handle.write_here(put(), soon()).await, Err(Fate::Again));
+    assert_eq!(handle.write_here(put(), Asker::Client, soon()).await, Err(Fate::Again));
 }
 
 #[tokio::test(flavor = "multi_thread")]

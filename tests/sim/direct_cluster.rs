@@ -48,6 +48,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("GrantsForgotten", what_may_have_been_chosen_stands),
     ("SupersededAgain", what_a_snapshot_came_over_is_unknown),
     ("SlowDiskIgnored", a_slow_disk_is_noticed),
+    ("SlowLookupIgnored", a_slow_disk_is_noticed),
 ];
 
 fn voters(ids: &[u64]) -> BTreeSet<NodeId> {
@@ -419,9 +420,11 @@ fn what_a_snapshot_came_over_is_unknown() -> Result<(), Broken> {
 }
 
 fn a_slow_disk_is_noticed() -> Result<(), Broken> {
-    let slow = |ms| is_disk_slow(Duration::from_millis(ms), Duration::from_millis(500));
+    let [none, patience] = [0, 500].map(Duration::from_millis);
+    let write = |ms| is_disk_slow(Duration::from_millis(ms), none, patience);
+    let lookup = |ms| is_disk_slow(none, Duration::from_millis(ms), patience);
     ensure!(
-        [499, 501].map(slow) == [false, true],
+        [499, 501].map(write) == [false, true] && [499, 501].map(lookup) == [false, true],
         "a disk that is too slow is not noticed in time"
     );
     Ok(())

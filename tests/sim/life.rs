@@ -76,11 +76,11 @@ impl World {
         self.leads_with_a_quorum(host)?;
         let patience = self.plan.tick() * Time::from(self.plan.election_ticks);
         if let Some(running) = &mut self.hosts[host].running {
-            let since = running.writing.as_ref().map(|(_, since)| *since);
-            let since = since.into_iter().chain(running.unread).min();
-            let busy = since.map(|since| self.now - since);
-            let [busy, patience] = [busy.unwrap_or_default(), patience].map(Duration::from_millis);
-            let slow = is_disk_slow(busy, patience);
+            let write = running.writing.as_ref().map_or(self.now, |(_, since)| *since);
+            let lookup = running.unread.unwrap_or(self.now);
+            let [write, lookup] = [write, lookup].map(|since| self.now - since);
+            let [write, lookup, patience] = [write, lookup, patience].map(Duration::from_millis);
+            let slow = is_disk_slow(write, lookup, patience);
             let news = slow && !running.told_slow;
             running.told_slow = slow;
             if news {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::answers::{Answer, Answers};
 use super::clock;
 use super::lag::Lag;
-use super::letter::Notice;
+use super::letter::{Asker, Notice};
 use super::lookups::Lookups;
 use super::mailbox::{Mail, Mailbox};
 use super::snapshots;
@@ -153,8 +153,8 @@ impl Driver {
 
     /// What is looked after once a tick.
     fn ticked(&mut self, disks: &mut Disks, room: Room) {
-        let busy_for = self.log_writer.busy_for().max(disks.looked_up.elapsed());
-        let slow = is_disk_slow(busy_for, self.timing.election_timeout);
+        let (write, lookup) = (self.log_writer.busy_for(), disks.looked_up.elapsed());
+        let slow = is_disk_slow(write, lookup, self.timing.election_timeout);
         if slow && !disks.told_slow {
             tracing::warn!("the disk has not answered for an election time-out");
         }
@@ -229,8 +229,11 @@ impl Driver {
             self.bulletin.applied.send_replace(applied);
         }
         for (id, result) in effects.writes {
-            if let Some(reply) = waiting.writes.remove(&id) {
-                self.answers.push(Answer::Write(reply, result));
+            match waiting.writes.remove(&id) {
+                Some((Asker::Client, reply)) => self.answers.push(Answer::Write(reply, result)),
+                // It may have given up.
+                Some((Asker::Peer, reply)) => drop(reply.send(result)),
+                None => {}
             }
         }
         for (id, result) in effects.reads {

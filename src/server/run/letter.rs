@@ -8,11 +8,20 @@ use crate::kv::{Reply, Write};
 use crate::raft::{ClusterId, Entry, LogId, Membership, NodeId, Refused, Seq, Term};
 use crate::replica::{ChangeFailed, LookedUp, Proposed, Room, Step, Summary, WriteFailed};
 
+/// Where one who asks for a write waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A client, on any thread.
+    Client,
+    /// A peer that passes a write on: on the thread that speaks QUIC, which is the replica's, and best woken from there.
+    Peer,
+}
+
 /// What a client asks for. There are as many as clients like, so beyond a bound they are told to come back.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// A write.
-    Write { write: Write, reply: oneshot::Sender<Result<Reply, WriteFailed>> },
+    Write { write: Write, from: Asker, reply: oneshot::Sender<Result<Reply, WriteFailed>> },
     /// A read.
     Read { lease: bool, reply: oneshot::Sender<Result<(), Refused>> },
 }

@@ -229,6 +229,7 @@ mod tests {
     use bytes::Bytes;
     use tokio::sync::oneshot;
 
+    use super::super::letter::Asker;
     use super::*;
     use crate::kv::{Condition, Put, Write};
     use crate::raft::{Body, ClusterId, LogId, NodeId, Seq, Term};
@@ -240,7 +241,7 @@ mod tests {
             content_type: None,
             condition: Condition::default(),
         };
-        Request::Write { write: Write::Put(put), reply: oneshot::channel().0 }
+        Request::Write { write: Write::Put(put), from: Asker::Client, reply: oneshot::channel().0 }
     }
 
     fn offer() -> Control {

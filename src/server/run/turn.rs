@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::letter::{Control, Notice, Question, Request};
+use super::letter::{Asker, Control, Notice, Question, Request};
 use super::mailbox::Mail;
 use crate::kv::Reply;
 use crate::raft::{Input, Refused};
@@ -24,7 +24,7 @@ const LOOK_EVERY: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     next: u64,
-    pub(super) writes: HashMap<RequestId, oneshot::Sender<Result<Reply, WriteFailed>>>,
+    pub(super) writes: HashMap<RequestId, (Asker, oneshot::Sender<Result<Reply, WriteFailed>>)>,
     pub(super) reads: HashMap<RequestId, oneshot::Sender<Result<(), Refused>>>,
     pub(super) changes: HashMap<RequestId, oneshot::Sender<Result<Proposed, ChangeFailed>>>,
 }
@@ -123,8 +123,8 @@ impl Turn<'_> {
     fn request(&mut self, request: Request) {
         let id = self.waiting.id();
         match request {
-            Request::Write { write, reply } => {
-                self.waiting.writes.insert(id, reply);
+            Request::Write { write, from, reply } => {
+                self.waiting.writes.insert(id, (from, reply));
                 let time_unix_ms = self.time_unix_ms;
                 self.replica.step(Event::Write { id, write, time_unix_ms });
             }
@@ -204,7 +204,7 @@ mod tests {
             content_type: None,
             condition: Condition::default(),
         };
-        Request::Write { write: Write::Put(put), reply: oneshot::channel().0 }
+        Request::Write { write: Write::Put(put), from: Asker::Client, reply: oneshot::channel().0 }
     }
 
     fn fill(mailbox: &Mailbox) {

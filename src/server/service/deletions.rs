@@ -10,6 +10,7 @@ use crate::api::{Consistency, Error};
 use crate::kv::{KeyRange, Outcome, Reply, Write};
 use crate::replica::forwarding::{Cause, Fate};
 use crate::server::handle::Handle;
+use crate::server::run::letter::Asker;
 use crate::store::Counted;
 
 /// What a [`Write::DeleteUpTo`] asks for.
@@ -24,6 +25,7 @@ impl Handle {
     pub(super) async fn delete_here(
         &self,
         deletion: Deletion,
+        from: Asker,
         deadline: Instant,
     ) -> Result<Reply, Fate> {
         let Deletion { mut range, keys_max, in_steps } = deletion;
@@ -44,7 +46,7 @@ impl Handle {
             range.end = Some(rest.clone());
         }
         let write = Write::DeleteUpTo { range, keys_max, in_steps };
-        let mut reply = self.propose(write, deadline).await?;
+        let mut reply = self.propose(write, from, deadline).await?;
         if let Outcome::DeletedInPart { next, .. } = &mut reply.outcome {
             *next = next.take().or(rest);
         }

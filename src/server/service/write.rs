@@ -13,7 +13,7 @@ use crate::raft::NodeId;
 use crate::replica::forwarding::{Cause, Fate, Passed};
 use crate::server::handle::Handle;
 use crate::server::peer::at_leader::Leader;
-use crate::server::run::letter::Request;
+use crate::server::run::letter::{Asker, Request};
 use crate::server::run::mailbox::NotTaken;
 use crate::server::wire::{PeerReply, PeerRequest};
 
@@ -25,7 +25,7 @@ impl Handle {
         let mut leaders = self.leaders(deadline);
         loop {
             let tried = match leaders.next().await? {
-                Leader::Here => self.write_here(write.clone(), deadline).await,
+                Leader::Here => self.write_here(write.clone(), Asker::Client, deadline).await,
                 Leader::There(leader) => self.forward(leader, write.clone(), deadline).await,
             };
             match tried {
@@ -38,22 +38,32 @@ impl Handle {
     }
 
     /// Carries a write out if this node leads.
-    pub(crate) async fn write_here(&self, write: Write, deadline: Instant) -> Result<Reply, Fate> {
+    pub(crate) async fn write_here(
+        &self,
+        write: Write,
+        from: Asker,
+        deadline: Instant,
+    ) -> Result<Reply, Fate> {
         match write {
             Write::DeleteUpTo { range, keys_max, in_steps } => {
-                self.delete_here(Deletion { range, keys_max, in_steps }, deadline).await
+                self.delete_here(Deletion { range, keys_max, in_steps }, from, deadline).await
             }
-            write => self.propose(write, deadline).await,
+            write => self.propose(write, from, deadline).await,
         }
     }
 
     /// Lets the replica take a write into the log, once there is room for it.
-    pub(crate) async fn propose(&self, write: Write, deadline: Instant) -> Result<Reply, Fate> {
+    pub(crate) async fn propose(
+        &self,
+        write: Write,
+        from: Asker,
+        deadline: Instant,
+    ) -> Result<Reply, Fate> {
         let Some(_room) = self.shared.write_room.wait(write.cost_bytes(), deadline).await else {
             return Err(Fate::NotApplied(Cause::Busy));
         };
         let (reply, answer) = oneshot::channel();
-        match self.shared.mailbox.ask(Request::Write { write, reply }) {
+        match self.shared.mailbox.ask(Request::Write { write, from, reply }) {
             Ok(()) => {}
             Err(NotTaken::Full) => return Err(Fate::NotApplied(Cause::Busy)),
             // Whoever asks here then hears that the node shuts down, and a peer asks the next leader.

@@ -9,6 +9,7 @@ use crate::kv::Write;
 use crate::raft::RoleName;
 use crate::replica::history::{Keep, RevisionTimes, STEPS};
 use crate::server::handle::Handle;
+use crate::server::run::letter::Asker;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -34,7 +35,10 @@ pub(crate) async fn give_up_the_past(handle: Handle, config: HistoryConfig) {
             continue;
         }
         // What fails is due again at the next tick.
-        match handle.write_here(Write::Compact { revision }, Instant::now() + PATIENCE).await {
+        match handle
+            .write_here(Write::Compact { revision }, Asker::Client, Instant::now() + PATIENCE)
+            .await
+        {
             Ok(reply) => tracing::debug!(%revision, outcome = ?reply.outcome, "compaction"),
             Err(error) => tracing::debug!(%revision, ?error, "compaction"),
         }
