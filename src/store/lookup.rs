@@ -1,7 +1,8 @@
 //! Looking up the rows of the file that commands need, on a thread that may wait for the disk, and finding them at hand
 //! on the one that applies, which may not.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,7 +53,7 @@ impl State {
         &self,
         commands: impl IntoIterator<Item = &'a Bytes>,
     ) -> Result<(), StoreError> {
-        self.fetch(commands, true)
+        self.read_rows(commands).map(|rows| self.hold_rows(rows, true))
     }
 
     /// The same for what will be applied some time later: it takes no place of what is needed before.
@@ -60,16 +61,16 @@ impl State {
         &self,
         commands: impl IntoIterator<Item = &'a Bytes>,
     ) -> Result<(), StoreError> {
-        self.fetch(commands, false)
+        self.read_rows(commands).map(|rows| self.hold_rows(rows, false))
     }
 
-    fn fetch<'a>(
+    /// The first half of fetching: reads what is not at hand of what these commands need.
+    pub fn read_rows<'a>(
         &self,
         commands: impl IntoIterator<Item = &'a Bytes>,
-        at_once: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<RowsRead, StoreError> {
         let commands = commands.into_iter().map(|command| Prepared::of(command));
-        let (mut keys, mut ranges, mut needed) = (HashSet::new(), Vec::new(), Vec::new());
+        let (mut keys, mut ranges, mut needed) = (BTreeSet::new(), Vec::new(), Vec::new());
         let shared = self.shared.read();
         for command in commands {
             for key in command.keys() {
@@ -90,9 +91,6 @@ impl State {
         }
         let view = shared.view.clone();
         drop(shared);
-        if keys.is_empty() && ranges.is_empty() {
-            return Ok(());
-        }
         let further = || self.life.lookup.beat();
         let rows = keys.into_iter().map(|key| {
             further();
@@ -111,9 +109,20 @@ impl State {
             left -= (more.rows.len() - before).min(left);
             found.push(more);
         }
+        Ok(RowsRead { view, rows, ranges: found, first: needed.into_iter().next() })
+    }
+
+    /// The second half: puts what was read where apply finds it. `at_once` if apply waits for it, which makes place for
+    /// it then.
+    pub fn hold_rows(&self, read: RowsRead, at_once: bool) {
+        let RowsRead { view, rows, ranges, first } = read;
+        if rows.is_empty() && ranges.is_empty() {
+            return;
+        }
         let mut shared = self.shared.write();
+        // The file holds something else meanwhile.
         if !Arc::ptr_eq(&view, &shared.view) {
-            return Ok(());
+            return;
         }
         for (row, key) in rows {
             // It may have been written meanwhile.
@@ -121,11 +130,27 @@ impl State {
                 shared.ahead.hold(key, row);
             }
         }
-        if let (true, Some(first)) = (at_once, needed.first()) {
+        if let (true, Some(first)) = (at_once, &first) {
             shared.ahead.make_place(first);
         }
-        found.into_iter().for_each(|range| shared.ahead.hold_range(range));
-        Ok(())
+        ranges.into_iter().for_each(|range| shared.ahead.hold_range(range));
+    }
+}
+
+/// Rows of the file for commands that are to be applied.
+pub struct RowsRead {
+    /// Of which they are.
+    view: Arc<FileView>,
+    rows: Vec<(Option<KeyRow>, Bytes)>,
+    ranges: Vec<RangeAhead>,
+    /// The range that is needed first.
+    first: Option<KeyRange>,
+}
+
+impl fmt::Debug for RowsRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rows, ranges) = (self.rows.len(), self.ranges.len());
+        f.debug_struct("RowsRead").field("rows", &rows).field("ranges", &ranges).finish()
     }
 }
 

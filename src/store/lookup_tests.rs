@@ -131,17 +131,19 @@ fn whatever_else_is_wanted_what_is_needed_first_is_fetched() {
 #[test]
 fn what_was_read_before_a_checkpoint_ended_is_not_held() {
     let state = state();
-    state.apply(&[entry(1, put(1))]).unwrap();
-    let view = state.shared.read().view.clone();
+    let next = [entry(1, put(1)), entry(2, put(1))];
+    let read = state.read_rows(commands(&next)).unwrap();
+    state.apply(&next[..1]).unwrap();
+    // The overlay has the key.
+    let again = state.read_rows(commands(&next)).unwrap();
+    assert_eq!(again.rows.len(), 0);
     checkpoint(&state);
-    assert!(!Arc::ptr_eq(&view, &state.shared.read().view));
-    let found = view.key(&key(1)).unwrap();
-    assert_eq!(found, None, "it says nothing of the file that is");
-    let next = [entry(2, put(1))];
+    state.hold_rows(read, true);
+    assert_eq!(at_hand(&state, &next[1..]), (0, true), "the file says something else now");
     fetch(&state, &next);
     let held = state.shared.read().ahead.key(&key(1)).unwrap();
     assert_eq!(held.map(|row| row.version), Some(1));
-    state.apply_at_hand(&next).unwrap();
+    assert_eq!(at_hand(&state, &next[1..]), (1, false));
     assert_eq!(state.shared.read().ahead.key(&key(1)), None, "the overlay has it");
 }
 

@@ -64,6 +64,7 @@ pub use life::{Life, Pulse};
 pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
 pub use long_read::{CountRead, Counted, PastRead, RangeRead};
+pub use lookup::RowsRead;
 pub use marks::Mark;
 pub use observer::Observer;
 pub use read::ReadError;

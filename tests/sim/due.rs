@@ -4,7 +4,8 @@ use konsen::cluster::Known;
 use konsen::raft::founding::{Answer, Ask, Ballot};
 use konsen::raft::{Fetch, Index, Message, NodeId};
 use konsen::replica::forwarding::Passed;
-use konsen::replica::{Lookup, Room};
+use konsen::replica::{LookedUp, Lookup, Room};
+use konsen::store::RowsRead;
 
 use super::links::Call;
 use super::operator::Command;
@@ -86,6 +87,13 @@ pub(super) enum Due {
         host: usize,
         life: u64,
         lookup: Lookup,
+    },
+    /// What was looked up is put where apply finds it.
+    Hold {
+        host: usize,
+        life: u64,
+        rows: RowsRead,
+        news: Option<LookedUp>,
     },
     Freeze {
         host: usize,
@@ -238,6 +246,7 @@ impl Due {
             | Due::EndWrite { host, life }
             | Due::Fetch { host, life, .. }
             | Due::Lookup { host, life, .. }
+            | Due::Hold { host, life, .. }
             | Due::Freeze { host, life }
             | Due::EndCheckpoint { host, life }
             | Due::Place { host, life, .. }

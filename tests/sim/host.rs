@@ -15,7 +15,9 @@ use konsen::raft::{
 use konsen::replica::history::RevisionTimes;
 use konsen::replica::holds::{Holds, TransferId};
 use konsen::replica::{LookedUp, Lookup, Replica};
-use konsen::store::{self, BackupError, Frozen, Incoming, Log, LogReader, State, StoreError};
+use konsen::store::{
+    self, BackupError, Frozen, Incoming, Log, LogReader, RowsRead, State, StoreError,
+};
 
 use super::births::Founding;
 use super::disk::{Ail, Disk, Operation, Survival, damage, power_off};
@@ -422,22 +424,18 @@ impl Running {
         Ok(Input::Fetched { peer, prev, entries })
     }
 
-    /// Looks up what is to be applied; what the replica hears of it, if it waits for that.
-    pub(crate) fn look_up(&self, lookup: Lookup) -> Result<Option<LookedUp>, StoreError> {
+    /// Looks up what is to be applied: the rows for it, and what the replica hears once those are held, if it waits.
+    pub(crate) fn look_up(
+        &self,
+        lookup: Lookup,
+    ) -> Result<(RowsRead, Option<LookedUp>), StoreError> {
         Ok(match lookup {
-            Lookup::RowsAhead(commands) => {
-                self.state.fetch_rows_ahead(&commands)?;
-                None
-            }
-            Lookup::Rows(commands) => {
-                self.state.fetch_rows(&commands)?;
-                Some(LookedUp::Rows)
-            }
+            Lookup::RowsAhead(commands) => (self.state.read_rows(&commands)?, None),
+            Lookup::Rows(commands) => (self.state.read_rows(&commands)?, Some(LookedUp::Rows)),
             Lookup::Entries { from, to, max_bytes } => {
                 let entries = self.reader.fetch(from, to, max_bytes)?.unwrap_or_default().1;
                 let commands = entries.iter().filter_map(|entry| entry.payload.command());
-                self.state.fetch_rows_ahead(commands)?;
-                Some(LookedUp::Entries(entries))
+                (self.state.read_rows(commands)?, Some(LookedUp::Entries(entries)))
             }
         })
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use konsen::kv::{KeyRange, RangeQuery, Revision};
 use konsen::raft::{Fetch, LogId};
 use konsen::replica::{Event, LookedUp, Lookup};
-use konsen::store::{Frozen, ReadError, State, StoreError};
+use konsen::store::{Frozen, ReadError, RowsRead, State, StoreError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::clients::key_name;
@@ -40,16 +40,34 @@ impl World {
     pub(super) fn look_up(&mut self, host: usize, lookup: Lookup) -> Result<(), Broken> {
         let id = self.hosts[host].id;
         let Some(running) = &self.hosts[host].running else { return Ok(()) };
-        let looked_up = match running.look_up(lookup) {
+        let (rows, news) = match running.look_up(lookup) {
             Ok(looked_up) => looked_up,
             Err(error) => return self.halt(host, format!("{id} cannot look up: {error}")),
         };
-        match looked_up {
+        // A checkpoint may end in between.
+        if self.chance.lookup.chance(100) {
+            let (life, delay) = (self.hosts[host].life, self.chance.lookup.below(40));
+            self.after(delay * self.plan.slowness, Due::Hold { host, life, rows, news });
+            return Ok(());
+        }
+        self.hold(host, rows, news)
+    }
+
+    /// What was looked up is put where apply finds it.
+    pub(super) fn hold(
+        &mut self,
+        host: usize,
+        rows: RowsRead,
+        news: Option<LookedUp>,
+    ) -> Result<(), Broken> {
+        let Some(running) = &self.hosts[host].running else { return Ok(()) };
+        running.state.hold_rows(rows, matches!(news, Some(LookedUp::Rows)));
+        match news {
             None => self.count("rows looked up ahead"),
             Some(LookedUp::Rows) => self.count("waits for rows"),
             Some(LookedUp::Entries(_)) => self.count("waits for old entries"),
         }
-        looked_up.map_or(Ok(()), |news| self.step(host, Event::LookedUp(news)))
+        news.map_or(Ok(()), |news| self.step(host, Event::LookedUp(news)))
     }
 
     pub(super) fn plan_checkpoint(&mut self, host: usize, life: u64) {

@@ -329,6 +329,7 @@ impl World {
             Due::EndWrite { host, .. } => self.end_write(host),
             Due::Fetch { host, fetch, .. } => self.fetch(host, fetch),
             Due::Lookup { host, lookup, .. } => self.look_up(host, lookup),
+            Due::Hold { host, rows, news, .. } => self.hold(host, rows, news),
             Due::Freeze { host, life } => self.freeze(host, life),
             Due::EndCheckpoint { host, .. } => self.end_checkpoint(host),
             Due::Piece { transfer } => self.piece(transfer),
