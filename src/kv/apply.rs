@@ -8,10 +8,10 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::command::{
-    Command, Condition, DELETED_PER_KEY_MAX, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Revision,
-    Write,
+    Command, Condition, DELETED_PER_KEY_MAX, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Write,
 };
 use super::range::KeyRange;
+use super::revision::Revision;
 use super::rows::{KeyRow, RevisionRow, RowId};
 
 /// The longest media type that is kept, in bytes.

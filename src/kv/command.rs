@@ -4,18 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::range::KeyRange;
-
-/// The store's counter of committed changes; the first is 1. Every change of one command has the same.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Revision(pub u64);
-
-impl std::fmt::Display for Revision {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use super::revision::Revision;
 
 /// A command as an entry of the log carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

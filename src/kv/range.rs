@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::Revision;
+use super::revision::Revision;
 
 /// The keys `k` with `start <= k < end`, in byte order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

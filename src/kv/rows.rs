@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::command::Revision;
+use super::revision::Revision;
 
 /// Names one change: the revision, and which of the changes of that revision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -231,7 +231,7 @@ impl Listener {
         let Listener { shared, endpoint } = self;
         shared.runtime.clone().spawn(async move {
             let accepting = accept::accept(&shared, endpoint, answerer);
-            tasks::vital(&shared, "accepting peers", accepting).await;
+            tasks::vital(&*shared.inbound, "accepting peers", accepting).await;
         });
     }
 }
@@ -264,7 +264,14 @@ impl Net {
             Arc::new(quinn::TokioRuntime),
         )
         .map_err(bind_error)?;
-        let shared = Arc::new(Shared::new(config, local, endpoint.clone(), settings, inbound));
+        let shared = Arc::new(Shared::new(
+            config,
+            local,
+            endpoint.clone(),
+            settings,
+            inbound,
+            |shared, slot| Box::pin(async move { dial::keep_connected(&shared, slot).await }),
+        ));
         Ok((Net { shared: shared.clone() }, Listener { shared, endpoint }))
     }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use quinn::{Connection, Endpoint};
 use rustls_pki_types::CertificateDer;
@@ -25,9 +26,7 @@ use super::queue::Pushed;
 use super::refusal::{Ending, Refusal, RefusalLog};
 use super::tls::{self, TlsMaterial};
 use super::transfer::{Outgoing, TransferError};
-use super::{
-    Inbound, NetConfig, NetCounters, NetError, PeerStatus, RequestError, contest, dial, tasks,
-};
+use super::{Inbound, NetConfig, NetCounters, NetError, PeerStatus, RequestError, contest, tasks};
 use crate::cluster::{Known, Own, Roster, Settings, removal};
 use crate::raft::{ClusterId, Message, NodeId};
 
@@ -48,6 +47,9 @@ pub(super) struct OwnHello {
     pub(super) run: u64,
 }
 
+/// What keeps a peer connected, for as long as it is to be dialled.
+pub(super) type Dialler = fn(Arc<Shared>, Slot) -> BoxFuture<'static, ()>;
+
 /// Everything that the tasks of a network share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -56,6 +58,7 @@ pub(super) struct Shared {
     /// None once the network is shut down.
     pub(super) endpoint: Mutex<Option<Endpoint>>,
     pub(super) inbound: Arc<dyn Inbound>,
+    dialler: Dialler,
     pub(super) runtime: Handle,
     pub(super) stop: CancellationToken,
     /// The network will be shut down.
@@ -82,6 +85,7 @@ impl Shared {
         endpoint: Endpoint,
         tls: tls::Settings,
         inbound: Arc<dyn Inbound>,
+        dialler: Dialler,
     ) -> Shared {
         let own = Own { name: config.name.clone(), id: config.node_id };
         Shared {
@@ -98,6 +102,7 @@ impl Shared {
             local,
             endpoint: Mutex::new(Some(endpoint)),
             inbound,
+            dialler,
             runtime: Handle::current(),
             stop: CancellationToken::new(),
             leaving: AtomicBool::new(false),
@@ -138,9 +143,10 @@ impl Shared {
         let mut directory = self.directory.lock();
         let (result, new) = change(&mut directory);
         for slot in new {
+            let dialling = (self.dialler)(self.clone(), slot);
             let shared = self.clone();
             self.runtime.spawn(async move {
-                tasks::vital(&shared, "dialling a peer", dial::keep_connected(&shared, slot)).await;
+                tasks::vital(&*shared.inbound, "dialling a peer", dialling).await;
             });
         }
         let links = directory.links().map(|link| (link.node_id, link));

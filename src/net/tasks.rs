@@ -6,13 +6,17 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 use quinn::Connection;
 
+use super::Inbound;
 use super::refusal::CloseCode;
-use super::shared::Shared;
 
 /// Work that the node cannot do without: a panic is told to whoever runs the network.
-pub(super) async fn vital(shared: &Shared, name: &'static str, work: impl Future<Output = ()>) {
+pub(super) async fn vital(
+    inbound: &dyn Inbound,
+    name: &'static str,
+    work: impl Future<Output = ()>,
+) {
     if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
-        shared.inbound.ended(name, &*panic);
+        inbound.ended(name, &*panic);
     }
 }
 

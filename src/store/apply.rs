@@ -7,12 +7,12 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::ahead::Halt;
-use super::checkpoint::Position;
 use super::error::StoreError;
 use super::life::AtWork;
 use super::lookup::ScanAtHand;
 use super::marks;
 use super::overlay::Overlay;
+use super::position::Position;
 use super::state::{Shared, State};
 use crate::kv::{Counters, KeyRange, KeyRow, Prepared, Reply, RevisionRow, RowId, Rows};
 use crate::raft::{Broken, Entry, Index, LogId, Payload};

@@ -2,61 +2,20 @@
 
 use std::sync::Arc;
 
-use redb::{Database, ReadableTable, TableHandle, WriteTransaction};
-use serde::{Deserialize, Serialize};
+use redb::{Database, TableHandle, WriteTransaction};
 
-use super::error::StoreError;
+use super::error::{StoreError, state_failed as failed};
 use super::life::Pulse;
 use super::meta::{self, META};
 use super::overlay::Overlay;
+use super::position::{INSTALLED_KEY, POSITION_KEY, Position, StoredPosition};
 use super::sealed;
 use super::sweep::{self, Budget, Swept};
 use super::tables::{
     INCOMING_KEYS, INCOMING_REVISIONS, KEYS, OLD_KEYS, OLD_REVISIONS, REVISIONS, revision_key,
 };
-use crate::kv::{Counters, Revision};
-use crate::raft::{Index, LogId, Membership};
-
-const POSITION_KEY: &str = "position";
-/// The last entry of the snapshot that took the state's place last; missing if none ever did.
-const INSTALLED_KEY: &str = "installed";
-
-/// Where in the history the state stands. Stored with the rows in one transaction, so that the two can
-/// never disagree.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Position {
-    /// The last entry applied.
-    pub(super) applied: LogId,
-    /// Revision, hash and compacted revision.
-    pub(super) counters: Counters,
-    /// The newest membership that was applied.
-    pub(super) membership: Option<(Index, Membership)>,
-}
-
-/// As it is written, in the file and at the head of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct StoredPosition {
-    applied: LogId,
-    revision: Revision,
-    hash: u64,
-    compacted: Revision,
-    membership: Option<(Index, Membership)>,
-}
-
-impl From<Position> for StoredPosition {
-    fn from(position: Position) -> StoredPosition {
-        let Position { applied, counters, membership } = position;
-        let Counters { revision, hash, compacted } = counters;
-        StoredPosition { applied, revision, hash, compacted, membership }
-    }
-}
-
-impl From<StoredPosition> for Position {
-    fn from(stored: StoredPosition) -> Position {
-        let StoredPosition { applied, revision, hash, compacted, membership } = stored;
-        Position { applied, counters: Counters { revision, hash, compacted }, membership }
-    }
-}
+use crate::kv::Revision;
+use crate::raft::LogId;
 
 /// An overlay that takes no more changes, on its way to the file.
 #[derive(Debug)]
@@ -98,20 +57,6 @@ pub(super) fn open(db: &Database, path: &str) -> Result<(), StoreError> {
         write.delete_table(revisions).map_err(failed)?;
     }
     write.commit().map_err(failed)
-}
-
-/// Where the state stands.
-pub(super) fn position(
-    meta: &impl ReadableTable<&'static str, &'static [u8]>,
-) -> Result<Position, StoreError> {
-    Ok(meta::get::<StoredPosition>(meta, "state", POSITION_KEY)?.into())
-}
-
-/// The last entry of the snapshot that took the state's place last.
-pub(super) fn installed(
-    meta: &impl ReadableTable<&'static str, &'static [u8]>,
-) -> Result<Option<LogId>, StoreError> {
-    meta::find(meta, "state", INSTALLED_KEY)
 }
 
 /// Puts the rows that came in the place of those there are, and says where the state stands now; durable
@@ -188,8 +133,4 @@ pub(super) fn write(
         pulse.beat();
     }
     write.commit().map_err(failed)
-}
-
-pub(super) fn failed(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::database("state", error)
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use redb::StorageBackend;
 
-use super::files::{PAGE_BYTES, forward_locks};
+use super::backend::{PAGE_BYTES, forward_locks};
 
 /// Whether a file's writes are coalesced: how many want that.
 #[derive(Clone, Debug, Default)]

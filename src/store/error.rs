@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files;
+use super::paths;
 use crate::raft::{Broken, Index};
 
 /// Why something could not be stored or read. After an error from a commit the node must stop: what is
@@ -159,6 +159,16 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge)
 }
 
+/// What redb told of the log.
+pub(super) fn log_failed(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::database("log", error)
+}
+
+/// What redb told of the state.
+pub(super) fn state_failed(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::database("state", error)
+}
+
 impl StoreError {
     /// An entry that the log should hold is not in it.
     pub fn missing_entry(index: Index) -> StoreError {
@@ -195,7 +205,7 @@ impl StoreError {
     ) -> StoreError {
         match error.into() {
             redb::Error::DatabaseAlreadyOpen => {
-                StoreError::InUse { path: files::dir_of(path).to_path_buf() }
+                StoreError::InUse { path: paths::dir_of(path).to_path_buf() }
             }
             // It does not say which pages.
             redb::Error::Corrupted(detail) => StoreError::Damaged {
@@ -222,9 +232,9 @@ impl StoreError {
     /// The file of the data directory that does not hold what was written, if that is what is wrong.
     pub fn damaged_file(&self) -> Option<&'static str> {
         match self {
-            StoreError::CorruptEntry { .. } => Some(files::LOG),
-            StoreError::Damaged { what: "log", .. } => Some(files::LOG),
-            StoreError::Damaged { what: "state", .. } => Some(files::STATE),
+            StoreError::CorruptEntry { .. } => Some(paths::LOG),
+            StoreError::Damaged { what: "log", .. } => Some(paths::LOG),
+            StoreError::Damaged { what: "state", .. } => Some(paths::STATE),
             _ => None,
         }
     }

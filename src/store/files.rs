@@ -1,8 +1,7 @@
 //! Opening a database file, and making one so that a crash leaves a whole one or none.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,41 +10,9 @@ use redb::{Builder, Database, StorageBackend};
 
 use super::coalesce::{Coalesce, Coalescing};
 use super::error::StoreError;
+use super::paths::{dir_of, open_own};
 use super::space::Space;
 use super::yielding::YieldingFile;
-
-/// redb's page.
-pub(super) const PAGE_BYTES: usize = 4096;
-/// What holds data is for its owner alone.
-const OWN_MODE: u32 = 0o600;
-/// The log's file in a data directory.
-pub(super) const LOG: &str = "log.redb";
-/// The state's.
-pub(super) const STATE: &str = "state.redb";
-
-/// The methods of a backend that lock ranges: those of its field.
-macro_rules! forward_locks {
-    ($field:ident) => {
-        $crate::store::files::forward_locks! { $field,
-            try_lock_range -> bool,
-            try_lock_shared_range -> bool,
-            lock_range -> (),
-            lock_shared_range -> (),
-            unlock_range -> (),
-            query_lock_range -> bool,
-        }
-    };
-    ($field:ident, $($method:ident -> $answer:ty,)*) => {
-        $(fn $method(
-            &self,
-            start: std::ops::Bound<u64>,
-            end: std::ops::Bound<u64>,
-        ) -> Result<$answer, redb::BackendError> {
-            self.$field.$method(start, end)
-        })*
-    };
-}
-pub(super) use forward_locks;
 
 /// Opens the database at `path`; with `space` its ballast gives way to writes that find no room, and whoever
 /// has `gather` may let writes be gathered. A new one is made beside it and renamed once it is whole: a file
@@ -79,18 +46,6 @@ pub(super) fn open(
         .map_err(failed)
 }
 
-/// Opens a file that is to be read and written by its owner only, or makes it, whatever the umask; one of an earlier
-/// release that others can read becomes so.
-pub(super) fn open_own(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(OWN_MODE);
-    let file = options.open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(Permissions::from_mode(OWN_MODE))?;
-    }
-    Ok(file)
-}
-
 /// Opens the database that a backend stands for, or makes it.
 pub(super) fn open_backend(
     backend: impl StorageBackend,
@@ -106,16 +61,6 @@ pub(super) fn open_backend(
 /// Whether there is something at `path`; an error if that cannot be told.
 pub(super) fn exists(path: &Path, what: &'static str) -> Result<bool, StoreError> {
     path.try_exists().map_err(|error| StoreError::io(what, "look at", path, error))
-}
-
-/// The directory that a path is in.
-pub(super) fn dir_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        // A bare name; what has no parent is a root, which is in itself.
-        Some(_) => Path::new("."),
-        None => path,
-    }
 }
 
 /// Makes the names in a directory durable.
@@ -134,6 +79,9 @@ fn builder(cache_bytes: usize) -> Builder {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::backend;
 use super::checkpoint::{self, Frozen};
 use super::error::StoreError;
-use super::files;
 use super::space;
 use super::state::{State, StateOptions};
 use super::sweep::Budget;
-use super::tables::FileView;
+use super::view::FileView;
 use crate::raft::{Index, LogId};
 
 impl State {
@@ -37,7 +37,7 @@ impl State {
         let (overlay, view) = (&shared.active, shared.view.clone());
         let bytes = overlay.bytes as u64;
         // Revisions come in order; keys are anywhere, each on a page of its own at worst.
-        let pages = (overlay.keys.len() as u64).saturating_mul(files::PAGE_BYTES as u64);
+        let pages = (overlay.keys.len() as u64).saturating_mul(backend::PAGE_BYTES as u64);
         drop(shared);
         space::state_commit(bytes, pages.min(view.keys_bytes()))
     }

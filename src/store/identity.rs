@@ -11,8 +11,8 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
-use super::files;
 use super::meta;
+use super::{files, paths};
 use crate::raft::NodeId;
 use crate::raft::founding::{Answer, Ask, Ballot, Grant};
 
@@ -141,7 +141,7 @@ impl DataDir {
                 identity
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                for name in [files::LOG, files::STATE] {
+                for name in [paths::LOG, paths::STATE] {
                     if files::exists(&path.join(name), WHAT)? {
                         return Err(StoreError::damaged(
                             "data directory",
@@ -199,12 +199,12 @@ impl DataDir {
 
     /// Where the log is.
     pub fn log_path(&self) -> PathBuf {
-        self.shared.path.join(files::LOG)
+        self.shared.path.join(paths::LOG)
     }
 
     /// Where the state is.
     pub fn state_path(&self) -> PathBuf {
-        self.shared.path.join(files::STATE)
+        self.shared.path.join(paths::STATE)
     }
 
     /// What the files take now; 0 for one that cannot be asked.
@@ -306,7 +306,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
             path.display()
         );
     }
-    missing.into_iter().try_for_each(|dir| files::sync_dir(files::dir_of(dir), WHAT))
+    missing.into_iter().try_for_each(|dir| files::sync_dir(paths::dir_of(dir), WHAT))
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {
@@ -401,7 +401,7 @@ fn is_empty(path: &Path) -> Result<(), StoreError> {
 
 /// Removes what a restore made in a directory that was empty before. What says that it is unfinished goes last.
 fn remove_made(path: &Path) {
-    let databases = [files::LOG, files::STATE].map(|name| path.join(name));
+    let databases = [paths::LOG, paths::STATE].map(|name| path.join(name));
     let beside = databases.clone().map(|file| file.with_extension("new"));
     let own = [IDENTITY_FILE, "identity.new", "unfinished.new", LOCK_FILE, UNFINISHED_FILE];
     let own = own.map(|name| path.join(name));
@@ -414,7 +414,7 @@ fn remove_made(path: &Path) {
 }
 
 fn has_files(path: &Path) -> Result<(), StoreError> {
-    for file in [files::LOG, files::STATE] {
+    for file in [paths::LOG, paths::STATE] {
         if !files::exists(&path.join(file), WHAT)? {
             return Err(StoreError::Lost { path: path.to_path_buf(), file });
         }

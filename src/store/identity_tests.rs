@@ -129,7 +129,7 @@ fn a_first_start_that_is_cut_short_anywhere_is_taken_up_again() {
 
 #[test]
 fn a_directory_that_lost_a_file_is_refused_and_says_what_to_do() {
-    for file in [files::LOG, files::STATE] {
+    for file in [paths::LOG, paths::STATE] {
         let dir = tempfile::tempdir().unwrap();
         let data = first_start(dir.path(), 3).unwrap();
         assert_eq!(grant(&data, 1, 5000), Answer::Granted);
@@ -149,7 +149,7 @@ fn a_directory_that_lost_a_file_is_refused_and_says_what_to_do() {
 fn files_that_were_not_made_are_not_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let data = first_start(dir.path(), 1).unwrap();
-    assert!(matches!(data.files_made(), Err(StoreError::Lost { file: files::LOG, .. })));
+    assert!(matches!(data.files_made(), Err(StoreError::Lost { file: paths::LOG, .. })));
     drop(data);
     first_start(dir.path(), 3).unwrap();
 }
@@ -180,7 +180,7 @@ fn files_that_do_not_fit_are_refused() {
         assert!(refused.contains("16 hex digits"), "{refused}");
     }
     fs::remove_file(&file).unwrap();
-    fs::write(dir.path().join(files::LOG), "").unwrap();
+    fs::write(dir.path().join(paths::LOG), "").unwrap();
     let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err().to_string();
     assert!(refused.contains("no identity"), "{refused}");
 }

@@ -10,13 +10,14 @@ use super::ahead::Ahead;
 use super::checkpoint;
 use super::coalesce::{Coalesce, Coalesced};
 use super::early_sync::EarlySync;
-use super::error::StoreError;
+use super::error::{StoreError, state_failed as failed};
 use super::marks::Marks;
 use super::snapshot::END;
 pub use super::snapshot_decoder::IncomingError;
 use super::snapshot_decoder::{Row, Sequence};
 use super::state::State;
-use super::tables::{FileView, INCOMING_KEYS, INCOMING_REVISIONS};
+use super::tables::{INCOMING_KEYS, INCOMING_REVISIONS};
+use super::view::FileView;
 use crate::raft::{LogId, Membership};
 
 /// After how many bytes what has come is made durable: it is no use before the end, but until then redb remembers each
@@ -191,10 +192,6 @@ fn durability(write: &mut redb::WriteTransaction, sync: bool) -> Result<(), Stor
     write
         .set_durability(durability)
         .map_err(|error| StoreError::damaged("state", error.to_string()))
-}
-
-fn failed(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::database("state", error)
 }
 
 fn unordered(error: CursorError) -> IncomingError {

@@ -10,7 +10,7 @@ use redb::{
 };
 
 use super::coalesce::Coalesce;
-use super::error::StoreError;
+use super::error::{StoreError, log_failed as failed};
 use super::meta::{self, META};
 use super::space::Space;
 use super::tail::Tail;
@@ -452,10 +452,6 @@ fn corrupt(index: Index, detail: &str) -> StoreError {
 
 fn closed() -> StoreError {
     failed(redb::StorageError::DatabaseClosed)
-}
-
-fn failed(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::database("log", error)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::ahead::{Halt, RANGES_MAX, RangeAhead};
 use super::error::StoreError;
 use super::range::successor;
 use super::state::{Shared, State};
-use super::tables::FileView;
+use super::view::FileView;
 use crate::kv::{KeyRange, KeyRow, Prepared, Write};
 
 /// How many rows of ranges are fetched at once. Who needs more asks again.

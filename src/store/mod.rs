@@ -5,6 +5,7 @@
 
 mod ahead;
 mod apply;
+mod backend;
 mod backup;
 mod backup_check;
 mod checkpoint;
@@ -31,6 +32,8 @@ mod meta;
 mod newer_format_tests;
 mod observer;
 mod overlay;
+mod paths;
+mod position;
 mod range;
 mod read;
 mod recovery;
@@ -50,6 +53,7 @@ mod tail;
 #[cfg_attr(not(test), allow(dead_code))]
 mod test_disk;
 mod under;
+mod view;
 mod yielding;
 
 pub use apply::{Applied, Carried};

@@ -7,10 +7,10 @@ use std::path::Path;
 use redb::Database;
 
 use super::backup::{MAGIC, push_block};
-use super::files;
 use super::identity::{DataDir, IdentityCheck};
 use super::log::{Log, LogOptions};
 use super::meta::{self, META};
+use super::paths;
 use super::sample::{self, StateContent, content, fill_state};
 use super::state::{State, StateOptions};
 use super::test_disk::Disk;
@@ -94,7 +94,7 @@ fn a_directory_of_a_newer_format_is_refused_and_not_a_byte_of_it_is_changed() {
 /// The identity's format says so first; what is checked here is a file from elsewhere.
 #[test]
 fn a_database_of_a_newer_format_is_refused_and_holds_what_it_held() {
-    for file in [files::LOG, files::STATE] {
+    for file in [paths::LOG, paths::STATE] {
         let dir = stopped();
         let before = start(dir.path()).unwrap();
         let set_format = |format| {

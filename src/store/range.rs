@@ -8,7 +8,7 @@ use super::error::StoreError;
 use super::long_read::RangeRead;
 use super::read::ReadError;
 use super::state::State;
-use super::tables::KeyRows;
+use super::view::KeyRows;
 use crate::kv::{KeyRange, KeyRow, Page, RangeQuery};
 
 /// How many keys of the overlays are taken under the lock at once.

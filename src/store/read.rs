@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::checkpoint::Position;
 use super::error::StoreError;
+use super::position::Position;
 use super::state::State;
-use super::tables::FileView;
+use super::view::FileView;
 use crate::kv::{Counters, Item, KeyRange, KeyRow, Revision, RevisionRow, RowId};
 
 /// Why a read has no answer.

@@ -10,11 +10,12 @@ use redb::TableHandle;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::checkpoint::StoredPosition;
-use super::error::StoreError;
+use super::error::{StoreError, state_failed as failed};
+use super::position::StoredPosition;
 use super::sealed;
 use super::state::State;
-use super::tables::{FileView, KEYS, REVISIONS, revision_key};
+use super::tables::{KEYS, REVISIONS, revision_key};
+use super::view::FileView;
 use crate::kv::{Revision, RowId};
 use crate::raft::LogId;
 
@@ -189,10 +190,6 @@ pub(super) fn pop<'a>(bytes: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let (row, rest) = rest.split_at_checked(length(4)?)?;
     *bytes = rest;
     Some((key, row))
-}
-
-fn failed(error: redb::StorageError) -> StoreError {
-    StoreError::database("state", error)
 }
 
 #[cfg(test)]

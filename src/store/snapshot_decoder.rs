@@ -3,8 +3,8 @@
 use redb::TableHandle;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::checkpoint::Position;
 use super::error::StoreError;
+use super::position::Position;
 use super::sealed;
 use super::snapshot::{self, END, End, FORMAT, HEAD, Head, KEY_ROWS, REVISION_ROWS, pop};
 use super::tables::{KEYS, REVISIONS};

@@ -18,8 +18,8 @@ use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::process::{Resource, getrlimit};
 
 use super::error::StoreError;
-use super::files;
 use super::life::Life;
+use super::paths;
 use crate::raft::{Entry, LogWrite, Payload};
 
 const BALLAST_FILE: &str = "ballast";
@@ -117,7 +117,7 @@ impl Space {
         let (found, file) =
             opened.map_err(|error| StoreError::io(BALLAST_FILE, "open", &path, error))?;
         let largest = getrlimit(Resource::Fsize).current;
-        let files = [files::LOG, files::STATE].map(|name| dir.join(name));
+        let files = [paths::LOG, paths::STATE].map(|name| dir.join(name));
         let space = Space::new(Box::new(Directory { ballast: file, files, largest }), wanted, life);
         // A copy of the directory may have it with holes.
         let whole = found.blocks().saturating_mul(512) >= found.len();

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use redb::{Database, StorageBackend};
 
 use super::ahead::Ahead;
-use super::checkpoint::{self, Position};
+use super::checkpoint;
 use super::coalesce::Coalesce;
 use super::error::StoreError;
 use super::files;
@@ -23,9 +23,10 @@ use super::life::Life;
 use super::marks::{Mark, Marks};
 use super::observer::Observer;
 use super::overlay::Overlay;
+use super::position::Position;
 use super::space::Space;
-use super::tables::FileView;
 use super::under::LogUnder;
+use super::view::FileView;
 use crate::kv::Revision;
 use crate::raft::{Index, LogId, Membership};
 

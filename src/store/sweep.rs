@@ -10,8 +10,7 @@
 use bytes::Bytes;
 use redb::{ReadableTable, Table};
 
-use super::checkpoint::failed;
-use super::error::StoreError;
+use super::error::{StoreError, state_failed as failed};
 use super::meta;
 use super::overlay::Overlay;
 use super::tables::{key_row, revision_row};

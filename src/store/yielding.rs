@@ -9,7 +9,8 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend};
 
-use super::files::{self, forward_locks};
+use super::backend::forward_locks;
+use super::paths;
 use super::space::Space;
 
 /// See the module's documentation.
@@ -25,7 +26,7 @@ impl YieldingFile {
         path: &Path,
         space: Option<Arc<Space>>,
     ) -> Result<YieldingFile, DatabaseError> {
-        let file = files::open_own(path)?;
+        let file = paths::open_own(path)?;
         Ok(YieldingFile { file: FileBackend::new(file)?, space })
     }
 
