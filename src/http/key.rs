@@ -20,7 +20,7 @@ use super::json::ItemJson;
 use super::query::{self, Query};
 use super::read::Freshness;
 use super::{Api, headers};
-use crate::kv::{Condition, Item, Matcher, Outcome, Put, Revision, Write};
+use crate::kv::{Condition, Item, KeyRange, Matcher, Outcome, Put, Revision, Write};
 
 /// The parameters of GET and HEAD.
 const READ_PARAMETERS: &[&str] = &["consistency", "revision", "min_revision", "wait"];
@@ -161,7 +161,7 @@ impl Read {
         loop {
             // Before the key is read, so that no change is missed.
             let _place = self.guest.wait(api.waiters_per_guest)?;
-            let waiter = api.handle.waiter(self.key.clone())?;
+            let waiter = api.handle.waiter(KeyRange::key(&self.key))?;
             let (revision, current) = match self.look(api) {
                 Ok(Settled::Answer(response)) => return Ok(response),
                 Ok(Settled::Waits(revision, current)) => (revision, current),

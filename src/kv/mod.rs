@@ -19,5 +19,5 @@ pub use command::{
     Command, Condition, DELETED_PER_KEY_MAX, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Revision,
     Write,
 };
-pub use range::{Item, KeyRange, Page, RangeQuery};
+pub use range::{Item, KeyRange, Page, RangeQuery, successor};
 pub use rows::{KeyRow, RevisionRow, RowId};

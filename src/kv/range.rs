@@ -25,6 +25,17 @@ impl KeyRange {
         KeyRange { start: Bytes::copy_from_slice(prefix), end: after_prefix(prefix) }
     }
 
+    /// One key.
+    pub fn key(key: &Bytes) -> KeyRange {
+        KeyRange { start: key.clone(), end: Some(successor(key)) }
+    }
+
+    /// The only key that can be in the range; none if there are several, or none.
+    pub fn only_key(&self) -> Option<&Bytes> {
+        let (last, before) = self.end.as_ref()?.split_last()?;
+        (*last == 0 && before == self.start).then_some(&self.start)
+    }
+
     /// The keys that are in both ranges.
     pub fn intersect(&self, other: &KeyRange) -> KeyRange {
         let end = match (&self.end, &other.end) {
@@ -43,6 +54,11 @@ impl KeyRange {
     pub fn is_empty(&self) -> bool {
         self.end.as_ref().is_some_and(|end| *end <= self.start)
     }
+}
+
+/// The first key after `key`: the same with a zero byte more.
+pub fn successor(key: &[u8]) -> Bytes {
+    [key, &[0]].concat().into()
 }
 
 /// The first key after all that begin with `prefix`; none if there is none (all bytes 0xff).
@@ -96,4 +112,35 @@ pub struct Page {
     pub items: Vec<Item>,
     /// Whether the range holds more items after these.
     pub more: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_one_key_is_known_as_one() {
+        for key in [&b""[..], b"a", b"a\0", b"\xff\xff"] {
+            let key = Bytes::from_static(key);
+            let range = KeyRange::key(&key);
+            assert_eq!(range.only_key(), Some(&key));
+            assert!(range.contains(&key) && !range.contains(&successor(&key)));
+        }
+        let others: [(&str, Option<&str>); 6] = [
+            ("a", Some("a")),
+            ("a", Some("b")),
+            ("a", Some("a\u{1}")),
+            ("a", Some("a\0\0")),
+            ("a", Some("b\0")),
+            ("a", None),
+        ];
+        for (start, end) in others {
+            let range = KeyRange {
+                start: start.to_owned().into(),
+                end: end.map(|end| end.to_owned().into()),
+            };
+            assert_eq!(range.only_key(), None, "{range:?}");
+        }
+        assert_eq!(KeyRange::prefix(b"a").only_key(), None);
+    }
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{timeout, timeout_at};
 
@@ -24,7 +23,7 @@ use super::waiters::{Waiter, Waiters};
 use super::write_room::WriteRoom;
 use crate::cluster::Addresses;
 use crate::config::Config;
-use crate::kv::{Item, Reply, Revision, Write};
+use crate::kv::{Item, KeyRange, Reply, Revision, Write};
 use crate::net::{Net, RequestError};
 use crate::raft::{Index, Membership, NodeId, Refused, RoleName, SoftState};
 use crate::replica::forwarding::{Cause, Fate, Passed};
@@ -239,9 +238,10 @@ impl Handle {
         self.shared.state.mod_revision(key).map_err(|error| self.damaged(error))
     }
 
-    /// Begins to wait for a change of a key. Whoever reads the key after that and waits then misses none.
-    pub fn waiter(&self, key: Bytes) -> Result<Waiter, Error> {
-        self.shared.waiters.for_key(key)
+    /// Begins to wait for a change in a range; [`Error::TooManyWaiters`] where `limits.waiters` do. Whoever reads the range
+    /// after that and waits then misses none.
+    pub fn waiter(&self, range: KeyRange) -> Result<Waiter, Error> {
+        self.shared.waiters.for_range(range)
     }
 
     pub(super) fn read_failed(&self, error: ReadError) -> Error {

@@ -20,11 +20,13 @@ mod deletions;
 mod discovery;
 mod driver;
 mod error;
+mod event_queue;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod handle;
 mod history;
 mod inbound;
+mod interval_index;
 mod lag;
 mod leaderless;
 mod leadership;

@@ -1,8 +1,9 @@
-//! Who waits for a key to change, or for a revision: woken by exactly that, and counted.
+//! Who waits for keys to change, or for a revision: woken by exactly that, and counted.
 //!
-//! A waiter is a key and a place in a map. What is applied looks its keys up there, so that waiters on other keys cost a
-//! writer a look at most; and the wakeups themselves are a task's, a few at a time, so that thousands of waiters on one
-//! key do not hold up the thread that applies.
+//! A waiter is a range of keys and a place in an index. The thread that applies puts what changed into a queue, one shared
+//! batch a call, and does nothing else, however many wait. A dispatcher, a task of its own, looks the batch's keys up in
+//! the index and wakes a few at a time. Where the queue has no room everybody is woken once: whoever is woken looks at the
+//! state, so that is a detour and no mistake.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,15 +12,21 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::error::Error;
-use crate::kv::Revision;
-use crate::store::Observer;
+use super::event_queue::{EventQueue, Next};
+use super::interval_index::IntervalIndex;
+use crate::kv::{KeyRange, Revision};
+use crate::store::{Event, EventBatch, Observer};
 
 /// How many are woken before others may run.
 const WOKEN_AT_ONCE: usize = 64;
+/// How many events are looked up before others may run, or begin to wait.
+const LOOKED_UP_AT_ONCE: usize = 256;
+/// What the batches that wait for the dispatcher may cost together, in bytes.
+const QUEUE_BYTES_MAX: usize = 16 << 20;
 
 type Waiting = BTreeMap<u64, oneshot::Sender<()>>;
 
@@ -29,16 +36,18 @@ pub(super) struct Waiters {
     max: usize,
     /// Those who will look at the state before they wait are counted before.
     count: AtomicUsize,
+    queue: EventQueue,
+    /// The thread that applies never asks for it.
     places: Mutex<Places>,
-    due: Notify,
 }
 
+/// One entry for each that somebody waits for, so no more than there may be waiters.
 #[derive(Debug, Default)]
 struct Places {
     next: u64,
     keys: HashMap<Bytes, Waiting>,
+    ranges: IntervalIndex<Waiting>,
     revisions: BTreeMap<Revision, Waiting>,
-    due: Vec<Waiting>,
 }
 
 /// What is waited for.
@@ -46,6 +55,8 @@ struct Places {
 enum Wanted {
     /// Any change of the key.
     Key(Bytes),
+    /// Any change in the range.
+    Range(KeyRange),
     /// A state of that revision or a later one.
     Revision(Revision),
 }
@@ -62,16 +73,23 @@ pub struct Waiter {
 impl Waiters {
     /// None yet, and at most `max`.
     pub(super) fn new(max: usize) -> Arc<Waiters> {
-        let (count, due) = (AtomicUsize::new(0), Notify::new());
-        Arc::new(Waiters { max, count, places: Mutex::default(), due })
+        Waiters::with_queue(max, QUEUE_BYTES_MAX)
     }
 
-    /// Waits for a change of a key; [`Error::TooManyWaiters`] if there are too many already.
-    pub(super) fn for_key(self: &Arc<Self>, key: Bytes) -> Result<Waiter, Error> {
-        self.add(Wanted::Key(key))
+    fn with_queue(max: usize, bytes_max: usize) -> Arc<Waiters> {
+        let (count, queue) = (AtomicUsize::new(0), EventQueue::new(bytes_max));
+        Arc::new(Waiters { max, count, queue, places: Mutex::default() })
     }
 
-    /// Waits for a revision.
+    /// Waits for a change in a range; [`Error::TooManyWaiters`] if there are too many already.
+    pub(super) fn for_range(self: &Arc<Self>, range: KeyRange) -> Result<Waiter, Error> {
+        self.add(match range.only_key() {
+            Some(key) => Wanted::Key(key.clone()),
+            None => Wanted::Range(range),
+        })
+    }
+
+    /// Waits for a revision; [`Error::TooManyWaiters`] if there are too many already.
     pub(super) fn for_revision(self: &Arc<Self>, revision: Revision) -> Result<Waiter, Error> {
         self.add(Wanted::Revision(revision))
     }
@@ -82,43 +100,114 @@ impl Waiters {
             return Err(Error::TooManyWaiters);
         }
         let (wake, woken) = oneshot::channel();
-        let mut places = self.places.lock();
-        let id = places.next;
-        places.next += 1;
-        let waiting = match &wanted {
-            Wanted::Key(key) => places.keys.entry(key.clone()).or_default(),
-            Wanted::Revision(revision) => places.revisions.entry(*revision).or_default(),
-        };
-        waiting.insert(id, wake);
-        drop(places);
+        let id = self.places.lock().add(&wanted, wake);
         Ok(Waiter { waiters: self.clone(), wanted, id, woken })
     }
 
-    fn wake(&self, mut places: parking_lot::MutexGuard<'_, Places>, woken: Vec<Waiting>) {
-        if woken.is_empty() {
-            return;
-        }
-        let was_empty = places.due.is_empty();
-        places.due.extend(woken);
-        drop(places);
-        if was_empty {
-            self.due.notify_one();
+    /// Wakes those whom what is applied concerns, for as long as the node runs.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut looked_up = 0;
+        loop {
+            match self.queue.next().await {
+                Next::Anything => {
+                    let all = self.places.lock().take_all();
+                    wake(all).await;
+                }
+                Next::Batch(batch) => self.dispatch(&batch, &mut looked_up).await,
+            }
         }
     }
 
-    /// Wakes who is due, for as long as the node runs.
-    pub(super) async fn run(self: Arc<Self>) {
-        loop {
-            self.due.notified().await;
-            let due = std::mem::take(&mut self.places.lock().due);
-            for (number, wake) in due.into_iter().flat_map(Waiting::into_values).enumerate() {
-                // Whoever went away needs no waking.
-                let _ = wake.send(());
-                if number % WOKEN_AT_ONCE == WOKEN_AT_ONCE - 1 {
-                    tokio::task::yield_now().await;
-                }
+    /// Wakes those whom a batch concerns; `looked_up` counts events since others could run.
+    async fn dispatch(&self, batch: &EventBatch, looked_up: &mut usize) {
+        let (_, last) = batch.revisions();
+        let reached = self.places.lock().take_reached(last);
+        wake(reached).await;
+        for events in batch.events().chunks(LOOKED_UP_AT_ONCE) {
+            let woken = self.places.lock().take_changed(events);
+            wake(woken).await;
+            *looked_up += events.len();
+            if *looked_up >= LOOKED_UP_AT_ONCE {
+                *looked_up = 0;
+                tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+/// Wakes those of all these places.
+async fn wake(woken: Vec<Waiting>) {
+    for (number, wake) in woken.into_iter().flat_map(Waiting::into_values).enumerate() {
+        // Whoever went away needs no waking.
+        let _ = wake.send(());
+        if number % WOKEN_AT_ONCE == WOKEN_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Places {
+    /// Adds one who waits; its number.
+    fn add(&mut self, wanted: &Wanted, wake: oneshot::Sender<()>) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        match wanted {
+            Wanted::Key(key) => {
+                self.keys.entry(key.clone()).or_default().insert(id, wake);
+            }
+            Wanted::Range(range) => self.ranges.change(range, |waiting| {
+                waiting.insert(id, wake);
+            }),
+            Wanted::Revision(revision) => {
+                self.revisions.entry(*revision).or_default().insert(id, wake);
+            }
+        }
+        id
+    }
+
+    /// Removes one who waits, and the place if nobody else waits there.
+    fn remove(&mut self, wanted: &Wanted, id: u64) {
+        let waiting = match wanted {
+            Wanted::Key(key) => self.keys.get_mut(key),
+            Wanted::Range(range) => self.ranges.get_mut(range),
+            Wanted::Revision(revision) => self.revisions.get_mut(revision),
+        };
+        // It is gone if it was woken.
+        let Some(waiting) = waiting else { return };
+        waiting.remove(&id);
+        if !waiting.is_empty() {
+            return;
+        }
+        match wanted {
+            Wanted::Key(key) => drop(self.keys.remove(key)),
+            Wanted::Range(range) => drop(self.ranges.remove(range)),
+            Wanted::Revision(revision) => drop(self.revisions.remove(revision)),
+        }
+    }
+
+    fn take_changed(&mut self, events: &[Event]) -> Vec<Waiting> {
+        let mut woken = Vec::new();
+        for Event { key, .. } in events {
+            woken.extend(self.keys.remove(key));
+            if !self.ranges.is_empty() {
+                woken.extend(self.ranges.take_containing(key));
+            }
+        }
+        woken
+    }
+
+    fn take_reached(&mut self, revision: Revision) -> Vec<Waiting> {
+        if self.revisions.first_key_value().is_none_or(|(first, _)| *first > revision) {
+            return Vec::new();
+        }
+        let later = self.revisions.split_off(&Revision(revision.0.saturating_add(1)));
+        std::mem::replace(&mut self.revisions, later).into_values().collect()
+    }
+
+    fn take_all(&mut self) -> Vec<Waiting> {
+        let keys = std::mem::take(&mut self.keys).into_values();
+        let revisions = std::mem::take(&mut self.revisions).into_values();
+        keys.chain(revisions).chain(self.ranges.take_all()).collect()
     }
 }
 
@@ -127,24 +216,17 @@ impl Observer for Waiters {
         self.count.load(Ordering::SeqCst) > 0
     }
 
-    fn changed(&self, keys: &[Bytes], revision: Revision) {
-        let mut places = self.places.lock();
-        let mut woken: Vec<Waiting> =
-            keys.iter().filter_map(|key| places.keys.remove(key)).collect();
-        let reached =
-            places.revisions.first_key_value().is_some_and(|(first, _)| *first <= revision);
-        if reached {
-            let later = places.revisions.split_off(&Revision(revision.0.saturating_add(1)));
-            woken.extend(std::mem::replace(&mut places.revisions, later).into_values());
-        }
-        self.wake(places, woken);
+    fn changed(&self, batch: Arc<EventBatch>) {
+        self.queue.add(batch);
+    }
+
+    fn visible(&self) {
+        self.queue.wake();
     }
 
     fn replaced(&self) {
-        let mut places = self.places.lock();
-        let mut woken: Vec<Waiting> = std::mem::take(&mut places.keys).into_values().collect();
-        woken.extend(std::mem::take(&mut places.revisions).into_values());
-        self.wake(places, woken);
+        self.queue.add_anything();
+        self.queue.wake();
     }
 }
 
@@ -157,71 +239,11 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut places = self.waiters.places.lock();
-        match &self.wanted {
-            Wanted::Key(key) => {
-                if let Some(waiting) = places.keys.get_mut(key) {
-                    waiting.remove(&self.id);
-                    if waiting.is_empty() {
-                        places.keys.remove(key);
-                    }
-                }
-            }
-            Wanted::Revision(revision) => {
-                if let Some(waiting) = places.revisions.get_mut(revision) {
-                    waiting.remove(&self.id);
-                    if waiting.is_empty() {
-                        places.revisions.remove(revision);
-                    }
-                }
-            }
-        }
-        drop(places);
+        self.waiters.places.lock().remove(&self.wanted, self.id);
         self.waiters.count.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_millis(20)
-    }
-
-    #[tokio::test]
-    async fn a_waiter_is_woken_by_its_key_and_by_no_other() {
-        let waiters = Waiters::new(3);
-        let (a, b) = (waiters.for_key("a".into()).unwrap(), waiters.for_key("b".into()).unwrap());
-        let at = waiters.for_revision(Revision(7)).unwrap();
-        assert_eq!(waiters.for_key("c".into()).unwrap_err(), Error::TooManyWaiters);
-        let running = tokio::spawn(waiters.clone().run());
-        waiters.changed(&["a".into(), "x".into()], Revision(6));
-        assert!(a.woken(Instant::now() + Duration::from_secs(9)).await);
-        assert!(!b.woken(soon()).await);
-        waiters.changed(&[], Revision(8));
-        assert!(at.woken(Instant::now() + Duration::from_secs(9)).await);
-        assert!(!waiters.watches(), "all places are free again");
-        let (c, d) =
-            (waiters.for_key("c".into()).unwrap(), waiters.for_revision(Revision(9)).unwrap());
-        waiters.replaced();
-        assert!(c.woken(Instant::now() + Duration::from_secs(9)).await);
-        assert!(d.woken(Instant::now() + Duration::from_secs(9)).await);
-        assert!(waiters.places.lock().keys.is_empty());
-        running.abort();
-    }
-
-    #[tokio::test]
-    async fn thousands_on_one_key_are_all_woken() {
-        let waiters = Waiters::new(5000);
-        let all: Vec<Waiter> = (0..5000).map(|_| waiters.for_key("a".into()).unwrap()).collect();
-        let running = tokio::spawn(waiters.clone().run());
-        waiters.changed(&["a".into()], Revision(1));
-        for waiter in all {
-            assert!(waiter.woken(Instant::now() + Duration::from_secs(9)).await);
-        }
-        running.abort();
-    }
-}
+#[path = "waiters_tests.rs"]
+mod tests;

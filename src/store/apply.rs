@@ -7,12 +7,13 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::error::StoreError;
+use super::events::Telling;
 use super::life::AtWork;
 use super::marks;
 use super::overlay::Overlay;
 use super::range::Scan;
 use super::state::State;
-use crate::kv::{self, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows};
+use crate::kv::{self, KeyRange, KeyRow, Reply, RevisionRow, RowId, Rows};
 use crate::raft::{Broken, Entry, LogId, Payload};
 
 /// The most rows that one call applies, but for what its last entry has beyond them: it holds up the thread that sends
@@ -27,17 +28,6 @@ pub struct Applied {
     pub id: LogId,
     /// The command's reply; none for entries that carry none.
     pub reply: Option<Reply>,
-}
-
-/// Hears of what is applied. It is called by the thread that applies, and must not keep it.
-pub trait Observer: Send + Sync + std::fmt::Debug {
-    /// Whether anybody wants to hear. Whoever says so before it reads the state hears of all that it does not
-    /// read.
-    fn watches(&self) -> bool;
-    /// These keys changed; the state is of that revision now.
-    fn changed(&self, keys: &[Bytes], revision: Revision);
-    /// Another state has taken the place of the one that was.
-    fn replaced(&self);
 }
 
 impl State {
@@ -74,20 +64,15 @@ impl State {
             }
         }
         let changes = batch.changes;
-        let revision = position.counters.revision;
+        let mut telling = Telling::prepare(self.observer.get(), &changes);
         let mut shared = self.shared.write();
         shared.active_since.get_or_insert_with(Instant::now);
-        // Asked under the lock: who begins to watch later reads what is about to be there.
-        let told = self.observer.get().filter(|observer| observer.watches());
-        let told =
-            told.map(|observer| (observer, changes.keys.keys().cloned().collect::<Vec<_>>()));
+        telling.hand_over(&changes);
         shared.active.absorb(changes);
         shared.position = position;
         hashes.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));
         drop(shared);
-        if let Some((observer, keys)) = told {
-            observer.changed(&keys, revision);
-        }
+        telling.end();
         Ok(all)
     }
 }

@@ -5,13 +5,28 @@
 
 use bytes::Bytes;
 
-use super::range::{Scan, successor};
+use super::range::Scan;
 use super::read::{Chain, ReadError, Sought, Walked};
 use super::state::State;
-use crate::kv::{Bound, DELETED_PER_KEY_MAX, Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
+use crate::kv::{
+    Bound, DELETED_PER_KEY_MAX, Item, KeyRange, KeyRow, Page, RangeQuery, Revision, successor,
+};
 
 /// How often a listing of the newest revision begins anew because that was compacted while it was read.
 const TRIES: u32 = 4;
+
+impl State {
+    /// A part of a listing: at one revision, in order. Tombstones and newer changes are stepped over, however
+    /// many there are: see [`RangeRead`] for a listing that can be interrupted.
+    pub fn range(&self, query: &RangeQuery) -> Result<Page, ReadError> {
+        let mut read = RangeRead::new(query.clone());
+        loop {
+            if let Some(page) = read.step(self, &mut || false)? {
+                return Ok(page);
+            }
+        }
+    }
+}
 
 /// A part of a listing.
 #[derive(Debug)]

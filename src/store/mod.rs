@@ -13,6 +13,7 @@ mod coalesce;
 mod damage_tests;
 mod early_sync;
 mod error;
+mod events;
 mod files;
 mod freeze;
 #[cfg(any(test, fuzzing))]
@@ -49,12 +50,13 @@ mod test_disk;
 mod under;
 mod yielding;
 
-pub use apply::{Applied, Observer};
+pub use apply::Applied;
 pub use backup::{BackupReader, Origin, Sha256};
 pub use backup_check::{BackupCheck, BackupError, BackupSummary};
 pub use checkpoint::Frozen;
 pub use checkpointer::Checkpointer;
 pub use error::StoreError;
+pub use events::{Event, EventBatch, Observer};
 pub use identity::{DataDir, IdentityCheck, Sizes};
 pub use install::{Incoming, IncomingError};
 pub use life::{Life, Pulse};

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, StorageBackend};
 
-use super::apply::Observer;
 use super::checkpoint::{self, Position};
 use super::coalesce::Coalesce;
 use super::error::StoreError;
+use super::events::Observer;
 use super::files;
 use super::life::Life;
 use super::marks::{Mark, Marks};

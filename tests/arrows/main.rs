@@ -37,11 +37,7 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
     ("kv", &[&["command", "range"]]),
     (
         "store",
-        &[
-            &["apply", "long_read", "range", "read", "state"],
-            &["checkpoint", "sweep", "tables"],
-            &["coalesce", "error", "files", "space", "yielding"],
-        ],
+        &[&["checkpoint", "sweep", "tables"], &["coalesce", "error", "files", "space", "yielding"]],
     ),
     ("cluster", &[]),
     ("replica", &[]),
