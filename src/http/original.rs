@@ -223,7 +223,7 @@ async fn list_keys(api: &Api, head: &Parts) -> Result<Response, Problem> {
     };
     let deadline = headers::deadline(&head.headers)?;
     Freshness::default().reach(&api.handle, deadline).await?;
-    let read = api.handle.range(query, deadline, |page| {
+    let read = api.handle.range_in_one(query, deadline, |page| {
         let name = |item: &Item| String::from_utf8_lossy(&item.key).into_owned();
         let keys = Keys { keys: page.items.iter().map(name).collect() };
         // Serializing plain data into memory cannot fail.

@@ -50,6 +50,22 @@ impl KeyRange {
         key >= &self.start[..] && self.end.as_ref().is_none_or(|end| key < &end[..])
     }
 
+    /// What of the range is to be gone through from this key of it on, in either direction.
+    pub fn onward(&self, key: &Bytes, descending: bool) -> KeyRange {
+        match descending {
+            true => KeyRange { start: self.start.clone(), end: Some(successor(key)) },
+            false => KeyRange { start: key.clone(), end: self.end.clone() },
+        }
+    }
+
+    /// What of the range is to be gone through after this key of it, in either direction.
+    pub fn beyond(&self, key: &Bytes, descending: bool) -> KeyRange {
+        match descending {
+            true => KeyRange { start: self.start.clone(), end: Some(key.clone()) },
+            false => KeyRange { start: successor(key), end: self.end.clone() },
+        }
+    }
+
     /// Whether no key can be in the range.
     pub fn is_empty(&self) -> bool {
         self.end.as_ref().is_some_and(|end| *end <= self.start)
@@ -110,8 +126,9 @@ pub struct Page {
     pub revision: Revision,
     /// The items, in the order asked for.
     pub items: Vec<Item>,
-    /// Whether the range holds more items after these.
-    pub more: bool,
+    /// Where the listing goes on, which may turn out to hold no item; none at the end of the range. A page without items
+    /// has one if all that it looked at was deleted, or is newer.
+    pub rest: Option<KeyRange>,
 }
 
 #[cfg(test)]
@@ -142,5 +159,18 @@ mod tests {
             assert_eq!(range.only_key(), None, "{range:?}");
         }
         assert_eq!(KeyRange::prefix(b"a").only_key(), None);
+    }
+
+    #[test]
+    fn the_rest_of_a_range_begins_with_a_key_or_behind_it() {
+        let range = KeyRange::prefix(b"k");
+        let (key, after) = (Bytes::from_static(b"k5"), Bytes::from_static(b"k5\0"));
+        let part =
+            |start: &Bytes, end: &Bytes| KeyRange { start: start.clone(), end: Some(end.clone()) };
+        let (first, end) = (range.start.clone(), range.end.clone().unwrap());
+        assert_eq!(range.onward(&key, false), part(&key, &end));
+        assert_eq!(range.beyond(&key, false), part(&after, &end));
+        assert_eq!(range.onward(&key, true), part(&first, &after));
+        assert_eq!(range.beyond(&key, true), part(&first, &key));
     }
 }

@@ -21,6 +21,8 @@ pub struct Limits {
     pub waiters_max: usize,
     /// The most keys that one deletion of a range deletes.
     pub delete_keys_max: u64,
+    /// The most rows that a page of a listing looks at, but for those of its last key.
+    pub list_rows_max: u64,
     /// The most listings and reads of the past, under way or waiting.
     pub reads_max: usize,
     /// How many threads read them.
@@ -56,6 +58,7 @@ impl Limits {
             answer_bytes_max: bytes(config.limits.answers),
             waiters_max: config.limits.waiters,
             delete_keys_max: config.limits.delete_keys,
+            list_rows_max: config.limits.list_rows,
             reads_max: config.limits.reads,
             read_threads: config.limits.read_threads,
             backups_max: config.limits.backups,

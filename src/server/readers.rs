@@ -221,14 +221,35 @@ impl Handle {
         self.shared.readers.close();
     }
 
-    /// A part of a listing as this node has it, and what `then` makes of it, at most until the deadline.
+    /// A page of a listing as this node has it, and what `then` makes of it, at most until the deadline. It ends after
+    /// `limits.listRows` rows, with less items than asked for, or none, and says where to go on.
     pub async fn range<T: Send + 'static>(
         &self,
         query: RangeQuery,
         deadline: Instant,
         then: impl FnOnce(Page) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let mut read = RangeRead::new(query);
+        let read = RangeRead::within(query, self.shared.limits.list_rows_max);
+        self.read_range(read, deadline, then).await
+    }
+
+    /// The same for who cannot go on: the page has all the items asked for, if the deadline lets it look at all that
+    /// lies between them.
+    pub async fn range_in_one<T: Send + 'static>(
+        &self,
+        query: RangeQuery,
+        deadline: Instant,
+        then: impl FnOnce(Page) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.read_range(RangeRead::new(query), deadline, then).await
+    }
+
+    async fn read_range<T: Send + 'static>(
+        &self,
+        mut read: RangeRead,
+        deadline: Instant,
+        then: impl FnOnce(Page) -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let step = move |state: &State, pause: &mut dyn FnMut() -> bool| read.step(state, pause);
         self.read_slowly(deadline, step, then, Readers::add).await
     }
