@@ -1,8 +1,8 @@
 //! A bounded queue of event batches, from the thread that applies to the dispatcher.
 //!
-//! Whoever adds never waits: what finds no room is dropped together with all that waits, and the dispatcher hears that it
-//! has missed something. Adding takes a lock that is held for moments only; waking the dispatcher is apart from it, so that
-//! it can be done where nobody waits for the thread that does.
+//! Whoever adds never waits: what finds no room is dropped, and all that waits is of no use any more, since the dispatcher
+//! hears that it has missed something. Adding takes a lock that is held for moments only, and frees nothing; waking the
+//! dispatcher is apart from it, so that it can be done where nobody waits for the thread that does.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ struct Pending {
     batches: VecDeque<Arc<EventBatch>>,
     /// What the batches cost.
     bytes: usize,
+    /// Something found no room; the batches are here for the dispatcher to free.
     missed: bool,
 }
 
@@ -54,7 +55,8 @@ impl EventQueue {
         }
         let bytes = pending.bytes.saturating_add(batch.cost_bytes());
         if bytes > self.bytes_max {
-            self.miss(pending);
+            pending.missed = true;
+            self.due.store(true, Ordering::Release);
             return;
         }
         if pending.batches.is_empty() {
@@ -66,15 +68,8 @@ impl EventQueue {
 
     /// Anything may have changed. The dispatcher is not woken here.
     pub(super) fn add_anything(&self) {
-        self.miss(self.pending.lock());
-    }
-
-    fn miss(&self, mut pending: parking_lot::MutexGuard<'_, Pending>) {
-        let dropped = std::mem::take(&mut *pending);
-        pending.missed = true;
+        self.pending.lock().missed = true;
         self.due.store(true, Ordering::Release);
-        drop(pending);
-        drop(dropped);
     }
 
     /// Wakes the dispatcher, if it does not know yet that there is something.
@@ -96,7 +91,10 @@ impl EventQueue {
 
     fn take(&self) -> Option<Next> {
         let mut pending = self.pending.lock();
-        if std::mem::take(&mut pending.missed) {
+        if pending.missed {
+            let spoilt = std::mem::take(&mut *pending);
+            drop(pending);
+            drop(spoilt);
             return Some(Next::Anything);
         }
         let batch = pending.batches.pop_front()?;
@@ -137,10 +135,11 @@ mod tests {
         for revision in 3..=5 {
             queue.add(batch(revision, 50));
         }
-        assert!(queue.pending.lock().batches.is_empty(), "nothing is held beyond the bound");
+        assert_eq!(queue.pending.lock().bytes, 100, "nothing is held beyond the bound");
         // Whatever comes before the dispatcher looks is part of it.
         queue.add(batch(6, 1));
         assert_eq!([next(&queue), next(&queue)], [Some(0), None]);
+        assert_eq!(queue.pending.lock().bytes, 0);
         queue.add(batch(7, 100));
         assert_eq!([next(&queue), next(&queue)], [Some(7), None]);
         queue.add(batch(8, 101));
