@@ -72,6 +72,11 @@ impl EventQueue {
         self.due.store(true, Ordering::Release);
     }
 
+    /// Whether it is to be woken.
+    pub(super) fn is_due(&self) -> bool {
+        self.due.load(Ordering::Acquire)
+    }
+
     /// Wakes the dispatcher, if it does not know yet that there is something.
     pub(super) fn wake(&self) {
         if self.due.swap(false, Ordering::AcqRel) {

@@ -214,7 +214,7 @@ impl Server {
                 driver::read_for_peers(&fetches, &log, &letters);
             })?;
         }
-        let (answers, delivery) = answers::channel();
+        let (answers, delivery) = answers::channel(handle.shared.waiters.clone());
         watched::task("the delivery of answers", mailbox.clone(), delivery.run());
         Ok(Driver {
             snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),

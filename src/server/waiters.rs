@@ -2,7 +2,7 @@
 //!
 //! A waiter is a range of keys and a place in an index. The thread that applies puts what changed into a queue, one shared
 //! batch a call, and does nothing else, however many wait. A dispatcher, a task of its own, looks the batch's keys up in
-//! the index and wakes a few at a time. Where the queue has no room everybody is woken once: whoever is woken looks at the
+//! the index and wakes a few at a time; whoever delivers the answers of the same turn wakes it (`answers.rs`). Where the queue has no room everybody is woken once: whoever is woken looks at the
 //! state, so that is a detour and no mistake.
 
 use std::collections::{BTreeMap, HashMap};
@@ -104,7 +104,17 @@ impl Waiters {
         Ok(Waiter { waiters: self.clone(), wanted, id, woken })
     }
 
-    /// Wakes those whom what is applied concerns, for as long as the node runs.
+    /// Whether the dispatcher may be asleep although there is something for it.
+    pub(super) fn are_due(&self) -> bool {
+        self.queue.is_due()
+    }
+
+    /// Wakes the dispatcher if it is due.
+    pub(super) fn wake_dispatcher(&self) {
+        self.queue.wake();
+    }
+
+    /// The dispatcher: wakes those whom what is applied concerns, for as long as the node runs.
     pub(super) async fn run(self: Arc<Self>) {
         let mut looked_up = 0;
         loop {
@@ -218,10 +228,6 @@ impl Observer for Waiters {
 
     fn changed(&self, batch: Arc<EventBatch>) {
         self.queue.add(batch);
-    }
-
-    fn visible(&self) {
-        self.queue.wake();
     }
 
     fn replaced(&self) {

@@ -32,7 +32,7 @@ fn batch(keys: &[&str], revision: u64) -> Arc<EventBatch> {
 /// Tells of a batch and lets the dispatcher handle all that it finds.
 fn tell(waiters: &Arc<Waiters>, keys: &[&str], revision: u64) {
     waiters.changed(batch(keys, revision));
-    waiters.visible();
+    waiters.wake_dispatcher();
     dispatch(waiters);
 }
 
@@ -89,11 +89,11 @@ fn a_queue_without_room_wakes_everybody_once() {
     // Nobody looks while these come: two of them fit.
     for revision in 1..=3 {
         waiters.changed(batch(&["x"], revision));
-        waiters.visible();
+        waiters.wake_dispatcher();
     }
     let mut between = other();
     waiters.changed(batch(&["x"], 4));
-    waiters.visible();
+    waiters.wake_dispatcher();
     dispatch(&waiters);
     assert!(before.iter_mut().chain(&mut between).all(is_woken));
     // From there on all is known again.
@@ -115,7 +115,7 @@ async fn thousands_on_one_key_are_all_woken() {
         (0..10_000).map(|number| waiters.for_range(range(number)).unwrap()).collect();
     let running = tokio::spawn(waiters.clone().run());
     waiters.changed(batch(&["a"], 1));
-    waiters.visible();
+    waiters.wake_dispatcher();
     for waiter in all {
         assert!(waiter.woken(late()).await);
     }
@@ -154,6 +154,7 @@ async fn no_change_is_missed_however_it_falls_in_with_who_begins_to_wait() {
                 })
             })
             .collect();
+        let dispatcher = waiters.clone();
         let writer = thread::spawn(move || {
             for index in 1..=CHANGES {
                 let condition = Condition::default();
@@ -161,6 +162,7 @@ async fn no_change_is_missed_however_it_falls_in_with_who_begins_to_wait() {
                 let command = Command { time_unix_ms: 0, write: Write::Put(put) };
                 let id = LogId::new(Term(1), Index(index));
                 state.apply(&[Entry { id, payload: Payload::Command(command.encode()) }]).unwrap();
+                dispatcher.wake_dispatcher();
                 if index % 3 == 0 {
                     thread::yield_now();
                 }

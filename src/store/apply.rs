@@ -64,7 +64,7 @@ impl State {
             }
         }
         let changes = batch.changes;
-        let mut telling = Telling::prepare(self.observer.get(), &changes);
+        let telling = Telling::prepare(self.observer.get(), &changes);
         let mut shared = self.shared.write();
         shared.active_since.get_or_insert_with(Instant::now);
         telling.hand_over(&changes);
@@ -72,7 +72,6 @@ impl State {
         shared.position = position;
         hashes.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));
         drop(shared);
-        telling.end();
         Ok(all)
     }
 }

@@ -68,19 +68,17 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     /// Whether anybody wants to hear. Whoever says so before it reads the state hears of all that it does not
     /// read.
     fn watches(&self) -> bool;
-    /// These changes are about to be seen. Called under the state's lock: it may put the batch away, not more.
+    /// These changes are about to be seen. Called under the state's lock: it may put the batch away, and must wake nobody,
+    /// since a thread may be put aside for whom it wakes.
     fn changed(&self, batch: Arc<EventBatch>);
-    /// What was handed over can be seen now, and the lock is free.
-    fn visible(&self);
     /// Another state has taken the place of the one that was.
     fn replaced(&self);
 }
 
-/// The handing over of what one call of apply changed, around the moment in which that becomes visible.
+/// The handing over of what one call of apply changed, right before that becomes visible.
 pub(super) struct Telling<'a> {
     observer: Option<&'a Arc<dyn Observer>>,
     batch: Option<Arc<EventBatch>>,
-    told: bool,
 }
 
 impl<'a> Telling<'a> {
@@ -88,24 +86,16 @@ impl<'a> Telling<'a> {
     pub(super) fn prepare(observer: Option<&'a Arc<dyn Observer>>, changes: &Overlay) -> Self {
         let wanted = observer.is_some_and(|observer| observer.watches());
         let batch = wanted.then(|| EventBatch::of(changes)).flatten().map(Arc::new);
-        Telling { observer, batch, told: false }
+        Telling { observer, batch }
     }
 
     /// Hands the batch over, under the lock. Who listens is asked here: whoever has begun to since, and has read the state
     /// without these changes, is to hear of them.
-    pub(super) fn hand_over(&mut self, changes: &Overlay) {
+    pub(super) fn hand_over(self, changes: &Overlay) {
         let Some(observer) = self.observer.filter(|observer| observer.watches()) else { return };
-        let batch = self.batch.take().or_else(|| EventBatch::of(changes).map(Arc::new));
+        let batch = self.batch.or_else(|| EventBatch::of(changes).map(Arc::new));
         if let Some(batch) = batch {
             observer.changed(batch);
-            self.told = true;
-        }
-    }
-
-    /// Ends it, once the lock is free: what wakes a thread may be put aside for that.
-    pub(super) fn end(self) {
-        if let Some(observer) = self.observer.filter(|_| self.told) {
-            observer.visible();
         }
     }
 }
@@ -129,7 +119,6 @@ mod tests {
         state: Weak<State>,
         deaf: AtomicUsize,
         heard: Mutex<Vec<Arc<EventBatch>>>,
-        seen: AtomicUsize,
     }
 
     impl Observer for Ear {
@@ -144,13 +133,6 @@ mod tests {
             self.heard.lock().push(batch);
         }
 
-        fn visible(&self) {
-            let state = self.state.upgrade().unwrap();
-            let (_, last) = self.heard.lock().last().unwrap().revisions();
-            assert!(state.shared.try_write().is_some() && state.revision() == last);
-            self.seen.fetch_add(1, Ordering::SeqCst);
-        }
-
         fn replaced(&self) {}
     }
 
@@ -161,7 +143,6 @@ mod tests {
             state: Arc::downgrade(&state),
             deaf: AtomicUsize::new(deaf),
             heard: Mutex::default(),
-            seen: AtomicUsize::new(0),
         });
         state.observe(ear.clone());
         (state, ear)
@@ -191,7 +172,7 @@ mod tests {
         // What changes nothing tells nothing.
         apply(&state, vec![all]);
         let heard = std::mem::take(&mut *ear.heard.lock());
-        assert_eq!((heard.len(), ear.seen.load(Ordering::SeqCst)), (1, 1));
+        assert_eq!(heard.len(), 1);
         let (first, last) = heard[0].revisions();
         assert_eq!((last, last.0 - first.0), (state.revision(), 4));
         let told: Vec<_> = heard[0]
@@ -222,6 +203,6 @@ mod tests {
     fn who_listens_is_asked_under_the_lock() {
         let (state, ear) = observed(1);
         apply(&state, vec![put("a")]);
-        assert_eq!((ear.heard.lock().len(), ear.seen.load(Ordering::SeqCst)), (1, 1));
+        assert_eq!(ear.heard.lock().len(), 1);
     }
 }

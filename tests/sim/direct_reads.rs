@@ -56,8 +56,6 @@ impl Observer for Late {
         self.told.fetch_add(batch.events().len(), Ordering::SeqCst);
     }
 
-    fn visible(&self) {}
-
     fn replaced(&self) {}
 }
 
