@@ -30,6 +30,8 @@ pub struct Limits {
     pub waiters_max: usize,
     /// The most keys that one deletion of a range deletes.
     pub delete_keys_max: u64,
+    /// The most rows that a page of a listing looks at, but for those of its last key.
+    pub list_rows_max: u64,
     /// The most listings and reads of the past, under way or waiting.
     pub reads_max: usize,
     /// How many threads read them.

@@ -64,17 +64,23 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     };
     let mut left = args.limit;
     let several = args.connection.endpoints.len() > 1;
+    let mut shown = false;
     let client = args.connection.client()?;
     loop {
         request.limit = left.map(|left| left.min(PAGE_ITEMS_MAX as u64));
         let page = client.list(&request).await?;
         let first = request.cursor.is_none();
-        show(&page, &args.output, args.keys_only, first)?;
         left = left.map(|left| left.saturating_sub(page.items.len() as u64));
-        request.cursor = page.next;
-        if request.cursor.is_none() || left == Some(0) {
+        let done = page.next.is_none() || left == Some(0);
+        // A page may be without items although others follow.
+        if !page.items.is_empty() || (done && !shown) {
+            show(&page, &args.output, args.keys_only, !shown)?;
+            shown = true;
+        }
+        if done {
             return Ok(());
         }
+        request.cursor = page.next;
         // The next page may come from another endpoint.
         if several && first {
             client.one_cluster().await?;

@@ -113,14 +113,15 @@ pub struct ListRequest {
     pub cursor: Option<String>,
 }
 
-/// A page of a listing.
+/// A page of a listing. It may have less items than asked for, or none, although others follow: what was deleted lately is
+/// looked at, too, and a page ends after `limits.listRows` of the node that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListPage {
     /// The revision of the whole listing.
     pub revision: Revision,
     /// The items.
     pub items: Vec<Item>,
-    /// Asks for the next page.
+    /// Asks for the next page; none at the end, and there only.
     pub next: Option<String>,
 }
 

@@ -25,17 +25,9 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// What is left after a page, if anything is.
     pub(crate) fn after(query: &RangeQuery, page: &Page) -> Option<Cursor> {
-        let last = page.items.last().filter(|_| page.more)?;
-        let mut range = query.range.clone();
-        if query.descending {
-            range.end = Some(last.key.clone());
-        } else {
-            // The first key after this one is this one with a zero byte more.
-            range.start = [&last.key[..], &[0]].concat().into();
-        }
         Some(Cursor {
             revision: page.revision,
-            range,
+            range: page.rest.clone()?,
             descending: query.descending,
             keys_only: query.keys_only,
         })
@@ -81,8 +73,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kv::Item;
-
     fn cursor() -> Cursor {
         Cursor {
             revision: Revision(9),
@@ -90,18 +80,6 @@ mod tests {
             descending: false,
             keys_only: true,
         }
-    }
-
-    fn page(key: &'static str, more: bool) -> Page {
-        let item = Item {
-            key: key.into(),
-            value: Bytes::new(),
-            content_type: None,
-            create_revision: Revision(1),
-            mod_revision: Revision(1),
-            version: 1,
-        };
-        Page { revision: Revision(9), items: vec![item], more }
     }
 
     #[test]
@@ -130,20 +108,21 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_begins_after_the_last_key_in_either_direction() {
-        let query = |descending| RangeQuery {
+    fn a_cursor_is_the_rest_of_a_page_with_or_without_items() {
+        let query = RangeQuery {
             range: KeyRange::prefix(b"k"),
             at: None,
-            descending,
-            keys_only: false,
+            descending: true,
+            keys_only: true,
             items_max: 1,
             bytes_max: 1,
         };
-        let up = Cursor::after(&query(false), &page("k5", true)).unwrap();
-        assert_eq!(up.range, KeyRange { start: "k5\0".into(), end: Some("l".into()) });
-        let down = Cursor::after(&query(true), &page("k5", true)).unwrap();
-        assert_eq!(down.range, KeyRange { start: "k".into(), end: Some("k5".into()) });
-        assert_eq!(Cursor::after(&query(false), &page("k5", false)), None);
+        let rest = KeyRange { start: "k".into(), end: Some("k5".into()) };
+        let page = Page { revision: Revision(9), items: Vec::new(), rest: Some(rest.clone()) };
+        let expected =
+            Cursor { revision: Revision(9), range: rest, descending: true, keys_only: true };
+        assert_eq!(Cursor::after(&query, &page), Some(expected));
+        assert_eq!(Cursor::after(&query, &Page { rest: None, ..page }), None);
     }
 
     proptest! {

@@ -20,7 +20,7 @@ use super::fields::Representation;
 use super::query::{self, Query};
 use super::{Api, headers};
 use crate::api::{CONTENT_TYPE_BYTES_MAX, Found, Freshness, Get, Got, ItemJson};
-use crate::kv::{Condition, Item, Matcher, Outcome, Put, Revision, Write};
+use crate::kv::{Condition, Item, KeyRange, Matcher, Outcome, Put, Revision, Write};
 
 /// The parameters of GET and HEAD.
 const READ_PARAMETERS: &[&str] = &["consistency", "revision", "min_revision", "wait"];
@@ -143,7 +143,7 @@ impl Read {
         loop {
             // Before the key is read, so that no change is missed.
             let _place = self.guest.wait(api.waiters_per_guest)?;
-            let waiter = api.handle.waiter(self.get.key.clone())?;
+            let waiter = api.handle.waiter(KeyRange::key(&self.get.key))?;
             let (revision, current) = match self.look(api) {
                 Ok(Settled::Answer(response)) => return Ok(response),
                 Ok(Settled::Waits(revision, current)) => (revision, current),

@@ -127,7 +127,7 @@ pub(super) async fn list(
     let limit = listing.limit;
     let keep = listing.list.query.clone();
     let read = api.handle.list(listing.list, deadline, move |mut page| {
-        let bytes = cut(&mut page, keep.keys_only, PAGE_BYTES_MAX);
+        let bytes = cut(&mut page, &keep, PAGE_BYTES_MAX);
         let next = Cursor::after(&keep, &page).map(|cursor| cursor.encode());
         let json = PageJson {
             revision: page.revision,
@@ -163,15 +163,17 @@ pub(super) fn json_response(revision: Revision, body: impl Into<Body>) -> Respon
 
 /// Ends a page with the item with which its JSON reaches so many bytes; how many it takes. Escapes make it up to six times
 /// as long as what the items hold.
-fn cut(page: &mut Page, keys_only: bool, bytes_max: usize) -> usize {
+fn cut(page: &mut Page, query: &RangeQuery, bytes_max: usize) -> usize {
     let mut bytes = 0;
     let mut items = 0;
     while let Some(item) = page.items.get(items).filter(|_| bytes < bytes_max) {
-        bytes += item_bytes(item, keys_only);
+        bytes += item_bytes(item, query.keys_only);
         items += 1;
     }
-    page.more |= items < page.items.len();
-    page.items.truncate(items);
+    if let Some(item) = page.items.get(items) {
+        page.rest = Some(query.range.onward(&item.key, query.descending));
+        page.items.truncate(items);
+    }
     bytes
 }
 
@@ -184,7 +186,7 @@ struct Part {
 
 /// What a page becomes in a stream of at most `left` items more.
 fn part(query: &RangeQuery, left: Option<usize>, mut page: Page) -> Part {
-    let length = cut(&mut page, query.keys_only, query.bytes_max);
+    let length = cut(&mut page, query, query.bytes_max);
     let mut bytes = Vec::with_capacity(length);
     for item in &page.items {
         // Serializing plain data into memory cannot fail.

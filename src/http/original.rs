@@ -217,7 +217,7 @@ async fn list_keys(api: &Api, head: &Parts) -> Result<Response, Problem> {
     }
 
     let prefix = lenient(head.uri.query(), "prefix").unwrap_or_default();
-    let query = RangeQuery {
+    let mut query = RangeQuery {
         range: KeyRange::prefix(&prefix),
         at: None,
         descending: false,
@@ -226,14 +226,26 @@ async fn list_keys(api: &Api, head: &Parts) -> Result<Response, Problem> {
         bytes_max: PAGE_BYTES_MAX,
     };
     let deadline = headers::deadline(&head.headers)?;
-    let list = List { query, consistency: Consistency::default(), min_revision: None };
-    let read = api.handle.list(list, deadline, |page| {
+    let mut keys = Keys { keys: Vec::new() };
+    // Whoever asks here knows of no cursor.
+    let revision = loop {
+        let list =
+            List { query: query.clone(), consistency: Consistency::default(), min_revision: None };
+        let page = api.handle.list(list, deadline, |page| page).await?;
+        let bytes: usize = page.items.iter().map(|item| item.key.len()).sum();
+        query.items_max = query.items_max.saturating_sub(page.items.len());
+        query.bytes_max = query.bytes_max.saturating_sub(bytes);
         let name = |item: &Item| String::from_utf8_lossy(&item.key).into_owned();
-        let keys = Keys { keys: page.items.iter().map(name).collect() };
-        // Serializing plain data into memory cannot fail.
-        (page.revision, Bytes::from(serde_json::to_vec(&keys).unwrap_or_default()))
-    });
-    let (revision, body) = read.await?;
+        keys.keys.extend(page.items.iter().map(name));
+        match page.rest {
+            Some(rest) if query.items_max > 0 && query.bytes_max > 0 => {
+                (query.range, query.at) = (rest, Some(page.revision));
+            }
+            _ => break page.revision,
+        }
+    };
+    // Serializing plain data into memory cannot fail.
+    let body = Bytes::from(serde_json::to_vec(&keys).unwrap_or_default());
     let body = api.answers.hold(&Guest::of(&head.extensions), body)?;
     Ok(answer(JSON, revision, body))
 }

@@ -19,6 +19,6 @@ pub use apply::{Bound, CONTENT_TYPE_BYTES_MAX, Counters, Prepared, Rows, apply};
 pub use command::{
     Command, Condition, DELETED_PER_KEY_MAX, KEY_BYTES_MAX, Matcher, Outcome, Put, Reply, Write,
 };
-pub use range::{Item, KeyRange, Page, RangeQuery};
+pub use range::{Item, KeyRange, Page, RangeQuery, successor};
 pub use revision::Revision;
 pub use rows::{KeyRow, RevisionRow, RowId};

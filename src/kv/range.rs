@@ -25,6 +25,17 @@ impl KeyRange {
         KeyRange { start: Bytes::copy_from_slice(prefix), end: after_prefix(prefix) }
     }
 
+    /// One key.
+    pub fn key(key: &Bytes) -> KeyRange {
+        KeyRange { start: key.clone(), end: Some(successor(key)) }
+    }
+
+    /// The only key that can be in the range; none if there are several, or none.
+    pub fn only_key(&self) -> Option<&Bytes> {
+        let (last, before) = self.end.as_ref()?.split_last()?;
+        (*last == 0 && before == self.start).then_some(&self.start)
+    }
+
     /// The keys that are in both ranges.
     pub fn intersect(&self, other: &KeyRange) -> KeyRange {
         let end = match (&self.end, &other.end) {
@@ -39,10 +50,31 @@ impl KeyRange {
         key >= &self.start[..] && self.end.as_ref().is_none_or(|end| key < &end[..])
     }
 
+    /// What of the range is to be gone through from this key of it on, in either direction.
+    pub fn onward(&self, key: &Bytes, descending: bool) -> KeyRange {
+        match descending {
+            true => KeyRange { start: self.start.clone(), end: Some(successor(key)) },
+            false => KeyRange { start: key.clone(), end: self.end.clone() },
+        }
+    }
+
+    /// What of the range is to be gone through after this key of it, in either direction.
+    pub fn beyond(&self, key: &Bytes, descending: bool) -> KeyRange {
+        match descending {
+            true => KeyRange { start: self.start.clone(), end: Some(key.clone()) },
+            false => KeyRange { start: successor(key), end: self.end.clone() },
+        }
+    }
+
     /// Whether no key can be in the range.
     pub fn is_empty(&self) -> bool {
         self.end.as_ref().is_some_and(|end| *end <= self.start)
     }
+}
+
+/// The first key after `key`: the same with a zero byte more.
+pub fn successor(key: &[u8]) -> Bytes {
+    [key, &[0]].concat().into()
 }
 
 /// The first key after all that begin with `prefix`; none if there is none (all bytes 0xff).
@@ -94,6 +126,51 @@ pub struct Page {
     pub revision: Revision,
     /// The items, in the order asked for.
     pub items: Vec<Item>,
-    /// Whether the range holds more items after these.
-    pub more: bool,
+    /// Where the listing goes on, which may turn out to hold no item; none at the end of the range. A page without items
+    /// has one if all that it looked at was deleted, or is newer.
+    pub rest: Option<KeyRange>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_one_key_is_known_as_one() {
+        for key in [&b""[..], b"a", b"a\0", b"\xff\xff"] {
+            let key = Bytes::from_static(key);
+            let range = KeyRange::key(&key);
+            assert_eq!(range.only_key(), Some(&key));
+            assert!(range.contains(&key) && !range.contains(&successor(&key)));
+        }
+        let others: [(&str, Option<&str>); 6] = [
+            ("a", Some("a")),
+            ("a", Some("b")),
+            ("a", Some("a\u{1}")),
+            ("a", Some("a\0\0")),
+            ("a", Some("b\0")),
+            ("a", None),
+        ];
+        for (start, end) in others {
+            let range = KeyRange {
+                start: start.to_owned().into(),
+                end: end.map(|end| end.to_owned().into()),
+            };
+            assert_eq!(range.only_key(), None, "{range:?}");
+        }
+        assert_eq!(KeyRange::prefix(b"a").only_key(), None);
+    }
+
+    #[test]
+    fn the_rest_of_a_range_begins_with_a_key_or_behind_it() {
+        let range = KeyRange::prefix(b"k");
+        let (key, after) = (Bytes::from_static(b"k5"), Bytes::from_static(b"k5\0"));
+        let part =
+            |start: &Bytes, end: &Bytes| KeyRange { start: start.clone(), end: Some(end.clone()) };
+        let (first, end) = (range.start.clone(), range.end.clone().unwrap());
+        assert_eq!(range.onward(&key, false), part(&key, &end));
+        assert_eq!(range.beyond(&key, false), part(&after, &end));
+        assert_eq!(range.onward(&key, true), part(&first, &after));
+        assert_eq!(range.beyond(&key, true), part(&first, &key));
+    }
 }

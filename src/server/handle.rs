@@ -16,7 +16,7 @@ use super::run::letter::{Control, Notice, Question};
 use super::run::mailbox::{Mailbox, NotTaken};
 use super::run::readers::Readers;
 use super::run::write_room::WriteRoom;
-use super::waiters::Waiters;
+use super::watch::waiters::Waiters;
 use crate::api::{Error, Limits};
 use crate::cluster::Addresses;
 use crate::config::Config;

@@ -22,10 +22,10 @@ mod run;
 mod service;
 mod start;
 mod tasks;
-mod waiters;
+mod watch;
 mod wire;
 
 pub use admin::backup::{Backup, BackupPart};
 pub use handle::Handle;
 pub use start::{Ending, Server, StartError};
-pub use waiters::Waiter;
+pub use watch::waiters::Waiter;

@@ -32,7 +32,7 @@ use super::tasks::history;
 use super::tasks::peers;
 use super::tasks::reconcile;
 use super::tasks::removal;
-use super::waiters::Waiters;
+use super::watch::waiters::Waiters;
 use crate::cluster::{Memberships, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
@@ -170,7 +170,8 @@ impl Server {
         }));
         listener.accept(Arc::new(Answering(handle.clone())));
 
-        let base = Base { mailbox: mailbox.clone(), life, net: net.clone() };
+        let waiters = handle.shared.waiters.clone();
+        let base = Base { mailbox: mailbox.clone(), life, net: net.clone(), waiters };
         let driver = workers::start(base, opened, node, bulletin, timing, lag)?;
         let ended = replica_thread.run(driver);
         let users = Users { net, https: https_sender, admits, facts };

@@ -143,7 +143,7 @@ async fn a_read_that_a_peer_forwards_is_answered_as_what_it_means() {
         bytes_max: usize::MAX,
     };
     let list = List { query, consistency: Consistency::Stale, min_revision: None };
-    let page = Page { revision, items: vec![item], more: false };
+    let page = Page { revision, items: vec![item], rest: None };
     assert_eq!(answer(PeerRead::List(list)).await, Ok(PeerAnswer::Page(page)));
     server.stop().await.unwrap();
 }

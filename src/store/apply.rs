@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::ahead::Halt;
 use super::error::StoreError;
+use super::events::Telling;
 use super::life::AtWork;
 use super::lookup::ScanAtHand;
 use super::marks;
@@ -107,13 +108,10 @@ impl State {
         position: Position,
         hashes: Vec<(Index, u64)>,
     ) {
-        let revision = position.counters.revision;
+        let telling = Telling::prepare(self.observer.get(), &changes);
         let mut shared = self.shared.write();
         shared.active_since.get_or_insert_with(Instant::now);
-        // Asked under the lock: who begins to watch later reads what is about to be there.
-        let told = self.observer.get().filter(|observer| observer.watches());
-        let told =
-            told.map(|observer| (observer, changes.keys.keys().cloned().collect::<Vec<_>>()));
+        telling.hand_over(&changes);
         let Shared { active, ahead, .. } = &mut *shared;
         changes.keys.keys().for_each(|key| ahead.overlaid(key));
         ranges.iter().for_each(|range| ahead.used(range));
@@ -121,9 +119,6 @@ impl State {
         shared.position = position;
         hashes.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));
         drop(shared);
-        if let Some((observer, keys)) = told {
-            observer.changed(&keys, revision);
-        }
     }
 }
 

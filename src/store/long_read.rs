@@ -1,22 +1,43 @@
 //! Reads that may take long, in steps: a listing over any number of deletions, a key far in the past.
 //!
 //! What a read has to step over is no client's to bound, so whoever carries it out may pause it at any row, and
-//! go on later, or not at all.
+//! go on later, or not at all. A page of a listing has a budget of rows, too, after which it ends wherever it is.
+
+use std::cell::Cell;
 
 use bytes::Bytes;
 
-use super::range::{Scan, successor};
+use super::range::Scan;
 use super::read::{Chain, ReadError, Sought, Walked};
 use super::state::State;
-use crate::kv::{Bound, DELETED_PER_KEY_MAX, Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
+use crate::kv::{
+    Bound, DELETED_PER_KEY_MAX, Item, KeyRange, KeyRow, Page, RangeQuery, Revision, successor,
+};
 
 /// How often a listing of the newest revision begins anew because that was compacted while it was read.
 const TRIES: u32 = 4;
+
+impl State {
+    /// A part of a listing: at one revision, in order. Tombstones and newer changes are stepped over, however
+    /// many there are: see [`RangeRead`] for a listing that can be interrupted.
+    pub fn range(&self, query: &RangeQuery) -> Result<Page, ReadError> {
+        let mut read = RangeRead::new(query.clone());
+        loop {
+            if let Some(page) = read.step(self, &mut || false)? {
+                return Ok(page);
+            }
+        }
+    }
+}
 
 /// A part of a listing.
 #[derive(Debug)]
 pub struct RangeRead {
     query: RangeQuery,
+    /// The budget.
+    rows_max: u64,
+    /// How many rows were looked at: keys that are there or not, and changes along their past.
+    rows: u64,
     tries: u32,
     /// As of which revision, once that is settled.
     revision: Option<Revision>,
@@ -36,11 +57,20 @@ enum Step {
 }
 
 impl RangeRead {
-    /// One that has not begun.
+    /// One that has not begun, which goes as far as it takes.
     pub fn new(query: RangeQuery) -> RangeRead {
+        RangeRead::within(query, u64::MAX)
+    }
+
+    /// One that has not begun, whose page ends once it has looked at so many rows: tombstones, newer changes and steps
+    /// into the past count like items. It never ends within the past of a key, since the next one would have to begin
+    /// there anew; so each page gets further, by one key at least, and looks at no more than this and one key's changes.
+    pub fn within(query: RangeQuery, rows_max: u64) -> RangeRead {
         let left = query.range.clone();
         RangeRead {
             query,
+            rows_max: rows_max.max(1),
+            rows: 0,
             tries: TRIES,
             revision: None,
             page: Page::default(),
@@ -60,8 +90,8 @@ impl RangeRead {
             match self.go_on(state, pause) {
                 // What was the newest revision a moment ago.
                 Err(ReadError::Compacted { .. }) if self.query.at.is_none() && self.tries > 1 => {
-                    *self =
-                        RangeRead { tries: self.tries - 1, ..RangeRead::new(self.query.clone()) };
+                    let anew = RangeRead::within(self.query.clone(), self.rows_max);
+                    *self = RangeRead { tries: self.tries - 1, ..anew };
                 }
                 result => return result,
             }
@@ -75,18 +105,30 @@ impl RangeRead {
     ) -> Result<Option<Page>, ReadError> {
         let revision = state.readable(self.revision.or(self.query.at))?;
         self.revision = Some(revision);
-        let mut scan = Scan::new(state, self.left.clone(), self.query.descending);
+        let descending = self.query.descending;
+        let mut scan = Scan::new(state, self.left.clone(), descending);
+        // It is asked after every row.
+        let rows = Cell::new(self.rows);
+        let mut pause = || {
+            rows.set(rows.get().saturating_add(1));
+            pause()
+        };
         while let Some((key, row)) = scan.next()? {
-            match self.item_at(state, &key, row, revision, pause)? {
+            if rows.get() >= self.rows_max && self.chain.is_none() {
+                self.page.rest = Some(self.left.onward(&key, descending));
+                break;
+            }
+            match self.item_at(state, &key, row, revision, &mut pause)? {
                 Step::Paused => {
-                    self.leave(&key, true);
+                    self.left = self.left.onward(&key, descending);
+                    self.rows = rows.get();
                     return Ok(None);
                 }
                 Step::Item(_)
                     if self.page.items.len() >= self.query.items_max
                         || self.bytes >= self.query.bytes_max =>
                 {
-                    self.page.more = true;
+                    self.page.rest = Some(self.left.onward(&key, descending));
                     break;
                 }
                 Step::Item(item) => {
@@ -96,23 +138,13 @@ impl RangeRead {
                 Step::Absent => {}
             }
             if pause() {
-                self.leave(&key, false);
+                self.left = self.left.beyond(&key, descending);
+                self.rows = rows.get();
                 return Ok(None);
             }
         }
         self.page.revision = revision;
         Ok(Some(std::mem::take(&mut self.page)))
-    }
-
-    /// Notes that the next step begins at this key, or behind it.
-    fn leave(&mut self, key: &Bytes, at_it: bool) {
-        let after = || successor(key);
-        match (self.query.descending, at_it) {
-            (false, true) => self.left.start = key.clone(),
-            (false, false) => self.left.start = after(),
-            (true, true) => self.left.end = Some(after()),
-            (true, false) => self.left.end = Some(key.clone()),
-        }
     }
 
     /// The key as it was at `at`.
@@ -244,9 +276,14 @@ impl PastRead {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use redb::backends::InMemoryBackend;
+
     use super::*;
-    use crate::store::sample;
+    use crate::kv::{Command, Condition, Put, Write};
+    use crate::raft::{Entry, LogId, Payload, Term};
     use crate::store::test_disk::Disk;
+    use crate::store::{StateOptions, sample};
 
     #[test]
     fn a_read_that_pauses_at_every_row_finds_the_same() {
@@ -283,6 +320,169 @@ mod tests {
                 }
             };
             assert_eq!(found, state.get(&key, Some(Revision(at))).unwrap());
+        }
+    }
+
+    fn put(key: &str) -> Write {
+        let (key, condition) = (Bytes::copy_from_slice(key.as_bytes()), Condition::default());
+        Write::Put(Put { key, value: "value".into(), content_type: None, condition })
+    }
+
+    fn delete(key: &str) -> Write {
+        let (key, condition) = (Bytes::copy_from_slice(key.as_bytes()), Condition::default());
+        Write::Delete { key, condition }
+    }
+
+    fn write(state: &State, write: Write) {
+        let id = LogId::new(Term(1), state.applied().index.next());
+        let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
+        state.apply(&[Entry { id, payload }]).unwrap();
+    }
+
+    fn checkpoint(state: &State) {
+        if let Some(frozen) = state.freeze() {
+            state.write_checkpoint(frozen).unwrap();
+        }
+    }
+
+    fn empty() -> State {
+        State::open_backend(InMemoryBackend::new(), &StateOptions::default()).unwrap()
+    }
+
+    fn query(at: Option<Revision>, descending: bool) -> RangeQuery {
+        let (range, items_max, bytes_max) = (KeyRange::all(), 1000, 1 << 20);
+        RangeQuery { range, at, descending, keys_only: false, items_max, bytes_max }
+    }
+
+    /// A page, and how many rows were looked at for it; it is paused after every `slice` of them.
+    fn page(state: &State, query: &RangeQuery, rows_max: u64, slice: u64) -> (Page, u64) {
+        let mut read = RangeRead::within(query.clone(), rows_max);
+        let mut rows = 0;
+        loop {
+            let mut pause = || {
+                rows += 1;
+                rows % slice == 0
+            };
+            if let Some(page) = read.step(state, &mut pause).unwrap() {
+                return (page, rows);
+            }
+        }
+    }
+
+    /// All pages of a listing, each at the first one's revision, and the most rows that one of them looked at.
+    fn walk(state: &State, first: &RangeQuery, rows_max: u64, slice: u64) -> (Vec<Page>, u64) {
+        let (mut query, mut pages, mut most) = (first.clone(), Vec::new(), 0);
+        loop {
+            let (page, rows) = page(state, &query, rows_max, slice);
+            most = most.max(rows);
+            let rest = page.rest.clone();
+            query.at = Some(page.revision);
+            pages.push(page);
+            match rest {
+                Some(rest) => {
+                    assert_ne!(rest, query.range, "every page gets further");
+                    query.range = rest;
+                }
+                None => return (pages, most),
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_of_tombstones_is_gone_through_in_pages() {
+        let state = empty();
+        let name = |number: u32| format!("k{number:03}");
+        for number in 0..250 {
+            write(&state, put(&name(number)));
+        }
+        for number in 0..249 {
+            write(&state, delete(&name(number)));
+        }
+        for stored in [false, true] {
+            if stored {
+                checkpoint(&state);
+            }
+            for (descending, with_item) in [(false, 2), (true, 0)] {
+                let (pages, most) = walk(&state, &query(None, descending), 100, 7);
+                let items: Vec<usize> = pages.iter().map(|page| page.items.len()).collect();
+                let expected: Vec<usize> =
+                    (0..3).map(|number| usize::from(number == with_item)).collect();
+                assert_eq!((items, most), (expected, 100), "{descending}");
+            }
+        }
+        let exact = walk(&state, &query(None, false), 250, 1).0;
+        assert_eq!(exact.len(), 1, "what ends with the budget has no rest");
+    }
+
+    #[test]
+    fn the_past_of_one_key_is_never_begun_twice() {
+        let state = empty();
+        write(&state, put("a"));
+        write(&state, put("b"));
+        let at = state.revision();
+        for _ in 0..50 {
+            write(&state, put("a"));
+            write(&state, put("b"));
+        }
+        for slice in [1, 3, 1000] {
+            let (pages, most) = walk(&state, &query(Some(at), false), 10, slice);
+            // The row of the key and fifty changes.
+            assert_eq!((pages.len(), most), (2, 51), "{slice}");
+            assert!(pages.iter().all(|page| page.items.len() == 1 && page.revision == at));
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(String),
+        Delete(String),
+        Checkpoint,
+        Compact,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let name = || "[abc]{1,2}";
+        prop_oneof![
+            6 => name().prop_map(Step::Put),
+            4 => name().prop_map(Step::Delete),
+            1 => Just(Step::Checkpoint),
+            1 => Just(Step::Compact),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn pages_together_are_the_whole_listing(
+            steps in proptest::collection::vec(step(), 1..80),
+            later in proptest::collection::vec(step(), 0..40),
+            (rows_max, items_max, slice) in (1_u64..12, 1_usize..8, 1_u64..9),
+            (descending, keys_only, of_the_past) in any::<(bool, bool, bool)>(),
+        ) {
+            let state = empty();
+            let carry_out = |step: &Step, compacts: bool| match step {
+                Step::Put(key) => write(&state, put(key)),
+                Step::Delete(key) => write(&state, delete(key)),
+                Step::Checkpoint => checkpoint(&state),
+                Step::Compact if compacts => {
+                    write(&state, Write::Compact { revision: state.revision() });
+                }
+                Step::Compact => {}
+            };
+            steps.iter().for_each(|step| carry_out(step, true));
+            let at = of_the_past.then(|| state.revision());
+            if of_the_past {
+                later.iter().for_each(|step| carry_out(step, false));
+            }
+            let whole = RangeQuery { keys_only, ..query(at, descending) };
+            let expected = state.range(&whole).unwrap();
+            prop_assert!(expected.rest.is_none());
+            let first = RangeQuery { items_max, ..whole };
+            let (pages, most) = walk(&state, &first, rows_max, slice);
+            let items: Vec<Item> = pages.iter().flat_map(|page| page.items.clone()).collect();
+            prop_assert_eq!(items, expected.items);
+            prop_assert!(pages.iter().all(|page| page.revision == expected.revision));
+            // One key may have changed so often since.
+            prop_assert!(most <= rows_max + later.len() as u64 + 1, "{} rows", most);
         }
     }
 }

@@ -9,10 +9,9 @@ use bytes::Bytes;
 
 use super::ahead::{Halt, RANGES_MAX, RangeAhead};
 use super::error::StoreError;
-use super::range::successor;
 use super::state::{Shared, State};
 use super::view::FileView;
-use crate::kv::{KeyRange, KeyRow, Prepared, Write};
+use crate::kv::{KeyRange, KeyRow, Prepared, Write, successor};
 
 /// How many rows of ranges are fetched at once. Who needs more asks again.
 const RANGE_ROWS_MAX: usize = 16_384;

@@ -5,26 +5,12 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::error::StoreError;
-use super::long_read::RangeRead;
-use super::read::ReadError;
 use super::state::State;
 use super::view::KeyRows;
-use crate::kv::{KeyRange, KeyRow, Page, RangeQuery};
+use crate::kv::{KeyRange, KeyRow, successor};
 
 /// How many keys of the overlays are taken under the lock at once.
 const PIECE_KEYS: usize = 512;
-impl State {
-    /// A part of a listing: at one revision, in order. Tombstones and newer changes are stepped over, however
-    /// many there are: see [`RangeRead`] for a listing that can be interrupted.
-    pub fn range(&self, query: &RangeQuery) -> Result<Page, ReadError> {
-        let mut read = RangeRead::new(query.clone());
-        loop {
-            if let Some(page) = read.step(self, &mut || false)? {
-                return Ok(page);
-            }
-        }
-    }
-}
 
 /// Walks over the newest rows of a range. Each piece is consistent in itself; between pieces the state
 /// may move on, which shows as rows newer than the revision that is being read.
@@ -106,12 +92,4 @@ impl<'a> Scan<'a> {
         self.fresh = fresh.into_iter().peekable();
         Ok(true)
     }
-}
-
-/// The first key after `key`.
-pub(super) fn successor(key: &[u8]) -> Bytes {
-    let mut after = Vec::with_capacity(key.len() + 1);
-    after.extend_from_slice(key);
-    after.push(0);
-    after.into()
 }

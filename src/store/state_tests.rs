@@ -248,12 +248,15 @@ fn a_listing_goes_on_at_its_revision_over_many_pieces() {
         assert_eq!(page.items.len(), 1500);
         assert!(page.items.iter().all(|item| &item.value[..] == b"x"));
         let sorted = page.items.is_sorted_by(|a, b| (a.key < b.key) != descending);
-        assert!(sorted && !page.more);
+        assert!(sorted && page.rest.is_none());
     }
     let page = state.range(&RangeQuery { items_max: 10, ..query(KeyRange::all()) }).unwrap();
-    assert!(page.more && page.items.len() == 10);
+    assert!(page.rest.is_some() && page.items.len() == 10);
     let page = state.range(&RangeQuery { bytes_max: 12, ..query(KeyRange::all()) }).unwrap();
-    assert!(page.more && page.items.len() == 2, "the item that reaches the bound is the last");
+    assert!(
+        page.rest.is_some() && page.items.len() == 2,
+        "the item that reaches the bound is the last"
+    );
 }
 
 #[derive(Clone, Debug)]

@@ -65,14 +65,19 @@ pub(crate) fn read_back(chaos: &mut Chaos, node: usize) {
 fn everything(chaos: &Chaos, node: usize, at: Option<u64>) -> Everything {
     let at = at.map(|revision| format!("revision={revision}")).unwrap_or_default();
     let deadline = Instant::now() + PATIENCE;
+    let (mut path, mut all) = (format!("/v1/kv?{at}"), BTreeMap::new());
     loop {
-        let (status, mut page) = chaos.ask(node, "GET", &format!("/v1/kv?{at}"), "");
+        let (status, mut page) = chaos.ask(node, "GET", &path, "");
         if status == 200 {
-            assert_eq!(page["next"], Value::Null, "more than a page");
-            let revision = page["revision"].as_u64().unwrap();
             let Value::Array(items) = page["items"].take() else { panic!("no items: {page}") };
-            let named = |item: Value| (item["key"].as_str().unwrap().to_owned(), item);
-            return Everything { revision, items: items.into_iter().map(named).collect() };
+            all.extend(
+                items.into_iter().map(|item| (item["key"].as_str().unwrap().to_owned(), item)),
+            );
+            let Some(next) = page["next"].as_str() else {
+                return Everything { revision: page["revision"].as_u64().unwrap(), items: all };
+            };
+            path = format!("/v1/kv?cursor={next}");
+            continue;
         }
         let again = matches!(status, 0 | 503 | 504) && Instant::now() < deadline;
         assert!(again, "node{} reads nothing: {status} {page}", node + 1);

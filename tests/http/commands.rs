@@ -79,6 +79,28 @@ async fn data_goes_in_and_comes_out() {
     assert_eq!(shell.out(&["list", "--keys-only", "-o", "raw"]), "bytes\n");
 }
 
+/// A node ends pages early where much is deleted; `konsen list` goes on.
+#[tokio::test]
+async fn pages_without_items_end_no_listing() {
+    let server = Server::start_with("limits:\n  listRows: 3\n").await;
+    let shell = Shell::of(&server);
+    for number in 0..10 {
+        shell.out(&["put", &format!("k{number}"), "v"]);
+    }
+    assert_eq!(shell.out(&["delete", "--prefix", "k", "-o", "raw"]), "10\n");
+    shell.out(&["put", "k9", "v"]);
+    shell.out(&["put", "l", "v"]);
+    assert_eq!(shell.out(&["list", "-o", "raw", "--keys-only"]), "k9\nl\n");
+    let down = ["list", "-o", "raw", "--keys-only", "--order", "desc", "--prefix", "k"];
+    assert_eq!(shell.out(&down), "k9\n");
+    assert_eq!(shell.out(&["list", "-o", "raw", "--limit", "1"]), "k9\tv\n");
+    // The heading is there once, and as wide as what is below it.
+    let table = shell.out(&["list", "--keys-only"]);
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert_eq!(shell.out(&["list", "--end", "k9"]).lines().count(), 1);
+    assert_eq!(shell.out(&["list", "--end", "k9", "-o", "json"]), "");
+}
+
 #[tokio::test]
 async fn exit_codes_say_what_went_wrong() {
     let server = Server::start().await;

@@ -143,6 +143,63 @@ async fn a_page_ends_after_four_mebibytes() {
     assert_eq!(whole.text().lines().count(), 6);
 }
 
+/// All pages of a listing, by their cursors: the keys of each. Beside it others write.
+fn walk(server: &Server, query: &str) -> (u64, Vec<Vec<String>>) {
+    let mut page = server.send(&format!("GET /v1/kv?{query}"), &[]);
+    let revision = page.revision();
+    let mut pages = vec![keys(&page)];
+    while let Some(next) = page.json()["next"].as_str().map(str::to_owned) {
+        assert!(page.header("link").unwrap().contains(&next));
+        assert_eq!(server.send("DELETE /v1/kv/k0039", &[]).status, 204);
+        assert_eq!(server.send_body("PUT /v1/kv/k0039", &[], "new").status, 201);
+        page = server.send(&format!("GET /v1/kv?cursor={next}"), &[]);
+        assert_eq!((page.revision(), page.json()["revision"].as_u64()), (revision, Some(revision)));
+        pages.push(keys(&page));
+    }
+    (revision, pages)
+}
+
+#[tokio::test]
+async fn a_page_ends_where_it_has_looked_at_enough() {
+    let server = Server::start_with("limits:\n  listRows: 10\n").await;
+    let full = fill(&server, 40);
+    assert_eq!(server.send("DELETE /v1/kv?start=k0005&end=k0039", &[]).json()["deleted"], 34);
+    let live = || names((0..5).chain(39..40));
+    for keys_only in ["", "&keys_only=true"] {
+        let (_, up) = walk(&server, &format!("prefix=k{keys_only}"));
+        assert_eq!(up, [names(0..5), names(0..0), names(0..0), names(39..40)]);
+        let (_, down) = walk(&server, &format!("prefix=k&order=desc{keys_only}"));
+        assert_eq!(down, [names(39..40), names(0..0), names(0..0), names((0..5).rev())]);
+    }
+    // Nothing but what is deleted: nothing in all pages.
+    let (_, none) = walk(&server, "start=k0005&end=k0039");
+    assert_eq!(none, vec![names(0..0); 4]);
+    // What is newer than the revision counts, too.
+    let (revision, past) = walk(&server, &format!("prefix=k&revision={full}"));
+    assert_eq!((revision, past.concat()), (full, names(0..40)));
+    assert!(past.len() > 5, "{past:?}");
+    let some = server.send("GET /v1/kv?prefix=k&limit=7", &[]);
+    assert_eq!(keys(&some).len(), 5);
+    let link = some.header("link").unwrap();
+    assert!(link.contains("&limit=7>"), "{link}");
+
+    // Streams, and routes that know of no cursor, go on by themselves.
+    let ndjson = ["Accept: application/x-ndjson"];
+    for (query, expected) in
+        [("prefix=k", live()), ("prefix=k&order=desc", live().into_iter().rev().collect())]
+    {
+        let stream = server.send(&format!("GET /v1/kv?{query}"), &ndjson);
+        let lines = stream.text().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let listed: Vec<String> =
+            lines.map(|item| item["key"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(listed, expected);
+    }
+    assert_eq!(server.send("GET /v1/kv?start=k0005&end=k0039", &ndjson).text(), "");
+    assert_eq!(server.send("GET /v1/kv?prefix=k&limit=6", &ndjson).text().lines().count(), 6);
+    let original = server.send("GET /api/keys?prefix=k", &[]).json();
+    assert_eq!(original["keys"].as_array().unwrap().len(), 6);
+}
+
 #[tokio::test]
 async fn a_deletion_of_too_many_keys_is_refused_or_goes_in_steps() {
     let server = Server::start_with("limits:\n  deleteKeys: 10\n").await;

@@ -48,7 +48,8 @@ const CHECKS: &[(&str, Check)] = &[
 
 /// All checks, each with the name of the mistake that it finds.
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, Check)> {
-    CHECKS.iter().chain(super::direct_cluster::CHECKS).copied()
+    let others = [super::direct_cluster::CHECKS, super::direct_reads::CHECKS];
+    CHECKS.iter().chain(others.into_iter().flatten()).copied()
 }
 
 /// How long leases last here.

@@ -30,6 +30,7 @@ mod clients;
 mod cut;
 mod direct;
 mod direct_cluster;
+mod direct_reads;
 mod directory;
 mod disk;
 mod due;

@@ -57,19 +57,22 @@ impl Endpoint {
                 Err(error) => Err(error),
             },
             Ask::List { from, to } => {
-                let request = ListRequest {
+                let mut request = ListRequest {
                     start: Some(key(from).into()),
                     end: Some(key(to).into()),
                     ..ListRequest::default()
                 };
-                let page = self.client.list(&request).await?;
-                if page.next.is_some() {
-                    return Err(Error::Failed("a page without its end".to_owned()));
+                let mut page = self.client.list(&request).await?;
+                let (revision, mut items) = (page.revision, page.items);
+                while page.next.is_some() {
+                    request.cursor = page.next;
+                    page = self.client.list(&request).await?;
+                    if page.revision != revision {
+                        return Err(Error::Failed("a page of another revision".to_owned()));
+                    }
+                    items.append(&mut page.items);
                 }
-                Ok(Answer::Found {
-                    revision: page.revision,
-                    items: listed(names, from..to, &page.items),
-                })
+                Ok(Answer::Found { revision, items: listed(names, from..to, &items) })
             }
             Ask::Put { key: number, value: written, need } => {
                 let bytes: Bytes = value(written);

@@ -67,13 +67,20 @@ async fn read(
 
 /// Whether there is no key under the prefix.
 pub(super) async fn is_empty(client: &Client, prefix: &str) -> Result<bool, Error> {
-    let request = ListRequest {
+    let mut request = ListRequest {
         prefix: Some(prefix.to_owned().into()),
         limit: Some(1),
         keys_only: true,
         ..ListRequest::default()
     };
-    Ok(client.list(&request).await?.items.is_empty())
+    loop {
+        let page = client.list(&request).await?;
+        if page.next.is_none() || !page.items.is_empty() {
+            return Ok(page.items.is_empty());
+        }
+        // All that it looked at was deleted.
+        request.cursor = page.next;
+    }
 }
 
 /// Removes all keys; an error says why some may be left.

@@ -18,6 +18,7 @@ const LOG_TAIL_SIZES: RangeInclusive<u64> = 0..=1024 * GIB;
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 const WAITERS: RangeInclusive<u64> = 0..=10_000_000;
 const DELETE_KEYS: RangeInclusive<u64> = 1..=1_000_000;
+const LIST_ROWS: RangeInclusive<u64> = 1..=100_000_000;
 const READS: RangeInclusive<u64> = 1..=100_000;
 const READ_THREADS: RangeInclusive<u64> = 1..=256;
 const BACKUPS: RangeInclusive<u64> = 0..=64;
@@ -64,6 +65,7 @@ impl Check<'_> {
                 defaults.delete_keys,
                 &DELETE_KEYS,
             )?,
+            list_rows: number("listRows", &limits.list_rows, defaults.list_rows, &LIST_ROWS)?,
             reads: count("reads", &limits.reads, defaults.reads, &READS)?,
             read_threads: count(
                 "readThreads",

@@ -16,6 +16,7 @@ use super::watched;
 use crate::net::Net;
 use crate::raft::Node;
 use crate::replica::Replica;
+use crate::server::watch::waiters::Waiters;
 use crate::store::{Checkpointer, Life, LogEvent, LogWriter};
 
 /// The most ranges of old entries that wait to be read; there is at most one a peer.
@@ -26,6 +27,7 @@ pub(crate) struct Base {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) life: Arc<Life>,
     pub(crate) net: Net,
+    pub(crate) waiters: Arc<Waiters>,
 }
 
 /// The replica's driver and the threads that work for it, each of which tells the mailbox what it has done.
@@ -37,7 +39,7 @@ pub(crate) fn start(
     timing: Timing,
     lag: Lag,
 ) -> io::Result<Driver> {
-    let Base { mailbox, life, net } = &base;
+    let Base { mailbox, life, net, waiters } = &base;
     let log_reader = opened.log.reader();
     let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
         let mailbox = mailbox.clone();
@@ -69,7 +71,7 @@ pub(crate) fn start(
             incoming.run(&state, &log, &life, &letters);
         })?;
     }
-    let (answers, delivery) = answers::channel();
+    let (answers, delivery) = answers::channel(waiters.clone());
     watched::task("the delivery of answers", mailbox.clone(), delivery.run());
     Ok(Driver {
         snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),

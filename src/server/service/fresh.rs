@@ -2,17 +2,16 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::api::{Consistency, Error, Freshness};
-use crate::kv::Revision;
+use crate::kv::{KeyRange, Revision};
 use crate::raft::Refused;
 use crate::server::handle::Handle;
 use crate::server::run::letter::Request;
 use crate::server::run::mailbox::NotTaken;
-use crate::server::waiters::Waiter;
+use crate::server::watch::waiters::Waiter;
 
 impl Handle {
     /// Waits until this node's state is as fresh as asked for.
@@ -81,8 +80,9 @@ impl Handle {
         }
     }
 
-    /// Begins to wait for a change of a key. Whoever reads the key after that and waits then misses none.
-    pub fn waiter(&self, key: Bytes) -> Result<Waiter, Error> {
-        self.shared.waiters.for_key(key)
+    /// Begins to wait for a change in a range; [`Error::TooManyWaiters`] where `limits.waiters` do. Whoever reads the range
+    /// after that and waits then misses none.
+    pub fn waiter(&self, range: KeyRange) -> Result<Waiter, Error> {
+        self.shared.waiters.for_range(range)
     }
 }

@@ -16,14 +16,15 @@ impl Handle {
         self.shared.readers.close();
     }
 
-    /// A part of a listing as this node has it, and what `then` makes of it, at most until the deadline.
+    /// A page of a listing as this node has it, and what `then` makes of it, at most until the deadline. It ends after
+    /// `limits.listRows` rows, with less items than asked for, or none, and says where to go on.
     pub async fn range<T: Send + 'static>(
         &self,
         query: RangeQuery,
         deadline: Instant,
         then: impl FnOnce(Page) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let mut read = RangeRead::new(query);
+        let mut read = RangeRead::within(query, self.shared.limits.list_rows_max);
         let step = move |state: &State, pause: &mut dyn FnMut() -> bool| read.step(state, pause);
         self.read_slowly(deadline, step, then, Queued::Fresh).await
     }
