@@ -105,10 +105,30 @@ impl World {
                 self.dead.insert(host);
             }
         }
+        self.end_lost_sight(&alive);
         for host in alive {
             self.after(1, Due::Start { host });
         }
         Ok(())
+    }
+
+    /// Of two members of which neither knows where the other is, since one has moved while it heard of nobody who is left,
+    /// an operator starts one again with the file that says so.
+    fn end_lost_sight(&mut self, alive: &[usize]) {
+        let Some((_, now)) = self.oracle.newest.clone() else { return };
+        let there = alive.iter().copied();
+        let there = there.filter(|&host| now.members.contains_key(&self.hosts[host].id));
+        let members: Vec<usize> = there
+            .filter(|&host| self.hosts[host].running.is_some() && !self.is_lost(host))
+            .collect();
+        let blind = |&one: &usize| {
+            let sees = |other| self.knows_the_way(one, other) || self.knows_the_way(other, one);
+            members.iter().any(|&other| other != one && !sees(other))
+        };
+        for host in members.iter().copied().filter(|host| blind(host)).collect::<Vec<_>>() {
+            self.count("hosts that have lost sight of another");
+            self.crash(host, false);
+        }
     }
 
     /// A host with an empty directory that two clusters wait for goes with the first that it hears of. So where there
@@ -203,6 +223,14 @@ impl World {
                 committed.map(|known| (known.at, voters(&known.membership))),
             ));
             lines.push_str(&format!(", disowned by {:?}", running.disowners.keys()));
+            let ways = running.roster.peers().into_iter().map(|(seat, peer)| {
+                let met = running.met.get(&seat);
+                let said = met.and_then(|met| met.said.as_ref()).map(|said| said.raft.clone());
+                let heard = met.and_then(|met| met.heard_from.clone());
+                (seat, peer.addresses, said, heard)
+            });
+            let (own, ways) = (&one.config.addresses.raft, ways.collect::<Vec<_>>());
+            lines.push_str(&format!(", listens at {own}, dials {ways:?}"));
         }
         lines
     }
