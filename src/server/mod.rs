@@ -2,7 +2,7 @@
 //!
 //! | thread | does |
 //! |---|---|
-//! | `replica` | steps the replica and speaks QUIC; never waits for the log's disk |
+//! | `replica` | steps the replica and speaks QUIC; never waits for a disk |
 //! | `log` | group commit of the log |
 //! | `checkpoint` | writes the state's overlay to disk |
 //! | `fetch` | reads old entries for peers that are far behind |
