@@ -8,7 +8,7 @@ use super::cursor::Cursor;
 use super::framing::{self, Chunks};
 use super::hpack::Table;
 use super::query::{self, Query};
-use super::{condition, form, headers, original};
+use super::{compat, condition, form, headers};
 use crate::api::{ItemJson, TIMEOUT_MAX};
 use crate::kv::KEY_BYTES_MAX;
 
@@ -33,12 +33,12 @@ pub fn query(data: &[u8]) {
     }
     // As the original reads it: leniently, but never more than is there.
     for name in ["key", "prefix"] {
-        if let Some(value) = original::lenient(Some(parameters), name) {
+        if let Some(value) = compat::lenient(Some(parameters), name) {
             assert!(value.len() <= parameters.len());
         }
     }
-    let limit = original::keys_limit(original::lenient(Some(parameters), "limit"));
-    assert!((1..=original::KEYS_MAX).contains(&limit));
+    let limit = compat::keys_limit(compat::lenient(Some(parameters), "limit"));
+    assert!((1..=compat::KEYS_MAX).contains(&limit));
     if let Some(duration) = headers::duration(text) {
         assert!(duration <= TIMEOUT_MAX);
     }

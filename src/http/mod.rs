@@ -7,6 +7,8 @@ mod answer;
 mod body;
 mod budget;
 mod compact;
+mod compat;
+mod compat_json;
 mod condition;
 mod cursor;
 mod date;
@@ -25,8 +27,6 @@ mod leader;
 mod list;
 mod members;
 mod node;
-mod original;
-mod original_json;
 mod places;
 mod query;
 mod serve;
@@ -49,9 +49,9 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
+pub use compat::FORM_EXTRA_BYTES_MAX;
 pub use framing::{HEADER_BYTES_MAX, HEADERS_MAX};
 pub use list::STREAM_PART_BYTES_MAX;
-pub use original::FORM_EXTRA_BYTES_MAX;
 pub use places::SPARE_CONNECTIONS;
 pub use serve::{DRAIN_TIME_MAX, LINGER_TIME, SPARE_TIME_MAX, STREAMS_MAX, serve};
 pub use watch::HALF_CLOSED_MAX;
@@ -109,12 +109,12 @@ pub fn router(handle: Handle) -> App {
         .route("/v1/snapshot", get(snapshot::snapshot))
         .route("/healthz", get(node::health))
         .route("/readyz", get(node::ready))
-        .route("/konsen", get(original::text_get).post(original::form_put))
-        .route("/api/kv", get(original::json_get).post(original::json_put))
-        .route("/api/keys", get(original::keys))
-        .route("/api/status", get(original::status))
-        .route("/health", get(original::health))
-        .route("/ready", get(original::ready))
+        .route("/konsen", get(compat::text_get).post(compat::form_put))
+        .route("/api/kv", get(compat::json_get).post(compat::json_put))
+        .route("/api/keys", get(compat::keys))
+        .route("/api/status", get(compat::status))
+        .route("/health", get(compat::health))
+        .route("/ready", get(compat::ready))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .with_state(Arc::clone(&api));

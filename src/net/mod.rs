@@ -293,6 +293,7 @@ impl Net {
         body: Bytes,
         deadline: Instant,
     ) -> Result<Bytes, RequestError> {
+        let _asking = self.shared.asking.token();
         self.shared.request(to, body, deadline).await
     }
 
@@ -354,12 +355,16 @@ impl Net {
         self.shared.leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Waits a moment for answers that peers are owed, tells the peers, closes all connections and the socket.
+    /// Waits a moment for answers that peers are owed, and for those that they owe, tells the peers, closes all
+    /// connections and the socket.
     pub async fn shutdown(&self) {
         self.leave();
-        self.shared.answering.close();
-        if tokio::time::timeout(ANSWER_TIMEOUT, self.shared.answering.wait()).await.is_err() {
-            tracing::debug!("not every request of a peer has been answered");
+        let Shared { answering, asking, .. } = &*self.shared;
+        answering.close();
+        asking.close();
+        let answered = async { tokio::join!(answering.wait(), asking.wait()) };
+        if tokio::time::timeout(ANSWER_TIMEOUT, answered).await.is_err() {
+            tracing::debug!("not every request of a peer, or to one, has been answered");
         }
         self.shared.stop.cancel();
         self.shared.close_links();

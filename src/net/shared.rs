@@ -65,6 +65,8 @@ pub(super) struct Shared {
     pub(super) leaving: AtomicBool,
     /// The requests of peers that are being answered.
     pub(super) answering: TaskTracker,
+    /// The requests to peers that have not been answered.
+    pub(super) asking: TaskTracker,
     pub(super) refusals: RefusalLog,
     pub(super) admission: Mutex<Admission>,
     /// What to dial with; a change means that the certificates were exchanged.
@@ -107,6 +109,7 @@ impl Shared {
             stop: CancellationToken::new(),
             leaving: AtomicBool::new(false),
             answering: TaskTracker::new(),
+            asking: TaskTracker::new(),
             refusals: RefusalLog::default(),
             admission: Mutex::new(Admission::new(Instant::now())),
             client: watch::Sender::new(tls.client),

@@ -100,7 +100,7 @@ impl Leader {
             .map(|(&node, _)| node)
     }
 
-    pub(super) fn hand_over(&mut self, core: &mut Core, to: Option<NodeId>) {
+    pub(super) fn transfer(&mut self, core: &mut Core, to: Option<NodeId>) {
         if self.transfer.is_some() {
             return;
         }
@@ -109,12 +109,12 @@ impl Leader {
         let to = to.or_else(|| self.best_voter(core)).filter(is_voter);
         if let Some(to) = to.filter(|to| self.peers.contains_key(to)) {
             self.transfer = Some(Transfer { to, ticks: 0, told: false });
-            self.hand_over_if_ready(core);
+            self.send_timeout_now_if_ready(core);
         }
     }
 
     /// Tells the receiver to stand once its log is complete.
-    pub(super) fn hand_over_if_ready(&mut self, core: &mut Core) {
+    pub(super) fn send_timeout_now_if_ready(&mut self, core: &mut Core) {
         let last = core.log.last().index;
         let Some(transfer) = &mut self.transfer else { return };
         let ready = self.peers.get(&transfer.to).is_some_and(|progress| !progress.is_lagging(last));

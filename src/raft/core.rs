@@ -27,7 +27,7 @@ pub(super) struct Core {
     /// Whether the next write has to hold the hard state.
     unwritten: bool,
     /// The write that holds the newest term and vote.
-    vouched: Seq,
+    durable_after: Seq,
     /// The commit index that the newest write holds.
     written_commit: Index,
     /// The number of the next write.
@@ -35,7 +35,7 @@ pub(super) struct Core {
     /// The last write that is durable.
     persisted: Seq,
     /// Messages that leave once the write is durable.
-    held: VecDeque<(Seq, Message)>,
+    deferred: VecDeque<(Seq, Message)>,
     next_question: u64,
     /// What the clock showed last.
     now: Moment,
@@ -63,11 +63,11 @@ impl Core {
             term: recovered.hard_state.term,
             vote: recovered.hard_state.vote,
             unwritten: false,
-            vouched: Seq(0),
+            durable_after: Seq(0),
             written_commit: recovered.hard_state.commit,
             next_seq: Seq(1),
             persisted: Seq(0),
-            held: VecDeque::new(),
+            deferred: VecDeque::new(),
             next_question: random.next(),
             now: Moment::default(),
             heard_of: None,
@@ -279,7 +279,7 @@ impl Core {
         assert!(term > self.term, "term {term} does not follow {}", self.term);
         self.term = term;
         self.vote = None;
-        self.held.clear();
+        self.deferred.clear();
         self.change_hard_state();
     }
 
@@ -293,12 +293,12 @@ impl Core {
 
     fn change_hard_state(&mut self) {
         self.unwritten = true;
-        self.vouched = self.next_seq;
+        self.durable_after = self.next_seq;
     }
 
     /// Whether the newest term and vote are durable.
     pub(super) fn is_vouched(&self) -> bool {
-        self.vouched <= self.persisted
+        self.durable_after <= self.persisted
     }
 
     /// Sends in this term; held back until term and vote are durable.
@@ -313,8 +313,8 @@ impl Core {
         let message = Message { cluster, from: self.config.id, to, term, body };
         if self.is_vouched() {
             self.out.send.push(message);
-        } else if self.held.len() < HELD_MAX {
-            self.held.push_back((self.vouched, message));
+        } else if self.deferred.len() < HELD_MAX {
+            self.deferred.push_back((self.durable_after, message));
         }
     }
 
@@ -336,8 +336,8 @@ impl Core {
         }
         self.persisted = seq;
         self.log.persisted(seq);
-        while self.held.front().is_some_and(|(needed, _)| *needed <= seq) {
-            self.out.send.extend(self.held.pop_front().map(|(_, message)| message));
+        while self.deferred.front().is_some_and(|(needed, _)| *needed <= seq) {
+            self.out.send.extend(self.deferred.pop_front().map(|(_, message)| message));
         }
     }
 

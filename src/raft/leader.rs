@@ -167,7 +167,7 @@ impl Leader {
         if !progress.acknowledged(matched) {
             return None;
         }
-        self.hand_over_if_ready(core);
+        self.send_timeout_now_if_ready(core);
         self.count(core)
     }
 

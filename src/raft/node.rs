@@ -78,7 +78,7 @@ impl Node {
                     Role::Leader(leader) => leader.count(&mut self.core),
                     Role::Follower(_) | Role::PreCandidate(_) => None,
                 };
-                self.turn(next);
+                self.transition(next);
             }
             Input::Fetched { peer, prev, entries } => {
                 if let Role::Leader(leader) = &mut self.role {
@@ -101,18 +101,18 @@ impl Node {
                     self.core.out.accepted.push((id, Err(self.not_leader())));
                     self.core.forced = force && self.leader().is_none();
                     if self.core.undone_by_force().is_some() {
-                        self.turn(Some(Transition::PreCandidate));
+                        self.transition(Some(Transition::PreCandidate));
                     }
                 }
             },
             Input::TransferLeadership { to } => {
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.hand_over(&mut self.core, to);
+                    leader.transfer(&mut self.core, to);
                 }
             }
             Input::DiskSlow => {
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.hand_over(&mut self.core, None);
+                    leader.transfer(&mut self.core, None);
                 }
             }
             Input::Unreachable { peer } => {
@@ -151,7 +151,7 @@ impl Node {
             Role::Candidate(candidate) => candidate.tick(&self.core),
             Role::Leader(leader) => leader.tick(&mut self.core),
         };
-        self.turn(next);
+        self.transition(next);
     }
 
     fn found(&mut self, membership: Membership) {
@@ -238,7 +238,7 @@ impl Node {
                     && let Role::PreCandidate(candidate) = &mut self.role
                 {
                     let next = candidate.answered(&self.core, from, true);
-                    self.turn(next);
+                    self.transition(next);
                 }
                 return;
             }
@@ -246,7 +246,7 @@ impl Node {
         }
         if term > self.core.term() {
             let leader = is_from_leader(&body).then_some(from);
-            self.turn(Some(Transition::Follower { term, leader }));
+            self.transition(Some(Transition::Follower { term, leader }));
         }
         if term < self.core.term() {
             if body == (Body::VoteReply { granted: true }) {
@@ -325,7 +325,7 @@ impl Node {
             }
             _ => None,
         };
-        self.turn(next);
+        self.transition(next);
     }
 
     /// Tells the sender of an old term which one it is, so that a leader or candidate that was left
@@ -358,7 +358,7 @@ impl Node {
             Role::Leader(_) => Some(self.core.id()),
             Role::PreCandidate(_) | Role::Candidate(_) => {
                 let term = self.core.term();
-                self.turn(Some(Transition::Follower { term, leader: Some(from) }));
+                self.transition(Some(Transition::Follower { term, leader: Some(from) }));
                 None
             }
         };
@@ -380,7 +380,7 @@ impl Node {
             Role::Follower(follower) => follower.give_way(&self.core),
             Role::PreCandidate(_) if self.core.id() < from => {
                 let term = self.core.term();
-                self.turn(Some(Transition::Follower { term, leader: None }));
+                self.transition(Some(Transition::Follower { term, leader: None }));
             }
             _ => {}
         }
@@ -401,7 +401,7 @@ impl Node {
     }
 
     /// Goes from role to role until one stays: a single voter goes all the way to leader.
-    fn turn(&mut self, next: Option<Transition>) {
+    fn transition(&mut self, next: Option<Transition>) {
         let mut next = next;
         while let Some(transition) = next {
             next = match transition {
@@ -458,8 +458,8 @@ impl Node {
             Role::Follower(follower) => follower.leave(&mut self.core, leader),
             Role::Leader(_) => {
                 let idle = Role::Follower(Follower::new(&mut self.core, None));
-                if let Role::Leader(office) = mem::replace(&mut self.role, idle) {
-                    office.leave(&mut self.core, leader);
+                if let Role::Leader(old) = mem::replace(&mut self.role, idle) {
+                    old.leave(&mut self.core, leader);
                 }
             }
             Role::PreCandidate(_) | Role::Candidate(_) => {}

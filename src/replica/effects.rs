@@ -38,13 +38,13 @@ pub enum Event {
         lease: bool,
     },
     /// How much room this node's disk has, if that has changed.
-    Room(Room),
+    Capacity(Capacity),
     /// A peer says how much room its disk has: little, or enough again.
-    PeerRoom {
+    PeerCapacity {
         /// The peer.
         peer: NodeId,
         /// Its room.
-        room: Room,
+        capacity: Capacity,
     },
     /// A [`Lookup`] that was waited for has ended.
     LookedUp(LookedUp),
@@ -134,7 +134,7 @@ pub enum ChangeFailed {
 
 /// How much room there is on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Room {
+pub struct Capacity {
     /// Whether it is so little that clients' writes are to be refused.
     pub low: bool,
     /// How many bytes of entries fit; counts only while it is low.
@@ -144,10 +144,10 @@ pub struct Room {
     pub stuck: bool,
 }
 
-impl Default for Room {
+impl Default for Capacity {
     /// Enough for everything.
-    fn default() -> Room {
-        Room { low: false, entries_bytes: u64::MAX, stuck: false }
+    fn default() -> Capacity {
+        Capacity { low: false, entries_bytes: u64::MAX, stuck: false }
     }
 }
 
@@ -160,7 +160,7 @@ pub struct Effects {
     /// To make durable, in order; each answered by `Input::Persisted`.
     pub persist: Vec<LogWrite>,
     /// What the log need not hold any more, once all of that is written: the state's file does.
-    pub cover: Option<LogId>,
+    pub compact_to: Option<LogId>,
     /// To send.
     pub send: Vec<Message>,
     /// To read from the log off this thread; each answered by `Input::Fetched`.
@@ -181,9 +181,9 @@ pub struct Effects {
     pub committed: Option<Known>,
     /// The last index applied, if it grew.
     pub applied: Option<Index>,
-    /// Whom to tell how much room this node's disk has, if that is little or was; it comes back there as [`Event::PeerRoom`]. May
+    /// Whom to tell how much room this node's disk has, if that is little or was; it comes back there as [`Event::PeerCapacity`]. May
     /// be lost.
-    pub tell_room: Option<(NodeId, Room)>,
+    pub tell_capacity: Option<(NodeId, Capacity)>,
 }
 
 /// Why a write has no reply.

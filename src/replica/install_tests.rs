@@ -57,11 +57,11 @@ fn the_log_hears_of_a_checkpoint_only_after_it_follows_the_snapshot_that_overtoo
     assert_eq!(last, LogId::new(Term(1), Index(20)));
     replica.checkpointed(last);
     let effects = replica.take_effects().unwrap();
-    assert_eq!((effects.cover, effects.persist.len()), (None, 0));
+    assert_eq!((effects.compact_to, effects.persist.len()), (None, 0));
 
     replica.installed(LEADER);
     replica.checkpointed(last);
     let effects = replica.take_effects().unwrap();
     let anew = effects.persist.iter().find_map(|write| Some(write.reset.as_ref()?.0));
-    assert_eq!((anew, effects.cover), (Some(last), Some(last)));
+    assert_eq!((anew, effects.compact_to), (Some(last), Some(last)));
 }

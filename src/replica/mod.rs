@@ -5,26 +5,26 @@
 //! core and applies what is committed to the state; it keeps the promise between them: a write is
 //! answered when the entry at its index has been applied, a read when its index has.
 
+mod capacity;
 mod effects;
 pub mod forwarding;
 pub mod history;
 pub mod holds;
 mod pending;
 mod replay;
-mod room;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use capacity::Capacities;
 pub use effects::{
-    ChangeFailed, Effects, Event, LookedUp, Lookup, Proposed, ReadRefused, RequestId, Room, Step,
-    Summary, WriteFailed,
+    Capacity, ChangeFailed, Effects, Event, LookedUp, Lookup, Proposed, ReadRefused, RequestId,
+    Step, Summary, WriteFailed,
 };
 use pending::{PendingReads, PendingWrites};
 use replay::Replay;
-use room::Rooms;
 
 use crate::cluster::consistency::StateHash;
 use crate::cluster::{ClusterView, Memberships, Shown, change, memberships_of, reconcile};
@@ -89,7 +89,7 @@ pub struct Replica {
     awaits_entries: bool,
     /// An entry that is to be applied is not in the log.
     lost: Option<Index>,
-    rooms: Rooms,
+    capacities: Capacities,
     effects: Effects,
 }
 
@@ -111,7 +111,7 @@ impl Replica {
             awaits_rows: false,
             awaits_entries: false,
             lost: None,
-            rooms: Rooms::default(),
+            capacities: Capacities::default(),
             effects: Effects::default(),
         }
     }
@@ -120,25 +120,27 @@ impl Replica {
     pub fn step(&mut self, event: Event) {
         match event {
             // Lost on the way, as far as the protocol knows.
-            Event::Raft(Input::Receive(message)) if !self.rooms.takes(&message) => {}
+            Event::Raft(Input::Receive(message)) if !self.capacities.takes(&message) => {}
             Event::Raft(Input::Tick) => {
                 self.node.step(Input::Tick);
-                self.effects.tell_room = self.rooms.tick(&self.node).or(self.effects.tell_room);
-                self.hand_over_for_room();
+                self.effects.tell_capacity =
+                    self.capacities.tick(&self.node).or(self.effects.tell_capacity);
+                self.transfer_for_capacity();
             }
             Event::Raft(input) => self.node.step(input),
-            Event::Room(room) => {
-                self.rooms.set_own(room);
-                self.hand_over_for_room();
+            Event::Capacity(capacity) => {
+                self.capacities.set_own(capacity);
+                self.transfer_for_capacity();
             }
-            Event::PeerRoom { peer, room } => {
+            Event::PeerCapacity { peer, capacity } => {
                 let now = self.node.membership();
                 if now.is_some_and(|now| now.members.contains_key(&peer)) {
-                    self.rooms.heard(peer, room);
+                    self.capacities.heard(peer, capacity);
                 }
             }
             Event::Write { id, ref write, .. }
-                if self.rooms.refuses(&self.node) && !self.rooms.spares(&self.node, write) =>
+                if self.capacities.refuses(&self.node)
+                    && !self.capacities.spares(&self.node, write) =>
             {
                 self.effects.writes.push((id, Err(WriteFailed::NoRoom)));
             }
@@ -219,9 +221,9 @@ impl Replica {
         Ok(Next::Propose(next, what))
     }
 
-    fn hand_over_for_room(&mut self) {
-        if let Some(hand_over) = self.rooms.heir(&self.node) {
-            self.node.step(hand_over);
+    fn transfer_for_capacity(&mut self) {
+        if let Some(transfer) = self.capacities.transferee(&self.node) {
+            self.node.step(transfer);
         }
     }
 
@@ -273,7 +275,7 @@ impl Replica {
         // Otherwise it is a snapshot's of which nobody has told yet: the log, which may hold something else there,
         // follows it then.
         if checkpoint.index <= self.applied.index {
-            self.effects.cover = Some(checkpoint);
+            self.effects.compact_to = Some(checkpoint);
         }
     }
 
@@ -384,7 +386,7 @@ impl Replica {
         self.effects.persist.extend(output.persist);
         self.effects
             .send
-            .extend(output.send.into_iter().filter(|message| self.rooms.sends(message)));
+            .extend(output.send.into_iter().filter(|message| self.capacities.sends(message)));
         self.effects.fetch.extend(output.fetch);
         if let Some(commit) = output.commit {
             self.commit = commit;

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::certificates::Facts;
 use super::run::answer_room::AnswerRoom;
+use super::run::event::{Control, Notice, Question};
 use super::run::lag::IsBehind;
-use super::run::letter::{Control, Notice, Question};
 use super::run::mailbox::{Mailbox, NotTaken};
 use super::run::readers::Readers;
 use super::run::write_room::WriteRoom;
@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::kv::Revision;
 use crate::net::Net;
 use crate::raft::{Index, Membership, NodeId, SoftState};
-use crate::replica::{Room, Summary};
+use crate::replica::{Capacity, Summary};
 use crate::store::{DataDir, Life, Mark, ReadError, Space, State, StoreError};
 
 /// How long a question about how things stand may take.
@@ -154,7 +154,7 @@ impl Handle {
     }
 
     pub(super) fn tell(&self, notice: Notice) {
-        self.shared.mailbox.tell(notice);
+        self.shared.mailbox.send(notice);
     }
 
     /// Stops the node, with what happened.
@@ -163,8 +163,8 @@ impl Handle {
     }
 
     /// A peer says how much room its disk has. It says so again, so that one that is lost does no harm.
-    pub(super) fn peer_room(&self, peer: NodeId, room: Room) {
-        let _ = self.shared.mailbox.direct(Control::PeerRoom { peer, room });
+    pub(super) fn peer_capacity(&self, peer: NodeId, capacity: Capacity) {
+        let _ = self.shared.mailbox.try_send_control(Control::PeerCapacity { peer, capacity });
     }
 
     /// The shortest election time-out.
@@ -242,6 +242,6 @@ impl Handle {
     /// Asks the replica how things stand.
     pub(super) fn ask_how(&self) -> Result<oneshot::Receiver<Summary>, NotTaken> {
         let (reply, answer) = oneshot::channel();
-        self.shared.mailbox.ask_how(Question(reply)).map(|()| answer)
+        self.shared.mailbox.try_send_question(Question(reply)).map(|()| answer)
     }
 }

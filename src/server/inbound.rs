@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::handle::Handle;
-use super::run::letter::{Asker, Notice};
+use super::run::event::{Asker, Notice};
 use super::run::mailbox::Mailbox;
 use super::run::snapshots;
 use super::tasks::bootstrap;
@@ -36,7 +36,7 @@ impl Inbound for InboundHandler {
     }
 
     fn unreachable(&self, peer: NodeId) {
-        self.mailbox.tell(Notice::Unreachable { peer });
+        self.mailbox.send(Notice::Unreachable { peer });
     }
 
     fn peer_up(&self, peer: PeerHello) {
@@ -86,7 +86,7 @@ async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
         PeerRequest::Found(ask) => PeerReply::Founding(bootstrap::answer_peer(handle, ask).await),
         PeerRequest::Progress => PeerReply::Progress(handle.progress().await),
         PeerRequest::TransferLeadership { to } => {
-            handle.hand_over(to);
+            handle.transfer_here(to);
             PeerReply::TransferBegun
         }
         PeerRequest::Change { operation, force, deadline } => {
@@ -99,8 +99,8 @@ async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
             handle.diverged(own, majority);
             PeerReply::Noted
         }
-        PeerRequest::Room(room) => {
-            handle.peer_room(from, room);
+        PeerRequest::Capacity(capacity) => {
+            handle.peer_capacity(from, capacity);
             PeerReply::Noted
         }
         PeerRequest::Read { read, deadline } => {

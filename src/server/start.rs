@@ -14,7 +14,7 @@ use super::handle::{Handle, Shared};
 use super::inbound::{Answering, InboundHandler};
 use super::limits::{self, bytes, settings_of};
 use super::run::answer_room::AnswerRoom;
-use super::run::driver::Bulletin;
+use super::run::driver::Published;
 use super::run::lag::Lag;
 use super::run::mailbox::Mailbox;
 use super::run::opened::{self, Opened};
@@ -117,9 +117,9 @@ impl Server {
         };
         let node = Node::new(core, recovered);
         let id = node.id();
-        let bulletin = first_bulletin(&node, &opened.state);
-        let membership = bulletin.membership.subscribe();
-        let memberships = bulletin.memberships.subscribe();
+        let published = first_published(&node, &opened.state);
+        let membership = published.membership.subscribe();
+        let memberships = published.memberships.subscribe();
         let signs = Signs::default();
         let removed = signs.removed.subscribe();
         let admits = certificates::admits(config.clone(), membership.clone());
@@ -157,13 +157,13 @@ impl Server {
             frame_bytes_max,
             net: net.clone(),
             data: opened.data.clone(),
-            standing: bulletin.standing.subscribe(),
+            standing: published.standing.subscribe(),
             membership,
             joint_since: signs.joint_since.subscribe(),
-            applied: bulletin.applied.subscribe(),
+            applied: published.applied.subscribe(),
             waiters,
             readers,
-            checkpoints: bulletin.checkpoints.subscribe(),
+            checkpoints: published.checkpoints.subscribe(),
             started,
             stopping,
             removed: removed.clone(),
@@ -172,7 +172,7 @@ impl Server {
 
         let waiters = handle.shared.waiters.clone();
         let base = Base { mailbox: mailbox.clone(), life, net: net.clone(), waiters };
-        let driver = workers::start(base, opened, node, bulletin, timing, lag)?;
+        let driver = workers::start(base, opened, node, published, timing, lag)?;
         let ended = replica_thread.run(driver);
         let users = Users { net, https: https_sender, admits, facts };
         let tasks = Server::tasks(&handle, signs, memberships, certificates, users);
@@ -265,7 +265,7 @@ impl Server {
             return;
         }
         let mut standing = self.handle.watch_standing();
-        self.handle.hand_over(None);
+        self.handle.transfer_here(None);
         let moved = standing.wait_for(|now| now.role != RoleName::Leader && now.leader.is_some());
         match tokio::time::timeout(HAND_OVER_TIMEOUT, moved).await {
             Ok(Ok(_)) => tracing::info!("leadership handed over"),
@@ -296,9 +296,9 @@ async fn listen_address(config: &Config) -> Result<SocketAddr, ConfigError> {
 }
 
 /// What everybody knows before the replica has done anything.
-fn first_bulletin(node: &Node, state: &State) -> Bulletin {
+fn first_published(node: &Node, state: &State) -> Published {
     let standing = SoftState { role: RoleName::Follower, term: node.term(), leader: None };
-    Bulletin {
+    Published {
         standing: watch::Sender::new(standing),
         membership: watch::Sender::new(node.membership().cloned()),
         memberships: watch::Sender::new(memberships_of(node)),

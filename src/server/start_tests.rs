@@ -11,7 +11,7 @@ use crate::pki::{Authority, Overwrite, PeerIdentity, Role, issue_authority, writ
 use crate::raft::{LogId, Term};
 use crate::replica::forwarding::Fate;
 use crate::server::peer::at_leader::Leader;
-use crate::server::run::letter::{Asker, Control, Request};
+use crate::server::run::event::{Asker, Control, Request};
 use crate::server::run::mailbox::NotTaken;
 use crate::server::wire::{self, PeerAnswer, PeerRead, PeerReply};
 
@@ -64,7 +64,7 @@ async fn with_the_mailbox_full_of_writes_it_answers_health_checks_and_offers_of_
                     from: Asker::Client,
                     reply: oneshot::channel().0,
                 };
-                full += u64::from(mailbox.ask(request) == Err(NotTaken::Full));
+                full += u64::from(mailbox.try_send(request) == Err(NotTaken::Full));
             }
             full
         }
@@ -73,7 +73,7 @@ async fn with_the_mailbox_full_of_writes_it_answers_health_checks_and_offers_of_
         assert_eq!(handle.healthy().await, Ok(()));
         let (reply, wanted) = oneshot::channel();
         let (from, term, last) = (handle.id(), Term(1), LogId::ZERO);
-        mailbox.direct(Control::OfferSnapshot { from, term, last, reply }).unwrap();
+        mailbox.try_send_control(Control::OfferSnapshot { from, term, last, reply }).unwrap();
         let wanted = tokio::time::timeout(Duration::from_secs(20), wanted).await;
         assert_eq!(wanted, Ok(Ok(false)), "it has all of it");
         tokio::time::sleep(Duration::from_millis(10)).await;

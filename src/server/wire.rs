@@ -11,7 +11,7 @@ use crate::cluster::{Change, Known};
 use crate::kv::{Page, Reply, Write};
 use crate::raft::NodeId;
 use crate::raft::founding;
-use crate::replica::Room;
+use crate::replica::Capacity;
 use crate::replica::forwarding::Fate;
 use crate::store::Mark;
 
@@ -35,7 +35,7 @@ pub(crate) enum PeerRequest {
     /// Your state is not that of the majority: stop.
     Diverged { own: Mark, majority: Mark },
     /// So much room my disk has: little, or enough again. For the leader.
-    Room(Room),
+    Capacity(Capacity),
     /// Answer this in my place, as you have it.
     Read { read: PeerRead, deadline: Duration },
 }

@@ -11,10 +11,10 @@ use super::error::StoreError;
 use super::events::Telling;
 use super::life::AtWork;
 use super::lookup::ScanAtHand;
-use super::marks;
 use super::overlay::Overlay;
 use super::position::Position;
 use super::state::{Shared, State};
+use super::state_hashes;
 use crate::kv::{Counters, KeyRange, KeyRow, Prepared, Reply, RevisionRow, RowId, Rows};
 use crate::raft::{Broken, Entry, Index, LogId, Payload};
 
@@ -85,7 +85,7 @@ impl State {
                 }
             };
             position.applied = entry.id;
-            if marks::is_kept(entry.id.index) {
+            if state_hashes::is_kept(entry.id.index) {
                 hashes.push((entry.id.index, position.counters.hash));
             }
             carried.applied.push(Applied { id: entry.id, reply });

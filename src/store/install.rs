@@ -11,11 +11,11 @@ use super::checkpoint;
 use super::coalesce::{Coalesce, Coalesced};
 use super::early_sync::EarlySync;
 use super::error::{StoreError, state_failed as failed};
-use super::marks::Marks;
 use super::snapshot::END;
 pub use super::snapshot_decoder::IncomingError;
 use super::snapshot_decoder::{Row, Sequence};
 use super::state::State;
+use super::state_hashes::StateHashes;
 use super::tables::{INCOMING_KEYS, INCOMING_REVISIONS};
 use super::view::FileView;
 use crate::raft::{LogId, Membership};
@@ -96,7 +96,7 @@ impl State {
         shared.position = position;
         shared.installs += 1;
         // What was applied before belongs to the state that is gone.
-        shared.marks = Marks::default();
+        shared.marks = StateHashes::default();
         drop(shared);
         if let Some(observer) = self.observer.get() {
             observer.replaced();

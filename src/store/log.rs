@@ -163,7 +163,7 @@ impl Log {
 
     /// A durable checkpoint of the state covers everything up to `checkpoint`. The next commits remove
     /// what is not needed any more.
-    pub fn cover(&mut self, checkpoint: LogId) -> Result<(), StoreError> {
+    pub fn compact_to(&mut self, checkpoint: LogId) -> Result<(), StoreError> {
         // An older checkpoint, or one of a state that the log is about to follow.
         if checkpoint.index <= self.base.index || checkpoint.index > self.last {
             return Ok(());
@@ -175,7 +175,7 @@ impl Log {
                 format!("the state has applied entry {checkpoint}, the log has {found:?} there"),
             ));
         }
-        self.tail.cover(checkpoint.index);
+        self.tail.compact_to(checkpoint.index);
         Ok(())
     }
 

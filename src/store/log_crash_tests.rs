@@ -62,7 +62,7 @@ fn run(log: &mut Log, step: &Step) -> Result<(), StoreError> {
     match step {
         Step::Append(writes) => log.append(writes),
         Step::Compact(to) => {
-            log.cover(*to)?;
+            log.compact_to(*to)?;
             log.append(&[LogWrite::default()])
         }
     }
@@ -362,7 +362,7 @@ fn a_write_that_reaches_below_the_log_is_refused() {
 fn a_compaction_to_another_history_is_refused() {
     let (mut log, _) = open(&Disk::default()).unwrap();
     log.append(&[write(1, false, 1..=9)]).unwrap();
-    assert!(log.cover(LogId::new(Term(2), Index(5))).is_err());
+    assert!(log.compact_to(LogId::new(Term(2), Index(5))).is_err());
     assert!(log.reader().read(Index(1), Index(9), usize::MAX).is_ok());
 }
 

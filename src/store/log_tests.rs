@@ -11,7 +11,7 @@ fn options() -> LogOptions {
 
 /// The next commit of a log whose entries up to `to` a checkpoint covers.
 fn compact(log: &mut Log, to: LogId) {
-    log.cover(to).unwrap();
+    log.compact_to(to).unwrap();
     log.append(&[LogWrite::default()]).unwrap();
     assert_eq!(log.base(), to);
 }

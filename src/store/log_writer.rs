@@ -106,7 +106,7 @@ impl LogWriter {
 
     /// A durable checkpoint of the state covers everything up to `checkpoint`: with the writes that come after
     /// this the log loses what is not needed any more. Those that came before may be what the checkpoint is of.
-    pub fn cover(&self, checkpoint: LogId) {
+    pub fn compact_to(&self, checkpoint: LogId) {
         let mut queue = self.shared.queue.lock();
         queue.covered = Some((checkpoint, queue.submitted));
     }
@@ -164,7 +164,7 @@ fn run(mut log: Log, space: &Arc<Space>, shared: &Shared, tell: &impl Fn(LogEven
         written += writes.len() as u64;
         // A panic must stop the node as any failed commit does, and not leave it waiting for this thread.
         let commit = || {
-            covered.map_or(Ok(()), |checkpoint| log.cover(checkpoint))?;
+            covered.map_or(Ok(()), |checkpoint| log.compact_to(checkpoint))?;
             log.append(writes)
         };
         let result = catch_unwind(AssertUnwindSafe(commit))

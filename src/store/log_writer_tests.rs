@@ -148,7 +148,7 @@ fn what_a_checkpoint_covers_goes_with_the_next_write_and_is_told() {
         writer.submit(write(seq));
     }
     while persisted(events.recv().unwrap()) < 10 {}
-    writer.cover(LogId::new(Term(1), Index(8)));
+    writer.compact_to(LogId::new(Term(1), Index(8)));
     writer.submit(write(11));
     assert_eq!(persisted(events.recv().unwrap()), 11);
     let LogEvent::Compacted { last } = events.recv().unwrap() else { panic!("not told") };
@@ -181,7 +181,7 @@ fn what_a_checkpoint_covers_waits_for_the_writes_before_it() {
         Membership { cluster, members: [].into(), voters: [NodeId(1)].into(), outgoing: None };
     let reset = Some((last, members));
     writer.submit(LogWrite { seq: Seq(4), reset, ..LogWrite::default() });
-    writer.cover(last);
+    writer.compact_to(last);
     let entries = vec![Entry { id: LogId::new(Term(3), Index(3)), payload: Payload::Noop }];
     writer.submit(LogWrite { seq: Seq(5), entries, ..LogWrite::default() });
     small.fill(0);

@@ -5,6 +5,7 @@ use redb::backends::InMemoryBackend;
 use super::*;
 use crate::kv::{Command, Condition, Put, Write};
 use crate::raft::{Entry, Index, LogId, Payload, Term};
+use crate::store::test_disk::{Disk, Power};
 use crate::store::{Carried, StateOptions};
 
 fn options() -> StateOptions {
@@ -126,6 +127,35 @@ fn whatever_else_is_wanted_what_is_needed_first_is_fetched() {
         assert!(applied > 0 && lacks_rows == (applied < rest.len()));
         rest = &rest[applied..];
     }
+}
+
+/// Who applies sends heartbeats, too: whatever a disk does, it has to come back at once.
+#[test]
+fn while_a_disk_answers_no_read_whoever_applies_goes_on() {
+    let power = Power::default();
+    let disk = Disk::new(&power);
+    let first = State::open_backend(disk.clone(), &options()).unwrap();
+    let entries: Vec<Entry> = (1..=2000).map(|n| entry(u64::from(n), put(n))).collect();
+    first.apply(&entries).unwrap();
+    checkpoint(&first);
+    drop(first);
+    // Nothing of it is in the cache.
+    let state = State::open_backend(Disk::holding(disk.bytes()).powered_by(&power), &options());
+    let state = state.unwrap();
+    power.stall_reads();
+    let of_file = [entry(2002, put(1))];
+    std::thread::scope(|scope| {
+        let lookup = scope.spawn(|| fetch(&state, &of_file));
+        power.await_stalled_read();
+        let id = LogId::new(Term(1), Index(2001));
+        let entries = [Entry { id, payload: Payload::Noop }, of_file[0].clone()];
+        assert_eq!(at_hand(&state, &entries), (1, true));
+        assert_eq!(at_hand(&state, &of_file), (0, true));
+        assert!(!lookup.is_finished());
+        power.answer_reads();
+        lookup.join().unwrap();
+        assert_eq!(at_hand(&state, &of_file), (1, false));
+    });
 }
 
 #[test]

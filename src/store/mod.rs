@@ -27,7 +27,6 @@ mod log;
 mod log_writer;
 mod long_read;
 mod lookup;
-mod marks;
 mod meta;
 #[cfg(test)]
 mod newer_format_tests;
@@ -45,6 +44,7 @@ mod snapshot;
 mod snapshot_decoder;
 mod space;
 mod state;
+mod state_hashes;
 mod sweep;
 mod tables;
 mod tail;
@@ -70,13 +70,13 @@ pub use log::{Log, LogOptions, LogReader, RecoveredLog};
 pub use log_writer::{LogEvent, LogWriter};
 pub use long_read::{CountRead, Counted, PastRead, RangeRead};
 pub use lookup::RowsRead;
-pub use marks::Mark;
 pub use read::ReadError;
 pub use recovery::recover;
 pub use restore::{Survivor, begin_alone, rescue, restore, survey, take_in};
 pub use snapshot::SnapshotReader;
 pub use space::{Purpose, Reserved, Space, SpaceWatch};
 pub use state::{State, StateOptions};
+pub use state_hashes::Mark;
 
 /// The versions of what this release writes: the identity of a data directory, its two databases, the pieces of a
 /// snapshot, and the file of a backup.

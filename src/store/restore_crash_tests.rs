@@ -153,7 +153,7 @@ fn survivor() -> [Vec<u8>; 2] {
     log.append(&[LogWrite { hard_state: Some(HARD_STATE), entries, ..LogWrite::default() }])
         .unwrap();
     // So that its log does not begin with the first entry.
-    log.cover(LogId::new(Term(1), Index(3))).unwrap();
+    log.compact_to(LogId::new(Term(1), Index(3))).unwrap();
     log.append(&[LogWrite::default()]).unwrap();
     log.close().unwrap();
     drop(state);

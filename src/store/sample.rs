@@ -33,7 +33,7 @@ pub(super) fn log_files() -> ([Vec<u8>; 2], LogContent) {
             }
         };
         if index == 50 {
-            log.cover(LogId::new(Term(3), Index(25))).expect("a sound disk");
+            log.compact_to(LogId::new(Term(3), Index(25))).expect("a sound disk");
         }
         if index == 60 {
             before = Some(read_log(disk.after_power_loss(Keeps::All)).expect("a sound disk"));

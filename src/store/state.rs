@@ -21,10 +21,10 @@ use super::error::StoreError;
 use super::events::Observer;
 use super::files;
 use super::life::Life;
-use super::marks::{Mark, Marks};
 use super::overlay::Overlay;
 use super::position::Position;
 use super::space::Space;
+use super::state_hashes::{Mark, StateHashes};
 use super::under::LogUnder;
 use super::view::FileView;
 use crate::kv::Revision;
@@ -102,7 +102,7 @@ pub(super) struct Shared {
     pub(super) since: Instant,
     /// How often a snapshot took the state's place.
     pub(super) installs: u64,
-    pub(super) marks: Marks,
+    pub(super) marks: StateHashes,
 }
 
 impl State {
@@ -147,7 +147,7 @@ impl State {
             view,
             since: Instant::now(),
             installs: 0,
-            marks: Marks::default(),
+            marks: StateHashes::default(),
         };
         Ok(State {
             db,

@@ -72,7 +72,7 @@ impl Tail {
     }
 
     /// A durable checkpoint holds everything up to `index`.
-    pub(super) fn cover(&mut self, index: Index) {
+    pub(super) fn compact_to(&mut self, index: Index) {
         self.covered = self.covered.max(index);
     }
 
@@ -119,7 +119,7 @@ mod tests {
     fn what_is_covered_goes_but_for_the_tail() {
         let mut tail = tail(6_400, 1..=100);
         assert_eq!(tail.spare(), None, "nothing is covered");
-        tail.cover(Index(90));
+        tail.compact_to(Index(90));
         let mut last = Index(0);
         while let Some(spare) = tail.spare() {
             assert!(spare > last);
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn what_a_peer_that_is_up_waits_for_stays_up_to_a_bound() {
         let mut tail = tail(6_400, 1..=2_000);
-        tail.cover(Index(2_000));
+        tail.compact_to(Index(2_000));
         tail.await_after(Index(1_000));
         let cut = |tail: &mut Tail| {
             let mut last = Index(0);
@@ -150,7 +150,7 @@ mod tests {
             "of 200,000 bytes 100,000 are left, which is below the bound"
         );
         (2_001..=2_100).for_each(|index| tail.add(Index(index), 100));
-        tail.cover(Index(2_100));
+        tail.compact_to(Index(2_100));
         assert_eq!(cut(&mut tail), Index(1_076), "102,400 bytes stay");
         tail.await_after(Index(u64::MAX));
         assert_eq!(cut(&mut tail), Index(2_036));
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn what_is_not_covered_stays_however_large() {
         let mut tail = tail(0, 1..=10);
-        tail.cover(Index(3));
+        tail.compact_to(Index(3));
         assert_eq!(tail.spare(), Some(Index(3)));
         tail.gone(Index(3));
         assert_eq!(tail.spare(), None);
@@ -169,7 +169,7 @@ mod tests {
     fn a_log_that_grew_large_is_cut_bit_by_bit() {
         let mut tail = Tail::new(0, Index(0));
         (1..=10).for_each(|index| tail.add(Index(index), 3 << 20));
-        tail.cover(Index(10));
+        tail.compact_to(Index(10));
         assert_eq!(tail.spare(), Some(Index(2)));
     }
 
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_cut_right_after_the_beginning_leaves_nothing() {
         let mut tail = tail(0, 1..=4);
-        tail.cover(Index(2));
+        tail.compact_to(Index(2));
         tail.gone(Index(2));
         tail.cut(Index(3));
         assert_eq!(tail.spare(), None, "entry 2 is gone already");

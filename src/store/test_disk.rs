@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use redb::StorageBackend;
 
 /// What a disk writes in one piece.
@@ -15,7 +15,14 @@ const SECTOR_BYTES: usize = 512;
 /// What the disks of one machine share: how many operations that change something they have seen, and
 /// when they begin to fail.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Power(Arc<Mutex<Supply>>);
+pub(super) struct Power(Arc<Mutex<Supply>>, Arc<Reads>);
+
+/// Reads that a stalled disk does not answer.
+#[derive(Debug, Default)]
+struct Reads {
+    stalled: Mutex<Option<usize>>,
+    moved: Condvar,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Supply {
@@ -56,7 +63,31 @@ impl Power {
         self.0.lock().operations
     }
 
+    /// From now on no read is answered.
+    pub(super) fn stall_reads(&self) {
+        *self.1.stalled.lock() = Some(0);
+    }
+
+    /// Waits until a read waits that is not answered.
+    pub(super) fn await_stalled_read(&self) {
+        let mut stalled = self.1.stalled.lock();
+        self.1.moved.wait_while(&mut stalled, |waiting| *waiting == Some(0));
+    }
+
+    /// All reads are answered again.
+    pub(super) fn answer_reads(&self) {
+        *self.1.stalled.lock() = None;
+        self.1.moved.notify_all();
+    }
+
     fn readable(&self) -> io::Result<()> {
+        let mut stalled = self.1.stalled.lock();
+        if let Some(waiting) = &mut *stalled {
+            *waiting += 1;
+            self.1.moved.notify_all();
+            self.1.moved.wait_while(&mut stalled, |waiting| waiting.is_some());
+        }
+        drop(stalled);
         let supply = self.0.lock();
         if supply.failed && matches!(supply.fault, Fault::StopAt(_)) {
             return Err(io::Error::other("the power is gone"));

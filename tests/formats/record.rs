@@ -44,7 +44,7 @@ pub(crate) fn record(data: &Path) -> Vec<u8> {
     .unwrap();
     state.apply(&entries[..usize::try_from(APPLIED - SAVED).unwrap()]).unwrap();
     state.write_checkpoint(state.freeze().unwrap()).unwrap();
-    log.cover(LogId::new(Term(3), Index(SAVED + 1))).unwrap();
+    log.compact_to(LogId::new(Term(3), Index(SAVED + 1))).unwrap();
     log.append(&[LogWrite::default()]).unwrap();
     log.close().unwrap();
     backup

@@ -4,7 +4,7 @@ use konsen::cluster::Known;
 use konsen::raft::founding::{Answer, Ask, Ballot};
 use konsen::raft::{Fetch, Index, Message, NodeId};
 use konsen::replica::forwarding::Passed;
-use konsen::replica::{LookedUp, Lookup, Room};
+use konsen::replica::{Capacity, LookedUp, Lookup};
 use konsen::store::RowsRead;
 
 use super::links::Call;
@@ -172,10 +172,10 @@ pub(super) enum Due {
         life: u64,
     },
     /// A host hears that a peer's disk has little room.
-    PeerRoom {
+    PeerCapacity {
         host: usize,
         peer: NodeId,
-        room: Room,
+        capacity: Capacity,
     },
     Strike,
     /// The membership changes, beside the faults.
@@ -255,7 +255,7 @@ impl Due {
             | Due::Look { host, life, .. }
             | Due::Roomy { host, life } => Some((*host, Some(*life))),
             Due::Deliver(message) | Due::Take(message) => Some((host_of(message.to), None)),
-            Due::PeerRoom { host, .. } => Some((*host, None)),
+            Due::PeerCapacity { host, .. } => Some((*host, None)),
             _ => None,
         }
     }

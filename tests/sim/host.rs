@@ -399,7 +399,7 @@ impl Host {
 
 impl Running {
     /// Tells the log of a checkpoint, after all writes that there are.
-    pub(crate) fn cover(&mut self, checkpoint: LogId) {
+    pub(crate) fn compact_to(&mut self, checkpoint: LogId) {
         let writing = self.writing.as_ref().map_or(0, |(batch, _)| batch.len());
         self.covered = Some((checkpoint, writing + self.queue.len()));
     }
@@ -408,7 +408,7 @@ impl Running {
     pub(crate) fn end_write(&mut self) -> Result<Vec<LogWrite>, StoreError> {
         let Some((batch, _)) = &self.writing else { return Ok(Vec::new()) };
         if let Some((checkpoint, _)) = self.covered.take_if(|(_, before)| *before == 0) {
-            self.log.cover(checkpoint)?;
+            self.log.compact_to(checkpoint)?;
         }
         self.log.append(batch)?;
         if let Some((_, before)) = &mut self.covered {

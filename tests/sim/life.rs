@@ -175,10 +175,10 @@ impl World {
             let unread = running.replica.awaits_lookup();
             running.unread = unread.then(|| *running.unread.get_or_insert(now));
             running.queue.append(&mut effects.persist);
-            if let Some(checkpoint) = effects.cover.take() {
+            if let Some(checkpoint) = effects.compact_to.take() {
                 let now = hold_time(self.now, self.plan.slowness);
                 let checkpoint = running.holds.may_cut(checkpoint, now);
-                running.cover(checkpoint);
+                running.compact_to(checkpoint);
             }
             let idle = running.writing.is_none() && running.queue.is_empty();
             let begin = running.writing.is_none() && !running.queue.is_empty();
@@ -254,8 +254,8 @@ impl World {
             }
             self.send(message);
         }
-        if let Some((leader, room)) = effects.tell_room {
-            self.tell_room(host, leader, room);
+        if let Some((leader, capacity)) = effects.tell_capacity {
+            self.tell_capacity(host, leader, capacity);
         }
         for fetch in effects.fetch {
             let delay = self.chance.disk.range(0, 20);

@@ -24,6 +24,7 @@
 mod anew;
 mod asking;
 mod births;
+mod capacity;
 mod changes;
 mod chores;
 mod clients;
@@ -50,7 +51,6 @@ mod plan;
 mod random;
 mod rebirth;
 mod reference;
-mod room;
 mod rot;
 mod serving;
 mod transfer;

@@ -24,7 +24,7 @@ pub(super) struct Watch {
     ill: Vec<Time>,
     /// When the way from one host to another was last cut, or kept large messages back; `Time::MAX` while it is.
     cut: Vec<Vec<Time>>,
-    /// When a leader was last seen that had committed in its own term.
+    /// When a leader was last seen that had committed in its own term, or something that was decided.
     served: Time,
     /// How much was committed, by time.
     committed: VecDeque<(Time, u64)>,
@@ -84,6 +84,8 @@ impl World {
         let committed = self.oracle.committed.len() as u64;
         if self.watch.committed.back().is_none_or(|(_, last)| *last != committed) {
             self.watch.committed.push_back((self.now, committed));
+            // Whoever decided that has served, be it that it leads no more.
+            self.watch.served = self.now;
         }
         let since = self.now.saturating_sub(FOLLOW_WITHIN * self.patience(committed));
         while self.watch.committed.get(1).is_some_and(|(at, _)| *at <= since) {

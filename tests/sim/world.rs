@@ -6,7 +6,7 @@ use konsen::cluster::{self, Addresses};
 use konsen::kv::Revision;
 use konsen::raft::{Input, Member, Message, NodeId, RoleName};
 use konsen::replica::forwarding::Passed;
-use konsen::replica::{Event, Room};
+use konsen::replica::{Capacity, Event};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::asking::Client;
@@ -343,8 +343,10 @@ impl World {
             Due::Unanswered { id, .. } => self.passed_back(id, Passed::NoAnswer),
             Due::Look { host, request, .. } => self.look(host, request),
             Due::GiveUp { client, request } => self.give_up(client, request),
-            Due::Roomy { host, .. } => self.step(host, Event::Room(Room::default())),
-            Due::PeerRoom { host, peer, room } => self.step(host, Event::PeerRoom { peer, room }),
+            Due::Roomy { host, .. } => self.step(host, Event::Capacity(Capacity::default())),
+            Due::PeerCapacity { host, peer, capacity } => {
+                self.step(host, Event::PeerCapacity { peer, capacity })
+            }
             Due::Strike => self.strike(),
             Due::Churn => self.churn(),
             Due::Operate { operator } => self.act(operator),

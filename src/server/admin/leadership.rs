@@ -8,7 +8,7 @@ use crate::api::{Error, Leadership, TransferError};
 use crate::raft::NodeId;
 use crate::server::handle::Handle;
 use crate::server::peer::at_leader::Leader;
-use crate::server::run::letter::Control;
+use crate::server::run::event::Control;
 use crate::server::wire::PeerRequest;
 
 impl Handle {
@@ -57,7 +57,7 @@ impl Handle {
             (tried, unheard_since) = (true, None);
             // The leader gives a transfer up after an election time-out, and one that is gone never answers.
             let until = deadline.min(Instant::now() + self.election_timeout());
-            self.ask_to_hand_over(leader, to, until).await;
+            self.ask_to_transfer(leader, to, until).await;
             let moved = leaders.standing();
             let moved = moved.wait_for(|now| now.leader.is_some_and(|now| now != leader));
             if let Ok(Err(_)) = timeout_at(until.into(), moved).await {
@@ -67,13 +67,13 @@ impl Handle {
     }
 
     /// Begins a transfer if this node leads. Whether one was begun shows in who leads.
-    pub(crate) fn hand_over(&self, to: Option<NodeId>) {
-        let _ = self.shared.mailbox.direct(Control::TransferLeadership { to });
+    pub(crate) fn transfer_here(&self, to: Option<NodeId>) {
+        let _ = self.shared.mailbox.try_send_control(Control::TransferLeadership { to });
     }
 
-    async fn ask_to_hand_over(&self, leader: NodeId, to: Option<NodeId>, deadline: Instant) {
+    async fn ask_to_transfer(&self, leader: NodeId, to: Option<NodeId>, deadline: Instant) {
         if leader == self.id() {
-            return self.hand_over(to);
+            return self.transfer_here(to);
         }
         let request = PeerRequest::TransferLeadership { to };
         // Whether it helped shows in who leads.

@@ -14,7 +14,7 @@ use crate::raft::{Membership, NodeId, Refused};
 use crate::replica::{ChangeFailed, Proposed, Step};
 use crate::server::handle::Handle;
 use crate::server::peer::at_leader::Leader;
-use crate::server::run::letter::Control;
+use crate::server::run::event::Control;
 use crate::server::run::mailbox::NotTaken;
 use crate::server::wire::{ChangeOutcome, Operation, PeerReply, PeerRequest};
 
@@ -217,10 +217,10 @@ impl Handle {
     /// Changes the membership as this node's replica sees it, if it leads.
     pub(crate) async fn change_membership(&self, step: Step) -> Result<Proposed, ChangeFailed> {
         let (reply, answer) = oneshot::channel();
-        let letter = Control::Change { step, hosts: self.shown(), reply };
+        let event = Control::Change { step, hosts: self.shown(), reply };
         // Who stops leads no more. Whoever asks here then hears that the node shuts down, and a peer asks the next leader.
         let stops = Err(ChangeFailed::NotTaken(Refused::NotLeader { leader: None }));
-        match self.shared.mailbox.direct(letter) {
+        match self.shared.mailbox.try_send_control(event) {
             Ok(()) => answer.await.unwrap_or(stops),
             Err(NotTaken::Closed) => stops,
             Err(NotTaken::Full) => Err(ChangeFailed::NotTaken(Refused::Busy)),

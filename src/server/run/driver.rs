@@ -1,4 +1,4 @@
-//! The replica's task: takes letters in, steps the replica, carries its effects out.
+//! The replica's task: takes events in, steps the replica, carries its effects out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::answers::{Answer, Answers};
 use super::clock;
+use super::event::{Asker, Notice};
 use super::lag::Lag;
-use super::letter::{Asker, Notice};
 use super::lookups::Lookups;
 use super::mailbox::{Mail, Mailbox};
 use super::snapshots;
@@ -17,7 +17,7 @@ use super::turn::{Turn, Waiting};
 use crate::cluster::Memberships;
 use crate::net::Net;
 use crate::raft::{Body, Fetch, Index, Input, LogId, Membership, NodeId, RoleName, SoftState};
-use crate::replica::{Effects, Event, Replica, Room, is_disk_slow};
+use crate::replica::{Capacity, Effects, Event, Replica, is_disk_slow};
 use crate::server::wire::{self, PeerRequest};
 use crate::store::{Checkpointer, Life, LogWriter, Space, SpaceWatch, StoreError};
 
@@ -29,7 +29,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the thread lets everybody know.
 #[derive(Debug)]
-pub(crate) struct Bulletin {
+pub(crate) struct Published {
     pub(crate) standing: watch::Sender<SoftState>,
     pub(crate) membership: watch::Sender<Option<Membership>>,
     pub(crate) memberships: watch::Sender<Memberships>,
@@ -51,7 +51,7 @@ pub(crate) struct Driver {
     pub(super) fetcher: std::sync::mpsc::SyncSender<Fetch>,
     pub(super) lookups: Lookups,
     pub(super) net: Net,
-    pub(super) bulletin: Bulletin,
+    pub(super) published: Published,
     pub(super) answers: Answers,
     pub(super) timing: Timing,
     pub(super) lag: Lag,
@@ -86,7 +86,7 @@ impl Driver {
         let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
         let mut disks = Disks { told_slow: false, looked_up: Instant::now() };
         let mut stop_by = None;
-        let mut room = Room::default();
+        let mut capacity = Capacity::default();
         let began = Instant::now();
         loop {
             self.life.replica.beat();
@@ -110,10 +110,10 @@ impl Driver {
             if self.timing.leases {
                 self.replica.step(Event::Raft(Input::Now(clock::now())));
             }
-            let now = self.room();
-            if now != room {
-                room = now;
-                self.replica.step(Event::Room(room));
+            let now = self.capacity();
+            if now != capacity {
+                capacity = now;
+                self.replica.step(Event::Capacity(capacity));
             }
             let mut turn = Turn {
                 replica: &mut self.replica,
@@ -123,7 +123,7 @@ impl Driver {
             };
             turn.take_in(&mut mail, || began.elapsed());
             if turn.checkpointed {
-                self.bulletin.checkpoints.send_replace(self.replica.durable());
+                self.published.checkpoints.send_replace(self.replica.durable());
             }
             let mut late = 0;
             while Instant::now() >= next_tick {
@@ -136,7 +136,7 @@ impl Driver {
             }
             if late > 0 {
                 until_tick.as_mut().reset(next_tick.into());
-                self.ticked(&mut disks, room);
+                self.ticked(&mut disks, capacity);
             }
             self.lag.look(self.replica.applied(), self.replica.heard_commit(), Instant::now());
             let effects = self.replica.take_effects()?;
@@ -152,7 +152,7 @@ impl Driver {
     }
 
     /// What is looked after once a tick.
-    fn ticked(&mut self, disks: &mut Disks, room: Room) {
+    fn ticked(&mut self, disks: &mut Disks, capacity: Capacity) {
         let (write, lookup) = (self.log_writer.busy_for(), disks.looked_up.elapsed());
         let slow = is_disk_slow(write, lookup, self.timing.election_timeout);
         if slow && !disks.told_slow {
@@ -166,22 +166,22 @@ impl Driver {
         self.checkpointer.poll();
         // Where there is little room nobody is waited for.
         let awaited = self.snapshots.heard(&self.replica.peers());
-        self.log_writer.await_after(awaited.filter(|_| !room.low));
+        self.log_writer.await_after(awaited.filter(|_| !capacity.low));
     }
 
     /// How much room the disk has.
-    fn room(&self) -> Room {
+    fn capacity(&self) -> Capacity {
         if !self.space.is_low() {
-            return Room::default();
+            return Capacity::default();
         }
         let entries_bytes =
             self.space.entries_max().saturating_sub(self.log_writer.waiting_bytes());
-        Room { low: true, entries_bytes, stuck: self.replica.is_stuck() }
+        Capacity { low: true, entries_bytes, stuck: self.replica.is_stuck() }
     }
 
-    fn tell_room(&self, leader: NodeId, room: Room) {
+    fn tell_capacity(&self, leader: NodeId, capacity: Capacity) {
         let net = self.net.clone();
-        let request = wire::encode(&PeerRequest::Room(room));
+        let request = wire::encode(&PeerRequest::Capacity(capacity));
         tokio::spawn(async move {
             // It is told again soon.
             let _ = net.request(leader, request, Instant::now() + TELL_TIMEOUT).await;
@@ -192,8 +192,8 @@ impl Driver {
         for write in effects.persist {
             self.log_writer.submit(write);
         }
-        if let Some(checkpoint) = effects.cover {
-            self.log_writer.cover(self.snapshots.may_cut(checkpoint));
+        if let Some(checkpoint) = effects.compact_to {
+            self.log_writer.compact_to(self.snapshots.may_cut(checkpoint));
         }
         for message in effects.send {
             if matches!(message.body, Body::Snapshot { .. }) {
@@ -205,28 +205,28 @@ impl Driver {
             if let Err(error) = self.fetcher.try_send(fetch) {
                 // The core asks again after a failed fetch.
                 tracing::debug!(%error, "the log reader is behind");
-                self.mailbox.tell(fetched_nothing(fetch.peer));
+                self.mailbox.send(fetched_nothing(fetch.peer));
             }
         }
         for lookup in effects.lookups {
             self.lookups.submit(lookup);
         }
-        if let Some((leader, room)) = effects.tell_room {
-            self.tell_room(leader, room);
+        if let Some((leader, capacity)) = effects.tell_capacity {
+            self.tell_capacity(leader, capacity);
         }
         if let Some(standing) = effects.standing {
             announce(standing);
-            self.bulletin.standing.send_replace(standing);
+            self.published.standing.send_replace(standing);
         }
         let changed = effects.membership.is_some() || effects.committed.is_some();
         if let Some(membership) = effects.membership {
-            self.bulletin.membership.send_replace(Some(membership));
+            self.published.membership.send_replace(Some(membership));
         }
         if changed {
-            self.bulletin.memberships.send_replace(self.replica.memberships());
+            self.published.memberships.send_replace(self.replica.memberships());
         }
         if let Some(applied) = effects.applied {
-            self.bulletin.applied.send_replace(applied);
+            self.published.applied.send_replace(applied);
         }
         for (id, result) in effects.writes {
             match waiting.writes.remove(&id) {
@@ -270,7 +270,7 @@ pub(super) fn read_for_peers(
     mailbox: &Mailbox,
 ) {
     while let Ok(Fetch { peer, from, to, max_bytes }) = requests.recv() {
-        mailbox.tell(match log.fetch(from, to, max_bytes) {
+        mailbox.send(match log.fetch(from, to, max_bytes) {
             Ok(Some((prev, entries))) => Notice::Fetched { peer, prev, entries },
             Ok(None) => fetched_nothing(peer),
             // As on a start. A log that is closed is being left anyway.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use super::letter::Notice;
+use super::event::Notice;
 use super::mailbox::Mailbox;
 use crate::raft::Entry;
 use crate::replica::{LookedUp, Lookup};
@@ -67,7 +67,7 @@ impl Incoming {
             life.lookup.rest();
             match looked_up {
                 Ok(None) => {}
-                Ok(Some(looked_up)) => mailbox.tell(Notice::LookedUp(looked_up)),
+                Ok(Some(looked_up)) => mailbox.send(Notice::LookedUp(looked_up)),
                 Err(error) => return mailbox.fail(error),
             }
         }

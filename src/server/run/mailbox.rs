@@ -1,4 +1,4 @@
-//! The replica's inbox: a lane for each kind of letter, so that none takes another's place, and each with its own bound.
+//! The replica's inbox: a lane for each kind of event, so that none takes another's place, and each with its own bound.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
-use super::letter::{Control, Notice, Question, Request};
+use super::event::{Control, Notice, Question, Request};
 use crate::raft::Message;
 use crate::store::StoreError;
 
@@ -17,14 +17,14 @@ const REQUESTS_MAX: usize = 16_384;
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 /// The most questions about how things stand that wait.
 const QUESTIONS_MAX: usize = 1024;
-/// The most letters that wait of those that keep the cluster going: a few a member, and a few an operator.
+/// The most events that wait of those that keep the cluster going: a few a member, and a few an operator.
 const CONTROL_MAX: usize = 1024;
 /// The most messages of peers that wait; beyond it they are dropped, which Raft repairs.
 const MESSAGES_MAX: usize = 65_536;
 /// The most bytes of entries in them.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// Why the mailbox did not take a letter, which was dropped: it certainly has no effect.
+/// Why the mailbox did not take a event, which was dropped: it certainly has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotTaken {
     /// Too much waits in its lane.
@@ -78,7 +78,7 @@ struct Inner {
 
 impl Mailbox {
     /// Adds a client's request.
-    pub(crate) fn ask(&self, request: Request) -> Result<(), NotTaken> {
+    pub(crate) fn try_send(&self, request: Request) -> Result<(), NotTaken> {
         let bytes = request.cost_bytes();
         self.add(|inner| {
             let fits = inner.waiting.requests.len() < REQUESTS_MAX
@@ -92,7 +92,7 @@ impl Mailbox {
     }
 
     /// Adds a question about how things stand.
-    pub(crate) fn ask_how(&self, question: Question) -> Result<(), NotTaken> {
+    pub(crate) fn try_send_question(&self, question: Question) -> Result<(), NotTaken> {
         self.add(|inner| {
             let questions = &mut inner.waiting.questions;
             let fits = questions.len() < QUESTIONS_MAX;
@@ -104,12 +104,12 @@ impl Mailbox {
     }
 
     /// Adds what keeps the cluster going.
-    pub(crate) fn direct(&self, letter: Control) -> Result<(), NotTaken> {
+    pub(crate) fn try_send_control(&self, event: Control) -> Result<(), NotTaken> {
         self.add(|inner| {
             let control = &mut inner.waiting.control;
             let fits = control.len() < CONTROL_MAX;
             if fits {
-                control.push_back(letter);
+                control.push_back(event);
             }
             fits
         })
@@ -131,7 +131,7 @@ impl Mailbox {
     }
 
     /// Adds news. A replica that is gone needs none.
-    pub(crate) fn tell(&self, notice: Notice) {
+    pub(crate) fn send(&self, notice: Notice) {
         let _ = self.add(|inner| {
             inner.waiting.notices.push_back(notice);
             true
@@ -154,7 +154,7 @@ impl Mailbox {
         });
     }
 
-    /// Whoever takes has seen an empty mailbox before it waits, so only the first letter wakes it.
+    /// Whoever takes has seen an empty mailbox before it waits, so only the first event wakes it.
     fn add(&self, push: impl FnOnce(&mut Inner) -> bool) -> Result<(), NotTaken> {
         let mut inner = self.inner.lock();
         if inner.closed {
@@ -171,7 +171,7 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Waits for a letter or for the end of `until`.
+    /// Waits for a event or for the end of `until`.
     pub(crate) async fn filled(&self, until: Pin<&mut Sleep>) {
         if self.inner.lock().waiting.is_empty() {
             tokio::select! {
@@ -182,7 +182,7 @@ impl Mailbox {
         }
     }
 
-    /// Moves what waits into the lanes of `mail` that are empty. The others have to be worked off first, so that letters
+    /// Moves what waits into the lanes of `mail` that are empty. The others have to be worked off first, so that events
     /// stay in order.
     pub(crate) fn take(&self, mail: &mut Mail) {
         let mut inner = self.inner.lock();
@@ -229,7 +229,7 @@ mod tests {
     use bytes::Bytes;
     use tokio::sync::oneshot;
 
-    use super::super::letter::Asker;
+    use super::super::event::Asker;
     use super::*;
     use crate::kv::{Condition, Put, Write};
     use crate::raft::{Body, ClusterId, LogId, NodeId, Seq, Term};
@@ -259,42 +259,42 @@ mod tests {
     fn full_of_clients_requests_it_takes_everything_else() {
         let mailbox = Mailbox::default();
         for _ in 0..REQUESTS_MAX {
-            mailbox.ask(write(1)).unwrap();
+            mailbox.try_send(write(1)).unwrap();
         }
-        assert_eq!(mailbox.ask(write(1)), Err(NotTaken::Full));
-        mailbox.direct(offer()).unwrap();
-        mailbox.ask_how(Question(oneshot::channel().0)).unwrap();
+        assert_eq!(mailbox.try_send(write(1)), Err(NotTaken::Full));
+        mailbox.try_send_control(offer()).unwrap();
+        mailbox.try_send_question(Question(oneshot::channel().0)).unwrap();
         mailbox.receive(message(1));
-        mailbox.tell(Notice::Persisted { seq: Seq(1) });
+        mailbox.send(Notice::Persisted { seq: Seq(1) });
         mailbox.stop();
         let mut mail = Mail::default();
         mailbox.take(&mut mail);
         let others = [mail.control.len(), mail.questions.len(), mail.notices.len()];
         assert_eq!((others, mail.messages.len(), mail.stop), ([1, 1, 1], 1, true));
         assert_eq!(mail.requests.len(), REQUESTS_MAX);
-        assert_eq!(mailbox.ask(write(1)), Ok(()), "what was taken makes room");
+        assert_eq!(mailbox.try_send(write(1)), Ok(()), "what was taken makes room");
     }
 
     #[test]
     fn every_lane_has_its_own_bound() {
         let mailbox = Mailbox::default();
         for _ in 0..CONTROL_MAX {
-            mailbox.direct(offer()).unwrap();
+            mailbox.try_send_control(offer()).unwrap();
         }
-        assert_eq!(mailbox.direct(offer()), Err(NotTaken::Full));
+        assert_eq!(mailbox.try_send_control(offer()), Err(NotTaken::Full));
         for _ in 0..QUESTIONS_MAX {
-            mailbox.ask_how(Question(oneshot::channel().0)).unwrap();
+            mailbox.try_send_question(Question(oneshot::channel().0)).unwrap();
         }
-        assert_eq!(mailbox.ask_how(Question(oneshot::channel().0)), Err(NotTaken::Full));
+        assert_eq!(mailbox.try_send_question(Question(oneshot::channel().0)), Err(NotTaken::Full));
         for term in 1..=MESSAGES_MAX as u64 + 5 {
             mailbox.receive(message(term));
         }
         let mib = 1 << 20;
         for _ in 0..REQUEST_BYTES_MAX / mib - 1 {
-            mailbox.ask(write(mib)).unwrap();
+            mailbox.try_send(write(mib)).unwrap();
         }
-        assert_eq!(mailbox.ask(write(mib)), Err(NotTaken::Full));
-        assert_eq!(mailbox.ask(write(1)), Ok(()), "there is room for a small one");
+        assert_eq!(mailbox.try_send(write(mib)), Err(NotTaken::Full));
+        assert_eq!(mailbox.try_send(write(1)), Ok(()), "there is room for a small one");
         let mut mail = Mail::default();
         mailbox.take(&mut mail);
         assert_eq!(mail.messages.len(), MESSAGES_MAX);
@@ -308,7 +308,7 @@ mod tests {
         mailbox.take(&mut mail);
         assert_eq!(mail.messages.pop_front().map(|message| message.term), Some(Term(1)));
         mailbox.receive(message(4));
-        mailbox.direct(offer()).unwrap();
+        mailbox.try_send_control(offer()).unwrap();
         mailbox.take(&mut mail);
         let terms = |mail: &Mail| mail.messages.iter().map(|each| each.term.0).collect::<Vec<_>>();
         assert_eq!((terms(&mail), mail.control.len()), (vec![2, 3], 1), "others need not wait");
@@ -321,14 +321,17 @@ mod tests {
     fn a_closed_mailbox_is_not_a_full_one() {
         let mailbox = Mailbox::default();
         let (reply, mut answer) = oneshot::channel();
-        mailbox.ask_how(Question(reply)).unwrap();
+        mailbox.try_send_question(Question(reply)).unwrap();
         mailbox.close();
         assert!(answer.try_recv().is_err(), "who waited hears of it");
         assert!(mailbox.is_closed());
-        assert_eq!(mailbox.ask(write(1)), Err(NotTaken::Closed));
-        assert_eq!(mailbox.direct(offer()), Err(NotTaken::Closed));
-        assert_eq!(mailbox.ask_how(Question(oneshot::channel().0)), Err(NotTaken::Closed));
-        mailbox.tell(Notice::Persisted { seq: Seq(1) });
+        assert_eq!(mailbox.try_send(write(1)), Err(NotTaken::Closed));
+        assert_eq!(mailbox.try_send_control(offer()), Err(NotTaken::Closed));
+        assert_eq!(
+            mailbox.try_send_question(Question(oneshot::channel().0)),
+            Err(NotTaken::Closed)
+        );
+        mailbox.send(Notice::Persisted { seq: Seq(1) });
         mailbox.fail(StoreError::panicked("state"));
         let mut mail = Mail::default();
         mailbox.take(&mut mail);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::background;
-use super::letter::{Control, Notice};
+use super::event::{Control, Notice};
 use super::mailbox::{Mailbox, NotTaken};
 use super::pace::{self, Pace};
 use crate::api::Error;
@@ -112,7 +112,7 @@ impl Sender {
             };
             // If a newer one is on its way, how that ends is what counts.
             if holds.lock().end(to, transfer, installed, since.elapsed()) {
-                mailbox.tell(Notice::SnapshotEnded { peer: to, installed });
+                mailbox.send(Notice::SnapshotEnded { peer: to, installed });
             }
         });
     }
@@ -240,7 +240,7 @@ async fn take_in(
 ) -> Received {
     let Offer { from, term, last, .. } = offer;
     let (reply, wanted) = oneshot::channel();
-    match mailbox.direct(Control::OfferSnapshot { from, term, last, reply }) {
+    match mailbox.try_send_control(Control::OfferSnapshot { from, term, last, reply }) {
         Ok(()) if wanted.await == Ok(true) => {}
         Ok(()) => return Received::NotWanted,
         // It is offered again, after a while.
@@ -319,7 +319,7 @@ fn write(
         return Err(IncomingError::Damaged("it is not the one that was offered"));
     }
     let (reply, begin) = oneshot::channel();
-    let asked = mailbox.direct(Control::InstallSnapshot { cluster, last, reply });
+    let asked = mailbox.try_send_control(Control::InstallSnapshot { cluster, last, reply });
     if asked.is_err() || begin.blocking_recv() != Ok(true) {
         return Ok(false);
     }
@@ -328,6 +328,6 @@ fn write(
         // Before anybody can see what it brought.
         tracing::info!(%from, %last, bytes, took = ?began.elapsed(), "the snapshot is in place");
     }
-    mailbox.tell(Notice::SnapshotInstalled { from });
+    mailbox.send(Notice::SnapshotInstalled { from });
     Ok(placed)
 }

@@ -1,4 +1,4 @@
-//! What the replica's thread takes in during one turn of its loop: the letters that wait, lane by lane.
+//! What the replica's thread takes in during one turn of its loop: the events that wait, lane by lane.
 //!
 //! A turn has to be short, since ticks, messages and health checks wait for its end. So clients' requests and peers' messages,
 //! of which many may wait, each have a share of its time: what is left of a lane waits for the next turn, in order. The other
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::letter::{Asker, Control, Notice, Question, Request};
+use super::event::{Asker, Control, Notice, Question, Request};
 use super::mailbox::Mail;
 use crate::kv::Reply;
 use crate::raft::{Input, Refused};
@@ -17,7 +17,7 @@ use crate::replica::{ChangeFailed, Event, Proposed, Replica, RequestId, WriteFai
 
 /// The share of a turn that the peers' messages have, and the clients' requests. Together less than half of a tick.
 const SHARE: Duration = Duration::from_millis(2);
-/// After so many letters the clock is looked at.
+/// After so many events the clock is looked at.
 const LOOK_EVERY: usize = 16;
 
 /// Who waits for what the replica has taken in.
@@ -53,8 +53,8 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     /// Steps what was taken out of the mailbox. `clock` says how late it is.
     pub(super) fn take_in(&mut self, mail: &mut Mail, clock: impl Fn() -> Duration) {
-        for letter in mail.control.drain(..) {
-            self.control(letter);
+        for event in mail.control.drain(..) {
+            self.control(event);
         }
         if !mail.questions.is_empty() {
             let summary = self.replica.summary();
@@ -74,8 +74,8 @@ impl Turn<'_> {
         self.replica.step(Event::Raft(input));
     }
 
-    fn control(&mut self, letter: Control) {
-        match letter {
+    fn control(&mut self, event: Control) {
+        match event {
             Control::Change { step, hosts, reply } => {
                 let id = self.waiting.id();
                 self.waiting.changes.insert(id, reply);
@@ -92,7 +92,9 @@ impl Turn<'_> {
                     self.replica.give_up_install();
                 }
             }
-            Control::PeerRoom { peer, room } => self.replica.step(Event::PeerRoom { peer, room }),
+            Control::PeerCapacity { peer, capacity } => {
+                self.replica.step(Event::PeerCapacity { peer, capacity })
+            }
         }
     }
 
@@ -136,11 +138,11 @@ impl Turn<'_> {
     }
 }
 
-/// Hands letters on until none is left, or until their share of the turn is over; at least some.
-fn hand_on<T>(letters: &mut VecDeque<T>, clock: &impl Fn() -> Duration, mut step: impl FnMut(T)) {
+/// Hands events on until none is left, or until their share of the turn is over; at least some.
+fn hand_on<T>(events: &mut VecDeque<T>, clock: &impl Fn() -> Duration, mut step: impl FnMut(T)) {
     let until = clock() + SHARE;
-    while !letters.is_empty() {
-        letters.drain(..LOOK_EVERY.min(letters.len())).for_each(&mut step);
+    while !events.is_empty() {
+        events.drain(..LOOK_EVERY.min(events.len())).for_each(&mut step);
         if clock() >= until {
             return;
         }
@@ -209,7 +211,7 @@ mod tests {
 
     fn fill(mailbox: &Mailbox) {
         let mut number = 0;
-        while mailbox.ask(write(number)).is_ok() {
+        while mailbox.try_send(write(number)).is_ok() {
             number += 1;
         }
     }
@@ -232,18 +234,18 @@ mod tests {
         fill(&mailbox);
         turn(&mut replica, &mut waiting, &mailbox, &mut mail);
         fill(&mailbox);
-        assert_eq!(mailbox.ask(write(0)), Err(NotTaken::Full));
+        assert_eq!(mailbox.try_send(write(0)), Err(NotTaken::Full));
         assert!(!mail.requests.is_empty(), "nor has the last turn taken all in");
 
         let (reply, mut health) = oneshot::channel();
-        mailbox.ask_how(Question(reply)).unwrap();
+        mailbox.try_send_question(Question(reply)).unwrap();
         let last = LogId::new(Term(1), Index(20));
         let (reply, mut wanted) = oneshot::channel();
         let (from, term) = (NodeId(2), Term(1));
-        mailbox.direct(Control::OfferSnapshot { from, term, last, reply }).unwrap();
+        mailbox.try_send_control(Control::OfferSnapshot { from, term, last, reply }).unwrap();
         let (reply, mut begins) = oneshot::channel();
         let cluster = ClusterId(1);
-        mailbox.direct(Control::InstallSnapshot { cluster, last, reply }).unwrap();
+        mailbox.try_send_control(Control::InstallSnapshot { cluster, last, reply }).unwrap();
         turn(&mut replica, &mut waiting, &mailbox, &mut mail);
         assert_eq!(health.try_recv().map(|summary| summary.leader), Ok(Some(NodeId(2))));
         assert_eq!((wanted.try_recv(), begins.try_recv()), (Ok(true), Ok(true)));
@@ -267,16 +269,16 @@ mod tests {
 
     #[test]
     fn letters_are_handed_on_in_order_and_all_of_them_if_there_is_time() {
-        let mut letters: VecDeque<usize> = (0..100).collect();
+        let mut events: VecDeque<usize> = (0..100).collect();
         let mut got = Vec::new();
         let late = Cell::new(Duration::ZERO);
         let clock = || {
             late.set(late.get() + SHARE);
             late.get()
         };
-        hand_on(&mut letters, &clock, |letter| got.push(letter));
-        assert_eq!((got.len(), letters.len()), (LOOK_EVERY, 100 - LOOK_EVERY), "at least some");
-        hand_on(&mut letters, &|| Duration::ZERO, |letter| got.push(letter));
+        hand_on(&mut events, &clock, |event| got.push(event));
+        assert_eq!((got.len(), events.len()), (LOOK_EVERY, 100 - LOOK_EVERY), "at least some");
+        hand_on(&mut events, &|| Duration::ZERO, |event| got.push(event));
         assert_eq!(got, (0..100).collect::<Vec<_>>());
     }
 }

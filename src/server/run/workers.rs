@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::answers;
-use super::driver::{self, Bulletin, Driver};
+use super::driver::{self, Driver, Published};
+use super::event::Notice;
 use super::lag::Lag;
-use super::letter::Notice;
 use super::lookups::Lookups;
 use super::mailbox::Mailbox;
 use super::opened::Opened;
@@ -35,7 +35,7 @@ pub(crate) fn start(
     base: Base,
     opened: Opened,
     node: Node,
-    bulletin: Bulletin,
+    published: Published,
     timing: Timing,
     lag: Lag,
 ) -> io::Result<Driver> {
@@ -44,31 +44,31 @@ pub(crate) fn start(
     let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
         let mailbox = mailbox.clone();
         move |event| match event {
-            LogEvent::Persisted { seq } => mailbox.tell(Notice::Persisted { seq }),
-            LogEvent::Compacted { last } => mailbox.tell(Notice::Compacted { last }),
+            LogEvent::Persisted { seq } => mailbox.send(Notice::Persisted { seq }),
+            LogEvent::Compacted { last } => mailbox.send(Notice::Compacted { last }),
             LogEvent::Failed(error) => mailbox.fail(error),
         }
     })?;
     let checkpointer = Checkpointer::spawn(opened.state.clone(), opened.space.clone(), {
         let mailbox = mailbox.clone();
         move |result| match result {
-            Ok(checkpoint) => mailbox.tell(Notice::Checkpointed(checkpoint)),
+            Ok(checkpoint) => mailbox.send(Notice::Checkpointed(checkpoint)),
             Err(error) => mailbox.fail(error),
         }
     })?;
     let (fetcher, fetches) = std::sync::mpsc::sync_channel(FETCHES_MAX);
     {
-        let (log, letters) = (log_reader.clone(), mailbox.clone());
+        let (log, events) = (log_reader.clone(), mailbox.clone());
         watched::thread("fetch", mailbox.clone(), move || {
-            driver::read_for_peers(&fetches, &log, &letters);
+            driver::read_for_peers(&fetches, &log, &events);
         })?;
     }
     let (lookups, incoming) = Lookups::new();
     {
         let (log, state) = (log_reader, opened.state.clone());
-        let (life, letters) = (life.clone(), mailbox.clone());
+        let (life, events) = (life.clone(), mailbox.clone());
         watched::thread("lookup", mailbox.clone(), move || {
-            incoming.run(&state, &log, &life, &letters);
+            incoming.run(&state, &log, &life, &events);
         })?;
     }
     let (answers, delivery) = answers::channel(waiters.clone());
@@ -88,7 +88,7 @@ pub(crate) fn start(
         fetcher,
         lookups,
         net: net.clone(),
-        bulletin,
+        published,
         answers,
         timing,
         lag,

@@ -10,7 +10,7 @@ use crate::api::{Consistency, Error};
 use crate::kv::{KeyRange, Outcome, Reply, Write};
 use crate::replica::forwarding::{Cause, Fate};
 use crate::server::handle::Handle;
-use crate::server::run::letter::Asker;
+use crate::server::run::event::Asker;
 use crate::store::Counted;
 
 /// What a [`Write::DeleteUpTo`] asks for.

@@ -9,7 +9,7 @@ use crate::api::{Consistency, Error, Freshness};
 use crate::kv::{KeyRange, Revision};
 use crate::raft::Refused;
 use crate::server::handle::Handle;
-use crate::server::run::letter::Request;
+use crate::server::run::event::Request;
 use crate::server::run::mailbox::NotTaken;
 use crate::server::watch::waiters::Waiter;
 
@@ -65,7 +65,7 @@ impl Handle {
             // Whoever it is: the replica asks it.
             leaders.next().await?;
             let (reply, answer) = oneshot::channel();
-            match self.shared.mailbox.ask(Request::Read { lease, reply }) {
+            match self.shared.mailbox.try_send(Request::Read { lease, reply }) {
                 Ok(()) => {}
                 Err(NotTaken::Full) => return Err(Error::Busy),
                 Err(NotTaken::Closed) => return Err(Error::ShuttingDown),

@@ -13,7 +13,7 @@ use crate::raft::NodeId;
 use crate::replica::forwarding::{Cause, Fate, Passed};
 use crate::server::handle::Handle;
 use crate::server::peer::at_leader::Leader;
-use crate::server::run::letter::{Asker, Request};
+use crate::server::run::event::{Asker, Request};
 use crate::server::run::mailbox::NotTaken;
 use crate::server::wire::{PeerReply, PeerRequest};
 
@@ -63,7 +63,7 @@ impl Handle {
             return Err(Fate::NotApplied(Cause::Busy));
         };
         let (reply, answer) = oneshot::channel();
-        match self.shared.mailbox.ask(Request::Write { write, from, reply }) {
+        match self.shared.mailbox.try_send(Request::Write { write, from, reply }) {
             Ok(()) => {}
             Err(NotTaken::Full) => return Err(Fate::NotApplied(Cause::Busy)),
             // Whoever asks here then hears that the node shuts down, and a peer asks the next leader.

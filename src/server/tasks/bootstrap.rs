@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::raft::founding::{Answer, Ask, Attempt, Ballot, Verdict};
 use crate::raft::{ClusterId, Membership, NodeId};
 use crate::server::handle::Handle;
-use crate::server::run::letter::Notice;
+use crate::server::run::event::Notice;
 use crate::server::wire::{PeerReply, PeerRequest};
 use crate::store::DataDir;
 

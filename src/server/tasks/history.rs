@@ -9,7 +9,7 @@ use crate::kv::Write;
 use crate::raft::RoleName;
 use crate::replica::history::{Keep, RevisionTimes, STEPS};
 use crate::server::handle::Handle;
-use crate::server::run::letter::Asker;
+use crate::server::run::event::Asker;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);

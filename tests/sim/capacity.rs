@@ -2,7 +2,7 @@
 //! real.
 
 use konsen::raft::NodeId;
-use konsen::replica::{Event, Room};
+use konsen::replica::{Capacity, Event};
 
 use super::due::Due;
 use super::oracle::Broken;
@@ -23,7 +23,7 @@ impl World {
             let entries_bytes = if fits { self.chance.nemesis.below(1_000) } else { 0 };
             // What waits for a checkpoint may be all that a host can hold: then it is not to lead.
             let stuck = self.chance.nemesis.chance(300);
-            self.step(host, Event::Room(Room { low: true, entries_bytes, stuck }))?;
+            self.step(host, Event::Capacity(Capacity { low: true, entries_bytes, stuck }))?;
             let scarce = self.a_while(50, 4_000);
             self.watch.is_ill(host, self.now + scarce);
             self.after(scarce, Due::Roomy { host, life });
@@ -32,16 +32,17 @@ impl World {
     }
 
     /// A host tells the leader. That goes the way of any message, but has no order.
-    pub(super) fn tell_room(&mut self, host: usize, leader: NodeId, room: Room) {
+    pub(super) fn tell_capacity(&mut self, host: usize, leader: NodeId, capacity: Capacity) {
         let (to, peer) = (host_of(leader), self.hosts[host].id);
         if self.blocked[host][to] == 0 && self.is_linked(host, to, leader) {
             let delay = self.chance.net.below(20) * self.plan.slowness;
-            self.after(delay, Due::PeerRoom { host: to, peer, room });
+            self.after(delay, Due::PeerCapacity { host: to, peer, capacity });
         }
     }
 
     /// Everybody has enough.
     pub(super) fn end_scarcity(&mut self) -> Result<(), Broken> {
-        (0..self.hosts.len()).try_for_each(|host| self.step(host, Event::Room(Room::default())))
+        (0..self.hosts.len())
+            .try_for_each(|host| self.step(host, Event::Capacity(Capacity::default())))
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use crate::cluster::Shown;
 use crate::kv::{Reply, Write};
 use crate::raft::{ClusterId, Entry, LogId, Membership, NodeId, Refused, Seq, Term};
-use crate::replica::{ChangeFailed, LookedUp, Proposed, Room, Step, Summary, WriteFailed};
+use crate::replica::{Capacity, ChangeFailed, LookedUp, Proposed, Step, Summary, WriteFailed};
 
 /// Where one who asks for a write waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) enum Control {
     /// A snapshot has come and is to take the state's place, if it is still wanted.
     InstallSnapshot { cluster: ClusterId, last: LogId, reply: oneshot::Sender<bool> },
     /// A peer says how much room its disk has.
-    PeerRoom { peer: NodeId, room: Room },
+    PeerCapacity { peer: NodeId, capacity: Capacity },
 }
 
 /// News that must not be lost. No client has a say in how many there are: the replica has asked for them itself, or a

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::budget::Guest;
+use super::compat_json::PutJson;
 use super::error::{Kind, Problem};
-use super::original_json::PutJson;
 use super::{Api, body, form, headers, key, query};
 use crate::api::{Consistency, Found, Freshness, Get, List, PAGE_BYTES_MAX};
 use crate::kv::{Condition, Item, KeyRange, Outcome, Put, RangeQuery, Revision, Write};

@@ -23,7 +23,7 @@ pub struct Mark {
 
 /// The last marks of each stride.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(super) struct StateHashes {
     kept: [VecDeque<Mark>; STRIDES.len()],
 }
 
@@ -32,7 +32,7 @@ pub(super) fn is_kept(index: Index) -> bool {
     STRIDES.iter().any(|stride| index.0.is_multiple_of(*stride))
 }
 
-impl Marks {
+impl StateHashes {
     /// Takes note of the hash at `index`, if it is one to be kept.
     pub(super) fn note(&mut self, index: Index, hash: u64) {
         for (kept, _) in
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_last_of_each_stride_are_kept() {
-        let mut marks = Marks::default();
+        let mut marks = StateHashes::default();
         (1..=20_000).for_each(|index| marks.note(Index(index), index * 3));
         let all = marks.all();
         assert!(all.iter().all(|mark| mark.hash == mark.index * 3));
@@ -71,7 +71,7 @@ mod tests {
         }
         assert!(all.len() <= STRIDES.len() * KEPT);
         // Somebody who lags has some of them in common.
-        let mut late = Marks::default();
+        let mut late = StateHashes::default();
         (1..=12_000).for_each(|index| late.note(Index(index), index * 3));
         assert!(late.all().iter().any(|mark| all.contains(mark)));
     }

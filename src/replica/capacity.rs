@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::effects::Room;
+use super::effects::Capacity;
 use crate::kv::Write;
 use crate::raft::{Body, Entry, Input, Message, Node, NodeId, Payload};
 
@@ -19,8 +19,8 @@ const FREEING_BYTES: u64 = 1024;
 
 /// What a node knows of its own disk and, if it leads, of its peers'.
 #[derive(Debug, Default)]
-pub(super) struct Rooms {
-    own: Room,
+pub(super) struct Capacities {
+    own: Capacity,
     peers: BTreeMap<NodeId, Peer>,
     /// The leader that was told last, and the ticks until it is told again.
     told: Option<(NodeId, u32)>,
@@ -29,19 +29,19 @@ pub(super) struct Rooms {
 
 #[derive(Debug)]
 struct Peer {
-    room: Room,
+    capacity: Capacity,
     ticks_left: u32,
 }
 
-impl Rooms {
-    pub(super) fn set_own(&mut self, room: Room) {
-        self.own = room;
+impl Capacities {
+    pub(super) fn set_own(&mut self, capacity: Capacity) {
+        self.own = capacity;
     }
 
     /// A peer says how much room it has: little, or enough again. So it has, too, if it says no more.
-    pub(super) fn heard(&mut self, peer: NodeId, room: Room) {
-        if room.low {
-            self.peers.insert(peer, Peer { room, ticks_left: COUNTS_TICKS });
+    pub(super) fn heard(&mut self, peer: NodeId, capacity: Capacity) {
+        if capacity.low {
+            self.peers.insert(peer, Peer { capacity, ticks_left: COUNTS_TICKS });
         } else {
             self.peers.remove(&peer);
         }
@@ -49,7 +49,7 @@ impl Rooms {
 
     /// A tick went by. Whom to tell how much room there is here: the leader, while there is little, and once
     /// when there is enough again.
-    pub(super) fn tick(&mut self, node: &Node) -> Option<(NodeId, Room)> {
+    pub(super) fn tick(&mut self, node: &Node) -> Option<(NodeId, Capacity)> {
         self.peers.retain(|_, peer| {
             peer.ticks_left -= 1;
             peer.ticks_left > 0
@@ -92,10 +92,10 @@ impl Rooms {
     /// entries has some left for it.
     pub(super) fn spares(&self, node: &Node, write: &Write) -> bool {
         let bytes = write.cost_bytes() as u64 + FREEING_BYTES;
-        let fits = |room: &Room| !room.low || room.entries_bytes >= bytes;
+        let fits = |capacity: &Capacity| !capacity.low || capacity.entries_bytes >= bytes;
         let has = |one: NodeId| match one == node.id() {
             true => fits(&self.own),
-            false => self.peers.get(&one).is_none_or(|peer| fits(&peer.room)),
+            false => self.peers.get(&one).is_none_or(|peer| fits(&peer.capacity)),
         };
         write.frees() && has(node.id()) && node.membership().is_some_and(|now| now.is_quorum(has))
     }
@@ -108,7 +108,7 @@ impl Rooms {
     /// To whom a leader with little room hands over: of those who have more, and a quorum has, whoever is
     /// furthest. So leadership never goes back and forth. One that can apply nothing more answers no read and decides no
     /// deletion: it hands over to anybody who can.
-    pub(super) fn heir(&mut self, node: &Node) -> Option<Input> {
+    pub(super) fn transferee(&mut self, node: &Node) -> Option<Input> {
         let leads = node.leader() == Some(node.id());
         let must = self.own.low && (self.own.stuck || self.quorum(node));
         if !must || !leads || self.retry_ticks > 0 {
@@ -125,7 +125,7 @@ impl Rooms {
 
     /// Whether a peer is to lead rather than this node, as far as is known.
     fn is_better_off(&self, peer: NodeId) -> bool {
-        self.peers.get(&peer).is_none_or(|peer| self.own.stuck && !peer.room.stuck)
+        self.peers.get(&peer).is_none_or(|peer| self.own.stuck && !peer.capacity.stuck)
     }
 
     /// Whether this node has room for what a message brings.
@@ -143,8 +143,8 @@ impl Rooms {
 
     /// Whether the receiver has room for what a message brings, as far as is known.
     pub(super) fn sends(&self, message: &Message) -> bool {
-        let room = self.peers.get(&message.to).map(|peer| peer.room);
-        room.is_none_or(|room| client_bytes(message) <= room.entries_bytes)
+        let capacity = self.peers.get(&message.to).map(|peer| peer.capacity);
+        capacity.is_none_or(|capacity| client_bytes(message) <= capacity.entries_bytes)
     }
 }
 
@@ -157,5 +157,5 @@ fn client_bytes(message: &Message) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "room_tests.rs"]
+#[path = "capacity_tests.rs"]
 mod tests;
