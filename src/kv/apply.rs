@@ -267,6 +267,11 @@ fn check(condition: &Condition, row: Option<KeyRow>) -> Option<Outcome> {
 }
 
 impl Write {
+    /// Whether somebody has to count what it would change before it is taken into the log.
+    pub fn counts_first(&self) -> bool {
+        matches!(self, Write::DeleteUpTo { .. })
+    }
+
     /// The keys whose rows it reads.
     pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
         let (one, many) = match self {

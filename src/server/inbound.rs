@@ -1,6 +1,7 @@
 //! What peers bring in.
 
 use std::any::Any;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -62,16 +63,34 @@ impl Inbound for InboundHandler {
     }
 }
 
-/// Answers what peers ask.
+/// Answers what peers ask: writes on the thread that speaks QUIC and steps the replica, for which alone they wait, and
+/// everything else, which may read a file, where clients are served.
 #[derive(Debug)]
-pub(super) struct Answering(pub(super) Handle);
+pub(super) struct Answering {
+    pub(super) handle: Handle,
+    pub(super) elsewhere: tokio::runtime::Handle,
+}
 
 impl Answerer for Answering {
     fn answer(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
-        let handle = self.0.clone();
+        let (handle, elsewhere) = (self.handle.clone(), self.elsewhere.clone());
         Box::pin(async move {
             match wire::decode(&body) {
-                Some(request) => reply(&handle, from, request).await,
+                Some(PeerRequest::Write { write, deadline }) if !write.counts_first() => {
+                    let until = Instant::now() + deadline;
+                    let written = handle.write_here(write, Asker::Peer, until).await;
+                    wire::encode(&PeerReply::Write(written))
+                }
+                Some(request) => {
+                    let replied =
+                        elsewhere.spawn(async move { reply(&handle, from, request).await });
+                    match replied.await {
+                        Ok(reply) => reply,
+                        Err(ended) if ended.is_panic() => resume_unwind(ended.into_panic()),
+                        // The node stops: what became of it is not known.
+                        Err(_) => Bytes::new(),
+                    }
+                }
                 None => wire::encode(&PeerReply::NotUnderstood),
             }
         })
@@ -81,7 +100,8 @@ impl Answerer for Answering {
 async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
     let reply = match request {
         PeerRequest::Write { write, deadline } => {
-            PeerReply::Write(handle.write_here(write, Asker::Peer, Instant::now() + deadline).await)
+            let until = Instant::now() + deadline;
+            PeerReply::Write(handle.write_here(write, Asker::Client, until).await)
         }
         PeerRequest::Found(ask) => PeerReply::Founding(bootstrap::answer_peer(handle, ask).await),
         PeerRequest::Progress => PeerReply::Progress(handle.progress().await),

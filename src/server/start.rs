@@ -168,7 +168,8 @@ impl Server {
             stopping,
             removed: removed.clone(),
         }));
-        listener.accept(Arc::new(Answering(handle.clone())));
+        let elsewhere = tokio::runtime::Handle::current();
+        listener.accept(Arc::new(Answering { handle: handle.clone(), elsewhere }));
 
         let waiters = handle.shared.waiters.clone();
         let base = Base { mailbox: mailbox.clone(), life, net: net.clone(), waiters };
