@@ -5,7 +5,7 @@ use crate::raft::{Member, Membership, Term};
 /// Whether n3 was put out, which knows `own`, if these say so, each with what it knows.
 fn removed(own: &Roster, say: &[(u64, Known)]) -> bool {
     let say = say.iter().map(|(n, known)| (NodeId(*n), known.clone()));
-    is_removed(own, &say.collect())
+    is_removed(own, &say.collect(), false)
 }
 
 #[test]
@@ -123,4 +123,13 @@ fn a_snapshot_of_an_older_term_does_not_hide_that_a_later_term_goes_without() {
     assert_eq!(member.told(), Some(later.clone()));
     assert!(own.learn(&later));
     assert!(removed(&own, &[(1, later.clone()), (2, later)]));
+}
+
+#[test]
+fn whom_a_leader_sends_to_is_not_removed() {
+    // n3 catches up with 5; n1 leads, and has a change that lets it in, of which n2 and n4 have not heard.
+    let own = roster(3, 5, voters([1, 2, 4]));
+    let say: BTreeMap<_, _> = [2, 4].map(|n| (NodeId(n), known(8, voters([1, 2, 4])))).into();
+    assert!(!is_removed(&own, &say, true));
+    assert!(is_removed(&own, &say, false));
 }

@@ -321,7 +321,12 @@ impl World {
 
     /// Whether a quorum of voters who still have their disks is left when `more` of them lose theirs.
     pub(super) fn survives(&self, membership: &Membership, more: usize) -> bool {
-        let has_disk = |id: &&NodeId| self.hosts[host_of(**id)].id == **id;
+        let has_disk = |id: &&NodeId| {
+            let host = host_of(**id);
+            // One with an empty directory that was taken in may have gone with a cluster that was given up.
+            let gone = membership.cluster == super::rebirth::CLUSTER && self.is_lost(host);
+            self.hosts[host].id == **id && !gone
+        };
         std::iter::once(&membership.voters).chain(&membership.outgoing).all(|voters| {
             let left = voters.iter().filter(has_disk).count();
             left > voters.len() / 2 + more

@@ -421,7 +421,8 @@ impl World {
     fn look_whether_removed(&mut self, host: usize) -> Result<(), Broken> {
         let Some(running) = &self.hosts[host].running else { return Ok(()) };
         let disowners = running.disowners.values().cloned().collect();
-        if !removal::is_removed(&running.roster, &disowners) {
+        let hears_leader = running.replica.summary().leader.is_some();
+        if !removal::is_removed(&running.roster, &disowners, hears_leader) {
             return Ok(());
         }
         let id = self.hosts[host].id;

@@ -18,7 +18,7 @@ use super::plan::{Fault, Time};
 use super::world::{World, addresses_of, name_of};
 
 /// The new cluster's identity.
-const CLUSTER: ClusterId = ClusterId(2);
+pub(super) const CLUSTER: ClusterId = ClusterId(2);
 
 /// The cluster that was given up.
 #[derive(Debug, Default)]
