@@ -6,27 +6,22 @@ use super::{Known, Own, Roster, stand_in};
 use crate::raft::NodeId;
 
 /// Whether the node of `roster` was put out. `disowners` are those who do not let it in because it is no
-/// member, each with the newest committed membership that it knows of. `hears_leader` says whether it follows somebody.
-///
-/// Whom a leader sends to belongs to the membership in the leader's log, be it as of an entry that neither the node has nor
-/// those who disown it: a host is let in before its admission is decided, and catches up from the log's beginning.
-/// A leader that was overtaken, and alone still sends, steps down within an election time-out.
+/// member, each with the newest committed membership that it knows of.
 ///
 /// The entry that puts a node out need not reach it, and who says so may lag: the node may have been taken in
 /// again since. So it counts what is committed and complete, newer than all that names this node, and what a
 /// majority of the voters of that membership says.
 ///
-/// A node that nothing has reached yet waits to be taken in, unless its place is kept for another host.
-pub fn is_removed(
-    roster: &Roster,
-    disowners: &BTreeMap<NodeId, Known>,
-    hears_leader: bool,
-) -> bool {
-    if hears_leader {
-        return false;
-    }
+/// A node that nothing has reached yet waits to be taken in, unless its place is kept for another host. So does one that
+/// nothing names which has reached it: a leader lets a host in before that is decided, and others may not have heard of it;
+/// unless one of those who disown it knows that it was a member.
+pub fn is_removed(roster: &Roster, disowners: &BTreeMap<NodeId, Known>) -> bool {
     let Some(newest) = newest(roster, disowners) else { return false };
-    if roster.cluster().is_none() && !has_lost_its_place(roster, newest) {
+    let waits = match roster.cluster() {
+        None => !has_lost_its_place(roster, newest),
+        Some(_) => !roster.was_named(),
+    };
+    if waits {
         return false;
     }
     let named_since = roster.named_at(newest) >= Some(newest.at);

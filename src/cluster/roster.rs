@@ -157,6 +157,19 @@ impl Roster {
         self.put_out.contains(&id)
     }
 
+    /// A member tells that this node was one, too, and is none any more.
+    pub fn told_put_out(&mut self) {
+        if !self.was_put_out(self.own.id) {
+            self.put_out.push_back(self.own.id);
+        }
+    }
+
+    /// Whether anything that the node knows, be it undecided, has ever named it. A host that a leader lets in catches up from
+    /// the log's beginning, and until it comes to its own admission nothing does.
+    pub fn was_named(&self) -> bool {
+        self.is_member() || self.was_put_out(self.own.id)
+    }
+
     /// Remembers whom a membership names that was decided before the newest one, which does not.
     /// Whom a change of the voters that was under way has only just let in does not count: it may have been undone.
     fn note_put_out(&mut self, at: Index, before: &Membership) {

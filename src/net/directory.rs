@@ -218,7 +218,9 @@ impl Directory {
                 _ => seat,
             };
             if let Some(Err(why)) = &decided {
-                entry.close(&Refusal::of(&entry.slot.name, why));
+                let shown = entry.shown.as_ref();
+                let was = shown.is_some_and(|shown| self.roster.was_put_out(shown.hello.node_id));
+                entry.close(&Refusal::of(&entry.slot.name, why).of_one(was));
             }
             match peers.remove(&now).filter(|peer| peer.name == entry.slot.name) {
                 Some(peer) => {
@@ -283,8 +285,9 @@ impl Directory {
         if certified.name != hello.name {
             return Err(Refusal::other_name(&certified.name, &hello.name));
         }
-        door::decide(&self.roster, shown.visitor(), &self.connected())
-            .map_err(|why| Refusal::of(&hello.name, &why))
+        door::decide(&self.roster, shown.visitor(), &self.connected()).map_err(|why| {
+            Refusal::of(&hello.name, &why).of_one(self.roster.was_put_out(hello.node_id))
+        })
     }
 
     /// Why a place is none any more: nobody of that name is left, or it is known by its identity now, or by another.
@@ -425,6 +428,9 @@ impl Directory {
             entry.problem = Some(ending.sentence.clone());
             let told = ending.told.as_deref().cloned();
             entry.disowned = ending.disowned.zip(told);
+        }
+        if ending.put_out {
+            self.roster.told_put_out();
         }
         ending.disowned.is_some()
     }

@@ -325,8 +325,8 @@ impl Net {
     }
 
     /// Whether this node was put out of the cluster; see [`crate::cluster::removal`].
-    pub fn is_removed(&self, hears_leader: bool) -> bool {
-        self.shared.is_removed(hears_leader)
+    pub fn is_removed(&self) -> bool {
+        self.shared.is_removed()
     }
 
     /// Of a node that was put out: whether another host has its name, or is to have it.

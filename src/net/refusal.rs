@@ -40,6 +40,8 @@ pub enum CloseCode {
     Protocol = 6,
     /// Something went wrong on this side; another connection may do better.
     Failed = 7,
+    /// The node was a member, and is none any more.
+    PutOut = 8,
 }
 
 impl CloseCode {
@@ -129,6 +131,12 @@ impl Refusal {
             ),
         };
         Refusal { disowns: why.disowns(), ..Refusal::new(code, sentence) }
+    }
+
+    /// The same, of one that `was_put_out` or not, as far as this node remembers.
+    pub(super) fn of_one(self, was_put_out: bool) -> Refusal {
+        let code = if self.disowns && was_put_out { CloseCode::PutOut } else { self.code };
+        Refusal { code, ..self }
     }
 
     /// The host of that name that answers is not the one that the dialled place is for: while a member is taken in
@@ -231,6 +239,8 @@ pub(super) struct Ending {
     pub(super) told: Option<Box<Known>>,
     /// Who said so that this node is no member.
     pub(super) disowned: Option<NodeId>,
+    /// Whether it said, too, that this node was one.
+    pub(super) put_out: bool,
 }
 
 /// Kinds of endings that are no codes of QUIC; those are below 2^62.
@@ -241,7 +251,7 @@ const KIND_PEER_REFUSAL: u64 = KIND_UNREACHABLE + 32;
 
 impl Ending {
     fn new(kind: u64, refused: bool, sentence: String) -> Ending {
-        Ending { kind, refused, sentence, told: None, disowned: None }
+        Ending { kind, refused, sentence, told: None, disowned: None, put_out: false }
     }
 
     /// Nothing came back.
@@ -261,7 +271,13 @@ impl Ending {
         let sentence = format!("the other end refused this node: {}", readable(sentence));
         let disowned = told.as_ref().filter(|_| *disowns).map(|_| peer);
         let told = told.map(Box::new);
-        Ending { told, disowned, ..Ending::new(kind, *code != CloseCode::Done as u8, sentence) }
+        let put_out = *code == CloseCode::PutOut as u8;
+        Ending {
+            told,
+            disowned,
+            put_out,
+            ..Ending::new(kind, *code != CloseCode::Done as u8, sentence)
+        }
     }
 
     /// This end decided.

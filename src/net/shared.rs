@@ -184,9 +184,9 @@ impl Shared {
     }
 
     /// Whether this node was put out of the cluster.
-    pub(super) fn is_removed(&self, hears_leader: bool) -> bool {
+    pub(super) fn is_removed(&self) -> bool {
         let directory = self.directory.lock();
-        removal::is_removed(directory.roster(), &directory.disowners(), hears_leader)
+        removal::is_removed(directory.roster(), &directory.disowners())
     }
 
     /// Of a node that was put out: whether another host has its name.

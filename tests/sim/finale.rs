@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use konsen::cluster::Roster;
 use konsen::raft::Membership;
 
 use super::clients::{Answer, Ask};
@@ -284,7 +285,16 @@ impl World {
             let left = self.present().find(|&host| {
                 let roster = self.roster(host);
                 let roster = roster.filter(|roster| roster.cluster() == Some(now.cluster));
-                !is_member(host) && roster.is_some() && finds(host)
+                // Whom nothing has ever named waits to be let in.
+                let id = self.hosts[host].id;
+                let is_known =
+                    (0..self.hosts.len()).filter(|&other| is_member(other)).any(|other| {
+                        let remembers =
+                            self.roster(other).is_some_and(|other| other.was_put_out(id));
+                        remembers && self.knows_the_way(host, other)
+                    });
+                let was_named = roster.is_some_and(Roster::was_named) || is_known;
+                !is_member(host) && roster.is_some() && was_named && finds(host)
             });
             let Some(host) = left else {
                 let stranger = self.links.keys().find(|(from, to)| {

@@ -211,10 +211,15 @@ impl World {
         });
         let told = self.roster(by).and_then(Roster::newest).cloned();
         let speaker = self.hosts[by].id;
+        let id = self.hosts[host].id;
+        let put_out = why.disowns() && self.roster(by).is_some_and(|by| by.was_put_out(id));
         let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
         running.disowners.remove(&seat);
         if let Some(told) = told.as_ref().filter(|_| why.disowns()) {
             running.disowners.insert(seat, (speaker, told.clone()));
+        }
+        if put_out {
+            running.roster.told_put_out();
         }
         self.learn(host, told.as_ref())?;
         self.look_whether_removed(host)
@@ -421,8 +426,7 @@ impl World {
     fn look_whether_removed(&mut self, host: usize) -> Result<(), Broken> {
         let Some(running) = &self.hosts[host].running else { return Ok(()) };
         let disowners = running.disowners.values().cloned().collect();
-        let hears_leader = running.replica.summary().leader.is_some();
-        if !removal::is_removed(&running.roster, &disowners, hears_leader) {
+        if !removal::is_removed(&running.roster, &disowners) {
             return Ok(());
         }
         let id = self.hosts[host].id;

@@ -10,8 +10,7 @@ use crate::server::handle::Handle;
 pub(crate) async fn run(handle: Handle, disowned: Arc<Notify>, removed: watch::Sender<bool>) {
     loop {
         disowned.notified().await;
-        // Whoever does not let it in says so again and again.
-        if handle.net().is_removed(handle.standing().leader.is_some()) {
+        if handle.net().is_removed() {
             removed.send_replace(true);
             return;
         }
