@@ -226,6 +226,20 @@ pub(crate) async fn until_it_votes(cluster: &Cluster, asked: usize, node: usize)
         own["voter"] == true && own["id"] == id
     })
     .await;
+    // Of two voters both are needed until the change is complete.
+    let url = cluster.nodes[asked].url("/v1/cluster");
+    loop {
+        let answer = cluster.http.get(&url).send().await.ok();
+        let state: Option<Value> = match answer {
+            Some(answer) => answer.json().await.ok(),
+            None => None,
+        };
+        if state.is_some_and(|state| state["leader"].is_string() && state["change"].is_null()) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what} never ends\n{}", cluster.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Waits until a node that was put out has ended by itself, as if it was asked to, and has said why.
