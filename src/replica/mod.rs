@@ -62,9 +62,15 @@ const APPLY_BYTES_MAX: usize = 1 << 20;
 const LOOKUP_ENTRIES_MAX: usize = 1024;
 
 /// Whether a disk is so slow that a leader is to hand over: that of the log, which has not answered a write for so long, or
-/// one that has not answered for so long what apply has to read.
-pub fn is_disk_slow(write: Duration, lookup: Duration, election_timeout: Duration) -> bool {
-    write.max(lookup) > election_timeout
+/// one that has not answered for so long what apply has to read. A leader has the time to find out after it has begun: where
+/// all are as slow, they would hand over to each other at once, again and again.
+pub fn is_disk_slow(
+    write: Duration,
+    lookup: Duration,
+    leads_for: Duration,
+    election_timeout: Duration,
+) -> bool {
+    write.max(lookup).min(leads_for) > election_timeout
 }
 
 /// See the module's documentation.

@@ -12,15 +12,15 @@ use bytes::Bytes;
 use super::error::StoreError;
 use crate::kv::{KeyRange, KeyRow};
 
-/// How many bytes of keys each of the two generations holds. What was put into the older one goes first; it is fetched
-/// once more if it is needed.
+/// How many bytes of keys a generation holds before the next one begins. What is in the older of two goes first; it is
+/// fetched once more if it is needed.
 const GENERATION_BYTES_MAX: usize = 4 << 20;
 /// What a key takes besides its bytes, roughly.
 const KEY_OVERHEAD_BYTES: usize = 96;
 /// How many ranges are held.
 pub(super) const RANGES_MAX: usize = 64;
-/// Beyond so many rows of ranges no other range is held, but for the one that is needed first.
-const RANGE_ROWS_MAX: usize = 32_768;
+/// Beyond so many bytes of ranges no other range is held, but for the one that is needed first.
+const RANGE_BYTES_MAX: usize = 32 << 20;
 
 /// Why a command was not carried out.
 #[derive(Debug)]
@@ -51,8 +51,21 @@ pub(super) struct Ahead {
 pub(super) struct RangeAhead {
     pub(super) range: KeyRange,
     pub(super) rows: Arc<Vec<(Bytes, KeyRow)>>,
+    /// What they take, roughly.
+    pub(super) bytes: usize,
     /// Up to where they are all of them; none: to the end of the range.
     pub(super) until: Option<Bytes>,
+}
+
+impl RangeAhead {
+    pub(super) fn nothing_of(range: KeyRange) -> RangeAhead {
+        RangeAhead { range, rows: Arc::default(), bytes: 0, until: None }
+    }
+}
+
+/// What the row of a key takes in memory, roughly.
+pub(super) fn row_bytes(key: &[u8]) -> usize {
+    key.len() + KEY_OVERHEAD_BYTES
 }
 
 impl Ahead {
@@ -66,21 +79,24 @@ impl Ahead {
         self.ranges.iter().find(|held| held.range == *range)
     }
 
-    /// Holds a row that the newest view of the file has. No overlay may have its key.
-    pub(super) fn hold(&mut self, key: Bytes, row: Option<KeyRow>) {
+    /// Holds rows that the newest view of the file has. No overlay may have one of their keys. All of them are held, however
+    /// many: what is needed at once may be the keys of one large write.
+    pub(super) fn hold(&mut self, rows: impl IntoIterator<Item = (Option<KeyRow>, Bytes)>) {
         if self.young_bytes >= GENERATION_BYTES_MAX {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
         }
-        self.young_bytes += key.len() + KEY_OVERHEAD_BYTES;
-        self.young.insert(key, row);
+        for (row, key) in rows {
+            self.young_bytes += row_bytes(&key);
+            self.young.insert(key, row);
+        }
     }
 
     /// Holds what the newest view of the file has of a range, in place of what was held of it; if there is a place for it.
     pub(super) fn hold_range(&mut self, range: RangeAhead) {
         self.used(&range.range);
-        let rows: usize = self.ranges.iter().map(|held| held.rows.len()).sum();
-        if self.ranges.len() < RANGES_MAX && rows < RANGE_ROWS_MAX {
+        let bytes: usize = self.ranges.iter().map(|held| held.bytes).sum();
+        if self.ranges.len() < RANGES_MAX && bytes < RANGE_BYTES_MAX {
             self.ranges.push(range);
         }
     }
@@ -113,21 +129,12 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Revision, RowId};
-
-    const ROW: KeyRow = KeyRow {
-        newest: RowId { revision: Revision(1), sub: 0 },
-        create_revision: Revision(1),
-        version: 1,
-        lease: 0,
-    };
-
     #[test]
     fn what_is_held_has_a_bound_and_the_oldest_goes_first() {
         let mut ahead = Ahead::default();
         let key = |number: usize| Bytes::from(format!("{number:04096}"));
         for number in 0..10_000 {
-            ahead.hold(key(number), None);
+            ahead.hold([(None, key(number))]);
         }
         let held: Vec<usize> =
             (0..10_000).filter(|&number| ahead.key(&key(number)).is_some()).collect();
@@ -137,16 +144,16 @@ mod tests {
         assert_eq!(held, (10_000 - held.len()..10_000).collect::<Vec<_>>());
         ahead.overlaid(&key(9_999));
         assert_eq!(ahead.key(&key(9_999)), None);
-        let rows = Arc::new(vec![(key(0), ROW); 10_000]);
+        let (rows, bytes) = (Arc::default(), RANGE_BYTES_MAX / 4 + 1);
         for start in 0..9 {
             let range = KeyRange { start: key(start), end: None };
-            ahead.hold_range(RangeAhead { range, rows: rows.clone(), until: None });
+            ahead.hold_range(RangeAhead { range, rows: Arc::clone(&rows), bytes, until: None });
         }
         assert_eq!(ahead.ranges.len(), 4);
         ahead.checkpointed();
         for start in 0..2 * RANGES_MAX {
             let range = KeyRange { start: key(start), end: None };
-            ahead.hold_range(RangeAhead { range, rows: Arc::default(), until: None });
+            ahead.hold_range(RangeAhead { range, rows: Arc::default(), bytes: 0, until: None });
         }
         assert_eq!(ahead.ranges.len(), RANGES_MAX);
         let needed = KeyRange { start: key(1), end: None };

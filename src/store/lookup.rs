@@ -7,16 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ahead::{Halt, RANGES_MAX, RangeAhead};
+use super::ahead::{Halt, RANGES_MAX, RangeAhead, row_bytes};
 use super::error::StoreError;
 use super::state::{Shared, State};
 use super::view::FileView;
-use crate::kv::{KeyRange, KeyRow, Prepared, Write, successor};
+use crate::kv::{DELETED_PER_KEY_MAX, KeyRange, KeyRow, Prepared, Write, successor};
 
-/// How many rows of ranges are fetched at once. Who needs more asks again.
-const RANGE_ROWS_MAX: usize = 16_384;
-/// How many rows of a range are fetched at least, since some keys of it may have been deleted.
-const RANGE_ROWS_MIN: usize = 1024;
+/// How many bytes of rows of ranges are fetched at once. Who needs more asks again, and goes through all of it again: so it is
+/// what a deletion of as many short keys goes through as one may.
+const RANGE_BYTES_MAX: usize = 32 << 20;
 /// How many keys of the overlays are taken under the lock at once.
 const PIECE_KEYS: usize = 512;
 
@@ -97,15 +96,16 @@ impl State {
         });
         let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
         let mut found = Vec::new();
-        let mut left = RANGE_ROWS_MAX;
+        let mut left = RANGE_BYTES_MAX;
         for (range, keys_max, held) in ranges {
             if left == 0 {
                 break;
             }
-            let wanted = usize::try_from(keys_max.saturating_add(1)).unwrap_or(usize::MAX);
-            let before = held.as_ref().map_or(0, |held| held.rows.len());
-            let more = more_of(&view, range, held, wanted.max(RANGE_ROWS_MIN).min(left), &further)?;
-            left -= (more.rows.len() - before).min(left);
+            // A deletion steps over so many keys that exist no more.
+            let rows = keys_max.saturating_mul(DELETED_PER_KEY_MAX).saturating_add(1);
+            let before = held.as_ref().map_or(0, |held| held.bytes);
+            let more = more_of(&view, range, held, (rows, left), &further)?;
+            left -= (more.bytes - before).min(left);
             found.push(more);
         }
         Ok(RowsRead { view, rows, ranges: found, first: needed.into_iter().next() })
@@ -123,12 +123,10 @@ impl State {
         if !Arc::ptr_eq(&view, &shared.view) {
             return;
         }
-        for (row, key) in rows {
-            // It may have been written meanwhile.
-            if shared.overlaid(&key).is_none() {
-                shared.ahead.hold(key, row);
-            }
-        }
+        // Some may have been written meanwhile.
+        let rows: Vec<_> =
+            rows.into_iter().filter(|(_, key)| shared.overlaid(key).is_none()).collect();
+        shared.ahead.hold(rows);
         if let (true, Some(first)) = (at_once, &first) {
             shared.ahead.make_place(first);
         }
@@ -153,31 +151,37 @@ impl fmt::Debug for RowsRead {
     }
 }
 
-/// What is at hand of a range, and its next `count` rows. `further` hears of each.
+/// What is at hand of a range, and its next rows, until there are so many, or so many bytes. `further` hears of each.
 fn more_of(
     view: &FileView,
     range: KeyRange,
     held: Option<RangeAhead>,
-    count: usize,
+    (rows_max, bytes_max): (u64, usize),
     further: &impl Fn(),
 ) -> Result<RangeAhead, StoreError> {
-    let start = held.as_ref().and_then(|held| held.until.clone());
-    let mut rows = held.map(|held| Arc::unwrap_or_clone(held.rows)).unwrap_or_default();
-    let left = KeyRange { start: start.unwrap_or_else(|| range.start.clone()), ..range.clone() };
+    let held = held.unwrap_or_else(|| RangeAhead::nothing_of(range));
+    let RangeAhead { range, rows, bytes, until } = held;
+    let start = until.unwrap_or_else(|| range.start.clone());
+    let left = KeyRange { start, ..range.clone() };
     if left.is_empty() {
-        return Ok(RangeAhead { range, rows: Arc::new(rows), until: None });
+        return Ok(RangeAhead { range, rows, bytes, until: None });
     }
+    let mut rows = Arc::unwrap_or_clone(rows);
     let mut more = view.range(&left)?;
-    let mut until = None;
-    for taken in 1..=count {
+    let (mut taken, mut added, mut until) = (0, 0, None);
+    while let Some((key, row)) = more.next(false)? {
         further();
-        let Some((key, row)) = more.next(false)? else { break };
-        if taken == count {
+        taken += 1;
+        added += row_bytes(&key);
+        if taken == rows_max || added >= bytes_max {
             until = Some(successor(&key));
         }
         rows.push((key, row));
+        if until.is_some() {
+            break;
+        }
     }
-    Ok(RangeAhead { range, rows: Arc::new(rows), until })
+    Ok(RangeAhead { range, rows: Arc::new(rows), bytes: bytes + added, until })
 }
 
 /// Walks over the newest rows of a range from its beginning, those of the overlays and those of the file that are at
@@ -199,9 +203,7 @@ impl<'a> ScanAtHand<'a> {
         let view = shared.view.clone();
         let held = match shared.ahead.range(range) {
             Some(held) => held.clone(),
-            None if range.is_empty() => {
-                RangeAhead { range: range.clone(), rows: Arc::default(), until: None }
-            }
+            None if range.is_empty() => RangeAhead::nothing_of(range.clone()),
             None => return Err(Halt::LacksRows),
         };
         drop(shared);

@@ -87,8 +87,13 @@ fn nothing_is_applied_without_its_rows_and_all_of_it_with_them() {
 #[test]
 fn a_range_is_gone_through_part_by_part_and_again_after_a_checkpoint() {
     let state = state();
-    let keys = 40_000;
-    let entries: Vec<Entry> = (1..=keys).map(|n| entry(u64::from(n), put(n))).collect();
+    let keys = 9_000;
+    let long = |n: u16| Bytes::from(format!("{n:04000}"));
+    let put_long = |n: u16| {
+        let (key, value, condition) = (long(n), Bytes::new(), Condition::default());
+        Write::Put(Put { key, value, content_type: None, condition })
+    };
+    let entries: Vec<Entry> = (1..=keys).map(|n| entry(u64::from(n), put_long(n))).collect();
     let mut rest = entries.as_slice();
     while !rest.is_empty() {
         rest = &rest[state.apply(rest).unwrap().len()..];
@@ -100,8 +105,8 @@ fn a_range_is_gone_through_part_by_part_and_again_after_a_checkpoint() {
         fetch(&state, &all);
         fetches += 1;
     }
-    assert_eq!(fetches, usize::from(keys) / RANGE_ROWS_MAX + 1);
-    assert_eq!(state.get(&key(keys), None).unwrap().1, None);
+    assert_eq!(fetches, usize::from(keys) * row_bytes(&long(0)) / RANGE_BYTES_MAX + 1);
+    assert_eq!(state.get(&long(keys), None).unwrap().1, None);
     // With the last part of it fetched the file holds more.
     let again = [entry(u64::from(keys) + 2, delete(range(0, 5), 3))];
     fetch(&state, &again);
@@ -109,6 +114,17 @@ fn a_range_is_gone_through_part_by_part_and_again_after_a_checkpoint() {
     assert_eq!(at_hand(&state, &again), (0, true));
     fetch(&state, &again);
     assert_eq!(at_hand(&state, &again), (1, false));
+}
+
+#[test]
+fn a_write_of_more_keys_than_are_held_of_others_is_carried_out() {
+    let state = state();
+    let long = |n: usize| Bytes::from(format!("{n:04000}"));
+    let pairs = (0..6000).map(|n| (long(n), Bytes::new())).collect();
+    let all = [entry(1, Write::PutMany { pairs })];
+    assert_eq!(at_hand(&state, &all), (0, true));
+    fetch(&state, &all);
+    assert_eq!(at_hand(&state, &all), (1, false));
 }
 
 #[test]

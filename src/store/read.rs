@@ -1,5 +1,6 @@
 //! Reading keys and their past, from the overlays and the file.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -163,23 +164,15 @@ impl State {
         count: usize,
     ) -> (Vec<(Bytes, KeyRow)>, Arc<FileView>) {
         let shared = self.shared.read();
-        let mut merged = std::collections::BTreeMap::new();
-        // The frozen overlay first: what the active one holds is newer.
-        let overlays = shared.frozen.iter().map(Arc::as_ref).chain([&shared.active]);
-        for overlay in overlays {
-            let mut keys = overlay.range(range);
-            for _ in 0..count {
-                let next = if descending { keys.next_back() } else { keys.next() };
-                let Some((key, row)) = next else { break };
-                merged.insert(key.clone(), *row);
+        let active = shared.active.range(range);
+        let frozen = shared.frozen.as_ref().map(|frozen| frozen.range(range));
+        let keys = match (frozen, descending) {
+            (None, false) => owned(active.take(count)),
+            (None, true) => owned(active.rev().take(count)),
+            (Some(frozen), false) => owned(newer(active, frozen, Ordering::is_lt).take(count)),
+            (Some(frozen), true) => {
+                owned(newer(active.rev(), frozen.rev(), Ordering::is_gt).take(count))
             }
-        }
-        // Beyond `count` keys one of the two overlays may have more in between.
-        let merged = merged.into_iter();
-        let keys = if descending {
-            merged.rev().take(count).collect()
-        } else {
-            merged.take(count).collect()
         };
         (keys, shared.view.clone())
     }
@@ -205,6 +198,31 @@ pub(super) enum Sought {
     Found(Revision, Option<Item>),
     /// It is older than its newest change.
     Before(Revision, Chain),
+}
+
+/// What both have, in their order; where both have a key, what the first says.
+fn newer<'a>(
+    first: impl Iterator<Item = (&'a Bytes, &'a KeyRow)>,
+    second: impl Iterator<Item = (&'a Bytes, &'a KeyRow)>,
+    comes_first: fn(Ordering) -> bool,
+) -> impl Iterator<Item = (&'a Bytes, &'a KeyRow)> {
+    let (mut first, mut second) = (first.peekable(), second.peekable());
+    std::iter::from_fn(move || match (first.peek(), second.peek()) {
+        (Some((one, _)), Some((other, _))) if one == other => {
+            second.next();
+            first.next()
+        }
+        (Some((one, _)), Some((other, _))) => match comes_first(one.cmp(other)) {
+            true => first.next(),
+            false => second.next(),
+        },
+        (Some(_), None) => first.next(),
+        (None, _) => second.next(),
+    })
+}
+
+fn owned<'a>(keys: impl Iterator<Item = (&'a Bytes, &'a KeyRow)>) -> Vec<(Bytes, KeyRow)> {
+    keys.map(|(key, row)| (key.clone(), *row)).collect()
 }
 
 fn readable(at: Option<Revision>, position: &Position) -> Result<Revision, ReadError> {

@@ -433,8 +433,10 @@ fn what_a_snapshot_came_over_is_unknown() -> Result<(), Broken> {
 
 fn a_slow_disk_is_noticed() -> Result<(), Broken> {
     let [none, patience] = [0, 500].map(Duration::from_millis);
-    let write = |ms| is_disk_slow(Duration::from_millis(ms), none, patience);
-    let lookup = |ms| is_disk_slow(none, Duration::from_millis(ms), patience);
+    let long = Duration::MAX;
+    let write = |ms| is_disk_slow(Duration::from_millis(ms), none, long, patience);
+    let lookup = |ms| is_disk_slow(none, Duration::from_millis(ms), long, patience);
+    ensure!(!is_disk_slow(long, long, patience, patience), "a leader that has just begun gives up");
     ensure!(
         [499, 501].map(write) == [false, true] && [499, 501].map(lookup) == [false, true],
         "a disk that is too slow is not noticed in time"

@@ -105,6 +105,8 @@ pub(crate) struct Running {
     /// A checkpoint of which the log has not heard, and how many writes come before it.
     pub(crate) covered: Option<(LogId, usize)>,
     pub(crate) told_slow: bool,
+    /// Since when it leads, if it does.
+    pub(crate) leads_since: Option<Time>,
     /// What of the log stays for who takes a snapshot in.
     pub(crate) holds: Holds,
     /// The last snapshot that was begun for each peer: the one that counts.
@@ -195,6 +197,7 @@ impl Host {
             placing: None,
             covered: None,
             told_slow: false,
+            leads_since: None,
             holds: Holds::default(),
             sends: BTreeMap::new(),
             times: RevisionTimes::new(plan.keep),

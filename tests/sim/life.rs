@@ -79,8 +79,10 @@ impl World {
             let write = running.writing.as_ref().map_or(self.now, |(_, since)| *since);
             let lookup = running.unread.unwrap_or(self.now);
             let [write, lookup] = [write, lookup].map(|since| self.now - since);
-            let [write, lookup, patience] = [write, lookup, patience].map(Duration::from_millis);
-            let slow = is_disk_slow(write, lookup, patience);
+            let leads_for = running.leads_since.map_or(Time::MAX, |since| self.now - since);
+            let times = [write, lookup, leads_for, patience].map(Duration::from_millis);
+            let [write, lookup, leads_for, patience] = times;
+            let slow = is_disk_slow(write, lookup, leads_for, patience);
             let news = slow && !running.told_slow;
             running.told_slow = slow;
             if news {
@@ -210,6 +212,11 @@ impl World {
         let (id, life) = (self.hosts[host].id, self.hosts[host].life);
         if let Some(standing) = effects.standing {
             self.trace(|_| format!("{id} is {standing:?}"));
+            let leads = standing.role == RoleName::Leader;
+            let now = self.now;
+            if let Some(running) = &mut self.hosts[host].running {
+                running.leads_since = leads.then_some(now);
+            }
             self.another_leads(host, standing.leader)?;
             if standing.role == RoleName::Leader {
                 self.heard[host].fill(self.ticks[host]);

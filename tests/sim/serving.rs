@@ -1,7 +1,7 @@
 //! While the storm goes on: where a majority of each voter set in force is up and connected, and stays so, it elects
 //! and serves within a bound, and every member that is there with it follows.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use konsen::raft::{Membership, NodeId};
 
@@ -28,6 +28,8 @@ pub(super) struct Watch {
     served: Time,
     /// How much was committed, by time.
     committed: VecDeque<(Time, u64)>,
+    /// Who was seen to be a member, and since when.
+    members: BTreeMap<NodeId, Time>,
     /// When to look next.
     look: Time,
 }
@@ -39,6 +41,7 @@ impl Watch {
             cut: vec![vec![0; count]; count],
             served: 0,
             committed: VecDeque::new(),
+            members: BTreeMap::new(),
             look: 0,
         }
     }
@@ -146,11 +149,19 @@ impl World {
     fn members_follow(&mut self, majority: &[usize]) -> Result<(), Broken> {
         let Some((_, newest)) = self.oracle.newest.clone() else { return Ok(()) };
         let all: Vec<NodeId> = majority.iter().map(|&host| self.hosts[host].id).collect();
+        self.watch.members.retain(|id, _| newest.members.contains_key(id));
+        for id in newest.members.keys() {
+            self.watch.members.entry(*id).or_insert(self.now);
+        }
         for id in newest.members.keys().filter(|id| !all.contains(id)) {
             let host = host_of(*id);
             let together = [majority, &[host]].concat();
             let patience = FOLLOW_WITHIN * self.patience(self.spread(&together));
             let Some(since) = self.now.checked_sub(patience) else { continue };
+            // It has to be sent everything that there is.
+            if self.watch.members.get(id).is_none_or(|taken_in| *taken_in > since) {
+                continue;
+            }
             let with = self.together(all.iter().copied().chain([*id]), since);
             let up = self.hosts[host].running.as_ref().filter(|_| with.len() > all.len());
             let Some(applied) = up.map(|up| up.replica.summary().applied.0) else { continue };

@@ -63,6 +63,8 @@ struct Disks {
     told_slow: bool,
     /// When apply last waited for nothing that is being looked up.
     looked_up: Instant,
+    /// Since when this node leads, if it does.
+    leads_since: Option<Instant>,
 }
 
 impl Driver {
@@ -84,7 +86,7 @@ impl Driver {
         let mut mail = Mail::default();
         let mut next_tick = Instant::now() + self.timing.tick;
         let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
-        let mut disks = Disks { told_slow: false, looked_up: Instant::now() };
+        let mut disks = Disks { told_slow: false, looked_up: Instant::now(), leads_since: None };
         let mut stop_by = None;
         let mut capacity = Capacity::default();
         let began = Instant::now();
@@ -143,6 +145,10 @@ impl Driver {
             if !self.replica.awaits_lookup() {
                 disks.looked_up = Instant::now();
             }
+            if let Some(standing) = effects.standing {
+                let leads = standing.role == RoleName::Leader;
+                disks.leads_since = leads.then(Instant::now);
+            }
             if let Some(broken) = effects.fatal {
                 tracing::error!("an invariant of the protocol is broken: {broken}");
                 return Err(broken.into());
@@ -154,7 +160,8 @@ impl Driver {
     /// What is looked after once a tick.
     fn ticked(&mut self, disks: &mut Disks, capacity: Capacity) {
         let (write, lookup) = (self.log_writer.busy_for(), disks.looked_up.elapsed());
-        let slow = is_disk_slow(write, lookup, self.timing.election_timeout);
+        let leads_for = disks.leads_since.map_or(Duration::MAX, |since| since.elapsed());
+        let slow = is_disk_slow(write, lookup, leads_for, self.timing.election_timeout);
         if slow && !disks.told_slow {
             tracing::warn!("the disk has not answered for an election time-out");
         }
