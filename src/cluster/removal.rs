@@ -5,6 +5,18 @@ use std::collections::BTreeMap;
 use super::{Known, Own, Roster, stand_in};
 use crate::raft::NodeId;
 
+/// Those who disown a node, each with the newest that it has said: one speaker may have been met at several places, and what it
+/// said at one of them long ago says nothing against what it says now.
+pub fn newest_words(said: impl IntoIterator<Item = (NodeId, Known)>) -> BTreeMap<NodeId, Known> {
+    let mut newest: BTreeMap<NodeId, Known> = BTreeMap::new();
+    for (speaker, known) in said {
+        if newest.get(&speaker).is_none_or(|before| before.as_of() <= known.as_of()) {
+            newest.insert(speaker, known);
+        }
+    }
+    newest
+}
+
 /// Whether the node of `roster` was put out. `disowners` are those who do not let it in because it is no
 /// member, each with the newest committed membership that it knows of.
 ///

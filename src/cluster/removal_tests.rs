@@ -135,3 +135,11 @@ fn a_snapshot_of_an_older_term_does_not_hide_that_a_later_term_goes_without() {
     assert!(own.learn(&later));
     assert!(removed(&own, &[(1, later.clone()), (2, later)]));
 }
+
+#[test]
+fn what_one_says_now_counts_and_not_what_it_said_elsewhere() {
+    let (old, new) = (known(6, voters(1..=2)), known(8, voters(1..=2)));
+    let said = [(1, &new), (2, &old), (1, &old), (2, &new)];
+    let said = said.map(|(n, known)| (NodeId(n), known.clone()));
+    assert_eq!(newest_words(said), [(NodeId(1), new.clone()), (NodeId(2), new)].into());
+}

@@ -18,7 +18,7 @@ use super::link::Link;
 use super::refusal::{Ending, Refusal};
 use super::{PeerHello, PeerStatus};
 use crate::cluster::copies::{Claim, Speaker, claim};
-use crate::cluster::{Known, Peer, Roster, Seat, Visitor, door, roster};
+use crate::cluster::{Known, Peer, Roster, Seat, Visitor, door, removal, roster};
 use crate::raft::NodeId;
 
 /// The most connections of one peer that are served at once: the present one and those that it is about
@@ -437,7 +437,8 @@ impl Directory {
 
     /// Those who say that this node is no member, and what they know. It counts who spoke, not who was dialled.
     pub(super) fn disowners(&self) -> BTreeMap<NodeId, Known> {
-        self.entries.values().filter_map(|entry| entry.disowned.clone()).collect()
+        let said = self.entries.values().filter_map(|entry| entry.disowned.clone());
+        removal::newest_words(said)
     }
 
     /// All connections, those that this node dialled and those that it accepted, each with its peer's name.

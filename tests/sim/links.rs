@@ -425,7 +425,7 @@ impl World {
     /// Stops a host that finds out that it was put out.
     fn look_whether_removed(&mut self, host: usize) -> Result<(), Broken> {
         let Some(running) = &self.hosts[host].running else { return Ok(()) };
-        let disowners = running.disowners.values().cloned().collect();
+        let disowners = removal::newest_words(running.disowners.values().cloned());
         if !removal::is_removed(&running.roster, &disowners) {
             return Ok(());
         }
