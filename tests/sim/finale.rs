@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use konsen::cluster::Roster;
-use konsen::raft::Membership;
+use konsen::raft::{Membership, NodeId};
 
 use super::clients::{Answer, Ask};
 use super::cut::Cut;
 use super::due::Due;
 use super::oracle::{Broken, ensure};
 use super::plan::{Fault, Time};
-use super::world::World;
+use super::world::{World, host_of};
 
 /// How long somebody waits for an answer before asking once more, when all is well, on a fast cluster.
 const ASK_AGAIN: Time = 500;
@@ -36,6 +36,15 @@ pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken>
     world.run(stormy, |_| false)?;
     world.run(Time::MAX, |world| world.has_had_enough())?;
     world.heal()?;
+    if world.waits_for_the_lost() {
+        world.count("clusters that wait for one that went with the other");
+        return Ok(Report {
+            digest: world.digest,
+            tally: world.tally,
+            lasted: world.now,
+            recovered: 0,
+        });
+    }
     let healed = world.now;
     world.recover()?;
     let recovered = world.now - healed;
@@ -130,6 +139,19 @@ impl World {
             self.count("hosts that have lost sight of another");
             self.crash(host, false);
         }
+    }
+
+    /// Whether the new cluster needs, for a quorum, a host that it took in while that had an empty directory, and that has gone
+    /// with the cluster that was given up, since that reached it first: only who restores can see to that.
+    fn waits_for_the_lost(&self) -> bool {
+        let anew = self.memberships().filter(|now| now.cluster == super::rebirth::CLUSTER);
+        let mut sets = anew.flat_map(|now| std::iter::once(&now.voters).chain(&now.outgoing));
+        let gone = |id: &&NodeId| self.is_lost(host_of(**id));
+        sets.any(|voters| {
+            let there =
+                voters.iter().filter(|id| self.hosts[host_of(**id)].id == **id && !gone(id));
+            voters.iter().any(|id| gone(&id)) && there.count() * 2 <= voters.len()
+        })
     }
 
     /// A host with an empty directory that two clusters wait for goes with the first that it hears of. So where there
