@@ -163,7 +163,11 @@ impl Replica {
             Event::Read { id, lease } => self.node.step(Input::Read { id: ReadId(id.0), lease }),
             Event::Change { id, step, hosts } => self.change(id, step, &hosts),
             Event::LookedUp(LookedUp::Rows) => self.awaits_rows = false,
-            Event::LookedUp(LookedUp::Entries(entries)) => self.lost = self.replay.came(entries),
+            Event::LookedUp(LookedUp::Entries(entries)) => {
+                self.lost = self.replay.came(entries);
+                // A snapshot may have come instead of them.
+                self.awaits_entries = false;
+            }
         }
     }
 
