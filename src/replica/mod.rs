@@ -12,10 +12,10 @@ pub mod history;
 pub mod holds;
 mod pending;
 mod replay;
+mod slow;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use capacity::Capacities;
@@ -25,6 +25,7 @@ pub use effects::{
 };
 use pending::{PendingReads, PendingWrites};
 use replay::Replay;
+pub use slow::is_disk_slow;
 
 use crate::cluster::consistency::StateHash;
 use crate::cluster::{ClusterView, Memberships, Shown, change, memberships_of, reconcile};
@@ -60,18 +61,6 @@ enum Next {
 const APPLY_BYTES_MAX: usize = 1 << 20;
 /// The most entries whose rows are looked up at once.
 const LOOKUP_ENTRIES_MAX: usize = 1024;
-
-/// Whether a disk is so slow that a leader is to hand over: that of the log, which has not answered a write for so long, or
-/// one that has not answered for so long what apply has to read. A leader has the time to find out after it has begun: where
-/// all are as slow, they would hand over to each other at once, again and again.
-pub fn is_disk_slow(
-    write: Duration,
-    lookup: Duration,
-    leads_for: Duration,
-    election_timeout: Duration,
-) -> bool {
-    write.max(lookup).min(leads_for) > election_timeout
-}
 
 /// See the module's documentation.
 #[derive(Debug)]
