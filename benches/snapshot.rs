@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use konsen::kv::{Command, Condition, Put, Write};
+use konsen::kv::{Command, Write};
 use konsen::raft::{ClusterId, Entry, Index, LogId, Membership, NodeId, Payload, Term};
 use konsen::store::{State, StateOptions};
 use std::path::Path;
@@ -31,13 +31,8 @@ fn payload(index: u64) -> Payload {
             outgoing: None,
         });
     }
-    let put = Put {
-        key: key(index),
-        value: vec![b'v'; VALUE_BYTES].into(),
-        content_type: None,
-        condition: Condition::default(),
-    };
-    Payload::Command(Command { time_unix_ms: 0, write: Write::Put(put) }.encode())
+    let write = Write::put(key(index), vec![b'v'; VALUE_BYTES].into());
+    Payload::Command(Command::new(write).encode())
 }
 
 fn open(path: &Path) -> State {

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use konsen::kv::{Command, Condition, KeyRange, Put, RangeQuery, Revision, Write};
+use konsen::kv::{Command, KeyRange, RangeQuery, Revision, Write};
 use konsen::raft::{Entry, Index, LogId, Payload, Term};
 use konsen::store::{State, StateOptions};
 use tempfile::TempDir;
@@ -22,17 +22,11 @@ fn key(number: u64) -> Bytes {
 }
 
 fn entry(index: u64, key_number: u64) -> Entry {
-    let put = Put {
-        key: key(key_number),
-        value: vec![b'v'; VALUE_BYTES].into(),
-        content_type: None,
-        condition: Condition::default(),
-    };
-    command(index, Write::Put(put))
+    command(index, Write::put(key(key_number), vec![b'v'; VALUE_BYTES].into()))
 }
 
 fn command(index: u64, write: Write) -> Entry {
-    let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
+    let payload = Payload::Command(Command::new(write).encode());
     Entry { id: LogId::new(Term(1), Index(index)), payload }
 }
 

@@ -31,6 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rows", kv::fuzz::rows),
     ("snapshot", store::fuzz::snapshot),
     ("store_files", store::fuzz::files),
+    ("txn", http::fuzz::txn),
 ];
 
 /// Runs a target.

@@ -53,6 +53,8 @@ kinds! {
     FutureRevision = "future-revision", NotApplied, "The revision is not reached yet";
     /// `consistency=lease` in a cluster that does not allow it.
     LeaseReadsOff = "lease-reads-off", NotApplied, "Lease reads are off";
+    /// A transaction that asks for too much, or changes a key twice.
+    InvalidTransaction = "invalid-transaction", NotApplied, "The transaction is not valid";
     /// The store refused the write.
     Refused = "refused", NotApplied, "The write was refused";
     /// A web page of elsewhere wants to change something.
@@ -75,10 +77,12 @@ kinds! {
     Compacted = "compacted", NotApplied, "The revision is compacted";
     /// `If-Match` or `If-None-Match` did not hold.
     ConditionFailed = "condition-failed", NotApplied, "A condition of the request does not hold";
+    /// The value of a key is to be kept that does not exist.
+    NothingToKeep = "nothing-to-keep", NotApplied, "There is no value to keep";
     /// The body is over the limit.
     ValueTooLarge = "value-too-large", NotApplied, "The value is too large";
     /// A range deletion would delete more keys than one may.
-    TooManyKeys = "too-many-keys", NotApplied, "The range holds too many keys to delete at once";
+    TooManyKeys = "too-many-keys", NotApplied, "The ranges hold too many keys for one write";
     /// The key is over the limit.
     KeyTooLong = "key-too-long", NotApplied, "The key is too long";
     /// The body has a coding that is neither undone nor kept.

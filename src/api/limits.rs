@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::txn::TxnLimits;
 pub use crate::kv::CONTENT_TYPE_BYTES_MAX;
 
 /// The deadline of a request that names none.
@@ -28,8 +29,10 @@ pub struct Limits {
     pub answer_bytes_max: usize,
     /// The most requests that wait for a change.
     pub waiters_max: usize,
-    /// The most keys that one deletion of a range deletes.
+    /// The most keys that one deletion of a range deletes, and that the ranges of one transaction hold.
     pub delete_keys_max: u64,
+    /// The most operations of one list of a transaction, and compares.
+    pub txn_operations_max: usize,
     /// The most rows that a page of a listing looks at, but for those of its last key.
     pub list_rows_max: u64,
     /// The most listings and reads of the past, under way or waiting.
@@ -54,4 +57,12 @@ pub struct Limits {
     pub backup_rate_min: u64,
     /// The names that clients may call this node by, beside addresses and `localhost`; none: any.
     pub hosts: Option<Vec<String>>,
+}
+
+impl Limits {
+    /// What transactions may be.
+    pub fn txn(&self) -> TxnLimits {
+        let Limits { txn_operations_max, value_bytes_max, .. } = *self;
+        TxnLimits { operations_max: txn_operations_max, value_bytes_max }
+    }
 }

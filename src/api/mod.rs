@@ -11,6 +11,7 @@ mod outcome;
 mod read;
 mod request;
 mod status;
+mod txn;
 
 pub use backup::{DIGEST_TRAILER, digest_field};
 pub use error::{ChangeError, Error, TransferError};
@@ -25,4 +26,8 @@ pub use read::{Consistency, Found, Freshness, Get, Got, List};
 pub use request::{CompactJson, TransferJson};
 pub use status::{
     ClusterStatus, Leadership, MemberInfo, MemberStatus, Members, PendingChange, Status,
+};
+pub use txn::{
+    RELATIONS, TXN_DEPTH_MAX, TXN_EXTRA_BYTES_MAX, TXN_LISTS_MAX, TxnDone, TxnError, TxnJson,
+    TxnLimits, TxnOp, TxnRequest, TxnResult, relation_of,
 };

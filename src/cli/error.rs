@@ -17,7 +17,7 @@ pub enum Exit {
     Usage = 2,
     /// There is no such key.
     NoSuchKey = 3,
-    /// A condition does not hold; nothing was changed.
+    /// A condition does not hold; nothing was changed but by what a transaction says for that case.
     ConditionFailed = 4,
     /// No node could do it now.
     Unavailable = 5,

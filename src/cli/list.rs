@@ -3,13 +3,12 @@
 use std::ffi::OsString;
 
 use super::CliError;
-use super::remote::{Connection, Format, bytes_of, columns, print, print_json, printable};
+use super::remote::{
+    Connection, Format, bytes_of, columns, print, print_json, printable, shortened,
+};
 use crate::api::{ItemJson, PAGE_ITEMS_MAX};
 use crate::client::{ListPage, ListRequest};
 use crate::kv::Revision;
-
-/// How many characters of a value a table shows.
-const VALUE_CHARS_MAX: usize = 60;
 
 /// List keys and values, all at one revision
 #[derive(Clone, Debug, clap::Args)]
@@ -39,7 +38,7 @@ pub struct Args {
     /// The order of the keys.
     #[arg(long, value_parser = ["asc", "desc"], default_value = "asc")]
     pub order: String,
-    /// As of this revision.
+    /// As of this revision; an empty store is at 1.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub revision: Option<u64>,
     /// How to print the items.
@@ -126,11 +125,4 @@ fn show(page: &ListPage, format: &Format, keys_only: bool, first: bool) -> Resul
         }
     }
     print(&text)
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(VALUE_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

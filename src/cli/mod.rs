@@ -22,6 +22,8 @@ pub mod remote;
 pub mod serve;
 pub mod snapshot;
 pub mod status;
+mod stdin;
+pub mod txn;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -57,6 +59,7 @@ enum Command {
     Get(get::Args),
     Delete(delete::Args),
     List(list::Args),
+    Txn(txn::Args),
     Status(status::Args),
     Member(member::Args),
     Compact(compact::Args),
@@ -80,6 +83,7 @@ impl Command {
             Command::Get(args) => get::run(args).await,
             Command::Delete(args) => delete::run(args).await,
             Command::List(args) => list::run(args).await,
+            Command::Txn(args) => txn::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Member(args) => member::run(args).await,
             Command::Compact(args) => compact::run(args).await,

@@ -1,14 +1,12 @@
 //! `konsen put`: sets a key.
 
 use std::ffi::OsString;
-use std::io::Read;
 
 use bytes::Bytes;
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
 use serde::Serialize;
 
 use super::remote::{Connection, Format, bytes_of, print, print_json};
-use super::{CliError, Exit};
+use super::{CliError, stdin};
 use crate::client::Preconditions;
 use crate::kv::Revision;
 
@@ -59,7 +57,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let client = args.connection.client()?;
     let value = match args.value {
         Some(value) if value != "-" => bytes_of(value),
-        value => stdin(value.is_some())?,
+        value => from_stdin(value.is_some())?,
     };
     let preconditions = Preconditions {
         if_match: args.if_match.map(Revision),
@@ -79,33 +77,10 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 }
 
 /// The value on standard input; `asked` if - names it.
-fn stdin(asked: bool) -> Result<Bytes, CliError> {
-    if is_nothing(asked) {
+fn from_stdin(asked: bool) -> Result<Bytes, CliError> {
+    if stdin::is_nothing(asked) {
         return Err(CliError::usage("standard input is closed, or /dev/null, and gives no value")
             .hint("give the value as an argument, '' for an empty one, or as - from /dev/null"));
     }
-    let mut value = Vec::new();
-    std::io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut value).map_err(|error| {
-        CliError::new(Exit::Failed, format!("could not read the value from stdin: {error}"))
-    })?;
-    if value.len() as u64 > STDIN_BYTES_MAX {
-        let message = format!("the value on stdin is larger than {STDIN_BYTES_MAX} bytes");
-        return Err(CliError::new(Exit::Failed, message));
-    }
-    Ok(value.into())
-}
-
-/// Whether standard input was closed, in whose place Rust's runtime opens /dev/null for reading and writing. Who names
-/// none gets /dev/null from many who start commands, and means no empty value either.
-fn is_nothing(asked: bool) -> bool {
-    let stdin = std::io::stdin();
-    let is_null = match (fstat(&stdin), stat("/dev/null")) {
-        (Ok(stdin), Ok(null)) => {
-            stdin.st_rdev == null.st_rdev
-                && FileType::from_raw_mode(stdin.st_mode) == FileType::CharacterDevice
-        }
-        _ => false,
-    };
-    let writes = fcntl_getfl(&stdin).is_ok_and(|flags| flags.contains(OFlags::RDWR));
-    is_null && (writes || !asked)
+    stdin::read("the value", STDIN_BYTES_MAX)
 }

@@ -13,6 +13,9 @@ use super::output::say;
 use super::{CliError, Exit};
 use crate::client::{Client, Error, Options, TlsFiles};
 
+/// How many characters of a value a table shows.
+const VALUE_CHARS_MAX: usize = 60;
+
 /// How to reach a cluster.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
@@ -104,6 +107,14 @@ pub fn printable(bytes: &[u8]) -> String {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
         Ok(text) => text.chars().flat_map(escape).collect(),
         Err(_) => bytes.escape_ascii().to_string(),
+    }
+}
+
+/// A text for a table, cut where it is long.
+pub fn shortened(text: &str) -> String {
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

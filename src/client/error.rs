@@ -273,6 +273,9 @@ impl Failure {
                 settled(Error::NoSuchMember(detail))
             }
             StatusCode::GONE if kind == Some(Kind::Compacted) => settled(Error::Compacted(detail)),
+            StatusCode::PRECONDITION_FAILED if kind == Some(Kind::NothingToKeep) => {
+                settled(Error::Refused(detail))
+            }
             StatusCode::PRECONDITION_FAILED => {
                 settled(Error::ConditionFailed { current: told.current })
             }

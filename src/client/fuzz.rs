@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::error::{Failure, Problem, Told};
 use super::revision_in;
-use crate::api::{ClusterStatus, DeletedJson, Outcome, PageJson, Status};
+use crate::api::{ClusterStatus, DeletedJson, Outcome, PageJson, Status, TxnJson};
 
 /// A status in two bytes, a line for each of the two headers with revisions, and a body. A write goes to
 /// another endpoint only if the answer says that it was not applied, and if the answer says that nobody
@@ -34,6 +34,14 @@ pub fn answers(data: &[u8]) {
     round_trip::<Status>(body);
     round_trip::<PageJson<'static>>(body);
     round_trip::<DeletedJson>(body);
+    round_trip::<TxnJson<'static>>(body);
+    if let Ok(read) = serde_json::from_slice::<TxnJson<'static>>(body)
+        && let Ok(done) = read.into_done()
+    {
+        let written = serde_json::to_vec(&TxnJson::new(&done)).expect("plain data");
+        let again = serde_json::from_slice::<TxnJson<'static>>(&written).map(TxnJson::into_done);
+        assert!(matches!(again, Ok(Ok(_))));
+    }
 }
 
 fn failure(status: StatusCode, body: &[u8], told: Told) {

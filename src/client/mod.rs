@@ -12,6 +12,7 @@ pub mod fuzz;
 mod send;
 mod snapshot;
 mod tls;
+mod txn;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -80,6 +80,7 @@ pub(super) struct Limits {
     pub(super) answers: Option<Text>,
     pub(super) waiters: Option<Text>,
     pub(super) delete_keys: Option<Text>,
+    pub(super) txn_operations: Option<Text>,
     pub(super) list_rows: Option<Text>,
     pub(super) reads: Option<Text>,
     pub(super) read_threads: Option<Text>,

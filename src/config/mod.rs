@@ -161,6 +161,8 @@ pub struct Limits {
     pub waiters: usize,
     /// Keys that one range deletion may delete.
     pub delete_keys: u64,
+    /// Operations of one list of a transaction, and compares; in all there may be eight times as many.
+    pub txn_operations: usize,
     /// Rows that one page of a listing looks at: its items, and what is deleted or newer between them.
     pub list_rows: u64,
     /// Listings and reads of the past at a time, under way or waiting.
@@ -230,6 +232,7 @@ impl Default for Limits {
             answers: 256 << 20,
             waiters: 16_384,
             delete_keys: 10_000,
+            txn_operations: 128,
             list_rows: 100_000,
             reads: 256,
             read_threads: 4,

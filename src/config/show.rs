@@ -91,6 +91,7 @@ impl Config {
         writeln!(out, "  answers: {}", size(self.limits.answers))?;
         writeln!(out, "  waiters: {}", self.limits.waiters)?;
         writeln!(out, "  deleteKeys: {}", self.limits.delete_keys)?;
+        writeln!(out, "  txnOperations: {}", self.limits.txn_operations)?;
         writeln!(out, "  listRows: {}", self.limits.list_rows)?;
         writeln!(out, "  reads: {}", self.limits.reads)?;
         writeln!(out, "  readThreads: {}", self.limits.read_threads)?;

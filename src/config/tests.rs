@@ -54,7 +54,7 @@ fn every_key_is_read() {
          http: {{tls: true, clientAuth: optional, hosts: [Kv.example.org, \"*\"], idle: 3s, minRate: 2KiB}}\n\
          raft: {{heartbeat: 100ms, electionTimeout: 2s}}\nreads: {{lease: true}}\n\
          history: {{keep: 1h 30m, revisions: off}}\n\
-         limits: {{value: 2MiB, connections: 7, deleteKeys: 5, listRows: 9, waiters: 0, bodies: 3 MiB, logCache: 4MiB, stateCache: 1GiB, overlay: 2000000}}\n"
+         limits: {{value: 2MiB, connections: 7, deleteKeys: 5, txnOperations: 6, listRows: 9, waiters: 0, bodies: 3 MiB, logCache: 4MiB, stateCache: 1GiB, overlay: 2000000}}\n"
     );
     let config = parse(&text, None).unwrap();
     assert_eq!(config.cluster.as_str(), "other");
@@ -68,6 +68,7 @@ fn every_key_is_read() {
     assert_eq!(config.http.hosts, ["kv.example.org", "*"]);
     assert_eq!((config.http.idle, config.http.min_rate), (Duration::from_secs(3), 2048));
     assert_eq!((config.limits.delete_keys, config.limits.waiters), (5, 0));
+    assert_eq!(config.limits.txn_operations, 6);
     assert_eq!(config.limits.list_rows, 9);
     assert_eq!(config.raft.election_timeout, Duration::from_secs(2));
     assert_eq!(config.history.keep, Some(Duration::from_secs(5_400)));
@@ -186,6 +187,7 @@ fn values_out_of_range() {
         ("http: {stall: never}", ["http.stall", "as in 50ms"]),
         ("http: {minRate: 0}", ["http.minRate", "1 B"]),
         ("limits: {deleteKeys: 0}", ["limits.deleteKeys", "1 to 1000000"]),
+        ("limits: {txnOperations: 0}", ["limits.txnOperations", "1 to 10000"]),
         ("limits: {listRows: 0}", ["limits.listRows", "1 to 100000000"]),
         ("limits: {readThreads: all}", ["limits.readThreads", "as in 4"]),
         ("history: {keep: 10ms}", ["history.keep", "1s to 30days"]),

@@ -58,7 +58,7 @@ fn parse(body: &[u8]) -> Result<CompactJson, Problem> {
     let wanted: CompactJson =
         serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
     match wanted.revision {
-        Revision(0) => Err(malformed("the first revision is 1".to_owned())),
+        Revision(0) => Err(malformed("revisions begin at 1".to_owned())),
         _ => Ok(wanted),
     }
 }

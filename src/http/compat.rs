@@ -2,6 +2,7 @@
 //! Unlike there, reads are linearizable, and unknown parameters are ignored as it ignores them.
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -17,8 +18,8 @@ use super::budget::Guest;
 use super::compat_json::PutJson;
 use super::error::{Kind, Problem};
 use super::{Api, body, form, headers, key, query};
-use crate::api::{Consistency, Found, Freshness, Get, List, PAGE_BYTES_MAX};
-use crate::kv::{Condition, Item, KeyRange, Outcome, Put, RangeQuery, Revision, Write};
+use crate::api::{Consistency, Error, Found, Freshness, Get, List, PAGE_BYTES_MAX};
+use crate::kv::{Item, KeyRange, Outcome, RangeQuery, Revision, Write};
 
 /// How many bytes a form may be larger than a value.
 pub const FORM_EXTRA_BYTES_MAX: usize = 64 * 1024;
@@ -62,7 +63,7 @@ async fn write(api: &Api, head: &Parts, write: Write) -> Result<Revision, Proble
     let deadline = headers::deadline(&head.headers)?;
     let reply = api.handle.write(write, deadline).await?;
     match reply.outcome {
-        Outcome::Put { .. } | Outcome::PutMany => Ok(reply.revision),
+        Outcome::Txn(_) => Ok(reply.revision),
         other => Err(key::unexpected(other, reply.revision)),
     }
 }
@@ -136,7 +137,10 @@ async fn put_form(api: &Api, request: Request) -> Result<Response, Problem> {
         );
         return Err(Problem::new(Kind::ValueTooLarge, detail));
     }
-    let revision = write(api, &parts, Write::PutMany { pairs }).await?;
+    // Of a key that is named twice the first value counts, as in the original.
+    let mut named = HashSet::new();
+    let firsts = pairs.into_iter().filter(|(key, _)| named.insert(key.clone()));
+    let revision = write(api, &parts, Write::put_many(firsts.collect())).await?;
     Ok(text(revision, Body::empty()))
 }
 
@@ -195,13 +199,7 @@ async fn put_json(api: &Api, request: Request) -> Result<Response, Problem> {
         let detail = format!("the value is larger than {value_bytes_max} bytes");
         return Err(Problem::new(Kind::ValueTooLarge, detail));
     }
-    let put = Put {
-        key: put.key.into(),
-        value: put.value.into(),
-        content_type: None,
-        condition: Condition::default(),
-    };
-    let revision = write(api, &parts, Write::Put(put)).await?;
+    let revision = write(api, &parts, Write::put(put.key.into(), put.value.into())).await?;
     Ok(json(revision, &Success { success: true }))
 }
 
@@ -231,7 +229,12 @@ async fn list_keys(api: &Api, head: &Parts) -> Result<Response, Problem> {
     let revision = loop {
         let list =
             List { query: query.clone(), consistency: Consistency::default(), min_revision: None };
-        let page = api.handle.list(list, deadline, |page| page).await?;
+        let page = match api.handle.list(list, deadline, |page| page).await {
+            // The past is given up meanwhile. It goes on with what there is now, which cannot be compacted, so each page
+            // is read twice at most. Whatever is there all the time is listed, and nothing twice, as in the original.
+            Err(Error::Compacted { .. }) if query.at.take().is_some() => continue,
+            page => page?,
+        };
         let bytes: usize = page.items.iter().map(|item| item.key.len()).sum();
         query.items_max = query.items_max.saturating_sub(page.items.len());
         query.bytes_max = query.bytes_max.saturating_sub(bytes);

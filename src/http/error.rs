@@ -27,6 +27,7 @@ pub(super) fn status(kind: Kind) -> StatusCode {
         | Kind::NotSupported
         | Kind::FutureRevision
         | Kind::LeaseReadsOff
+        | Kind::InvalidTransaction
         | Kind::Refused => StatusCode::BAD_REQUEST,
         Kind::CrossSite => StatusCode::FORBIDDEN,
         Kind::NoSuchKey | Kind::NoSuchMember | Kind::NoSuchRoute => StatusCode::NOT_FOUND,
@@ -34,7 +35,7 @@ pub(super) fn status(kind: Kind) -> StatusCode {
         Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::CannotLead | Kind::MembershipConflict => StatusCode::CONFLICT,
         Kind::Compacted => StatusCode::GONE,
-        Kind::ConditionFailed => StatusCode::PRECONDITION_FAILED,
+        Kind::ConditionFailed | Kind::NothingToKeep => StatusCode::PRECONDITION_FAILED,
         Kind::ValueTooLarge | Kind::TooManyKeys => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::KeyTooLong => StatusCode::URI_TOO_LONG,
         Kind::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -9,8 +9,10 @@ use super::framing::{self, Chunks};
 use super::hpack::Table;
 use super::query::{self, Query};
 use super::{compat, condition, form, headers};
-use crate::api::{ItemJson, TIMEOUT_MAX};
-use crate::kv::KEY_BYTES_MAX;
+use crate::api::{
+    ItemJson, TIMEOUT_MAX, TXN_EXTRA_BYTES_MAX, TXN_LISTS_MAX, TxnLimits, TxnRequest,
+};
+use crate::kv::{KEY_BYTES_MAX, Write};
 
 const NAMES: &[&str] =
     &["a", "limit", "revision", "min_revision", "wait", "order", "consistency", "keys_only"];
@@ -136,4 +138,22 @@ pub fn item_json(data: &[u8]) {
     let again = serde_json::to_vec(&ItemJson::new(&item, false)).expect("plain data");
     let again: ItemJson<'_> = serde_json::from_slice(&again).expect("what was just written");
     assert_eq!(again.into_item(), Ok(item));
+}
+
+/// JSON: a transaction that is taken is within its bounds, and is stated as what it was read from.
+pub fn txn(data: &[u8]) {
+    let limits = TxnLimits { operations_max: 4, value_bytes_max: 64 };
+    let request = match TxnRequest::parse(data, &limits) {
+        Ok(request) => request,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let Write::Txn { txn, .. } = request.lower(1) else { panic!("it is no transaction") };
+    let mut all = 0;
+    txn.for_each_op(&mut |_| all += 1);
+    txn.for_each_compare(&mut |_| all += 1);
+    assert!(all <= TXN_LISTS_MAX * limits.operations_max);
+    assert!(txn.cost_bytes() <= limits.value_bytes_max + TXN_EXTRA_BYTES_MAX);
+    assert_eq!(txn.is_read_only(), request.is_read_only());
+    let again = request.to_json().to_string();
+    assert_eq!(TxnRequest::parse(again.as_bytes(), &limits), Ok(request));
 }

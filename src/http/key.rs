@@ -20,7 +20,7 @@ use super::fields::Representation;
 use super::query::{self, Query};
 use super::{Api, headers};
 use crate::api::{CONTENT_TYPE_BYTES_MAX, Found, Freshness, Get, Got, ItemJson};
-use crate::kv::{Condition, Item, KeyRange, Matcher, Outcome, Put, Revision, Write};
+use crate::kv::{Condition, Item, KeyRange, Matcher, Outcome, Put, Revision, Single, Write};
 
 /// The parameters of GET and HEAD.
 const READ_PARAMETERS: &[&str] = &["consistency", "revision", "min_revision", "wait"];
@@ -312,13 +312,13 @@ where
     let held = body::read_declared(length, body, value_bytes_max, &api.bodies).await?;
     // The time counts from the body's end, so that a slow upload does not use it up.
     let deadline = Instant::now() + timeout;
-    let put = Put { key, value: held.bytes.clone(), content_type, condition };
-    let reply = api.handle.write(Write::Put(put), deadline).await?;
-    let status = match reply.outcome {
-        Outcome::Put { created: true } => StatusCode::CREATED,
-        Outcome::Put { created: false } => StatusCode::NO_CONTENT,
-        Outcome::ConditionFailed { current } => return Err(failed(reply.revision, current)),
-        other => return Err(unexpected(other, reply.revision)),
+    let put = Put { content_type, ..Put::new(key, held.bytes.clone()) };
+    let reply = api.handle.write(Write::put_if(put, condition), deadline).await?;
+    let status = match reply.outcome.single() {
+        Some(Single::Put { created: true }) => StatusCode::CREATED,
+        Some(Single::Put { created: false }) => StatusCode::NO_CONTENT,
+        Some(Single::ConditionFailed { current }) => return Err(failed(reply.revision, current)),
+        _ => return Err(unexpected(reply.outcome, reply.revision)),
     };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -346,13 +346,13 @@ fn delete_of(head: &Parts, key_start: usize) -> Result<(Write, Instant), Problem
     let fields = &head.headers;
     headers::refuse_idempotency_key(fields)?;
     let condition = condition::parse(fields)?;
-    Ok((Write::Delete { key, condition }, headers::deadline(fields)?))
+    Ok((Write::delete_if(key, condition), headers::deadline(fields)?))
 }
 
 async fn delete(api: &Api, write: Write, deadline: Instant) -> Result<Response, Problem> {
     let reply = api.handle.write(write, deadline).await?;
-    match reply.outcome {
-        Outcome::Deleted { count: 1.. } => {
+    match reply.outcome.single() {
+        Some(Single::Deleted { count: 1.. }) => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
             let revision = HeaderValue::from(reply.revision.0);
@@ -360,11 +360,11 @@ async fn delete(api: &Api, write: Write, deadline: Instant) -> Result<Response, 
             Ok(response)
         }
         // Without a key the answer is 404 whatever the conditions say (RFC 9110, section 13.2.1).
-        Outcome::Deleted { count: 0 } | Outcome::ConditionFailed { current: None } => {
+        Some(Single::Deleted { count: 0 } | Single::ConditionFailed { current: None }) => {
             Err(absent(reply.revision))
         }
-        Outcome::ConditionFailed { current } => Err(failed(reply.revision, current)),
-        other => Err(unexpected(other, reply.revision)),
+        Some(Single::ConditionFailed { current }) => Err(failed(reply.revision, current)),
+        _ => Err(unexpected(reply.outcome, reply.revision)),
     }
 }
 

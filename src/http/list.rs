@@ -1,4 +1,4 @@
-//! `/v1/kv`: listings and range deletes.
+//! `GET /v1/kv`: listings, in pages and as streams.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,14 +15,12 @@ use futures_util::future::BoxFuture;
 use hyper::body::Frame;
 
 use super::budget::{Answers, Guest};
-use super::cursor::Cursor;
+use super::cursor::{Bounds, Cursor};
 use super::error::{Kind, Problem};
 use super::query::Query;
-use super::{Api, headers, key};
-use crate::api::{
-    DeletedJson, Freshness, ItemJson, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, PageJson, item_bytes,
-};
-use crate::kv::{DELETED_PER_KEY_MAX, KeyRange, Outcome, Page, RangeQuery, Revision, Write};
+use super::{Api, headers};
+use crate::api::{Freshness, ItemJson, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, PageJson, item_bytes};
+use crate::kv::{KeyRange, Page, RangeQuery, Revision};
 use crate::server::Handle;
 
 /// As [`PAGE_BYTES_MAX`], for the parts that a streamed listing is read in.
@@ -40,7 +38,6 @@ const LIST_PARAMETERS: &[&str] = &[
     "consistency",
     "min_revision",
 ];
-const DELETE_PARAMETERS: &[&str] = &["prefix", "start", "end", "atomic"];
 pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// What a request for a listing asks for.
@@ -48,10 +45,11 @@ struct Listing {
     list: List,
     /// As the client gave it; none: as many as a page or the stream holds.
     limit: Option<usize>,
+    bounds: Bounds,
 }
 
 /// The range that `prefix`, `start` and `end` name together.
-fn range(query: &Query) -> KeyRange {
+pub(super) fn range(query: &Query) -> KeyRange {
     let between = KeyRange {
         start: query.bytes("start").cloned().unwrap_or_default(),
         // Empty, it is no bound, as an empty start is none.
@@ -69,36 +67,25 @@ impl Listing {
         let mut freshness = query.freshness()?;
         let limit = query.positive("limit")?;
         let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let mut range = range(&query);
-        let mut descending = query.descending()?;
-        let mut keys_only = query.flag("keys_only")?;
+        let (mut range, mut bounds) = (range(&query), Bounds::of(&query));
+        let mut descending = query.descending()?.unwrap_or(false);
+        let mut keys_only = query.flag("keys_only")?.unwrap_or(false);
         if let Some(cursor) = query.bytes("cursor") {
             let cursor = Cursor::decode(cursor)?;
-            let contradicts = |name: &str| {
-                let detail = format!("{name} is not what the cursor's listing was asked for with");
-                Problem::new(Kind::InvalidCursor, detail)
-            };
-            if freshness.at.is_some_and(|at| at != cursor.revision) {
-                return Err(contradicts("revision"));
-            }
-            if descending.is_some_and(|descending| descending != cursor.descending) {
-                return Err(contradicts("order"));
-            }
+            cursor.check(&query)?;
             freshness.at = Some(cursor.revision);
-            range = range.intersect(&cursor.range);
-            descending = Some(cursor.descending);
-            keys_only = keys_only.or(Some(cursor.keys_only));
+            Cursor { range, descending, keys_only, bounds, .. } = cursor;
         }
         let query = RangeQuery {
             range,
             at: freshness.at,
-            descending: descending.unwrap_or(false),
-            keys_only: keys_only.unwrap_or(false),
+            descending,
+            keys_only,
             items_max: limit.unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX),
             bytes_max: PAGE_BYTES_MAX,
         };
         let Freshness { consistency, min_revision, .. } = freshness;
-        Ok(Listing { list: List { query, consistency, min_revision }, limit })
+        Ok(Listing { list: List { query, consistency, min_revision }, limit, bounds })
     }
 }
 
@@ -124,11 +111,11 @@ pub(super) async fn list(
         api.handle.reach(listing.list.freshness(), deadline).await?;
         return stream(&api, listing, timeout, guest).await;
     }
-    let limit = listing.limit;
+    let Listing { limit, bounds, .. } = listing;
     let keep = listing.list.query.clone();
     let read = api.handle.list(listing.list, deadline, move |mut page| {
         let bytes = cut(&mut page, &keep, PAGE_BYTES_MAX);
-        let next = Cursor::after(&keep, &page).map(|cursor| cursor.encode());
+        let next = Cursor::after(&keep, &page, bounds).map(|cursor| cursor.encode());
         let json = PageJson {
             revision: page.revision,
             items: page.items.iter().map(|item| ItemJson::new(item, keep.keys_only)).collect(),
@@ -194,11 +181,9 @@ fn part(query: &RangeQuery, left: Option<usize>, mut page: Page) -> Part {
         bytes.push(b'\n');
     }
     let left = left.map(|left| left.saturating_sub(page.items.len()));
-    let rest = match Cursor::after(query, &page) {
-        Some(cursor) if left != Some(0) => {
-            let query =
-                RangeQuery { range: cursor.range, at: Some(cursor.revision), ..query.clone() };
-            Some((query, left))
+    let rest = match page.rest {
+        Some(range) if left != Some(0) => {
+            Some((RangeQuery { range, at: Some(page.revision), ..query.clone() }, left))
         }
         _ => None,
     };
@@ -323,120 +308,9 @@ impl HttpBody for StreamedListing {
     }
 }
 
-/// `DELETE /v1/kv`.
-pub(super) async fn delete(
-    State(api): State<Arc<Api>>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let (range, in_steps) = deletion(request.uri().query())?;
-    headers::refuse_idempotency_key(request.headers())?;
-    for name in ["if-match", "if-none-match"] {
-        if request.headers().contains_key(name) {
-            let detail = format!("{name} is about one key; a range delete cannot be conditional");
-            return Err(Problem::new(Kind::InvalidHeader, detail));
-        }
-    }
-    let deadline = headers::deadline(request.headers())?;
-    drop(request);
-    if in_steps {
-        return delete_in_steps(&api, range, deadline).await;
-    }
-    let keys_max = api.handle.limits().delete_keys_max;
-    let write = Write::DeleteUpTo { range, keys_max, in_steps };
-    let reply = api.handle.write(write, deadline).await?;
-    match reply.outcome {
-        Outcome::Deleted { count } => {
-            Ok(deleted(DeletedJson { deleted: count, revision: reply.revision, steps: None }))
-        }
-        Outcome::TooManyKeys => Err(too_many(keys_max).at(reply.revision)),
-        other => Err(key::unexpected(other, reply.revision)),
-    }
-}
-
-fn too_many(keys_max: u64) -> Problem {
-    let detail = format!(
-        "the range holds more than {keys_max} keys (limits.deleteKeys), or {DELETED_PER_KEY_MAX} times as many with \
-         those that were deleted and are not swept yet, the most that one revision deletes; ?atomic=false deletes them in steps, each a \
-         revision of its own, and smaller ranges go one by one"
-    );
-    Problem::new(Kind::TooManyKeys, detail)
-}
-
-fn deleted(done: DeletedJson) -> Response {
-    // Serializing plain data into memory cannot fail.
-    json_response(done.revision, serde_json::to_vec(&done).unwrap_or_default())
-}
-
-/// Deletes a range a bounded step at a time. What goes wrong after the first says how far it came.
-async fn delete_in_steps(
-    api: &Api,
-    mut range: KeyRange,
-    deadline: Instant,
-) -> Result<Response, Problem> {
-    let keys_max = api.handle.limits().delete_keys_max;
-    let mut done = DeletedJson { deleted: 0, revision: Revision(0), steps: Some(0) };
-    loop {
-        let write = Write::DeleteUpTo { range: range.clone(), keys_max, in_steps: true };
-        let reply = api.handle.write(write, deadline).await;
-        let so_far = |problem: Problem| match done.deleted {
-            0 => problem,
-            deleted => {
-                let steps = done.steps.unwrap_or_default();
-                problem.after(&format!("{deleted} keys were deleted before, in {steps} steps"))
-            }
-        };
-        let reply = reply.map_err(|error| so_far(error.into()))?;
-        let (count, next) = match reply.outcome {
-            Outcome::DeletedInPart { count, next } => (count, next),
-            other => return Err(so_far(key::unexpected(other, reply.revision))),
-        };
-        done.deleted += count;
-        done.revision = reply.revision;
-        done.steps = done.steps.map(|steps| steps + u64::from(count > 0));
-        match next {
-            None => return Ok(deleted(done)),
-            Some(next) => range.start = next,
-        }
-        if Instant::now() >= deadline {
-            let problem = Problem::new(
-                Kind::OutcomeUnknown,
-                "the deadline passed before the end of the range",
-            );
-            let steps = done.steps.unwrap_or_default();
-            return Err(
-                problem.after(&format!("{} keys were deleted, in {steps} steps", done.deleted))
-            );
-        }
-    }
-}
-
-/// The range to delete, and whether that may take several revisions.
-fn deletion(raw: Option<&str>) -> Result<(KeyRange, bool), Problem> {
-    let query = Query::parse(raw, DELETE_PARAMETERS)?;
-    // An unset shell variable in `?start=a&end=$E` must not delete all that follows.
-    if query.bytes("end").is_some_and(|end| end.is_empty()) {
-        let detail = "end is empty; leave it out to delete to the end of the keys";
-        return Err(Problem::new(Kind::InvalidParameter, detail));
-    }
-    let range = range(&query);
-    // Nor one in `?prefix=$P` empty the store.
-    if range.start.is_empty() && range.end.is_none() {
-        return Err(Problem::new(
-            Kind::InvalidParameter,
-            "a range delete needs a prefix, start or end that is not empty; \
-             start=%00 deletes every key",
-        ));
-    }
-    Ok((range, query.flag("atomic")? == Some(false)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn kind(raw: &str) -> Kind {
-        Listing::parse(Some(raw)).err().unwrap().kind()
-    }
 
     #[test]
     fn prefix_start_and_end_hold_together() {
@@ -458,41 +332,46 @@ mod tests {
 
     #[test]
     fn a_cursor_fixes_revision_order_and_range() {
+        let first = Query::parse(Some("prefix=b&end=d"), LIST_PARAMETERS).unwrap();
         let cursor = Cursor {
             revision: Revision(7),
-            range: KeyRange { start: "b".into(), end: Some("d".into()) },
+            range: KeyRange { start: "b".into(), end: Some("bx".into()) },
             descending: true,
             keys_only: true,
+            bounds: Bounds::of(&first),
         };
         let encoded = cursor.encode();
-        let listing = Listing::parse(Some(&format!("cursor={encoded}"))).unwrap();
-        assert_eq!(listing.list.query.range, cursor.range);
-        assert_eq!(listing.list.query.at, Some(Revision(7)));
-        assert!(listing.list.query.descending && listing.list.query.keys_only);
-        let same = format!("cursor={encoded}&order=desc&revision=7&prefix=c&keys_only=false");
-        let listing = Listing::parse(Some(&same)).unwrap();
-        assert_eq!(listing.list.query.range, KeyRange { start: "c".into(), end: Some("d".into()) });
-        assert!(!listing.list.query.keys_only);
-        assert_eq!(kind(&format!("cursor={encoded}&order=asc")), Kind::InvalidCursor);
-        assert_eq!(kind(&format!("cursor={encoded}&revision=8")), Kind::InvalidCursor);
-        assert_eq!(kind("cursor=abc"), Kind::InvalidCursor);
-        assert_eq!(kind("cursor="), Kind::InvalidCursor);
+        for same in ["", "&order=desc&revision=7&keys_only", "&prefix=b", "&prefix=b&start=&end=d"]
+        {
+            let listing = Listing::parse(Some(&format!("cursor={encoded}{same}"))).unwrap();
+            let query = &listing.list.query;
+            assert_eq!((&query.range, query.at), (&cursor.range, Some(Revision(7))), "{same}");
+            assert!(query.descending && query.keys_only, "{same}");
+            assert_eq!(listing.bounds, cursor.bounds, "{same}");
+        }
+        for (other, names) in [
+            ("order=asc", "another order;"),
+            ("revision=8", "another revision;"),
+            ("keys_only=false", "another keys_only;"),
+            ("prefix=", "another prefix;"),
+            ("prefix=bb", "another prefix;"),
+            ("start=b", "another start;"),
+            ("end=", "another end;"),
+            ("prefix=b&end=c&order=asc", "another end and another order;"),
+        ] {
+            let refused = Listing::parse(Some(&format!("{other}&cursor={encoded}"))).err().unwrap();
+            assert_eq!(refused.kind(), Kind::InvalidParameter, "{other}");
+            assert!(refused.detail().contains(names), "{other}: {}", refused.detail());
+        }
+        for broken in ["cursor=abc", "cursor="] {
+            let refused = Listing::parse(Some(broken)).err().unwrap();
+            assert_eq!(refused.kind(), Kind::InvalidCursor, "{broken}");
+        }
     }
 
     #[test]
-    fn a_range_delete_needs_a_range() {
-        for raw in [None, Some(""), Some("prefix="), Some("start="), Some("prefix=%ff&start=")] {
-            let result = deletion(raw);
-            let names_a_range = raw == Some("prefix=%ff&start=");
-            assert_eq!(result.is_ok(), names_a_range, "{raw:?}");
-        }
-        assert!(deletion(Some("start=%00")).is_ok());
-        assert!(deletion(Some("end=m")).is_ok());
-        assert!(deletion(Some("start=a&end=")).is_err());
-        assert!(!deletion(Some("prefix=a&atomic=true")).unwrap().1);
-        assert!(deletion(Some("prefix=a&atomic=false")).unwrap().1);
+    fn an_empty_end_is_no_bound() {
         let listing = Listing::parse(Some("start=a&end=")).unwrap();
         assert_eq!(listing.list.query.range, KeyRange { start: "a".into(), end: None });
-        assert!(deletion(Some("limit=1")).is_err());
     }
 }

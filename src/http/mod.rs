@@ -29,9 +29,11 @@ mod members;
 mod node;
 mod places;
 mod query;
+mod range_delete;
 mod serve;
 mod snapshot;
 mod socket;
+mod txn;
 mod watch;
 
 use std::convert::Infallible;
@@ -96,7 +98,8 @@ pub fn router(handle: Handle) -> App {
         stopping: CancellationToken::new(),
     });
     let rest = Router::new()
-        .route("/v1/kv", get(list::list).delete(list::delete))
+        .route("/v1/kv", get(list::list).delete(range_delete::delete))
+        .route("/v1/txn", post(txn::txn))
         .route("/v1/compact", post(compact::compact))
         .route("/v1/status", get(node::status))
         .route("/v1/cluster", get(node::cluster))

@@ -137,9 +137,11 @@ impl Query {
         })
     }
 
-    /// A revision of at least 1.
+    /// A revision: 1, that of an empty store, or more.
     pub(crate) fn revision(&self, name: &str) -> Result<Option<Revision>, Problem> {
-        Ok(self.positive(name)?.map(Revision))
+        self.parsed(name, "a revision, and revisions begin at 1", |text| {
+            text.parse().ok().filter(|&number| number > 0).map(Revision)
+        })
     }
 
     /// `true` or `false`; the bare name means true.
@@ -260,6 +262,18 @@ mod tests {
             let problem = result.unwrap_err();
             assert_eq!(problem.kind(), Kind::InvalidParameter, "{raw}");
             assert!(problem.detail().contains(raw.split('=').next().unwrap()), "{raw}");
+        }
+    }
+
+    #[test]
+    fn revisions_begin_at_1() {
+        let of = |raw| Query::parse(Some(raw), &["revision"]).unwrap().revision("revision");
+        assert_eq!(of("").unwrap(), None);
+        assert_eq!(of("revision=1").unwrap(), Some(Revision(1)));
+        for raw in ["revision=0", "revision=-1", "revision=x", "revision="] {
+            let problem = of(raw).unwrap_err();
+            assert_eq!(problem.kind(), Kind::InvalidParameter, "{raw}");
+            assert!(problem.detail().ends_with("revisions begin at 1"), "{}", problem.detail());
         }
     }
 }

@@ -260,6 +260,7 @@ mod tests {
             answer_bytes_max: 0,
             waiters_max: 0,
             delete_keys_max: 0,
+            txn_operations_max: 0,
             list_rows_max: 0,
             reads_max: 0,
             read_threads: 0,

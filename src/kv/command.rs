@@ -3,154 +3,82 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::condition::Condition;
+use super::level::FeatureLevel;
 use super::range::KeyRange;
 use super::revision::Revision;
+use super::txn::{Op, Over, Put, Txn};
+use super::unreadable::Unreadable;
 
 /// A command as an entry of the log carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// The leader's wall clock when it took the command in, milliseconds since 1970. The only time
-    /// that the state machine knows.
-    pub time_unix_ms: u64,
+    /// What goes for every command.
+    pub header: Header,
     /// What to do.
     pub write: Write,
+}
+
+/// What goes for every command. The order of the fields is part of the log's format.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The cluster's feature level when the leader took it in: by whose rules it is carried out.
+    pub level: FeatureLevel,
+    /// The cluster's clock when the leader took it in, in milliseconds; see [`Counters::clock_ms`](super::Counters::clock_ms).
+    pub clock_ms: u64,
+    /// Who asked for it, if that is known.
+    pub caller: Option<String>,
+    /// What the caller has named the request by.
+    pub token: Option<String>,
 }
 
 /// A change. The order of the variants is part of the log's format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Write {
-    /// Sets one key, if the condition holds.
-    Put(Put),
-    /// Deletes one key, if the condition holds.
-    Delete {
-        /// The key.
-        key: Bytes,
-        /// What must hold.
-        condition: Condition,
+    /// Sets and deletes keys, all in one revision or none.
+    Txn {
+        /// What to do.
+        txn: Txn,
+        /// How many keys of ranges it may look at, so that no entry takes long to apply; nothing is done if there are
+        /// more. Of keys that were deleted lately there may be [`DELETED_PER_KEY_MAX`](super::DELETED_PER_KEY_MAX) times as many.
+        keys_max: u64,
     },
-    /// Deletes every key of a range.
-    DeleteRange {
+    /// Deletes the first keys of a range.
+    DeleteStep {
         /// The range.
         range: KeyRange,
-    },
-    /// Sets several keys in one revision; of a key named twice the first value counts.
-    PutMany {
-        /// Keys and values.
-        pairs: Vec<(Bytes, Bytes)>,
+        /// How many of them, as above.
+        keys_max: u64,
     },
     /// Gives up the past before a revision: see [`Counters::compacted`](super::Counters::compacted).
     Compact {
         /// The oldest revision that can still be read afterwards.
         revision: Revision,
     },
-    /// Deletes the keys of a range if they are not too many, so that no entry takes long to apply.
-    DeleteUpTo {
-        /// The range.
-        range: KeyRange,
-        /// How many are not too many. Of keys that were deleted lately the range may hold
-        /// [`DELETED_PER_KEY_MAX`] times as many.
-        keys_max: u64,
-        /// If they are too many: whether to delete the first of them, rather than none.
-        in_steps: bool,
+    /// Raises the cluster's feature level: commands of that level may follow.
+    Raise {
+        /// The level; one that the cluster has already changes nothing.
+        level: FeatureLevel,
+        /// The release that raised it: what a node that does not know the level is told to run.
+        release: String,
     },
-}
-
-/// How many keys that exist no more a bounded deletion may step over for each that it may delete.
-pub const DELETED_PER_KEY_MAX: u64 = 20;
-
-/// Sets one key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Put {
-    /// The key, 1 to [`KEY_BYTES_MAX`] bytes.
-    pub key: Bytes,
-    /// The value.
-    pub value: Bytes,
-    /// The media type to give back with the value.
-    pub content_type: Option<String>,
-    /// What must hold.
-    pub condition: Condition,
+    /// What a release yet to come may add: proves that nodes which do not know it stop before it.
+    #[cfg(feature = "next-level")]
+    Nothing,
 }
 
 /// The longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 4096;
 
-/// Preconditions of RFC 9110, both of which must hold; the default always does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Condition {
-    /// `If-Match`: the key's mod revision is one of these, or it exists.
-    pub if_match: Option<Matcher>,
-    /// `If-None-Match`: the key's mod revision is none of these, or it does not exist.
-    pub if_none_match: Option<Matcher>,
-}
-
-/// The right side of `If-Match` and `If-None-Match`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Matcher {
-    /// `*`: anything that exists.
-    Any,
-    /// One of these mod revisions. An entity tag that is no revision of ours matches nothing and is
-    /// left out.
-    Revisions(Vec<Revision>),
-}
-
-/// What became of a write that was applied. The order of the variants is part of the wire format.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reply {
-    /// The store's revision after the write.
-    pub revision: Revision,
-    /// What happened.
-    pub outcome: Outcome,
-}
-
-/// What a write did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// The key is set; its mod revision is the reply's.
-    Put {
-        /// Whether the key did not exist before.
-        created: bool,
-    },
-    /// So many keys were deleted, possibly none; with none the revision did not grow.
-    Deleted {
-        /// How many.
-        count: u64,
-    },
-    /// All pairs are set.
-    PutMany,
-    /// A condition did not hold; nothing changed.
-    ConditionFailed {
-        /// The key's mod revision, if it exists.
-        current: Option<Revision>,
-    },
-    /// The command is not one that this release understands or allows; nothing changed.
-    Invalid {
-        /// Why, for the client.
-        reason: String,
-    },
-    /// The past before the revision that was named cannot be read any more.
-    Compacted,
-    /// It could not be read before either; nothing changed.
-    CompactedAlready {
-        /// The oldest revision that can be read.
-        oldest: Revision,
-    },
-    /// The reply's revision is the newest, and the one that was named comes after it; nothing changed.
-    NotReached,
-    /// So many keys were deleted, possibly none; with none the revision did not grow. It was a step.
-    DeletedInPart {
-        /// How many.
-        count: u64,
-        /// Where the next step goes on; none: the range is done.
-        next: Option<Bytes>,
-    },
-    /// The range holds more keys than may be deleted at once; nothing changed.
-    TooManyKeys,
-}
-
 /// The first byte of every command: the version of its layout.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 impl Command {
+    /// A write of nobody in particular, at the beginning of a cluster.
+    pub fn new(write: Write) -> Command {
+        Command { header: Header::default(), write }
+    }
+
     /// The bytes that an entry carries.
     pub fn encode(&self) -> Bytes {
         let mut bytes = Vec::with_capacity(32 + self.write.cost_bytes());
@@ -160,40 +88,102 @@ impl Command {
         postcard::to_extend(self, bytes).map(Bytes::from).unwrap_or_default()
     }
 
-    /// The command of these bytes, or why they are none that this release knows.
-    pub fn decode(bytes: &[u8]) -> Result<Command, &'static str> {
-        match bytes.split_first() {
-            Some((&LAYOUT, command)) => {
-                postcard::from_bytes(command).map_err(|_| "the command cannot be read")
-            }
-            Some(_) => Err("the command is of a layout that this release does not know"),
-            None => Err("the command is empty"),
+    /// The command of these bytes, or why they are none for a node that knows all levels up to `highest`.
+    pub fn decode(bytes: &[u8], highest: FeatureLevel) -> Result<Command, Unreadable> {
+        let (&layout, command) = bytes.split_first().ok_or(Unreadable::Damaged("it is empty"))?;
+        match layout {
+            0 | 1 => return Err(Unreadable::Damaged("it has no layout")),
+            LAYOUT => {}
+            found => return Err(Unreadable::NewerLayout { found }),
+        }
+        // The level first: what follows may look quite different at a higher one.
+        let (found, _) = postcard::take_from_bytes::<FeatureLevel>(command)
+            .map_err(|_| Unreadable::Damaged("its level cannot be read"))?;
+        if found > highest {
+            return Err(Unreadable::NewerLevel { found });
+        }
+        match postcard::take_from_bytes(command) {
+            Ok((command, [])) => Ok(command),
+            Ok(_) => Err(Unreadable::Damaged("something follows it")),
+            Err(_) => Err(Unreadable::Damaged("it cannot be read")),
         }
     }
 }
 
 impl Write {
+    /// One transaction on single keys only.
+    pub fn txn(txn: Txn) -> Write {
+        Write::Txn { txn, keys_max: 0 }
+    }
+
+    /// Sets one key.
+    pub fn put(key: Bytes, value: Bytes) -> Write {
+        Write::put_if(Put::new(key, value), Condition::default())
+    }
+
+    /// Sets one key if a condition holds.
+    pub fn put_if(put: Put, condition: Condition) -> Write {
+        let key = put.key.clone();
+        Write::txn(on_condition(&key, condition, Op::Put(put)))
+    }
+
+    /// Sets several keys; of one that is named twice the last value counts.
+    pub fn put_many(pairs: Vec<(Bytes, Bytes)>) -> Write {
+        let ops = pairs.into_iter().map(|(key, value)| Op::Put(Put::new(key, value)));
+        Write::txn(Txn::always(ops.collect()))
+    }
+
+    /// Deletes one key.
+    pub fn delete(key: Bytes) -> Write {
+        Write::delete_if(key, Condition::default())
+    }
+
+    /// Deletes one key if a condition holds.
+    pub fn delete_if(key: Bytes, condition: Condition) -> Write {
+        let delete = Op::Delete(Over::Key(key.clone()));
+        Write::txn(on_condition(&key, condition, delete))
+    }
+
+    /// Deletes the keys of a range, if they are not too many.
+    pub fn delete_range(range: KeyRange, keys_max: u64) -> Write {
+        Write::Txn { txn: Txn::always(vec![Op::Delete(Over::Range(range))]), keys_max }
+    }
+
     /// Whether it is a way out of a full disk: what it takes away makes room, in time.
     pub fn frees(&self) -> bool {
         match self {
-            Write::Delete { .. }
-            | Write::DeleteRange { .. }
-            | Write::DeleteUpTo { .. }
-            | Write::Compact { .. } => true,
-            Write::Put(_) | Write::PutMany { .. } => false,
+            Write::DeleteStep { .. } | Write::Compact { .. } | Write::Raise { .. } => true,
+            Write::Txn { txn, .. } => {
+                let mut frees = true;
+                txn.for_each_op(&mut |op| frees &= !matches!(op, Op::Put(_)));
+                frees
+            }
+            #[cfg(feature = "next-level")]
+            Write::Nothing => true,
         }
     }
 
     /// The bytes of keys and values in it.
     pub fn cost_bytes(&self) -> usize {
         match self {
-            Write::Put(put) => put.key.len() + put.value.len(),
-            Write::Delete { key, .. } => key.len(),
-            Write::DeleteRange { range } | Write::DeleteUpTo { range, .. } => {
+            Write::Txn { txn, .. } => txn.cost_bytes(),
+            Write::DeleteStep { range, .. } => {
                 range.start.len() + range.end.as_ref().map_or(0, Bytes::len)
             }
-            Write::PutMany { pairs } => pairs.iter().map(|(k, v)| k.len() + v.len()).sum(),
+            Write::Raise { release, .. } => release.len(),
             Write::Compact { .. } => 0,
+            #[cfg(feature = "next-level")]
+            Write::Nothing => 0,
         }
     }
+}
+
+/// One operation on a key if a condition holds for it; else the outcome says what its newest revision is.
+fn on_condition(key: &Bytes, condition: Condition, op: Op) -> Txn {
+    let compares = condition.compares(key);
+    let otherwise = match compares.is_empty() {
+        true => Vec::new(),
+        false => vec![Op::Get(Over::Key(key.clone()))],
+    };
+    Txn { compares, then: vec![op], otherwise }
 }

@@ -1,6 +1,8 @@
 //! Commands and rows, from any bytes.
 
+use super::apply::Prepared;
 use super::command::Command;
+use super::level::FeatureLevel;
 use super::model::Memory;
 use super::rows::{KeyRow, RevisionRow};
 
@@ -12,11 +14,13 @@ pub fn commands(data: &[u8]) {
     while let Some((&length, after)) = rest.split_first() {
         let (bytes, after) = after.split_at(usize::from(length).min(after.len()));
         rest = after;
-        if let Ok(command) = Command::decode(bytes) {
-            assert_eq!(Command::decode(&command.encode()), Ok(command));
+        if let Ok(command) = Command::decode(bytes, FeatureLevel::HIGHEST) {
+            assert_eq!(Command::decode(&command.encode(), FeatureLevel::HIGHEST), Ok(command));
         }
+        // What cannot be read stops a node.
+        let Ok(prepared) = Prepared::of(bytes, FeatureLevel::HIGHEST) else { continue };
         let before = memories[0].counters.revision;
-        let [first, second] = memories.each_mut().map(|memory| memory.apply(bytes));
+        let [first, second] = memories.each_mut().map(|memory| memory.apply(prepared.clone()));
         assert_eq!(first, second);
         assert!(first.0 == before.0 || first.0 == before.0 + 1);
     }
@@ -31,7 +35,9 @@ pub fn commands(data: &[u8]) {
 /// A row encodes to what decodes to it.
 pub fn rows(data: &[u8]) {
     if let Some(row) = KeyRow::decode(data) {
-        assert_eq!(KeyRow::decode(&row.encode()), Some(row));
+        let mut bytes = Vec::new();
+        row.encode(&mut bytes);
+        assert_eq!(KeyRow::decode(&bytes), Some(row));
     }
     if let Some(row) = RevisionRow::decode(data) {
         let mut bytes = Vec::new();

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The store's counter of committed changes; the first is 1. Every change of one command has the same.
+/// The store's counter of committed changes: 1 while it is empty, 2 for the first change. Every change of one command has
+/// the same.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -1,23 +1,16 @@
 //! The rows of the state, and their bytes on disk.
 //!
 //! `keys` maps a key to its newest change, tombstones included; `revisions` holds what each change set,
-//! with a link to the key's change before, so that the past can be read by walking back.
+//! with a link to the key's change before, and one that jumps further, so that the past can be read by walking back.
 
 use bytes::Bytes;
 
 use super::revision::Revision;
-
-/// Names one change: the revision, and which of the changes of that revision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RowId {
-    /// The revision.
-    pub revision: Revision,
-    /// 0 for the first key that the revision changed, and so on.
-    pub sub: u32,
-}
+use super::roots::Roots;
+use super::row_id::RowId;
 
 /// The newest change of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRow {
     /// Where its value is.
     pub newest: RowId,
@@ -27,6 +20,8 @@ pub struct KeyRow {
     pub version: u64,
     /// The lease that it belongs to; 0 is none.
     pub lease: u64,
+    /// Where the changes before it can be jumped to.
+    pub roots: Roots,
 }
 
 /// One change of a key.
@@ -46,12 +41,20 @@ pub struct RevisionRow {
     pub lease: u64,
     /// The key's change before this one.
     pub previous: Option<RowId>,
+    /// A change before that one; see [`Roots`]. None: there is none, or it is `previous`.
+    pub jump: Option<RowId>,
 }
 
 /// The first byte of every row: the version of its layout.
-const LAYOUT: u8 = 1;
-const KEY_ROW_BYTES: usize = 1 + 8 + 4 + 8 + 8 + 8;
-const REVISION_ROW_HEAD_BYTES: usize = 1 + 8 + 8 + 8 + 1 + 8 + 4 + 2 + 2;
+const LAYOUT: u8 = 2;
+const KEY_ROW_HEAD_BYTES: usize = 1 + 8 + 4 + 8 + 8 + 8 + 1;
+const ROW_ID_BYTES: usize = 8 + 4;
+const REVISION_ROW_HEAD_BYTES: usize = 1 + 8 + 8 + 8 + 1 + 2 * ROW_ID_BYTES + 2 + 2;
+
+/// Whether what begins so is a row of a layout that came later.
+pub fn is_of_newer_layout(row: &[u8]) -> bool {
+    row.first().is_some_and(|layout| *layout > LAYOUT)
+}
 
 impl KeyRow {
     /// Whether the key exists.
@@ -59,16 +62,30 @@ impl KeyRow {
         self.version > 0
     }
 
-    /// The row's bytes.
-    pub fn encode(&self) -> [u8; KEY_ROW_BYTES] {
-        let mut bytes = [0; KEY_ROW_BYTES];
-        bytes[0] = LAYOUT;
-        bytes[1..9].copy_from_slice(&self.newest.revision.0.to_le_bytes());
-        bytes[9..13].copy_from_slice(&self.newest.sub.to_le_bytes());
-        bytes[13..21].copy_from_slice(&self.create_revision.0.to_le_bytes());
-        bytes[21..29].copy_from_slice(&self.version.to_le_bytes());
-        bytes[29..37].copy_from_slice(&self.lease.to_le_bytes());
-        bytes
+    /// Whether it says something: deletions before the compacted revision do not, since on other replicas their rows may be
+    /// gone.
+    pub fn counts(&self, compacted: Revision) -> bool {
+        self.is_live() || self.newest.revision >= compacted
+    }
+
+    /// The memory that it takes beyond that of a key which was set once, roughly.
+    pub fn extra_bytes(&self) -> usize {
+        self.roots.older().len() * size_of::<(RowId, u64)>()
+    }
+
+    /// The row's bytes, appended to `into`.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        into.reserve(KEY_ROW_HEAD_BYTES + self.roots.older().len() * (ROW_ID_BYTES + 1));
+        into.push(LAYOUT);
+        put_id(into, self.newest);
+        into.extend_from_slice(&self.create_revision.0.to_le_bytes());
+        into.extend_from_slice(&self.version.to_le_bytes());
+        into.extend_from_slice(&self.lease.to_le_bytes());
+        into.push(self.roots.height());
+        for (root, height) in self.roots.older() {
+            put_id(into, *root);
+            into.push(*height);
+        }
     }
 
     /// The row of these bytes; none if they are not one.
@@ -77,11 +94,15 @@ impl KeyRow {
         if reader.byte()? != LAYOUT {
             return None;
         }
-        let newest = RowId { revision: Revision(reader.u64()?), sub: reader.u32()? };
+        let newest = reader.id()?;
         let create_revision = Revision(reader.u64()?);
-        let (version, lease) = (reader.u64()?, reader.u64()?);
-        reader.end()?;
-        Some(KeyRow { newest, create_revision, version, lease })
+        let (version, lease, height) = (reader.u64()?, reader.u64()?, reader.byte()?);
+        let mut older = Vec::new();
+        while !reader.0.is_empty() {
+            older.push((reader.id()?, reader.byte()?));
+        }
+        let roots = Roots::new(height, older)?;
+        Some(KeyRow { newest, create_revision, version, lease, roots })
     }
 }
 
@@ -116,10 +137,11 @@ impl RevisionRow {
         into.extend_from_slice(&self.create_revision.0.to_le_bytes());
         into.extend_from_slice(&self.version.to_le_bytes());
         into.extend_from_slice(&self.lease.to_le_bytes());
-        let previous = self.previous.unwrap_or_default();
-        into.push(u8::from(self.previous.is_some()) | u8::from(self.content_type.is_some()) << 1);
-        into.extend_from_slice(&previous.revision.0.to_le_bytes());
-        into.extend_from_slice(&previous.sub.to_le_bytes());
+        let flags = u8::from(self.previous.is_some())
+            | u8::from(self.content_type.is_some()) << 1
+            | u8::from(self.jump.is_some()) << 2;
+        into.push(flags);
+        self.previous.into_iter().chain(self.jump).for_each(|id| put_id(into, id));
         into.extend_from_slice(&key_len.to_le_bytes());
         into.extend_from_slice(&type_len.to_le_bytes());
         into.extend_from_slice(&self.key);
@@ -144,7 +166,8 @@ impl RevisionRow {
         }
         let create_revision = Revision(reader.u64()?);
         let (version, lease, flags) = (reader.u64()?, reader.u64()?, reader.byte()?);
-        let previous = RowId { revision: Revision(reader.u64()?), sub: reader.u32()? };
+        let previous = if flags & 1 != 0 { Some(reader.id()?) } else { None };
+        let jump = if flags & 4 != 0 { Some(reader.id()?) } else { None };
         let (key_len, type_len) = (reader.u16()?, reader.u16()?);
         let key = copy(reader.take(usize::from(key_len))?);
         let content_type = std::str::from_utf8(reader.take(usize::from(type_len))?).ok()?;
@@ -155,9 +178,15 @@ impl RevisionRow {
             create_revision,
             version,
             lease,
-            previous: (flags & 1 != 0).then_some(previous),
+            previous,
+            jump,
         })
     }
+}
+
+fn put_id(into: &mut Vec<u8>, id: RowId) {
+    into.extend_from_slice(&id.revision.0.to_le_bytes());
+    into.extend_from_slice(&id.sub.to_le_bytes());
 }
 
 /// Takes numbers off the front of bytes.
@@ -186,8 +215,8 @@ impl<'a> Reader<'a> {
         self.take(8)?.try_into().ok().map(u64::from_le_bytes)
     }
 
-    fn end(&self) -> Option<()> {
-        self.0.is_empty().then_some(())
+    fn id(&mut self) -> Option<RowId> {
+        Some(RowId { revision: Revision(self.u64()?), sub: self.u32()? })
     }
 }
 
@@ -204,6 +233,7 @@ mod tests {
             version: 7,
             lease: 0,
             previous: Some(RowId { revision: Revision(9), sub: 2 }),
+            jump: Some(RowId { revision: Revision(4), sub: 0 }),
         }
     }
 
@@ -217,8 +247,11 @@ mod tests {
             create_revision: Revision(2),
             version: 3,
             lease: 4,
+            roots: Roots::new(1, vec![(RowId { revision: Revision(8), sub: 2 }, 3)]).unwrap(),
         };
-        assert_eq!(KeyRow::decode(&key.encode()), Some(key));
+        let mut bytes = Vec::new();
+        key.encode(&mut bytes);
+        assert_eq!(KeyRow::decode(&bytes), Some(key));
     }
 
     #[test]
@@ -228,7 +261,8 @@ mod tests {
         for end in 0..bytes.len() {
             assert_eq!(RevisionRow::decode(&bytes[..end]), None);
         }
-        bytes[0] = 2;
+        bytes[0] = 9;
         assert_eq!(RevisionRow::decode(&bytes), None, "another layout");
+        assert!(is_of_newer_layout(&bytes));
     }
 }

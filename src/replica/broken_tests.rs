@@ -16,7 +16,7 @@ fn what_a_replica_wants_when_an_invariant_is_broken_is_to_stop_and_nothing_else(
     let options = StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() };
     let state = Arc::new(State::open_backend(InMemoryBackend::new(), &options).unwrap());
     let node = Node::new(Config::new(NodeId(1), 1), Recovered::default());
-    let mut replica = Replica::new(node, state.clone());
+    let mut replica = Replica::new(node, state.clone(), Duration::from_millis(10));
     let voters = [NodeId(1), NodeId(2)].into();
     let membership =
         Membership { cluster: ClusterId(1), members: [].into(), voters, outgoing: None };
@@ -30,7 +30,11 @@ fn what_a_replica_wants_when_an_invariant_is_broken_is_to_stop_and_nothing_else(
     replica.step(append(1, LogId::new(Term(1), Index(1)), vec![next]));
     replica.step(Event::Raft(Input::Persisted { seq: written[0].seq }));
     let (id, range) = (RequestId(1), crate::kv::KeyRange::all());
-    replica.step(Event::Write { id, write: Write::DeleteRange { range }, time_unix_ms: 0 });
+    replica.step(Event::Write {
+        id,
+        write: Write::delete_range(range, u64::MAX),
+        origin: Origin::default(),
+    });
     replica.step(append(2, LogId::ZERO, vec![first(2, Payload::Noop)]));
     for _ in 0..2 {
         let effects = replica.take_effects().unwrap();

@@ -110,8 +110,8 @@ fn what_makes_room_passes_as_long_as_the_reserve_has_some() {
     let mut capacities = Capacities::default();
     let left = Capacity { low: true, entries_bytes: 2 * FREEING_BYTES, stuck: false };
     let compact = Write::Compact { revision: Revision(1) };
-    let delete = Write::DeleteRange { range: KeyRange::prefix(b"a") };
-    let put = Write::PutMany { pairs: Vec::new() };
+    let delete = Write::delete_range(KeyRange::prefix(b"a"), u64::MAX);
+    let put = Write::put("a".into(), "1".into());
     capacities.set_own(left);
     for peer in [2, 3] {
         capacities.heard(NodeId(peer), left);
@@ -119,7 +119,7 @@ fn what_makes_room_passes_as_long_as_the_reserve_has_some() {
     assert!(capacities.refuses(&node));
     assert!(capacities.spares(&node, &compact) && capacities.spares(&node, &delete));
     assert!(!capacities.spares(&node, &put));
-    let long = Write::DeleteRange { range: KeyRange::prefix(&[b'a'; 4096]) };
+    let long = Write::delete_range(KeyRange::prefix(&[b'a'; 4096]), u64::MAX);
     assert!(!capacities.spares(&node, &long), "it does not fit");
     capacities.heard(NodeId(2), LOW);
     assert!(capacities.spares(&node, &compact), "two of three have some left");

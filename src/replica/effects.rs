@@ -16,6 +16,15 @@ use crate::raft::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// Who asks for a write, and what it names that by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The caller, if that is known.
+    pub caller: Option<String>,
+    /// The caller's name for the request.
+    pub token: Option<String>,
+}
+
 /// What happens to a replica.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -27,8 +36,8 @@ pub enum Event {
         id: RequestId,
         /// What.
         write: Write,
-        /// The wall clock, milliseconds since 1970.
-        time_unix_ms: u64,
+        /// Who asks.
+        origin: Origin,
     },
     /// A client wants to read linearizably.
     Read {

@@ -22,7 +22,7 @@ pub struct Keep {
     pub revisions: Option<u64>,
 }
 
-/// When which revision was reached, counted from any moment. Holds about [`STEPS`] times.
+/// When which revision was reached, by the cluster's clock. Holds about [`STEPS`] times.
 #[derive(Clone, Debug)]
 pub struct RevisionTimes {
     keep: Keep,

@@ -38,7 +38,7 @@ fn leaders_state(last: u64) -> Arc<State> {
 fn the_log_hears_of_a_checkpoint_only_after_it_follows_the_snapshot_that_overtook_it() {
     let state = state();
     let node = Node::new(Config::new(NodeId(2), 1), Recovered::default());
-    let mut replica = Replica::new(node, state.clone());
+    let mut replica = Replica::new(node, state.clone(), Duration::from_millis(10));
     // Whose term the snapshot is of.
     let body = Body::Append { prev: LogId::default(), entries: Vec::new(), commit: Index(0) };
     let heard = Message { cluster: ClusterId(1), from: LEADER, to: NodeId(2), term: Term(1), body };

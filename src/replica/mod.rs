@@ -6,33 +6,37 @@
 //! answered when the entry at its index has been applied, a read when its index has.
 
 mod capacity;
+mod clock;
 mod effects;
 pub mod forwarding;
 pub mod history;
 pub mod holds;
+mod inspect;
 mod pending;
 mod replay;
 mod slow;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use capacity::Capacities;
+use clock::ClusterClock;
 pub use effects::{
-    Capacity, ChangeFailed, Effects, Event, LookedUp, Lookup, Proposed, ReadRefused, RequestId,
-    Step, Summary, WriteFailed,
+    Capacity, ChangeFailed, Effects, Event, LookedUp, Lookup, Origin, Proposed, ReadRefused,
+    RequestId, Step, Summary, WriteFailed,
 };
 use pending::{PendingReads, PendingWrites};
 use replay::Replay;
 pub use slow::is_disk_slow;
 
 use crate::cluster::consistency::StateHash;
-use crate::cluster::{ClusterView, Memberships, Shown, change, memberships_of, reconcile};
-use crate::kv::{Command, Revision};
+use crate::cluster::{ClusterView, Shown, change, reconcile};
+use crate::kv::{Command, Header};
 use crate::raft::{
-    ClusterId, Index, Input, Load, LogId, Membership, Node, NodeId, Payload, PeerProgress,
-    ProposalId, ReadId, Refused, RoleName, Term,
+    ClusterId, Index, Input, LogId, Membership, Node, NodeId, Payload, ProposalId, ReadId, Refused,
+    RoleName, Term,
 };
 use crate::store::{Carried, Mark, State, StoreError};
 
@@ -84,13 +88,14 @@ pub struct Replica {
     awaits_entries: bool,
     /// An entry that is to be applied is not in the log.
     lost: Option<Index>,
+    clock: ClusterClock,
     capacities: Capacities,
     effects: Effects,
 }
 
 impl Replica {
-    /// Puts the parts together. `node` was recovered from the `state` and the log of one data directory.
-    pub fn new(node: Node, state: Arc<State>) -> Replica {
+    /// Puts the parts together. `node` was recovered from the `state` and the log of one data directory; it ticks so often.
+    pub fn new(node: Node, state: Arc<State>, tick: Duration) -> Replica {
         let applied = state.applied();
         Replica {
             commit: node.commit(),
@@ -106,6 +111,7 @@ impl Replica {
             awaits_rows: false,
             awaits_entries: false,
             lost: None,
+            clock: ClusterClock::new(u64::try_from(tick.as_micros()).unwrap_or(u64::MAX)),
             capacities: Capacities::default(),
             effects: Effects::default(),
         }
@@ -117,6 +123,8 @@ impl Replica {
             // Lost on the way, as far as the protocol knows.
             Event::Raft(Input::Receive(message)) if !self.capacities.takes(&message) => {}
             Event::Raft(Input::Tick) => {
+                let leads = self.node.role() == RoleName::Leader;
+                self.clock.tick(leads, self.state.clock_ms());
                 self.node.step(Input::Tick);
                 self.effects.tell_capacity =
                     self.capacities.tick(&self.node).or(self.effects.tell_capacity);
@@ -139,10 +147,12 @@ impl Replica {
             {
                 self.effects.writes.push((id, Err(WriteFailed::NoRoom)));
             }
-            Event::Write { id, write, time_unix_ms } => {
+            Event::Write { id, write, origin: Origin { caller, token } } => {
                 let leads = self.node.role() == RoleName::Leader;
                 let ahead = leads && !self.state.has_at_hand(&write);
-                let command = Command { time_unix_ms, write }.encode();
+                let (level, clock_ms) = (self.state.level(), self.clock_ms());
+                let header = Header { level, clock_ms, caller, token };
+                let command = Command { header, write }.encode();
                 if ahead {
                     self.ahead.push(command.clone());
                 }
@@ -297,86 +307,12 @@ impl Replica {
         })
     }
 
-    /// Whether so much waits for a checkpoint for which there is no room that nothing more can be applied.
-    pub fn is_stuck(&self) -> bool {
-        self.state.is_put_off() && self.state.overlay_full()
-    }
-
-    /// Whether there is more to apply than one call to [`Replica::take_effects`] did.
-    pub fn has_more(&self) -> bool {
-        self.applied.index < self.commit && self.may_apply() && !self.awaits_lookup()
-    }
-
-    /// Whether apply waits for something that is being looked up.
-    pub fn awaits_lookup(&self) -> bool {
-        self.awaits_rows || self.awaits_entries
-    }
-
-    /// The membership in force.
-    pub fn membership(&self) -> Option<&Membership> {
-        self.node.membership()
-    }
-
-    /// The membership in force and its entry, and the newest one that is committed.
-    pub fn memberships(&self) -> Memberships {
-        memberships_of(&self.node)
-    }
-
-    /// The cluster that this node takes part in.
-    pub fn cluster(&self) -> Option<ClusterId> {
-        self.node.cluster()
-    }
-
-    /// What this node knows of itself and, if it leads, of its peers.
-    pub fn summary(&self) -> Summary {
-        Summary {
-            role: self.node.role(),
-            term: self.node.term(),
-            leader: self.node.leader(),
-            commit: self.node.commit(),
-            applied: self.applied.index,
-            last: self.node.last().index,
-            revision: self.state.revision(),
-            peers: self.node.peers(),
-        }
-    }
-
     /// The log has ended, with all that this asked to write or not: checkpoints wait for it no more.
     pub fn log_ended(&self, complete: bool) {
         if complete {
             self.state.log_reached(self.node.commit());
         }
         self.state.log_ended();
-    }
-
-    /// What the protocol holds in memory.
-    pub fn load(&self) -> Load {
-        self.node.load()
-    }
-
-    /// The last index applied.
-    pub fn applied(&self) -> Index {
-        self.applied.index
-    }
-
-    /// The newest commit index that is known, of the leader's log.
-    pub fn heard_commit(&self) -> Index {
-        self.node.heard_commit()
-    }
-
-    /// What it knows of its peers, if it leads; otherwise nothing.
-    pub fn peers(&self) -> Vec<PeerProgress> {
-        self.node.peers()
-    }
-
-    /// The revision that the state reflects.
-    pub fn revision(&self) -> Revision {
-        self.state.revision()
-    }
-
-    /// The last entry that the state's file covers.
-    pub fn durable(&self) -> Index {
-        self.state.durable().index
     }
 
     fn collect(&mut self) {

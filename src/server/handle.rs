@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     pub(super) waiters: Arc<Waiters>,
     pub(super) readers: Readers,
     pub(super) checkpoints: watch::Receiver<Index>,
+    pub(super) clock_ms: Arc<AtomicU64>,
     pub(super) started: Instant,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) removed: watch::Receiver<bool>,
@@ -83,6 +85,11 @@ impl Handle {
             ReadError::Future { asked, newest } => Error::Future { asked, newest },
             ReadError::Store(error) => self.damaged(error),
         }
+    }
+
+    /// The cluster's clock, as far as this node knows it: the time that the cluster had a leader.
+    pub(crate) fn clock(&self) -> Duration {
+        Duration::from_millis(self.shared.clock_ms.load(Ordering::Relaxed))
     }
 
     /// The state could not be read: the node stops, since nobody knows what else is damaged.

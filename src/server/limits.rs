@@ -14,6 +14,7 @@ pub(super) fn of(config: &Config) -> Limits {
         answer_bytes_max: bytes(config.limits.answers),
         waiters_max: config.limits.waiters,
         delete_keys_max: config.limits.delete_keys,
+        txn_operations_max: config.limits.txn_operations,
         list_rows_max: config.limits.list_rows,
         reads_max: config.limits.reads,
         read_threads: config.limits.read_threads,

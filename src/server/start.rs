@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -37,7 +38,7 @@ use crate::cluster::{Memberships, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
 use crate::pki::{Material, PkiError};
-use crate::raft::{self, Index, Node, NodeId, RoleName, SoftState};
+use crate::raft::{self, Index, Node, NodeId, Recovered, RoleName, SoftState};
 use crate::store::{Life, LogReader, State, StoreError};
 
 /// How long a stopping leader waits for another to take over.
@@ -103,7 +104,6 @@ impl Server {
     pub async fn start_with(config: Arc<Config>, life: Arc<Life>) -> Result<Server, StartError> {
         let started = Instant::now();
         let mailbox = Arc::new(Mailbox::default());
-        // Whatever is cheap and can fail comes before the disk.
         let certificates = Files::note(&config);
         let material = config.material()?;
         let facts = Arc::new(ArcSwap::from_pointee(certificates::Facts::of(&material)));
@@ -111,11 +111,7 @@ impl Server {
         let (opened, recovered) = opened::open(&config, life.clone())?;
         let timing = Timing::new(&config.raft, config.reads.lease);
         let decided = recovered.hard_state.commit;
-        let core = raft::Config {
-            uncommitted_bytes_max: waiting_bytes_max(&config),
-            ..timing.raft_config(opened.data.id())
-        };
-        let node = Node::new(core, recovered);
+        let node = node_of(&config, &timing, opened.data.id(), recovered);
         let id = node.id();
         let published = first_published(&node, &opened.state);
         let membership = published.membership.subscribe();
@@ -164,6 +160,7 @@ impl Server {
             waiters,
             readers,
             checkpoints: published.checkpoints.subscribe(),
+            clock_ms: published.clock_ms.clone(),
             started,
             stopping,
             removed: removed.clone(),
@@ -305,7 +302,15 @@ fn first_published(node: &Node, state: &State) -> Published {
         memberships: watch::Sender::new(memberships_of(node)),
         applied: watch::Sender::new(state.applied().index),
         checkpoints: watch::Sender::new(state.durable().index),
+        clock_ms: Arc::new(AtomicU64::new(state.clock_ms())),
     }
+}
+
+/// The node of the protocol, as it was recovered.
+fn node_of(config: &Config, timing: &Timing, id: NodeId, recovered: Recovered) -> Node {
+    let core =
+        raft::Config { uncommitted_bytes_max: waiting_bytes_max(config), ..timing.raft_config(id) };
+    Node::new(core, recovered)
 }
 
 /// Who hears the peers.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::api::{ChangeError, Consistency, Error, Found, Freshness, Get, Got, List, MemberChange};
-use crate::kv::{Condition, KeyRange, Matcher, Page, Put, RangeQuery, Revision, Write};
+use crate::kv::{KeyRange, Matcher, Page, RangeQuery, Revision, Write};
 use crate::pki::{Authority, Overwrite, PeerIdentity, Role, issue_authority, write_pair};
 use crate::raft::{LogId, Term};
 use crate::replica::forwarding::Fate;
@@ -40,12 +40,7 @@ fn soon() -> Instant {
 }
 
 fn put() -> Write {
-    Write::Put(Put {
-        key: Bytes::from_static(b"key"),
-        value: Bytes::from_static(b"value"),
-        content_type: None,
-        condition: Condition::default(),
-    })
+    Write::put(Bytes::from_static(b"key"), Bytes::from_static(b"value"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,8 @@ pub(crate) enum PeerRequest {
 pub(crate) enum PeerRead {
     Get(Get),
     List(List),
+    /// A transaction that changes nothing, as clients state it in JSON: whoever reads that looks how deep and how much it is.
+    Txn(Bytes),
 }
 
 /// What a [`PeerRead`] came to. The order of the variants is part of the wire format.
@@ -52,6 +54,8 @@ pub(crate) enum PeerRead {
 pub(crate) enum PeerAnswer {
     Got(Got),
     Page(Page),
+    /// In JSON, as clients are answered, or why it was refused.
+    Txn(Result<Bytes, Reply>),
 }
 
 /// An answer.

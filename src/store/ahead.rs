@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::error::StoreError;
-use crate::kv::{KeyRange, KeyRow};
+use crate::kv::{KeyRange, KeyRow, RevisionRow, RowId};
 
 /// How many bytes of keys a generation holds before the next one begins. What is in the older of two goes first; it is
 /// fetched once more if it is needed.
@@ -40,10 +40,18 @@ impl From<StoreError> for Halt {
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    young: HashMap<Bytes, Option<KeyRow>>,
-    young_bytes: usize,
-    old: HashMap<Bytes, Option<KeyRow>>,
+    young: Generation,
+    old: Generation,
     ranges: Vec<RangeAhead>,
+}
+
+/// What was fetched at about the same time.
+#[derive(Debug, Default)]
+struct Generation {
+    rows: HashMap<Bytes, Option<KeyRow>>,
+    /// A change never changes: these stay true whatever becomes of their keys.
+    changes: HashMap<RowId, RevisionRow>,
+    bytes: usize,
 }
 
 /// The first rows that the file holds of a range, in order.
@@ -71,7 +79,12 @@ pub(super) fn row_bytes(key: &[u8]) -> usize {
 impl Ahead {
     /// The row of a key, none if the file has none; none at all if that is not at hand.
     pub(super) fn key(&self, key: &[u8]) -> Option<Option<KeyRow>> {
-        self.young.get(key).or_else(|| self.old.get(key)).copied()
+        self.young.rows.get(key).or_else(|| self.old.rows.get(key)).cloned()
+    }
+
+    /// A change of the file, if it is at hand.
+    pub(super) fn change(&self, id: RowId) -> Option<&RevisionRow> {
+        self.young.changes.get(&id).or_else(|| self.old.changes.get(&id))
     }
 
     /// What is held of a range.
@@ -79,36 +92,44 @@ impl Ahead {
         self.ranges.iter().find(|held| held.range == *range)
     }
 
-    /// Holds rows that the newest view of the file has. No overlay may have one of their keys. All of them are held, however
-    /// many: what is needed at once may be the keys of one large write.
-    pub(super) fn hold(&mut self, rows: impl IntoIterator<Item = (Option<KeyRow>, Bytes)>) {
-        if self.young_bytes >= GENERATION_BYTES_MAX {
+    /// Holds rows that the newest view of the file has, and changes. No overlay may have one of the keys. All of them are held,
+    /// however many: what is needed at once may be the keys of one large write.
+    pub(super) fn hold(
+        &mut self,
+        rows: impl IntoIterator<Item = (Option<KeyRow>, Bytes)>,
+        changes: impl IntoIterator<Item = (RowId, RevisionRow)>,
+    ) {
+        if self.young.bytes >= GENERATION_BYTES_MAX {
             self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
         }
         for (row, key) in rows {
-            self.young_bytes += row_bytes(&key);
-            self.young.insert(key, row);
+            self.young.bytes += row_bytes(&key) + row.as_ref().map_or(0, KeyRow::extra_bytes);
+            self.young.rows.insert(key, row);
+        }
+        for (id, change) in changes {
+            self.young.bytes += change.cost_bytes();
+            self.young.changes.insert(id, change);
         }
     }
 
-    /// Holds what the newest view of the file has of a range, in place of what was held of it; if there is a place for it.
-    pub(super) fn hold_range(&mut self, range: RangeAhead) {
+    /// Holds what the newest view of the file has of a range, in place of what was held of it; if there is a place for it,
+    /// or if it is `needed` first.
+    pub(super) fn hold_range(&mut self, range: RangeAhead, needed: bool) {
         self.used(&range.range);
         let bytes: usize = self.ranges.iter().map(|held| held.bytes).sum();
-        if self.ranges.len() < RANGES_MAX && bytes < RANGE_BYTES_MAX {
+        if needed || self.ranges.len() < RANGES_MAX && bytes < RANGE_BYTES_MAX {
             self.ranges.push(range);
         }
     }
 
     /// Makes a place for what is needed first: everything else goes.
-    pub(super) fn make_place(&mut self, needed: &KeyRange) {
-        self.ranges.retain(|held| held.range == *needed);
+    pub(super) fn make_place(&mut self, needed: &[KeyRange]) {
+        self.ranges.retain(|held| needed.contains(&held.range));
     }
 
     /// An overlay has this key now.
     pub(super) fn overlaid(&mut self, key: &[u8]) {
-        for held in [&mut self.young, &mut self.old] {
+        for held in [&mut self.young.rows, &mut self.old.rows] {
             if !held.is_empty() {
                 held.remove(key);
             }
@@ -134,7 +155,7 @@ mod tests {
         let mut ahead = Ahead::default();
         let key = |number: usize| Bytes::from(format!("{number:04096}"));
         for number in 0..10_000 {
-            ahead.hold([(None, key(number))]);
+            ahead.hold([(None, key(number))], []);
         }
         let held: Vec<usize> =
             (0..10_000).filter(|&number| ahead.key(&key(number)).is_some()).collect();
@@ -147,17 +168,23 @@ mod tests {
         let (rows, bytes) = (Arc::default(), RANGE_BYTES_MAX / 4 + 1);
         for start in 0..9 {
             let range = KeyRange { start: key(start), end: None };
-            ahead.hold_range(RangeAhead { range, rows: Arc::clone(&rows), bytes, until: None });
+            ahead.hold_range(
+                RangeAhead { range, rows: Arc::clone(&rows), bytes, until: None },
+                false,
+            );
         }
         assert_eq!(ahead.ranges.len(), 4);
         ahead.checkpointed();
         for start in 0..2 * RANGES_MAX {
             let range = KeyRange { start: key(start), end: None };
-            ahead.hold_range(RangeAhead { range, rows: Arc::default(), bytes: 0, until: None });
+            ahead.hold_range(
+                RangeAhead { range, rows: Arc::default(), bytes: 0, until: None },
+                false,
+            );
         }
         assert_eq!(ahead.ranges.len(), RANGES_MAX);
         let needed = KeyRange { start: key(1), end: None };
-        ahead.make_place(&needed);
+        ahead.make_place(std::slice::from_ref(&needed));
         assert_eq!(ahead.ranges.iter().map(|held| &held.range).collect::<Vec<_>>(), [&needed]);
         ahead.checkpointed();
         assert!(ahead.ranges.is_empty());

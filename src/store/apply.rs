@@ -15,7 +15,10 @@ use super::overlay::Overlay;
 use super::position::Position;
 use super::state::{Shared, State};
 use super::state_hashes;
-use crate::kv::{Counters, KeyRange, KeyRow, Prepared, Reply, RevisionRow, RowId, Rows};
+use crate::kv::{
+    Counters, KeyRange, KeyRow, Need, Prepared, ReadRows, RecordKey, Reply, RevisionRow, RowId,
+    Rows,
+};
 use crate::raft::{Broken, Entry, Index, LogId, Payload};
 
 /// The most rows that one call applies, but for what its last entry has beyond them: it holds up the thread that sends
@@ -58,6 +61,7 @@ impl State {
     /// The same, up to the first entry that needs a row of the file which was not fetched: it never reads the file.
     pub fn apply_at_hand(&self, entries: &[Entry]) -> Result<Carried, StoreError> {
         let mut position = self.shared.read().position.clone();
+        let before = position.counters;
         let mut batch = Batch::over(self);
         let mut carried = Carried { applied: Vec::with_capacity(entries.len()), lacks_rows: false };
         let mut hashes = Vec::new();
@@ -70,7 +74,9 @@ impl State {
             let reply = match &entry.payload {
                 Payload::Noop => None,
                 Payload::Command(command) => {
-                    match batch.carry_out(Prepared::of(command), &mut position.counters) {
+                    let command = Prepared::of(command, self.options.highest)
+                        .map_err(|why| StoreError::Command { index: next.index, why })?;
+                    match batch.carry_out(command, &mut position.counters) {
                         Ok(reply) => Some(reply),
                         Err(Halt::LacksRows) => {
                             carried.lacks_rows = true;
@@ -94,7 +100,10 @@ impl State {
             }
         }
         if !carried.applied.is_empty() {
-            let Batch { changes, ranges, .. } = batch;
+            let Batch { mut changes, ranges, .. } = batch;
+            if let Some((key, record)) = position.counters.clock_record(&before) {
+                changes.set_record(key, Some(record));
+            }
             self.absorb(changes, &ranges, position, hashes);
         }
         Ok(carried)
@@ -149,19 +158,29 @@ impl<'a> Batch<'a> {
     /// while it runs, a checkpoint may put away where they were.
     fn carry_out(&mut self, command: Prepared, counters: &mut Counters) -> Result<Reply, Halt> {
         self.read.clear();
-        for key in command.keys() {
-            self.beat();
-            let row = match self.changes.keys.get(key) {
-                Some(row) => Some(*row),
-                None => self.state.row_at_hand(key).ok_or(Halt::LacksRows)?,
-            };
-            self.read.push((key.clone(), row));
+        let (mut ranges, mut lacks_rows) = (Vec::new(), false);
+        command.needs(&mut |need| match need {
+            Need::Key(key) | Need::Value(key) => lacks_rows |= self.look_up(key).is_none(),
+            Need::Range(range) | Need::Values(range) => ranges.push(range.clone()),
+        });
+        if lacks_rows {
+            return Err(Halt::LacksRows);
         }
         self.read.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        let range = command.range().map(|(range, _)| range.clone());
         let reply = command.apply(self, counters)?;
-        self.ranges.extend(range);
+        self.ranges.extend(ranges);
         Ok(reply)
+    }
+
+    /// Puts the row of a key beside the others that the command reads; none if it is not at hand.
+    fn look_up(&mut self, key: &Bytes) -> Option<()> {
+        self.beat();
+        let row = match self.changes.keys.get(key) {
+            Some(row) => Some(row.clone()),
+            None => self.state.row_at_hand(key)?,
+        };
+        self.read.push((key.clone(), row));
+        Some(())
     }
 
     /// Gets further, by one row.
@@ -171,15 +190,19 @@ impl<'a> Batch<'a> {
     }
 }
 
-impl Rows for Batch<'_> {
+impl ReadRows for Batch<'_> {
     type Error = Halt;
 
     fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Halt> {
-        // What the command itself has written before comes first.
-        let changed = self.changes.keys.get(key).map(|row| Some(*row));
-        let read = || self.read.binary_search_by(|(one, _)| one[..].cmp(key)).ok();
+        let at = self.read.binary_search_by(|(one, _)| one[..].cmp(key)).ok();
         // Nothing else is asked for than what the command said.
-        changed.or_else(|| read().map(|at| self.read[at].1)).ok_or(Halt::LacksRows)
+        at.map(|at| self.read[at].1.clone()).ok_or(Halt::LacksRows)
+    }
+
+    fn row(&self, id: RowId) -> Result<RevisionRow, Halt> {
+        self.beat();
+        let changed = self.changes.rows.get(&id).cloned();
+        changed.or_else(|| self.state.change_at_hand(id)).ok_or(Halt::LacksRows)
     }
 
     fn visit(
@@ -188,7 +211,7 @@ impl Rows for Batch<'_> {
         visit: &mut dyn FnMut(Bytes, KeyRow) -> ControlFlow<()>,
     ) -> Result<(), Halt> {
         let changed = self.changes.range(range);
-        let mut changed = changed.map(|(key, row)| (key.clone(), *row)).peekable();
+        let mut changed = changed.map(|(key, row)| (key.clone(), row.clone())).peekable();
         let mut all = ScanAtHand::new(self.state, range)?;
         let mut stored = all.next()?;
         loop {
@@ -215,9 +238,16 @@ impl Rows for Batch<'_> {
             }
         }
     }
+}
 
-    fn set(&mut self, id: RowId, row: RevisionRow) {
+impl Rows for Batch<'_> {
+    fn set(&mut self, id: RowId, row: RevisionRow, key_row: KeyRow) {
         self.beat();
-        self.changes.set(id, row);
+        self.changes.set(id, row, key_row);
+    }
+
+    fn set_record(&mut self, key: RecordKey, record: Option<Bytes>) {
+        self.beat();
+        self.changes.set_record(key, record);
     }
 }

@@ -48,7 +48,7 @@ fn a_backup_says_what_is_in_it_however_its_bytes_come() {
         assert_eq!((summary.last.index.0, summary.last.term.0), (60, 3));
         assert_eq!((summary.bytes, summary.digest), (bytes.len() as u64, digest));
         // 56 puts, of numbers below 15 times the index, modulo 31.
-        assert_eq!((summary.revision, summary.changes), (Revision(56), 56));
+        assert_eq!((summary.revision, summary.changes), (Revision(57), 56));
         assert!(summary.keys > 10 && summary.keys < 31, "{summary:?}");
         let mut one_by_one = BackupCheck::default();
         bytes.iter().for_each(|byte| one_by_one.feed(&[*byte]).unwrap());

@@ -12,9 +12,10 @@ use super::position::{INSTALLED_KEY, POSITION_KEY, Position, StoredPosition};
 use super::sealed;
 use super::sweep::{self, Budget, Swept};
 use super::tables::{
-    INCOMING_KEYS, INCOMING_REVISIONS, KEYS, OLD_KEYS, OLD_REVISIONS, REVISIONS, revision_key,
+    INCOMING_KEYS, INCOMING_RECORDS, INCOMING_REVISIONS, KEYS, OLD_KEYS, OLD_RECORDS,
+    OLD_REVISIONS, RECORDS, REVISIONS, record_key, revision_key,
 };
-use crate::kv::Revision;
+use crate::kv::{RecordKey, Revision};
 use crate::raft::LogId;
 
 /// An overlay that takes no more changes, on its way to the file.
@@ -42,6 +43,7 @@ pub(super) fn open(db: &Database, path: &str) -> Result<(), StoreError> {
     {
         write.open_table(KEYS).map_err(failed)?;
         write.open_table(REVISIONS).map_err(failed)?;
+        write.open_table(RECORDS).map_err(failed)?;
         let mut meta = write.open_table(META).map_err(failed)?;
         if new {
             meta::put_format(&mut meta, "state")?;
@@ -56,6 +58,9 @@ pub(super) fn open(db: &Database, path: &str) -> Result<(), StoreError> {
     for revisions in [INCOMING_REVISIONS, OLD_REVISIONS] {
         write.delete_table(revisions).map_err(failed)?;
     }
+    for records in [INCOMING_RECORDS, OLD_RECORDS] {
+        write.delete_table(records).map_err(failed)?;
+    }
     write.commit().map_err(failed)
 }
 
@@ -66,8 +71,10 @@ pub(super) fn install(db: &Database, position: &Position) -> Result<(), StoreErr
     write.set_quick_repair(true);
     write.rename_table(KEYS, OLD_KEYS).map_err(failed)?;
     write.rename_table(REVISIONS, OLD_REVISIONS).map_err(failed)?;
+    write.rename_table(RECORDS, OLD_RECORDS).map_err(failed)?;
     write.rename_table(INCOMING_KEYS, KEYS).map_err(failed)?;
     write.rename_table(INCOMING_REVISIONS, REVISIONS).map_err(failed)?;
+    write.rename_table(INCOMING_RECORDS, RECORDS).map_err(failed)?;
     put_installed(&write, position)?;
     Swept::forget(&mut write.open_table(META).map_err(failed)?)?;
     write.commit().map_err(failed)
@@ -92,6 +99,7 @@ pub(super) fn remove_old(db: &Database) -> Result<(), StoreError> {
     let write = db.begin_write().map_err(failed)?;
     write.delete_table(OLD_KEYS).map_err(failed)?;
     write.delete_table(OLD_REVISIONS).map_err(failed)?;
+    write.delete_table(OLD_RECORDS).map_err(failed)?;
     write.commit().map_err(failed)
 }
 
@@ -115,7 +123,7 @@ pub(super) fn write(
         let mut bytes = Vec::new();
         for (key, row) in &frozen.overlay.keys {
             bytes.clear();
-            bytes.extend_from_slice(&row.encode());
+            row.encode(&mut bytes);
             sealed::seal(KEYS.name(), key, &mut bytes);
             keys.insert(&key[..], &bytes[..]).map_err(failed)?;
             pulse.beat();
@@ -127,10 +135,33 @@ pub(super) fn write(
             revisions.insert((id.revision.0, id.sub), &bytes[..]).map_err(failed)?;
             pulse.beat();
         }
+        write_records(&write, &frozen.overlay, pulse)?;
         sweep::sweep(&mut keys, &mut revisions, &mut meta, compacted, budget)?;
         let position = StoredPosition::from(frozen.position.clone());
         meta::put(&mut meta, "state", POSITION_KEY, &position)?;
         pulse.beat();
     }
     write.commit().map_err(failed)
+}
+
+/// Sets the records that an overlay holds, and removes those that it says are gone.
+fn write_records(
+    write: &WriteTransaction,
+    overlay: &Overlay,
+    pulse: &Pulse,
+) -> Result<(), StoreError> {
+    let mut records = write.open_table(RECORDS).map_err(failed)?;
+    for (RecordKey { kind, key }, record) in &overlay.records {
+        let at = (*kind, &key[..]);
+        match record {
+            Some(record) => {
+                let mut bytes = record.to_vec();
+                sealed::seal(RECORDS.name(), &record_key(*kind, key), &mut bytes);
+                records.insert(at, &bytes[..]).map_err(failed)?;
+            }
+            None => drop(records.remove(at).map_err(failed)?),
+        }
+        pulse.beat();
+    }
+    Ok(())
 }

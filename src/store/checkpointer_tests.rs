@@ -2,7 +2,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::*;
-use crate::kv::{Command, Condition, Revision, Write};
+use crate::kv::{Command, Revision, Write};
 use crate::raft::{Entry, Index, Payload, Term};
 use crate::store::StateOptions;
 use crate::store::space::tests::{Small, boundless};
@@ -59,15 +59,15 @@ fn an_idle_state_is_swept_to_the_end() {
     let state = open(&Disk::default(), &options);
     let apply = |write| {
         let id = LogId::new(Term(1), state.applied().index.next());
-        let command = Command { time_unix_ms: 0, write }.encode();
+        let command = Command::new(write).encode();
         state.apply(&[Entry { id, payload: Payload::Command(command) }]).unwrap();
     };
     for _ in 0..CHANGES {
         let pairs = vec![("a".into(), "x".into())];
-        apply(Write::PutMany { pairs });
+        apply(Write::put_many(pairs));
     }
     state.write_checkpoint(state.freeze().unwrap()).unwrap();
-    apply(Write::Compact { revision: Revision(CHANGES) });
+    apply(Write::Compact { revision: Revision(CHANGES + 1) });
     // A little of it goes with the checkpoint that covers the command.
     state.write_checkpoint(state.freeze().unwrap()).unwrap();
     let (mut checkpointer, done) = spawn(&state);
@@ -213,11 +213,11 @@ fn a_checkpoint_that_makes_room_gets_half_of_what_is_kept() {
     let state = open(&Disk::default(), &StateOptions { sweep_pause: Duration::ZERO, ..options() });
     let write = |write| {
         let id = LogId::new(Term(1), state.applied().index.next());
-        let command = Command { time_unix_ms: 0, write }.encode();
+        let command = Command::new(write).encode();
         state.apply(&[Entry { id, payload: Payload::Command(command) }]).unwrap();
         id
     };
-    let put = |key: usize| Write::PutMany { pairs: vec![(key.to_string().into(), "x".into())] };
+    let put = |key: usize| Write::put_many(vec![(key.to_string().into(), "x".into())]);
     for key in 0..CHANGES {
         write(put(key));
     }
@@ -232,13 +232,14 @@ fn a_checkpoint_that_makes_room_gets_half_of_what_is_kept() {
     write(put(0));
     checkpointer.poll();
     assert!(done.recv_timeout(Duration::from_millis(200)).is_err(), "a put can wait");
-    let deleted = write(Write::Delete { key: "0".into(), condition: Condition::default() });
+    let deleted = write(Write::delete("0".into()));
     checkpointer.poll();
     assert_eq!(done.recv_timeout(LONG).unwrap().unwrap(), deleted);
     assert!(!state.is_put_off());
     // What compaction hides goes, a little at a time.
     let rows = || state.shared.read().view.rows().len();
     let before = rows();
+    write(put(7));
     let compacted = write(Write::Compact { revision: state.revision() });
     while state.checkpoint_due() {
         checkpointer.poll();
@@ -249,8 +250,8 @@ fn a_checkpoint_that_makes_room_gets_half_of_what_is_kept() {
     assert!(space.reserve(8 << 20, Purpose::Vital).is_some(), "half is kept");
     // What is large waits: of half the ballast, 8 MiB, it would take more.
     let pairs = vec![("large".into(), vec![0; 4 << 20].into())];
-    write(Write::PutMany { pairs });
-    write(Write::Delete { key: "1".into(), condition: Condition::default() });
+    write(Write::put_many(pairs));
+    write(Write::delete("1".into()));
     checkpointer.poll();
     assert!(done.recv_timeout(Duration::from_millis(200)).is_err(), "there was no room");
     small.fill(0);

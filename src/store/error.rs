@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::paths;
+use crate::kv::Unreadable;
 use crate::raft::{Broken, Index};
 
 /// Why something could not be stored or read. After an error from a commit the node must stop: what is
@@ -100,6 +101,36 @@ pub enum StoreError {
         /// The format known.
         known: u32,
     },
+    /// A row, an entry or a record was written by a release that this one does not understand.
+    #[error("{which} was written by a newer release than konsen {own}: run that one", own = env!("CARGO_PKG_VERSION"))]
+    NewerRow {
+        /// Which.
+        which: String,
+    },
+    /// A record cannot be read.
+    #[error("a record of the state: {0}")]
+    Record(#[from] Unreadable),
+    /// A committed command cannot be read: what it leads to is unknown, and so is all that follows.
+    #[error(
+        "the command at entry {index}: {why}; it was not applied, and this node stops before it"
+    )]
+    Command {
+        /// The entry.
+        index: Index,
+        /// Why.
+        why: Unreadable,
+    },
+    /// A file was written by a release whose formats this one does not read any more.
+    #[error("{} has format {found}, from before the first release; this release reads format {known}: begin with an empty \
+             directory", path.display())]
+    OlderFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+        /// The format known.
+        known: u32,
+    },
     /// A file does not hold what it must.
     #[error("the {what} is damaged: {detail}")]
     Damaged {
@@ -170,6 +201,15 @@ pub(super) fn state_failed(error: impl Into<redb::Error>) -> StoreError {
 }
 
 impl StoreError {
+    /// A file has another format than this release reads.
+    pub(super) fn other_format(path: &Path, found: u32, known: u32) -> StoreError {
+        let path = path.to_path_buf();
+        match found < known {
+            true => StoreError::OlderFormat { path, found, known },
+            false => StoreError::NewerFormat { path, found, known },
+        }
+    }
+
     /// An entry that the log should hold is not in it.
     pub fn missing_entry(index: Index) -> StoreError {
         StoreError::CorruptEntry { index, detail: "it is missing".to_owned() }

@@ -110,7 +110,7 @@ mod tests {
 
     use super::super::state::{State, StateOptions};
     use super::*;
-    use crate::kv::{Command, Condition, KeyRange, Put, Write};
+    use crate::kv::{Command, Condition, KeyRange, Write};
     use crate::raft::{Entry, Index, LogId, Payload, Term};
 
     /// Wants to hear once it has been asked so many times.
@@ -152,23 +152,23 @@ mod tests {
         let after = state.applied().index.0;
         let entry = |(number, write): (u64, Write)| Entry {
             id: LogId::new(Term(1), Index(after + number)),
-            payload: Payload::Command(Command { time_unix_ms: 0, write }.encode()),
+            payload: Payload::Command(Command::new(write).encode()),
         };
         let entries: Vec<Entry> = (1..).zip(writes).map(entry).collect();
         assert_eq!(state.apply(&entries).unwrap().len(), entries.len());
     }
 
     fn put(key: &'static str) -> Write {
-        let condition = Condition::default();
-        Write::Put(Put { key: key.into(), value: "v".into(), content_type: None, condition })
+        let _condition = Condition::default();
+        Write::put(key.into(), "v".into())
     }
 
     #[test]
     fn a_batch_has_every_change_in_order_and_is_made_for_listeners_only() {
         let (state, ear) = observed(0);
         let pairs = vec![("c".into(), "1".into()), ("b".into(), "1".into())];
-        let all = Write::DeleteRange { range: KeyRange::all() };
-        apply(&state, vec![put("b"), Write::PutMany { pairs }, put("a"), put("b"), all.clone()]);
+        let all = Write::delete_range(KeyRange::all(), u64::MAX);
+        apply(&state, vec![put("b"), Write::put_many(pairs), put("a"), put("b"), all.clone()]);
         // What changes nothing tells nothing.
         apply(&state, vec![all]);
         let heard = std::mem::take(&mut *ear.heard.lock());

@@ -47,7 +47,7 @@ impl State {
         let shared = self.shared.read();
         let stored = &shared.view.position.counters;
         shared.active.deletions > 0
-            || shared.view.is_unswept()
+            || shared.view.is_unswept(&self.pins)
             || shared.position.counters.compacted > stored.compacted
     }
 
@@ -57,7 +57,7 @@ impl State {
         let StateOptions { overlay_bytes, checkpoint_age, sweep_pause, .. } = self.options;
         let aged = shared.active_since.is_some_and(|since| since.elapsed() >= checkpoint_age);
         let due = self.wanted.load(Ordering::Acquire) || shared.active.bytes >= overlay_bytes;
-        let sweeps = || shared.view.is_unswept() && shared.since.elapsed() >= sweep_pause;
+        let sweeps = || shared.view.is_unswept(&self.pins) && shared.since.elapsed() >= sweep_pause;
         shared.frozen.is_none() && (due || aged || sweeps())
     }
 
@@ -75,7 +75,7 @@ impl State {
         }
         self.wanted.store(false, Ordering::Release);
         let complete = shared.durable == shared.position.applied;
-        if complete && !shared.view.is_unswept() {
+        if complete && !shared.view.is_unswept(&self.pins) {
             return None;
         }
         let overlay = Arc::new(std::mem::take(&mut shared.active));
@@ -132,9 +132,9 @@ impl State {
         if overtaken {
             return Ok(self.durable());
         }
-        let compacted = frozen.position.counters.compacted;
+        let compacted = self.pins.bound(frozen.position.counters.compacted);
         checkpoint::write(&self.db, &frozen, compacted, budget, &self.life.checkpoint)?;
-        let view = Arc::new(FileView::open(&self.db)?);
+        let view = Arc::new(FileView::open(&self.db, self.options.highest)?);
         let applied = frozen.applied();
         let mut shared = self.shared.write();
         let old = (shared.frozen.take(), std::mem::replace(&mut shared.view, view));

@@ -18,7 +18,7 @@ use crate::raft::founding::{Answer, Ask, Ballot, Grant};
 
 /// The version of the identity file that this release reads and writes. It is looked at before the databases, whose
 /// opening writes to them: so whoever raises their version raises this one too, and an older release changes nothing.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 const _: () = assert!(FORMAT >= meta::FORMAT);
 /// What an error calls it.
 const WHAT: &str = "identity";
@@ -334,7 +334,7 @@ pub(super) fn read(bytes: &[u8], file: &Path) -> Result<Identity, StoreError> {
     let found = found.and_then(|found| u32::try_from(found).ok());
     let found = found.ok_or_else(|| damaged("it states no format".to_owned()))?;
     if found != FORMAT {
-        return Err(StoreError::NewerFormat { path: file.to_path_buf(), found, known: FORMAT });
+        return Err(StoreError::other_format(file, found, FORMAT));
     }
     let identity: Identity =
         serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;

@@ -16,7 +16,7 @@ pub use super::snapshot_decoder::IncomingError;
 use super::snapshot_decoder::{Row, Sequence};
 use super::state::State;
 use super::state_hashes::StateHashes;
-use super::tables::{INCOMING_KEYS, INCOMING_REVISIONS};
+use super::tables::{INCOMING_KEYS, INCOMING_RECORDS, INCOMING_REVISIONS};
 use super::view::FileView;
 use crate::raft::{LogId, Membership};
 
@@ -45,7 +45,7 @@ impl State {
         }
         let incoming = Incoming {
             state: self.clone(),
-            sequence: Sequence::default(),
+            sequence: Sequence::new(self.options.highest),
             members: None,
             unsynced_bytes: 0,
             early: self.file.as_deref().and_then(EarlySync::start),
@@ -55,6 +55,8 @@ impl State {
         let write = self.db.begin_write().map_err(failed)?;
         write.delete_table(INCOMING_KEYS).map_err(failed)?;
         write.delete_table(INCOMING_REVISIONS).map_err(failed)?;
+        write.delete_table(INCOMING_RECORDS).map_err(failed)?;
+        write.open_table(INCOMING_RECORDS).map_err(failed)?;
         write.open_table(INCOMING_KEYS).map_err(failed)?;
         write.open_table(INCOMING_REVISIONS).map_err(failed)?;
         write.commit().map_err(failed)?;
@@ -82,7 +84,9 @@ impl State {
             return Ok(false);
         }
         checkpoint::install(&self.db, &position)?;
-        let view = Arc::new(FileView::open(&self.db)?);
+        let view = Arc::new(FileView::open(&self.db, self.options.highest)?);
+        // With what records hold of it.
+        let position = view.position.clone();
         let mut shared = self.shared.write();
         let old = (
             std::mem::take(&mut shared.active),
@@ -147,6 +151,7 @@ impl Incoming {
         {
             let mut keys = write.open_table(INCOMING_KEYS).map_err(failed)?;
             let mut revisions = write.open_table(INCOMING_REVISIONS).map_err(failed)?;
+            let mut records = write.open_table(INCOMING_RECORDS).map_err(failed)?;
             for piece in pieces {
                 // Rows come in order, so that they go in one after the other, without a search for each.
                 let mut key_end =
@@ -158,6 +163,9 @@ impl Incoming {
                     Row::Revision(id, row) => {
                         let id = (id.revision.0, id.sub);
                         revision_end.insert_before(id, row).map_err(unordered)
+                    }
+                    Row::Record(key, record) => {
+                        records.insert(key, record).map(drop).map_err(|error| failed(error).into())
                     }
                 })?;
                 key_end.close().map_err(failed)?;

@@ -411,6 +411,9 @@ impl RecoveredLog {
     }
 }
 
+/// The first byte of every value: the version of its layout.
+const LAYOUT: u8 = 1;
+
 /// Puts the sealed bytes of a value that belongs to `index` of `table` into `buffer`.
 fn encode(
     table: &str,
@@ -420,6 +423,7 @@ fn encode(
 ) -> Result<(), StoreError> {
     let mut bytes = std::mem::take(buffer);
     bytes.clear();
+    bytes.push(LAYOUT);
     *buffer = postcard::to_extend(value, bytes)
         .map_err(|error| StoreError::damaged("log", error.to_string()))?;
     sealed::seal(table, &index.0.to_le_bytes(), buffer);
@@ -442,8 +446,14 @@ fn open_value<T: serde::de::DeserializeOwned>(
     let value = sealed::unseal(table, &index.0.to_le_bytes(), bytes);
     let value = value
         .ok_or_else(|| corrupt(index, &format!("its checksum in table {table:?} does not fit")))?;
-    postcard::from_bytes(value)
-        .map_err(|_| corrupt(index, &format!("it cannot be read from table {table:?}")))
+    match value.split_first() {
+        Some((&LAYOUT, value)) => postcard::from_bytes(value).ok(),
+        Some((&newer, _)) if newer > LAYOUT => {
+            return Err(StoreError::NewerRow { which: format!("entry {} of the log", index.0) });
+        }
+        _ => None,
+    }
+    .ok_or_else(|| corrupt(index, &format!("it cannot be read from table {table:?}")))
 }
 
 fn corrupt(index: Index, detail: &str) -> StoreError {

@@ -8,11 +8,9 @@ use std::cell::Cell;
 use bytes::Bytes;
 
 use super::range::Scan;
-use super::read::{Chain, ReadError, Sought, Walked};
+use super::read::{Chain, ReadError, Sought, Walked, When, item};
 use super::state::State;
-use crate::kv::{
-    Bound, DELETED_PER_KEY_MAX, Item, KeyRange, KeyRow, Page, RangeQuery, Revision, successor,
-};
+use crate::kv::{Item, KeyRange, KeyRow, Page, RangeQuery, Revision};
 
 /// How often a listing of the newest revision begins anew because that was compacted while it was read.
 const TRIES: u32 = 4;
@@ -39,8 +37,8 @@ pub struct RangeRead {
     /// How many rows were looked at: keys that are there or not, and changes along their past.
     rows: u64,
     tries: u32,
-    /// As of which revision, once that is settled.
-    revision: Option<Revision>,
+    /// As of when, once that is settled.
+    when: Option<When>,
     page: Page,
     bytes: usize,
     /// What is still to be looked at.
@@ -72,12 +70,17 @@ impl RangeRead {
             rows_max: rows_max.max(1),
             rows: 0,
             tries: TRIES,
-            revision: None,
+            when: None,
             page: Page::default(),
             bytes: 0,
             left,
             chain: None,
         }
+    }
+
+    /// One that reads as of then, which a pin keeps readable.
+    pub(super) fn pinned(query: RangeQuery, rows_max: u64, when: When) -> RangeRead {
+        RangeRead { when: Some(when), ..RangeRead::within(query, rows_max) }
     }
 
     /// Goes on until it is done or `pause`, which is asked after every row, says so; none if it is to go on.
@@ -103,8 +106,11 @@ impl RangeRead {
         state: &State,
         pause: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Page>, ReadError> {
-        let revision = state.readable(self.revision.or(self.query.at))?;
-        self.revision = Some(revision);
+        let when = match self.when {
+            Some(when) if when.pinned.is_some() => when,
+            when => When::at(state.readable(when.map(|when| when.at).or(self.query.at))?),
+        };
+        self.when = Some(when);
         let descending = self.query.descending;
         let mut scan = Scan::new(state, self.left.clone(), descending);
         // It is asked after every row.
@@ -118,7 +124,7 @@ impl RangeRead {
                 self.page.rest = Some(self.left.onward(&key, descending));
                 break;
             }
-            match self.item_at(state, &key, row, revision, &mut pause)? {
+            match self.item_at(state, &key, row, when, &mut pause)? {
                 Step::Paused => {
                     self.left = self.left.onward(&key, descending);
                     self.rows = rows.get();
@@ -143,21 +149,21 @@ impl RangeRead {
                 return Ok(None);
             }
         }
-        self.page.revision = revision;
+        self.page.revision = when.at;
         Ok(Some(std::mem::take(&mut self.page)))
     }
 
-    /// The key as it was at `at`.
+    /// The key as it was then.
     fn item_at(
         &mut self,
         state: &State,
         key: &Bytes,
         row: KeyRow,
-        at: Revision,
+        when: When,
         pause: &mut dyn FnMut() -> bool,
     ) -> Result<Step, ReadError> {
         let keys_only = self.query.keys_only;
-        if row.newest.revision <= at {
+        if row.newest < when.before {
             if !row.is_live() {
                 return Ok(Step::Absent);
             }
@@ -174,66 +180,21 @@ impl RangeRead {
         }
         let begun = self.chain.take().filter(|(of, _)| of == key).map(|(_, chain)| chain);
         let mut chain = begun.unwrap_or(Chain { next: Some(row.newest), created: false });
-        match state.walk_back(&mut chain, at, pause)? {
+        match state.walk_back(&mut chain, when, pause)? {
             Walked::Paused => {
                 self.chain = Some((key.clone(), chain));
                 Ok(Step::Paused)
             }
             Walked::To(None) => Ok(Step::Absent),
-            Walked::To(Some(item)) if keys_only => {
-                Ok(Step::Item(Item { value: Bytes::new(), content_type: None, ..item }))
-            }
-            Walked::To(Some(item)) => Ok(Step::Item(item)),
-        }
-    }
-}
-
-/// How far a deletion of a range may go at once: until it has deleted, or looked at, as many rows as it may.
-///
-/// The command itself cannot count the rows that compaction hides, since they are gone at other replicas, and here at
-/// any moment. Whoever proposes it counts what this replica has.
-#[derive(Debug)]
-pub struct CountRead {
-    bound: Bound,
-    rows_left: u64,
-    left: KeyRange,
-}
-
-/// What a [`CountRead`] found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Counted {
-    /// The whole range is not too much.
-    Fits,
-    /// What begins here is too much.
-    UpTo(Bytes),
-}
-
-impl CountRead {
-    /// Counts as a deletion of at most `keys_max` keys does, and the rows that this does not.
-    pub fn new(range: KeyRange, keys_max: u64) -> CountRead {
-        let rows_left = keys_max.saturating_mul(DELETED_PER_KEY_MAX);
-        CountRead { bound: Bound::new(keys_max), rows_left, left: range }
-    }
-
-    /// Goes on until it is done or `pause`, which is asked after every row, says so; none if it is to go on.
-    pub fn step(
-        &mut self,
-        state: &State,
-        pause: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<Counted>, ReadError> {
-        let compacted = state.compacted();
-        let mut scan = Scan::new(state, self.left.clone(), false);
-        while let Some((key, row)) = scan.next()? {
-            if self.rows_left == 0 || self.bound.takes(&row, compacted) == Some(false) {
-                return Ok(Some(Counted::UpTo(key)));
-            }
-            self.rows_left -= 1;
-            if pause() {
-                self.left.start = successor(&key);
-                return Ok(None);
+            Walked::To(Some((id, row))) => {
+                let found = item(id, row);
+                let found = found.map(|item| match keys_only {
+                    true => Item { value: Bytes::new(), content_type: None, ..item },
+                    false => item,
+                });
+                Ok(found.map_or(Step::Absent, Step::Item))
             }
         }
-        Ok(Some(Counted::Fits))
     }
 }
 
@@ -265,10 +226,10 @@ impl PastRead {
                 Sought::Before(_, chain) => chain,
             },
         };
-        let walked = state.walk_back(&mut chain, self.at, pause)?;
+        let walked = state.walk_back(&mut chain, When::at(self.at), pause)?;
         self.chain = Some(chain);
         Ok(match walked {
-            Walked::To(item) => Some((self.at, item)),
+            Walked::To(found) => Some((self.at, found.and_then(|(id, row)| item(id, row)))),
             Walked::Paused => None,
         })
     }
@@ -280,8 +241,9 @@ mod tests {
     use redb::backends::InMemoryBackend;
 
     use super::*;
-    use crate::kv::{Command, Condition, Put, Write};
+    use crate::kv::{Command, Condition, Write};
     use crate::raft::{Entry, LogId, Payload, Term};
+    use crate::store::count::{CountRead, Counted};
     use crate::store::test_disk::Disk;
     use crate::store::{StateOptions, sample};
 
@@ -289,7 +251,7 @@ mod tests {
     fn a_read_that_pauses_at_every_row_finds_the_same() {
         let state = sample::fill_state(&Disk::default(), "key", 60);
         let newest = state.revision();
-        for at in [None, Some(Revision(newest.0 / 2)), Some(Revision(2))] {
+        for at in [None, Some(Revision(newest.0 / 2)), Some(Revision(3))] {
             for (descending, keys_only) in [(false, false), (true, false), (false, true)] {
                 let range = KeyRange::all();
                 let (items_max, bytes_max) = (1000, 1 << 20);
@@ -307,7 +269,7 @@ mod tests {
             }
         }
         for (keys_max, fits) in [(3, false), (31, true)] {
-            let mut count = CountRead::new(KeyRange::all(), keys_max);
+            let mut count = CountRead::new(&Write::delete_range(KeyRange::all(), keys_max));
             let found = std::iter::repeat_with(|| count.step(&state, &mut || true).unwrap());
             assert_eq!(found.flatten().next() == Some(Counted::Fits), fits, "{keys_max}");
         }
@@ -324,18 +286,18 @@ mod tests {
     }
 
     fn put(key: &str) -> Write {
-        let (key, condition) = (Bytes::copy_from_slice(key.as_bytes()), Condition::default());
-        Write::Put(Put { key, value: "value".into(), content_type: None, condition })
+        let (key, _condition) = (Bytes::copy_from_slice(key.as_bytes()), Condition::default());
+        Write::put(key, "value".into())
     }
 
     fn delete(key: &str) -> Write {
-        let (key, condition) = (Bytes::copy_from_slice(key.as_bytes()), Condition::default());
-        Write::Delete { key, condition }
+        let (key, _condition) = (Bytes::copy_from_slice(key.as_bytes()), Condition::default());
+        Write::delete(key)
     }
 
     fn write(state: &State, write: Write) {
         let id = LogId::new(Term(1), state.applied().index.next());
-        let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
+        let payload = Payload::Command(Command::new(write).encode());
         state.apply(&[Entry { id, payload }]).unwrap();
     }
 
@@ -426,8 +388,8 @@ mod tests {
         }
         for slice in [1, 3, 1000] {
             let (pages, most) = walk(&state, &query(Some(at), false), 10, slice);
-            // The row of the key and fifty changes.
-            assert_eq!((pages.len(), most), (2, 51), "{slice}");
+            // The row of the key, and of fifty changes those that lead there.
+            assert_eq!((pages.len(), most), (2, 13), "{slice}");
             assert!(pages.iter().all(|page| page.items.len() == 1 && page.revision == at));
         }
     }

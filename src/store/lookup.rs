@@ -9,9 +9,12 @@ use bytes::Bytes;
 
 use super::ahead::{Halt, RANGES_MAX, RangeAhead, row_bytes};
 use super::error::StoreError;
+use super::read::missing;
 use super::state::{Shared, State};
 use super::view::FileView;
-use crate::kv::{DELETED_PER_KEY_MAX, KeyRange, KeyRow, Prepared, Write, successor};
+use crate::kv::{
+    DELETED_PER_KEY_MAX, KeyRange, KeyRow, Need, Prepared, RevisionRow, RowId, Write, successor,
+};
 
 /// How many bytes of rows of ranges are fetched at once. Who needs more asks again, and goes through all of it again: so it is
 /// what a deletion of as many short keys goes through as one may.
@@ -21,9 +24,31 @@ const PIECE_KEYS: usize = 512;
 
 impl Shared {
     /// The row of a key as the overlays have it.
-    fn overlaid(&self, key: &[u8]) -> Option<KeyRow> {
+    fn overlaid(&self, key: &[u8]) -> Option<&KeyRow> {
         let frozen = || self.frozen.as_ref().and_then(|old| old.keys.get(key));
-        self.active.keys.get(key).or_else(frozen).copied()
+        self.active.keys.get(key).or_else(frozen)
+    }
+
+    /// A change that is the newest of a key, if it is in memory.
+    fn change(&self, id: RowId) -> Option<&RevisionRow> {
+        let frozen = || self.frozen.as_ref().and_then(|old| old.rows.get(&id));
+        self.active.rows.get(&id).or_else(frozen).or_else(|| self.ahead.change(id))
+    }
+
+    /// Whether what a write needs is at hand, but for the end of a range.
+    fn has(&self, need: Need<'_>) -> bool {
+        // Overlays hold a key and its newest change.
+        match need {
+            Need::Key(key) => self.overlaid(key).is_some() || self.ahead.key(key).is_some(),
+            Need::Value(key) => {
+                let live = |row: KeyRow| row.is_live().then_some(row.newest);
+                let held = || Some(self.ahead.key(key)?.and_then(live));
+                self.overlaid(key).is_some()
+                    || held().is_some_and(|id| id.is_none_or(|id| self.ahead.change(id).is_some()))
+            }
+            Need::Range(range) => self.ahead.range(range).is_some(),
+            Need::Values(_) => false,
+        }
     }
 }
 
@@ -31,15 +56,20 @@ impl State {
     /// The row of a key, none if there is none; none at all if the file would have to be read for it.
     pub(super) fn row_at_hand(&self, key: &[u8]) -> Option<Option<KeyRow>> {
         let shared = self.shared.read();
-        shared.overlaid(key).map(Some).or_else(|| shared.ahead.key(key))
+        shared.overlaid(key).cloned().map(Some).or_else(|| shared.ahead.key(key))
+    }
+
+    /// The newest change of a key, unless the file would have to be read for it.
+    pub(super) fn change_at_hand(&self, id: RowId) -> Option<RevisionRow> {
+        self.shared.read().change(id).cloned()
     }
 
     /// Whether the rows are at hand that a write needs.
     pub fn has_at_hand(&self, write: &Write) -> bool {
         let shared = self.shared.read();
-        let key = |key: &Bytes| shared.overlaid(key).is_some() || shared.ahead.key(key).is_some();
-        let range = |range: &KeyRange| shared.ahead.range(range).is_some();
-        write.keys().all(key) && write.range().is_none_or(|(needed, _)| range(needed))
+        let mut has = true;
+        write.needs(&mut |need| has = has && shared.has(need));
+        has
     }
 
     /// Fetches what these commands need of the file, so that
@@ -67,55 +97,72 @@ impl State {
         &self,
         commands: impl IntoIterator<Item = &'a Bytes>,
     ) -> Result<RowsRead, StoreError> {
-        let commands = commands.into_iter().map(|command| Prepared::of(command));
-        let (mut keys, mut ranges, mut needed) = (BTreeSet::new(), Vec::new(), Vec::new());
         let shared = self.shared.read();
+        let mut wanted = Wanted::default();
         for command in commands {
-            for key in command.keys() {
-                if shared.overlaid(key).is_none() && shared.ahead.key(key).is_none() {
-                    keys.insert(key.clone());
-                }
-            }
-            if let Some((range, keys_max)) = command.range()
-                && !needed.contains(range)
-                && needed.len() < RANGES_MAX
-            {
-                needed.push(range.clone());
-                let held = shared.ahead.range(range).cloned();
-                if held.as_ref().is_none_or(|held| held.until.is_some()) {
-                    ranges.push((range.clone(), keys_max, held));
-                }
+            // One that cannot be read stops the node when its turn comes.
+            if let Ok(command) = Prepared::of(command, self.options.highest) {
+                wanted.add(&shared, &command);
             }
         }
         let view = shared.view.clone();
         drop(shared);
+        let Wanted { keys, values, ranges, first, .. } = wanted;
         let further = || self.life.lookup.beat();
-        let rows = keys.into_iter().map(|key| {
+        let (mut rows, mut changes) = (Vec::new(), Vec::new());
+        for key in keys {
             further();
-            Ok((view.key(&key)?, key))
-        });
-        let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
+            let row = view.key(&key)?;
+            if values.contains(&key) {
+                self.read_change(&view, row.as_ref(), &mut changes)?;
+            }
+            rows.push((row, key));
+        }
         let mut found = Vec::new();
         let mut left = RANGE_BYTES_MAX;
-        for (range, keys_max, held) in ranges {
+        for RangeWanted { range, keys_max, values, held } in ranges {
             if left == 0 {
                 break;
             }
-            // A deletion steps over so many keys that exist no more.
+            // So many keys that exist no more are stepped over.
             let rows = keys_max.saturating_mul(DELETED_PER_KEY_MAX).saturating_add(1);
             let before = held.as_ref().map_or(0, |held| held.bytes);
-            let more = more_of(&view, range, held, (rows, left), &further)?;
+            let more = match held {
+                Some(held) if held.until.is_none() => held,
+                held => more_of(&view, range, held, (rows, left), &further)?,
+            };
+            if values {
+                for (_, row) in more.rows.iter() {
+                    further();
+                    self.read_change(&view, Some(row), &mut changes)?;
+                }
+            }
             left -= (more.bytes - before).min(left);
             found.push(more);
         }
-        Ok(RowsRead { view, rows, ranges: found, first: needed.into_iter().next() })
+        Ok(RowsRead { view, rows, changes, ranges: found, first })
+    }
+
+    /// Reads the newest change of a key that exists, unless it is at hand.
+    fn read_change(
+        &self,
+        view: &FileView,
+        row: Option<&KeyRow>,
+        changes: &mut Vec<(RowId, RevisionRow)>,
+    ) -> Result<(), StoreError> {
+        let Some(row) = row.filter(|row| row.is_live()) else { return Ok(()) };
+        if self.change_at_hand(row.newest).is_none() {
+            let change = view.row(row.newest)?.ok_or_else(|| missing(row.newest))?;
+            changes.push((row.newest, change));
+        }
+        Ok(())
     }
 
     /// The second half: puts what was read where apply finds it. `at_once` if apply waits for it, which makes place for
     /// it then.
     pub fn hold_rows(&self, read: RowsRead, at_once: bool) {
-        let RowsRead { view, rows, ranges, first } = read;
-        if rows.is_empty() && ranges.is_empty() {
+        let RowsRead { view, rows, changes, ranges, first } = read;
+        if rows.is_empty() && ranges.is_empty() && changes.is_empty() {
             return;
         }
         let mut shared = self.shared.write();
@@ -126,11 +173,14 @@ impl State {
         // Some may have been written meanwhile.
         let rows: Vec<_> =
             rows.into_iter().filter(|(_, key)| shared.overlaid(key).is_none()).collect();
-        shared.ahead.hold(rows);
-        if let (true, Some(first)) = (at_once, &first) {
-            shared.ahead.make_place(first);
+        shared.ahead.hold(rows, changes);
+        if at_once && !first.is_empty() {
+            shared.ahead.make_place(&first);
         }
-        ranges.into_iter().for_each(|range| shared.ahead.hold_range(range));
+        for range in ranges {
+            let needed = at_once && first.contains(&range.range);
+            shared.ahead.hold_range(range, needed);
+        }
     }
 }
 
@@ -139,9 +189,56 @@ pub struct RowsRead {
     /// Of which they are.
     view: Arc<FileView>,
     rows: Vec<(Option<KeyRow>, Bytes)>,
+    changes: Vec<(RowId, RevisionRow)>,
     ranges: Vec<RangeAhead>,
-    /// The range that is needed first.
-    first: Option<KeyRange>,
+    /// The ranges that are needed first.
+    first: Vec<KeyRange>,
+}
+
+/// What commands need and is not at hand.
+#[derive(Default)]
+struct Wanted {
+    keys: BTreeSet<Bytes>,
+    /// Those of the keys whose newest change is needed, too.
+    values: BTreeSet<Bytes>,
+    ranges: Vec<RangeWanted>,
+    /// The ranges of the first command that has any.
+    first: Vec<KeyRange>,
+}
+
+struct RangeWanted {
+    range: KeyRange,
+    keys_max: u64,
+    values: bool,
+    held: Option<RangeAhead>,
+}
+
+impl Wanted {
+    fn add(&mut self, shared: &Shared, command: &Prepared) {
+        let is_first = self.first.is_empty();
+        command.needs(&mut |need| match need {
+            need if shared.has(need) && !matches!(need, Need::Range(_)) => {}
+            Need::Key(key) => drop(self.keys.insert(key.clone())),
+            Need::Value(key) => {
+                self.keys.insert(key.clone());
+                self.values.insert(key.clone());
+            }
+            Need::Range(range) | Need::Values(range) => {
+                if is_first {
+                    self.first.push(range.clone());
+                }
+                let known = self.ranges.iter().any(|wanted| wanted.range == *range);
+                let values = matches!(need, Need::Values(_));
+                let held = shared.ahead.range(range).cloned();
+                let whole = held.as_ref().is_some_and(|held| held.until.is_none());
+                if (known || whole) && !values || !is_first && self.ranges.len() >= RANGES_MAX {
+                    return;
+                }
+                let (range, keys_max) = (range.clone(), command.keys_max());
+                self.ranges.push(RangeWanted { range, keys_max, values, held });
+            }
+        });
+    }
 }
 
 impl fmt::Debug for RowsRead {
@@ -231,7 +328,7 @@ impl<'a> ScanAtHand<'a> {
         match stored {
             Some((key, row)) if key < fresh => {
                 self.passed += 1;
-                Ok(Some((key.clone(), *row)))
+                Ok(Some((key.clone(), row.clone())))
             }
             Some((key, _)) => {
                 // What the overlays hold is newer.

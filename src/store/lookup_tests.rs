@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 
 use super::*;
-use crate::kv::{Command, Condition, Put, Write};
+use crate::kv::{Command, Condition, Write};
 use crate::raft::{Entry, Index, LogId, Payload, Term};
 use crate::store::test_disk::{Disk, Power};
 use crate::store::{Carried, StateOptions};
@@ -21,8 +21,8 @@ fn key(number: u16) -> Bytes {
 }
 
 fn put(number: u16) -> Write {
-    let condition = Condition::default();
-    Write::Put(Put { key: key(number), value: key(number), content_type: None, condition })
+    let _condition = Condition::default();
+    Write::put(key(number), key(number))
 }
 
 fn range(from: u16, to: u16) -> KeyRange {
@@ -30,11 +30,11 @@ fn range(from: u16, to: u16) -> KeyRange {
 }
 
 fn delete(range: KeyRange, keys_max: u64) -> Write {
-    Write::DeleteUpTo { range, keys_max, in_steps: true }
+    Write::DeleteStep { range, keys_max }
 }
 
 fn entry(index: u64, write: Write) -> Entry {
-    let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
+    let payload = Payload::Command(Command::new(write).encode());
     Entry { id: LogId::new(Term(1), Index(index)), payload }
 }
 
@@ -69,7 +69,7 @@ fn nothing_is_applied_without_its_rows_and_all_of_it_with_them() {
     checkpoint(&state);
     // A write of many keys changes nothing as long as the last of them is not at hand.
     let pairs = vec![(key(7), key(7)), (key(1), key(8))];
-    let entries = [entry(3, put(7)), entry(4, Write::PutMany { pairs }), entry(5, put(2))];
+    let entries = [entry(3, put(7)), entry(4, Write::put_many(pairs)), entry(5, put(2))];
     let before = state.hash();
     assert_eq!(at_hand(&state, &entries), (0, true));
     fetch(&state, &entries[..1]);
@@ -90,8 +90,8 @@ fn a_range_is_gone_through_part_by_part_and_again_after_a_checkpoint() {
     let keys = 9_000;
     let long = |n: u16| Bytes::from(format!("{n:04000}"));
     let put_long = |n: u16| {
-        let (key, value, condition) = (long(n), Bytes::new(), Condition::default());
-        Write::Put(Put { key, value, content_type: None, condition })
+        let (key, value, _condition) = (long(n), Bytes::new(), Condition::default());
+        Write::put(key, value)
     };
     let entries: Vec<Entry> = (1..=keys).map(|n| entry(u64::from(n), put_long(n))).collect();
     let mut rest = entries.as_slice();
@@ -121,7 +121,7 @@ fn a_write_of_more_keys_than_are_held_of_others_is_carried_out() {
     let state = state();
     let long = |n: usize| Bytes::from(format!("{n:04000}"));
     let pairs = (0..6000).map(|n| (long(n), Bytes::new())).collect();
-    let all = [entry(1, Write::PutMany { pairs })];
+    let all = [entry(1, Write::put_many(pairs))];
     assert_eq!(at_hand(&state, &all), (0, true));
     fetch(&state, &all);
     assert_eq!(at_hand(&state, &all), (1, false));
@@ -206,11 +206,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let number = || 0..12u16;
     let write = prop_oneof![
         4 => number().prop_map(put),
-        2 => number().prop_map(|n| Write::Delete { key: key(n), condition: Condition::default() }),
+        2 => number().prop_map(|n| Write::delete(key(n))),
         2 => (number(), number(), 1..4u64).prop_map(|(a, b, max)| delete(range(a, b), max)),
-        1 => prop::collection::vec(number(), 0..4).prop_map(|all| Write::PutMany {
-            pairs: all.into_iter().map(|n| (key(n), key(n))).collect(),
-        }),
+        1 => prop::collection::vec(number(), 0..4).prop_map(|all| Write::put_many(all.into_iter().map(|n| (key(n), key(n))).collect())),
         1 => (1..9u64).prop_map(|at| Write::Compact { revision: crate::kv::Revision(at) }),
     ];
     let step = prop_oneof![

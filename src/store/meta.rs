@@ -13,9 +13,12 @@ use super::sealed;
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// The version of the databases that this release reads and writes; see that of the identity.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// A number of four bytes, sealed; the same in every format, so that each release can read it.
 const FORMAT_KEY: &str = "format";
+
+/// The first byte of every record but the format: the version of its layout.
+const LAYOUT: u8 = 1;
 
 /// Says that the file is of this release's format.
 pub(super) fn put_format(
@@ -40,11 +43,7 @@ pub(super) fn check_format(
     let found = get_bytes(meta, what, FORMAT_KEY, |bytes| bytes.try_into().ok())?;
     match u32::from_le_bytes(found) {
         FORMAT => Ok(()),
-        found => Err(StoreError::NewerFormat {
-            path: Path::new(path).to_path_buf(),
-            found,
-            known: FORMAT,
-        }),
+        found => Err(StoreError::other_format(Path::new(path), found, FORMAT)),
     }
 }
 
@@ -55,7 +54,7 @@ pub(super) fn put<T: Serialize>(
     key: &'static str,
     value: &T,
 ) -> Result<(), StoreError> {
-    let bytes = postcard::to_stdvec(value)
+    let bytes = postcard::to_extend(value, vec![LAYOUT])
         .map_err(|error| StoreError::damaged(what, format!("{key}: {error}")))?;
     put_bytes(meta, what, key, bytes)
 }
@@ -66,7 +65,13 @@ pub(super) fn get<T: DeserializeOwned>(
     what: &'static str,
     key: &'static str,
 ) -> Result<T, StoreError> {
-    get_bytes(meta, what, key, |bytes| postcard::from_bytes(bytes).ok())
+    let read = |bytes: &[u8]| match bytes.split_first()? {
+        (&LAYOUT, value) => postcard::from_bytes(value).ok().map(Some),
+        (&newer, _) if newer > LAYOUT => Some(None),
+        _ => None,
+    };
+    let newer = || StoreError::NewerRow { which: format!("the record {key:?} of the {what}") };
+    get_bytes(meta, what, key, read)?.ok_or_else(newer)
 }
 
 /// A record that a file may lack.

@@ -5,7 +5,10 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::kv::{KeyRange, KeyRow, RevisionRow, RowId};
+use crate::kv::{KeyRange, KeyRow, RecordKey, RevisionRow, RowId};
+
+/// What a record takes in memory besides its bytes, roughly.
+const RECORD_BYTES: usize = 128;
 
 /// An ordered set of changes in memory.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +17,8 @@ pub(super) struct Overlay {
     pub(super) keys: BTreeMap<Bytes, KeyRow>,
     /// All changes.
     pub(super) rows: BTreeMap<RowId, RevisionRow>,
+    /// The records that were set, and those that were removed.
+    pub(super) records: BTreeMap<RecordKey, Option<Bytes>>,
     /// The memory that it takes, roughly.
     pub(super) bytes: usize,
     /// How many of the changes are deletions.
@@ -21,11 +26,16 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn set(&mut self, id: RowId, row: RevisionRow) {
-        self.bytes += row.cost_bytes();
+    pub(super) fn set(&mut self, id: RowId, row: RevisionRow, key_row: KeyRow) {
+        self.bytes += row.cost_bytes() + key_row.extra_bytes();
         self.deletions += usize::from(!row.is_live());
-        self.keys.insert(row.key.clone(), row.key_row(id));
+        self.keys.insert(row.key.clone(), key_row);
         self.rows.insert(id, row);
+    }
+
+    pub(super) fn set_record(&mut self, key: RecordKey, record: Option<Bytes>) {
+        self.bytes += RECORD_BYTES + key.key.len() + record.as_ref().map_or(0, Bytes::len);
+        self.records.insert(key, record);
     }
 
     /// Adds all that `newer` holds.
@@ -34,13 +44,14 @@ impl Overlay {
         self.deletions += newer.deletions;
         self.keys.extend(newer.keys);
         self.rows.extend(newer.rows);
+        self.records.extend(newer.records);
     }
 
     /// The newest change of a key that this overlay holds.
-    pub(super) fn newest(&self, key: &[u8]) -> Option<(KeyRow, &RevisionRow)> {
+    pub(super) fn newest(&self, key: &[u8]) -> Option<(&KeyRow, &RevisionRow)> {
         let key = self.keys.get(key)?;
         // A key and the row that made it newest are added together.
-        self.rows.get(&key.newest).map(|row| (*key, row))
+        self.rows.get(&key.newest).map(|row| (key, row))
     }
 
     /// The changed keys of a range, in order.

@@ -37,7 +37,8 @@ pub(super) struct StoredPosition {
 impl From<Position> for StoredPosition {
     fn from(position: Position) -> StoredPosition {
         let Position { applied, counters, membership } = position;
-        let Counters { revision, hash, compacted } = counters;
+        // Clock and level are records.
+        let Counters { revision, hash, compacted, .. } = counters;
         StoredPosition { applied, revision, hash, compacted, membership }
     }
 }
@@ -45,7 +46,8 @@ impl From<Position> for StoredPosition {
 impl From<StoredPosition> for Position {
     fn from(stored: StoredPosition) -> Position {
         let StoredPosition { applied, revision, hash, compacted, membership } = stored;
-        Position { applied, counters: Counters { revision, hash, compacted }, membership }
+        let counters = Counters { revision, hash, compacted, ..Counters::default() };
+        Position { applied, counters, membership }
     }
 }
 

@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::position::Position;
 use super::state::State;
 use super::view::FileView;
-use crate::kv::{Counters, Item, KeyRange, KeyRow, Revision, RevisionRow, RowId};
+use crate::kv::{Counters, Item, KeyRange, KeyRow, RecordKey, Revision, RevisionRow, RowId};
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -48,27 +48,50 @@ impl State {
             Sought::Before(at, chain) => (at, chain),
         };
         loop {
-            if let Walked::To(item) = self.walk_back(&mut chain, at, &mut || false)? {
-                return Ok((at, item));
+            if let Walked::To(found) = self.walk_back(&mut chain, When::at(at), &mut || false)? {
+                return Ok((at, found.and_then(|(id, row)| item(id, row))));
             }
         }
     }
 
     /// The mod revision of a key as it is now, if it exists, without its value; and the revision that it was read at.
     pub fn mod_revision(&self, key: &[u8]) -> Result<(Revision, Option<Revision>), StoreError> {
+        let (at, row) = self.newest_row(key)?;
+        Ok((at, row.filter(KeyRow::is_live).map(|row| row.newest.revision)))
+    }
+
+    /// A record as it is now.
+    pub fn record(&self, key: &RecordKey) -> Result<Option<Bytes>, StoreError> {
+        let shared = self.shared.read();
+        let fresh = shared.active.records.get(key);
+        let fresh = fresh.or_else(|| shared.frozen.as_ref().and_then(|old| old.records.get(key)));
+        if let Some(record) = fresh {
+            return Ok(record.clone());
+        }
+        let view = shared.view.clone();
+        drop(shared);
+        view.record(key)
+    }
+
+    /// The row of a key as it is now.
+    pub(super) fn key_row(&self, key: &[u8]) -> Result<Option<KeyRow>, StoreError> {
+        self.newest_row(key).map(|(_, row)| row)
+    }
+
+    fn newest_row(&self, key: &[u8]) -> Result<(Revision, Option<KeyRow>), StoreError> {
         let shared = self.shared.read();
         let at = shared.position.counters.revision;
         let fresh = shared.active.keys.get(key);
         let fresh = fresh.or_else(|| shared.frozen.as_ref().and_then(|old| old.keys.get(key)));
         let row = match fresh {
-            Some(row) => Some(*row),
+            Some(row) => Some(row.clone()),
             None => {
                 let view = shared.view.clone();
                 drop(shared);
                 view.key(key)?
             }
         };
-        Ok((at, row.filter(KeyRow::is_live).map(|row| row.newest.revision)))
+        Ok((at, row))
     }
 
     /// One key at a revision, or where to begin to look for it.
@@ -76,22 +99,23 @@ impl State {
         let shared = self.shared.read();
         let newest = shared.position.counters.revision;
         let at = readable(at, &shared.position)?;
+        let when = When::at(at);
         let found = shared
             .active
             .newest(key)
             .or_else(|| shared.frozen.as_ref().and_then(|frozen| frozen.newest(key)));
         if let Some((key_row, row)) = found {
-            if key_row.newest.revision <= at {
+            if key_row.newest < when.before {
                 return Ok(Sought::Found(at.min(newest), item(key_row.newest, row.clone())));
             }
-            let chain = Chain { next: row.previous, created: row.creates() };
+            let chain = Chain::from_change(row, when);
             return Ok(Sought::Before(at, chain));
         }
         let view = shared.view.clone();
         drop(shared);
         let Some(key_row) = view.key(key)? else { return Ok(Sought::Found(at, None)) };
         let newest = key_row.newest;
-        if newest.revision > at {
+        if newest >= when.before {
             return Ok(Sought::Before(at, Chain { next: Some(newest), created: false }));
         }
         if !key_row.is_live() {
@@ -102,27 +126,27 @@ impl State {
         Ok(Sought::Found(at, item(newest, row)))
     }
 
-    /// The newest change at or before `at` along a key's chain; none if the key did not exist then. Where `pause`
-    /// says so it stops, and goes on from there the next time.
+    /// The newest change along a key's chain as of then; none if the key did not exist then, or if it was deleted. Where
+    /// `pause` says so it stops, and goes on from there the next time.
     pub(super) fn walk_back(
         &self,
         chain: &mut Chain,
-        at: Revision,
+        when: When,
         pause: &mut dyn FnMut() -> bool,
     ) -> Result<Walked, ReadError> {
         while let Some(id) = chain.next {
             let Some(row) = self.row(id)? else {
                 // Either it was compacted away meanwhile, or it was a deletion, or it is lost.
-                self.readable(Some(at))?;
-                return match chain.created && id.revision <= self.compacted() {
+                self.still_readable(when)?;
+                return match chain.created && id.revision < self.compacted() {
                     true => Ok(Walked::To(None)),
                     false => Err(missing(id).into()),
                 };
             };
-            if id.revision <= at {
-                return Ok(Walked::To(item(id, row)));
+            if id < when.before {
+                return Ok(Walked::To(row.is_live().then_some((id, row))));
             }
-            *chain = Chain { next: row.previous, created: row.creates() };
+            *chain = Chain::from_change(&row, when);
             // Else it might never end.
             if chain.next.is_some_and(|previous| previous >= id) {
                 let RowId { revision, sub } = id;
@@ -148,6 +172,20 @@ impl State {
         let view = shared.view.clone();
         drop(shared);
         view.row(id)
+    }
+
+    /// Whether what is read as of then has not been compacted meanwhile.
+    pub(super) fn still_readable(&self, when: When) -> Result<(), ReadError> {
+        let shared = self.shared.read();
+        match when.pinned {
+            Some(installs) if installs == shared.installs => Ok(()),
+            // What the snapshot's sender had swept by then is gone here, too.
+            Some(_) => Err(ReadError::Compacted {
+                asked: when.at,
+                oldest: shared.position.counters.revision,
+            }),
+            None => readable(Some(when.at), &shared.position).map(drop),
+        }
     }
 
     /// The revision to read at, checked.
@@ -178,6 +216,26 @@ impl State {
     }
 }
 
+/// As of when keys are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct When {
+    /// The revision.
+    pub(super) at: Revision,
+    /// The first change that does not count.
+    pub(super) before: RowId,
+    /// Whether a pin keeps what that revision needs, compacted or not: as long as snapshots have taken the state's place so
+    /// often.
+    pub(super) pinned: Option<u64>,
+}
+
+impl When {
+    /// After all changes of a revision.
+    pub(super) fn at(at: Revision) -> When {
+        let before = RowId { revision: Revision(at.0.saturating_add(1)), sub: 0 };
+        When { at, before, pinned: None }
+    }
+}
+
 /// How far a walk along a key's changes has come.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain {
@@ -187,9 +245,17 @@ pub(super) struct Chain {
     pub(super) created: bool,
 }
 
+impl Chain {
+    /// Where to go on behind a change that came after the revision looked for.
+    fn from_change(row: &RevisionRow, when: When) -> Chain {
+        let (next, further) = (row.previous, row.jump.filter(|jump| *jump >= when.before));
+        Chain { next: further.or(next), created: row.creates() }
+    }
+}
+
 /// What a step of such a walk came to.
 pub(super) enum Walked {
-    To(Option<Item>),
+    To(Option<(RowId, RevisionRow)>),
     Paused,
 }
 
@@ -222,7 +288,7 @@ fn newer<'a>(
 }
 
 fn owned<'a>(keys: impl Iterator<Item = (&'a Bytes, &'a KeyRow)>) -> Vec<(Bytes, KeyRow)> {
-    keys.map(|(key, row)| (key.clone(), *row)).collect()
+    keys.map(|(key, row)| (key.clone(), row.clone())).collect()
 }
 
 fn readable(at: Option<Revision>, position: &Position) -> Result<Revision, ReadError> {
@@ -235,7 +301,7 @@ fn readable(at: Option<Revision>, position: &Position) -> Result<Revision, ReadE
     }
 }
 
-fn missing(id: RowId) -> StoreError {
+pub(super) fn missing(id: RowId) -> StoreError {
     let RowId { revision, sub } = id;
     StoreError::damaged(
         "state",

@@ -6,7 +6,7 @@
 
 use super::super::coalesce::Coalesce;
 use super::*;
-use crate::kv::{Command, Condition, Put, Write};
+use crate::kv::{Command, Write};
 use crate::raft::{ClusterId, Entry, Index, Payload, Term};
 use crate::store::sample::{self, StateContent, backup, content, fill_state};
 use crate::store::test_disk::{Disk, Fault, Keeps, Power};
@@ -128,15 +128,10 @@ fn entry(index: u64) -> Entry {
         // The last one leaves nothing in memory either.
         4 | 14 => Payload::Noop,
         _ => Payload::Command(
-            Command {
-                time_unix_ms: 0,
-                write: Write::Put(Put {
-                    key: format!("key {}", index % 5).into(),
-                    value: format!("{index}/{}", "v".repeat(900)).into(),
-                    content_type: None,
-                    condition: Condition::default(),
-                }),
-            }
+            Command::new(Write::put(
+                format!("key {}", index % 5).into(),
+                format!("{index}/{}", "v".repeat(900)).into(),
+            ))
             .encode(),
         ),
     };

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::kv::{Command, Condition, Put, Write};
+use crate::kv::{Command, Write};
 use crate::raft::{ClusterId, Entry, Index, Payload, Term};
 use crate::store::sample::{self, backup, content, fill_state};
 use crate::store::test_disk::Disk;
@@ -81,13 +81,8 @@ fn entry(term: u64, index: u64, payload: Payload) -> Entry {
 }
 
 fn put(index: u64) -> Payload {
-    let write = Write::Put(Put {
-        key: format!("key {index}").into(),
-        value: "v".into(),
-        content_type: None,
-        condition: Condition::default(),
-    });
-    Payload::Command(Command { time_unix_ms: 0, write }.encode())
+    let write = Write::put(format!("key {index}").into(), "v".into());
+    Payload::Command(Command::new(write).encode())
 }
 
 /// A node of three whose state is at entry 4, which knows of 6 that it is decided, and has 9.
@@ -138,7 +133,7 @@ fn a_rescued_node_keeps_all_that_its_log_has() {
     let (_, state, _, recovered) = start(dir.path()).unwrap();
     assert_eq!((state.applied().index, recovered.hard_state.commit), (Index(4), Index(6)));
     drop(state);
-    assert_eq!(rescue(dir.path(), &check("n1"), alone).unwrap(), (seen, Revision(8)));
+    assert_eq!(rescue(dir.path(), &check("n1"), alone).unwrap(), (seen, Revision(9)));
     is_rescued(dir.path(), id);
     is_rescued(dir.path(), id);
 }

@@ -5,7 +5,7 @@ use super::log::{Log, LogOptions, RecoveredLog};
 use super::read::ReadError;
 use super::state::{State, StateOptions};
 use super::test_disk::{Disk, Keeps};
-use crate::kv::{Command, Condition, Item, KeyRange, Put, RangeQuery, Revision, Write};
+use crate::kv::{Command, Item, KeyRange, RangeQuery, Revision, Write};
 use crate::raft::{
     ClusterId, Entry, HardState, Index, LogId, LogWrite, Membership, NodeId, Payload, Seq, Term,
 };
@@ -87,15 +87,10 @@ pub(super) fn fill_state(disk: &Disk, name: &str, entries: u64) -> State {
         let payload = match index % 15 {
             0 => Payload::Membership(membership(index)),
             number => Payload::Command(
-                Command {
-                    time_unix_ms: 0,
-                    write: Write::Put(Put {
-                        key: format!("{name} {}", number * index % 31).into(),
-                        value: "v".repeat(30 * usize::try_from(number).expect("below 15")).into(),
-                        content_type: None,
-                        condition: Condition::default(),
-                    }),
-                }
+                Command::new(Write::put(
+                    format!("{name} {}", number * index % 31).into(),
+                    "v".repeat(30 * usize::try_from(number).expect("below 15")).into(),
+                ))
                 .encode(),
             ),
         };

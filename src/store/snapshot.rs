@@ -14,13 +14,13 @@ use super::error::{StoreError, state_failed as failed};
 use super::position::StoredPosition;
 use super::sealed;
 use super::state::State;
-use super::tables::{KEYS, REVISIONS, revision_key};
-use super::view::FileView;
+use super::tables::{KEYS, REVISIONS, record, record_key, revision_key};
+use super::view::{FileView, RecordRows};
 use crate::kv::{Revision, RowId};
 use crate::raft::LogId;
 
 /// The version of the format that this release writes and reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// The most room that is made for a piece before it is filled, in bytes.
 const RESERVED_BYTES_MAX: usize = 1 << 20;
@@ -30,6 +30,7 @@ pub(super) const HEAD: u8 = 0;
 pub(super) const KEY_ROWS: u8 = 1;
 pub(super) const REVISION_ROWS: u8 = 2;
 pub(super) const END: u8 = 3;
+pub(super) const RECORD_ROWS: u8 = 4;
 
 /// The first piece.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,7 @@ pub(super) struct Head {
 pub(super) struct End {
     pub(super) keys: u64,
     pub(super) revisions: u64,
+    pub(super) records: u64,
     /// Over all pieces before.
     pub(super) digest: u64,
 }
@@ -59,6 +61,7 @@ enum Next {
     Head,
     Keys(redb::Range<'static, &'static [u8], &'static [u8]>),
     Revisions(redb::Range<'static, (u64, u32), &'static [u8]>),
+    Records(RecordRows),
     End,
     Nothing,
 }
@@ -132,6 +135,23 @@ impl SnapshotReader {
                     }
                     push(&mut piece, &key, row);
                     self.end.revisions += 1;
+                }
+                if piece.len() == 1 {
+                    self.next = Next::Records(self.view.all_records()?);
+                    return self.next_piece(bytes_max);
+                }
+                piece
+            }
+            Next::Records(rows) => {
+                let mut piece = begin(RECORD_ROWS, bytes_max);
+                while (piece.len() < bytes_max || piece.len() == 1)
+                    && let Some(row) = rows.next()
+                {
+                    let (key, row) = row.map_err(failed)?;
+                    let ((kind, key), row) = (key.value(), row.value());
+                    record(row, (kind, key))?;
+                    push(&mut piece, &record_key(kind, key), row);
+                    self.end.records += 1;
                 }
                 if piece.len() == 1 {
                     self.next = Next::End;

@@ -6,9 +6,11 @@ use xxhash_rust::xxh3::Xxh3;
 use super::error::StoreError;
 use super::position::Position;
 use super::sealed;
-use super::snapshot::{self, END, End, FORMAT, HEAD, Head, KEY_ROWS, REVISION_ROWS, pop};
-use super::tables::{KEYS, REVISIONS};
-use crate::kv::{KeyRow, Revision, RevisionRow, RowId};
+use super::snapshot::{
+    self, END, End, FORMAT, HEAD, Head, KEY_ROWS, RECORD_ROWS, REVISION_ROWS, pop,
+};
+use super::tables::{KEYS, RECORDS, REVISIONS};
+use crate::kv::{self, FeatureLevel, KeyRow, Revision, RevisionRow, RowId, Unreadable};
 
 /// Why a snapshot cannot be taken in.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +21,12 @@ pub enum IncomingError {
     /// It was written by another release.
     #[error("the snapshot has format {0}; this release knows format {FORMAT}")]
     Format(u32),
+    /// It has a piece of a kind that came later.
+    #[error("the snapshot has pieces of kind {0}: it was written by a newer release than konsen {own}", own = env!("CARGO_PKG_VERSION"))]
+    NewerPiece(u8),
+    /// A record in it cannot be read.
+    #[error("a record of the snapshot: {0}")]
+    Record(Unreadable),
     /// Another one is coming in.
     #[error("another snapshot is coming in")]
     Busy,
@@ -34,11 +42,13 @@ pub enum IncomingError {
 pub(super) enum Row<'a> {
     Key(&'a [u8], &'a [u8]),
     Revision(RowId, &'a [u8]),
+    Record((u16, &'a [u8]), &'a [u8]),
 }
 
 /// What has come of a snapshot so far.
-#[derive(Default)]
 pub(super) struct Sequence {
+    /// The highest feature level that is known.
+    highest: FeatureLevel,
     position: Option<Position>,
     before: Before,
     had: End,
@@ -54,10 +64,30 @@ enum Before {
     Head,
     Keys,
     Revisions,
+    Records,
     End,
 }
 
+impl Default for Sequence {
+    /// For this release.
+    fn default() -> Sequence {
+        Sequence::new(FeatureLevel::HIGHEST)
+    }
+}
+
 impl Sequence {
+    /// One that has not begun, for a node that knows all feature levels up to `highest`.
+    pub(super) fn new(highest: FeatureLevel) -> Sequence {
+        Sequence {
+            highest,
+            position: None,
+            before: Before::default(),
+            had: End::default(),
+            live_keys: 0,
+            digest: Xxh3::default(),
+        }
+    }
+
     /// Where in the history it stands, once the first piece is here.
     pub(super) fn position(&self) -> Option<&Position> {
         self.position.as_ref()
@@ -89,8 +119,11 @@ impl Sequence {
         let in_order = match kind {
             HEAD => self.before == Before::Nothing,
             KEY_ROWS => matches!(self.before, Before::Head | Before::Keys),
-            REVISION_ROWS | END => !matches!(self.before, Before::Nothing | Before::End),
-            _ => return Err(IncomingError::Damaged("a piece of an unknown kind")),
+            REVISION_ROWS => {
+                matches!(self.before, Before::Head | Before::Keys | Before::Revisions)
+            }
+            RECORD_ROWS | END => !matches!(self.before, Before::Nothing | Before::End),
+            kind => return Err(IncomingError::NewerPiece(kind)),
         };
         if !in_order {
             return Err(IncomingError::Damaged("a piece out of order"));
@@ -99,6 +132,7 @@ impl Sequence {
             HEAD => self.take_head(body)?,
             KEY_ROWS => self.take_keys(body, row)?,
             REVISION_ROWS => self.take_revisions(body, row)?,
+            RECORD_ROWS => self.take_records(body, row)?,
             _ => return self.take_end(body),
         }
         self.digest.update(piece);
@@ -156,6 +190,29 @@ impl Sequence {
             self.had.revisions += 1;
         }
         self.before = Before::Revisions;
+        Ok(())
+    }
+
+    fn take_records<'a>(
+        &mut self,
+        mut body: &'a [u8],
+        mut take: impl FnMut(Row<'a>) -> Result<(), IncomingError>,
+    ) -> Result<(), IncomingError> {
+        while !body.is_empty() {
+            let (sealed_key, row) =
+                pop(&mut body).ok_or(IncomingError::Damaged("a record is cut off"))?;
+            let (kind, key) = sealed_key
+                .split_first_chunk()
+                .ok_or(IncomingError::Damaged("the kind of a record is cut off"))?;
+            let kind = u16::from_le_bytes(*kind);
+            let record = sealed::unseal(RECORDS.name(), sealed_key, row);
+            let record =
+                record.ok_or(IncomingError::Damaged("a record is not what was written"))?;
+            kv::check_record(kind, key, record, self.highest).map_err(IncomingError::Record)?;
+            take(Row::Record((kind, key), row))?;
+            self.had.records += 1;
+        }
+        self.before = Before::Records;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 use redb::ReadableTable;
 
 use super::*;
-use crate::kv::{Command, Condition, KeyRange, Put, RangeQuery, Write};
+use crate::kv::{Command, KeyRange, RangeQuery, Write};
 use crate::raft::{
     ClusterId, Entry, HardState, Index, LogWrite, Membership, NodeId, Payload, Recovered, Term,
 };
@@ -25,13 +25,11 @@ fn entry(term: u64, index: u64) -> Entry {
     let payload = match index {
         1 => Payload::Membership(membership(term)),
         _ => {
-            let write = Write::Put(Put {
-                key: format!("key {}", index * term % 9).into(),
-                value: format!("{term}/{index}/{}", "v".repeat(300)).into(),
-                content_type: None,
-                condition: Condition::default(),
-            });
-            Payload::Command(Command { time_unix_ms: 0, write }.encode())
+            let write = Write::put(
+                format!("key {}", index * term % 9).into(),
+                format!("{term}/{index}/{}", "v".repeat(300)).into(),
+            );
+            Payload::Command(Command::new(write).encode())
         }
     };
     Entry { id: LogId::new(Term(term), Index(index)), payload }
@@ -151,7 +149,9 @@ fn whatever_is_missing_doubled_moved_or_changed_is_found() {
     let before = content(&state);
     let refused = |pieces: &[Vec<u8>]| match take_all(&state, pieces) {
         Ok(incoming) => !incoming.is_whole() && !state.put_in_place(incoming).unwrap(),
-        Err(IncomingError::Damaged(_) | IncomingError::Format(_)) => true,
+        Err(
+            IncomingError::Damaged(_) | IncomingError::Format(_) | IncomingError::NewerPiece(_),
+        ) => true,
         Err(other) => panic!("{other}"),
     };
     for at in 0..pieces.len() {

@@ -22,12 +22,13 @@ use super::events::Observer;
 use super::files;
 use super::life::Life;
 use super::overlay::Overlay;
+use super::pins::Pins;
 use super::position::Position;
 use super::space::Space;
 use super::state_hashes::{Mark, StateHashes};
 use super::under::LogUnder;
 use super::view::FileView;
-use crate::kv::Revision;
+use crate::kv::{FeatureLevel, Revision};
 use crate::raft::{Index, LogId, Membership};
 
 /// How the state uses memory, and when it is written down.
@@ -45,6 +46,8 @@ pub struct StateOptions {
     pub sweep_rows: usize,
     /// How long the disk is left alone before a checkpoint that only removes what is hidden. Default 500 ms.
     pub sweep_pause: Duration,
+    /// The highest feature level that the node knows. Default: that of this release; tests play older ones.
+    pub highest: FeatureLevel,
 }
 
 impl Default for StateOptions {
@@ -55,6 +58,7 @@ impl Default for StateOptions {
             checkpoint_age: Duration::from_secs(5),
             sweep_rows: 65_536,
             sweep_pause: Duration::from_millis(500),
+            highest: FeatureLevel::HIGHEST,
         }
     }
 }
@@ -77,6 +81,8 @@ pub struct State {
     pub(super) put_off: AtomicBool,
     /// Whether somebody waits for a checkpoint.
     pub(super) wanted: AtomicBool,
+    /// What must not be removed yet, compacted or not.
+    pub(super) pins: Pins,
     /// How far the log is durable.
     pub(super) under: LogUnder,
     /// Where apply and checkpoints show that they get further.
@@ -136,7 +142,7 @@ impl State {
         options: &StateOptions,
     ) -> Result<State, StoreError> {
         checkpoint::open(&db, path)?;
-        let view = Arc::new(FileView::open(&db)?);
+        let view = Arc::new(FileView::open(&db, options.highest)?);
         let shared = Shared {
             active: Overlay::default(),
             active_since: None,
@@ -159,6 +165,7 @@ impl State {
             receiving: AtomicBool::new(false),
             put_off: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
+            pins: Pins::default(),
             under: LogUnder::default(),
             life: Arc::default(),
             observer: OnceLock::new(),
@@ -183,6 +190,16 @@ impl State {
     /// The oldest revision that can be read.
     pub fn compacted(&self) -> Revision {
         self.shared.read().position.counters.compacted
+    }
+
+    /// The cluster's clock, in milliseconds: as of the last entry applied.
+    pub fn clock_ms(&self) -> u64 {
+        self.shared.read().position.counters.clock_ms
+    }
+
+    /// The cluster's feature level, as of the last entry applied.
+    pub fn level(&self) -> FeatureLevel {
+        self.shared.read().position.counters.level
     }
 
     /// The last entry applied and the hash chained over every change up to it: equal on all replicas

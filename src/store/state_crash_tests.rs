@@ -26,19 +26,24 @@ fn key(number: u64) -> Bytes {
 fn entry(index: u64) -> Entry {
     let write = match index % 9 {
         _ if index % 10 == 4 => Write::Compact { revision: Revision(index / 2) },
-        0 => Write::DeleteRange {
-            range: KeyRange { start: key(index % 4), end: Some(key(index % 4 + 3)) },
-        },
-        1 => Write::Delete { key: key(index % 5), condition: Condition::default() },
-        2 => Write::PutMany {
-            pairs: (0..6).map(|n| (key(n * index % 11), format!("{index}/{n}").into())).collect(),
-        },
-        _ => Write::Put(Put {
-            key: key(index % 8),
-            value: "v".repeat(usize::try_from(index % 7 * 500).unwrap()).into(),
-            content_type: index.is_multiple_of(3).then(|| "text/plain".to_owned()),
-            condition: Condition::default(),
-        }),
+        0 => Write::delete_range(
+            KeyRange { start: key(index % 4), end: Some(key(index % 4 + 3)) },
+            u64::MAX,
+        ),
+        1 => Write::delete(key(index % 5)),
+        2 => Write::put_many(
+            (0..6).map(|n| (key(n * index % 11), format!("{index}/{n}").into())).collect(),
+        ),
+        _ => Write::put_if(
+            Put {
+                content_type: index.is_multiple_of(3).then(|| "text/plain".to_owned()),
+                ..Put::new(
+                    key(index % 8),
+                    "v".repeat(usize::try_from(index % 7 * 500).unwrap()).into(),
+                )
+            },
+            Condition::default(),
+        ),
     };
     let payload = match index % 10 {
         6 => Payload::Noop,
@@ -48,7 +53,7 @@ fn entry(index: u64) -> Entry {
             voters: [NodeId(index)].into(),
             outgoing: None,
         }),
-        _ => Payload::Command(Command { time_unix_ms: 0, write }.encode()),
+        _ => Payload::Command(Command::new(write).encode()),
     };
     Entry { id: LogId::new(Term(index / 7 + 1), Index(index)), payload }
 }
@@ -199,7 +204,7 @@ fn a_power_loss_at_any_operation_leaves_the_state_of_a_checkpoint() {
             assert_eq!(state.durable(), applied, "{at}");
             assert_eq!(content(&state), models[index(applied)], "{at}");
             found_later += usize::from(applied != done);
-            found_unswept += usize::from(state.shared.read().view.is_unswept());
+            found_unswept += usize::from(state.shared.read().view.is_unswept(&state.pins));
             crashes += 1;
             if !matches!(keeps, Keeps::None | Keeps::Random(_)) {
                 continue;

@@ -1,7 +1,7 @@
 //! The disk refuses a checkpoint: the error is reported, and neither memory nor file loses anything.
 
 use super::*;
-use crate::kv::{Command, Condition, Item, KeyRange, Put, RangeQuery, Write};
+use crate::kv::{Command, Item, KeyRange, RangeQuery, Write};
 use crate::raft::{Entry, Payload, Term};
 use crate::store::test_disk::{Disk, Fault, Keeps, Power};
 
@@ -18,9 +18,8 @@ fn put(state: &State, indexes: std::ops::RangeInclusive<u64>) {
     let entry = |index| {
         let key = format!("{:03}", index % 100).into();
         let value = format!("{index} {}", "x".repeat(900)).into();
-        let write =
-            Write::Put(Put { key, value, content_type: None, condition: Condition::default() });
-        let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
+        let write = Write::put(key, value);
+        let payload = Payload::Command(Command::new(write).encode());
         Entry { id: LogId::new(Term(1), Index(index)), payload }
     };
     state.apply(&indexes.map(entry).collect::<Vec<_>>()).unwrap();

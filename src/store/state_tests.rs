@@ -7,7 +7,7 @@ use redb::ReadableTable;
 use redb::backends::InMemoryBackend;
 
 use super::*;
-use crate::kv::{Command, Condition, KeyRange, Outcome, Put, RangeQuery, Reply, Write};
+use crate::kv::{Command, KeyRange, Outcome, RangeQuery, Reply, Write};
 use crate::raft::{Broken, Entry, Payload, Term};
 use crate::store::apply::APPLY_ROWS_MAX;
 use crate::store::tables::{KEYS, REVISIONS};
@@ -18,20 +18,15 @@ fn options() -> StateOptions {
 }
 
 fn put(key: &str, value: &str) -> Write {
-    Write::Put(Put {
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: Bytes::copy_from_slice(value.as_bytes()),
-        content_type: None,
-        condition: Condition::default(),
-    })
+    Write::put(Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()))
 }
 
 fn delete(key: &str) -> Write {
-    Write::Delete { key: Bytes::copy_from_slice(key.as_bytes()), condition: Condition::default() }
+    Write::delete(Bytes::copy_from_slice(key.as_bytes()))
 }
 
 fn entry(index: u64, write: Write) -> Entry {
-    let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
+    let payload = Payload::Command(Command::new(write).encode());
     Entry { id: LogId::new(Term(1), Index(index)), payload }
 }
 
@@ -80,13 +75,13 @@ fn a_key_is_read_from_the_overlay_the_frozen_overlay_and_the_file() {
     assert_eq!(value(&state, "a", None), None);
     assert_eq!(state.write_checkpoint(frozen).unwrap().index, Index(1));
     assert_eq!(value(&state, "a", None), None);
-    assert_eq!(value(&state, "a", Some(1)).as_deref(), Some("1"));
-    assert_eq!(value(&state, "a", Some(2)).as_deref(), Some("2"));
+    assert_eq!(value(&state, "a", Some(2)).as_deref(), Some("1"));
+    assert_eq!(value(&state, "a", Some(3)).as_deref(), Some("2"));
     checkpoint(&state);
     assert_eq!(state.durable(), state.applied());
-    assert_eq!(value(&state, "a", Some(2)).as_deref(), Some("2"));
-    assert_eq!(value(&state, "a", Some(3)), None);
-    assert!(matches!(state.get(b"a", Some(Revision(4))), Err(ReadError::Future { .. })));
+    assert_eq!(value(&state, "a", Some(3)).as_deref(), Some("2"));
+    assert_eq!(value(&state, "a", Some(4)), None);
+    assert!(matches!(state.get(b"a", Some(Revision(5))), Err(ReadError::Future { .. })));
 }
 
 #[test]
@@ -100,8 +95,8 @@ fn what_was_frozen_and_not_written_is_part_of_the_next_checkpoint() {
     state.thaw(frozen);
     let reads = || {
         assert_eq!(value(&state, "a", None).as_deref(), Some("2"));
-        assert_eq!(value(&state, "a", Some(1)).as_deref(), Some("1"));
-        assert_eq!(value(&state, "b", Some(2)).as_deref(), Some("1"));
+        assert_eq!(value(&state, "a", Some(2)).as_deref(), Some("1"));
+        assert_eq!(value(&state, "b", Some(3)).as_deref(), Some("1"));
         assert_eq!(value(&state, "b", None), None);
     };
     reads();
@@ -170,22 +165,22 @@ fn a_row_of_another_key_is_found_with_the_key() {
 fn a_row_of_another_revision_is_found_with_the_revision() {
     let state = tampered(|tx| {
         let mut rows = tx.open_table(REVISIONS).unwrap();
-        let moved = rows.get((2, 0)).unwrap().unwrap().value().to_vec();
-        rows.insert((3, 0), &moved[..]).unwrap();
+        let moved = rows.get((3, 0)).unwrap().unwrap().value().to_vec();
+        rows.insert((4, 0), &moved[..]).unwrap();
     });
     let state = state.unwrap();
-    assert!(damage(state.get(b"b", None)).contains("revision 3"));
-    assert!(damage(state.range(&query(KeyRange::all()))).contains("revision 3"));
+    assert!(damage(state.get(b"b", None)).contains("revision 4"));
+    assert!(damage(state.range(&query(KeyRange::all()))).contains("revision 4"));
     assert_eq!(value(&state, "a", None).as_deref(), Some("1"));
 }
 
 #[test]
 fn a_row_that_is_lost_is_no_compacted_one() {
     let state = tampered(|tx| {
-        tx.open_table(REVISIONS).unwrap().remove((2, 0)).unwrap();
+        tx.open_table(REVISIONS).unwrap().remove((3, 0)).unwrap();
     });
     let state = state.unwrap();
-    assert!(damage(state.get(b"b", Some(Revision(2)))).contains("revision 2"));
+    assert!(damage(state.get(b"b", Some(Revision(3)))).contains("revision 3"));
     assert_eq!(value(&state, "b", None).as_deref(), Some("3"));
 }
 
@@ -292,12 +287,13 @@ fn command(step: &Step) -> Option<Write> {
     match step {
         Step::Put(k, v) => Some(put(&key(*k), &v.to_string())),
         Step::Delete(k) => Some(delete(&key(*k))),
-        Step::DeleteRange(a, b) => Some(Write::DeleteRange {
-            range: KeyRange { start: key(*a).into(), end: Some(key(*b).into()) },
-        }),
-        Step::PutMany(pairs) => Some(Write::PutMany {
-            pairs: pairs.iter().map(|(k, v)| (key(*k).into(), v.to_string().into())).collect(),
-        }),
+        Step::DeleteRange(a, b) => Some(Write::delete_range(
+            KeyRange { start: key(*a).into(), end: Some(key(*b).into()) },
+            u64::MAX,
+        )),
+        Step::PutMany(pairs) => Some(Write::put_many(
+            pairs.iter().map(|(k, v)| (key(*k).into(), v.to_string().into())).collect(),
+        )),
         Step::Freeze | Step::Write | Step::Reopen => None,
     }
 }
@@ -322,7 +318,7 @@ impl Model {
             }
             Step::PutMany(pairs) => {
                 changed = !pairs.is_empty();
-                for (k, v) in pairs.iter().rev() {
+                for (k, v) in pairs {
                     self.newest.insert(key(*k), v.to_string());
                 }
             }
@@ -373,10 +369,10 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(state.revision().0 as usize + 1, model.at.len());
-        for (revision, expected) in model.at.iter().enumerate().skip(1) {
+        prop_assert_eq!(state.revision().0 as usize, model.at.len());
+        for (revision, expected) in (1..).zip(&model.at) {
             for descending in [false, true] {
-                let at = Some(Revision(revision as u64));
+                let at = Some(Revision(revision));
                 let page = state
                     .range(&RangeQuery { at, descending, ..query(KeyRange::all()) })
                     .unwrap();
@@ -391,7 +387,7 @@ proptest! {
                 prop_assert_eq!(found, expected);
             }
             for number in 0..12 {
-                let found = value(&state, &key(number), Some(revision as u64));
+                let found = value(&state, &key(number), Some(revision));
                 prop_assert_eq!(found.as_ref(), expected.get(&key(number)));
             }
         }
@@ -424,7 +420,7 @@ fn an_entry_of_many_rows_shows_that_it_gets_further() {
         });
         let range = KeyRange { start: Bytes::from_static(b"key"), end: None };
         let began = Instant::now();
-        write(&state, Write::DeleteRange { range });
+        write(&state, Write::delete_range(range, u64::MAX));
         let took = began.elapsed();
         done.store(true, Ordering::Release);
         let (seen, longest) = watcher.join().unwrap();
@@ -462,12 +458,12 @@ fn one_call_applies_no_more_rows_than_is_short_and_the_next_goes_on_there() {
     let prefix = |range| format!("{range:03}/");
     for range in 0..ranges {
         let pairs = (0..keys).map(|key| (format!("{}{key}", prefix(range)).into(), Bytes::new()));
-        write(&state, Write::PutMany { pairs: pairs.collect() });
+        write(&state, Write::put_many(pairs.collect()));
     }
     let next = state.applied().index.0 + 1;
     let deletions: Vec<Entry> = (0..ranges)
         .map(|range| {
-            let write = Write::DeleteRange { range: KeyRange::prefix(prefix(range).as_bytes()) };
+            let write = Write::delete_range(KeyRange::prefix(prefix(range).as_bytes()), u64::MAX);
             entry(next + range, write)
         })
         .collect();
@@ -476,8 +472,8 @@ fn one_call_applies_no_more_rows_than_is_short_and_the_next_goes_on_there() {
         let applied = state.apply(rest).unwrap();
         // Each looks at its keys and deletes them.
         assert!(applied.len() <= APPLY_ROWS_MAX / (2 * keys) + 1, "{}", applied.len());
-        let deleted = Outcome::Deleted { count: keys as u64 };
-        assert!(applied.iter().all(|one| one.reply.as_ref().unwrap().outcome == deleted));
+        let deleted = Some(crate::kv::Single::Deleted { count: keys as u64 });
+        assert!(applied.iter().all(|one| one.reply.as_ref().unwrap().outcome.single() == deleted));
         assert_eq!(state.applied(), rest[applied.len() - 1].id);
         rest = &rest[applied.len()..];
         calls += 1;

@@ -2,7 +2,9 @@
 //!
 //! What can be read is for the compacted revision alone to say; the rows that it hides go later. A sweep
 //! looks at each change up to the compacted revision, in order: it has superseded the one that it links
-//! back to, so that one goes; a deletion goes itself, and its key with it unless that was set again.
+//! back to, so that one goes; a deletion goes itself, and its key with it unless that was set again. But the deletions of
+//! the compacted revision itself stay: whoever goes on from there is still to see them. The next compaction takes them, for
+//! which those changes are looked at once more.
 //!
 //! How far it came is no part of the state and in no snapshot: whoever receives one looks at everything
 //! once more, which removes what the sender had not come to and changes nothing else.
@@ -25,19 +27,24 @@ const BYTES_IN_NEED: usize = 1 << 20;
 /// What the removal of a row may write: two pages at the bottom of each of two trees, and those above. An estimate.
 const ROW_WRITES_BYTES: u64 = 32 << 10;
 
-/// The first change that no sweep has looked at.
+/// How far sweeps have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Swept(RowId);
+pub(super) struct Swept {
+    /// The first change to look at.
+    next: RowId,
+    /// The compacted revision for which nothing is left to do.
+    done: Revision,
+}
 
 impl Swept {
     /// As the file has it. No record: nothing was looked at.
     pub(super) fn load(
         meta: &impl ReadableTable<&'static str, &'static [u8]>,
     ) -> Result<Swept, StoreError> {
-        let found = meta::find::<(u64, u32)>(meta, "state", SWEPT_KEY)?;
-        // There is no revision 0.
-        let (revision, sub) = found.unwrap_or((1, 0));
-        Ok(Swept(RowId { revision: Revision(revision), sub }))
+        let found = meta::find::<(u64, u32, u64)>(meta, "state", SWEPT_KEY)?;
+        let (revision, sub, done) = found.unwrap_or((1, 0, 0));
+        let next = RowId { revision: Revision(revision), sub };
+        Ok(Swept { next, done: Revision(done) })
     }
 
     /// Other rows took the place of those that were looked at.
@@ -46,12 +53,13 @@ impl Swept {
     }
 
     fn store(self, meta: &mut Table<'_, &str, &[u8]>) -> Result<(), StoreError> {
-        meta::put(meta, "state", SWEPT_KEY, &(self.0.revision.0, self.0.sub))
+        let Swept { next, done } = self;
+        meta::put(meta, "state", SWEPT_KEY, &(next.revision.0, next.sub, done.0))
     }
 
     /// Whether changes up to `compacted` are still to be looked at.
     pub(super) fn is_behind(self, compacted: Revision) -> bool {
-        self.0.revision <= compacted
+        self.done < compacted
     }
 }
 
@@ -95,7 +103,7 @@ pub(super) fn sweep(
     if !swept.is_behind(compacted) {
         return Ok(());
     }
-    let (going, next) = look(revisions, swept.0, compacted, budget)?;
+    let (going, next) = look(revisions, swept, compacted, budget)?;
     for Going { id, previous, deletes } in going {
         if let Some(previous) = previous {
             revisions.remove((previous.revision.0, previous.sub)).map_err(failed)?;
@@ -122,26 +130,28 @@ struct Going {
 
 fn look(
     revisions: &Table<'_, (u64, u32), &[u8]>,
-    from: RowId,
+    swept: Swept,
     compacted: Revision,
     budget: Budget,
 ) -> Result<(Vec<Going>, Swept), StoreError> {
-    let after = RowId { revision: Revision(compacted.0.saturating_add(1)), sub: 0 };
-    let range = (from.revision.0, from.sub)..(after.revision.0, after.sub);
+    let from = swept.next;
+    let range = (from.revision.0, from.sub)..(compacted.0.saturating_add(1), 0);
     let (mut going, mut bytes) = (Vec::new(), 0);
     for row in revisions.range(range).map_err(failed)? {
         let (id, row) = row.map_err(failed)?;
         let (revision, sub) = id.value();
         let id = RowId { revision: Revision(revision), sub };
         if going.len() >= budget.rows || bytes >= budget.bytes {
-            return Ok((going, Swept(id)));
+            return Ok((going, Swept { next: id, ..swept }));
         }
         bytes += row.value().len();
         let row = revision_row(row.value(), id)?;
-        let deletes = (!row.is_live()).then(|| row.key.clone());
+        let goes = !row.is_live() && id.revision < compacted;
+        let deletes = goes.then(|| row.key.clone());
         going.push(Going { id, previous: row.previous, deletes });
     }
-    Ok((going, Swept(after)))
+    let next = RowId { revision: compacted, sub: 0 };
+    Ok((going, Swept { next, done: compacted }))
 }
 
 #[cfg(test)]

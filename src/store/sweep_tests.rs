@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 
 use super::*;
-use crate::kv::{Command, Condition, DELETED_PER_KEY_MAX, Item, KeyRange, Put, RangeQuery, Write};
+use crate::kv::{Command, DELETED_PER_KEY_MAX, Item, KeyRange, RangeQuery, Write};
 use crate::raft::{ClusterId, Entry, Index, LogId, Membership, NodeId, Payload, Term};
-use crate::store::long_read::{CountRead, Counted};
+use crate::store::count::{CountRead, Counted};
 use crate::store::read::ReadError;
 use crate::store::state::{State, StateOptions};
 
@@ -22,16 +22,16 @@ fn apply(state: &State, payload: Payload) {
 }
 
 fn write(state: &State, write: Write) {
-    apply(state, Payload::Command(Command { time_unix_ms: 0, write }.encode()));
+    apply(state, Payload::Command(Command::new(write).encode()));
 }
 
 fn put(key: u8, value: impl Into<Bytes>) -> Write {
     let (key, value) = (vec![b'a' + key].into(), value.into());
-    Write::Put(Put { key, value, content_type: None, condition: Condition::default() })
+    Write::put(key, value)
 }
 
 fn delete(key: u8) -> Write {
-    Write::Delete { key: vec![b'a' + key].into(), condition: Condition::default() }
+    Write::delete(vec![b'a' + key].into())
 }
 
 fn compact(revision: u64) -> Write {
@@ -113,11 +113,11 @@ fn any_do() -> impl Strategy<Value = Do> {
     let range = (0..6_u8, 0..6_u8).prop_map(|(start, end)| {
         let range =
             KeyRange { start: vec![b'a' + start].into(), end: Some(vec![b'a' + end].into()) };
-        Do::Write(Write::DeleteRange { range })
+        Do::Write(Write::delete_range(range, u64::MAX))
     });
     let many = proptest::collection::vec((0..6_u8, 0..9_u8), 1..6).prop_map(|pairs| {
         let pairs = pairs.iter().map(|(key, value)| (vec![b'a' + key].into(), vec![*value].into()));
-        Do::Write(Write::PutMany { pairs: pairs.collect() })
+        Do::Write(Write::put_many(pairs.collect()))
     });
     prop_oneof![
         6 => (0..6_u8, 0..9_u8).prop_map(|(key, value)| Do::Write(put(key, vec![value]))),
@@ -178,7 +178,11 @@ proptest! {
         let mut expected = changes(&whole);
         for changes in expected.values_mut() {
             let newest = changes.iter().rfind(|(id, _)| id.revision <= compacted).copied();
-            changes.retain(|one| one.0.revision > compacted || (Some(*one) == newest && one.1));
+            changes.retain(|one| {
+                let (id, live) = *one;
+                let stays = Some(*one) == newest && (live || id.revision == compacted);
+                id.revision > compacted || stays
+            });
         }
         expected.retain(|_, changes| !changes.is_empty());
         prop_assert_eq!(changes(&late), expected.clone());
@@ -193,14 +197,14 @@ fn a_checkpoint_looks_at_a_bounded_number_of_changes() {
         write(&state, put(0, vec![round]));
         assert!(checkpoint(&state));
     }
-    write(&state, compact(30));
+    write(&state, compact(31));
     let mut left = Vec::new();
     while checkpoint(&state) {
         left.push(changes(&state)[&b"a"[..]].len());
     }
     // The change after a row is what removes it.
     assert_eq!(left, [21, 11, 1]);
-    assert_eq!(listing(&state, 30).unwrap()[0].value, vec![29]);
+    assert_eq!(listing(&state, 31).unwrap()[0].value, vec![29]);
 }
 
 #[test]
@@ -247,7 +251,7 @@ fn a_lost_row_is_told_in_a_compacted_state() {
     }
     write(&state, delete(1));
     write(&state, put(1, "2"));
-    write(&state, compact(2));
+    write(&state, compact(3));
     sweep_all(&state);
     let lose = |revision| {
         let write = state.db.begin_write().unwrap();
@@ -255,16 +259,16 @@ fn a_lost_row_is_told_in_a_compacted_state() {
         write.commit().unwrap();
         write_and_checkpoint(&state);
     };
-    assert_eq!(listing(&state, 2).unwrap().len(), 2);
-    lose(1);
-    let lost = state.get(b"a", Some(Revision(2))).unwrap_err().to_string();
-    assert!(lost.contains("revision 1") && lost.contains("missing"), "{lost}");
-    assert_eq!(state.get(b"b", Some(Revision(4))).unwrap().1, None);
-    lose(4);
-    let lost = state.get(b"b", Some(Revision(4))).unwrap_err().to_string();
-    assert!(lost.contains("revision 4") && lost.contains("missing"), "{lost}");
-    write(&state, compact(4));
-    assert_eq!(state.get(b"b", Some(Revision(4))).unwrap().1, None);
+    assert_eq!(listing(&state, 3).unwrap().len(), 2);
+    lose(2);
+    let lost = state.get(b"a", Some(Revision(3))).unwrap_err().to_string();
+    assert!(lost.contains("revision 2") && lost.contains("missing"), "{lost}");
+    assert_eq!(state.get(b"b", Some(Revision(5))).unwrap().1, None);
+    lose(5);
+    let lost = state.get(b"b", Some(Revision(5))).unwrap_err().to_string();
+    assert!(lost.contains("revision 5") && lost.contains("missing"), "{lost}");
+    write(&state, compact(6));
+    assert_eq!(&state.get(b"b", Some(Revision(6))).unwrap().1.unwrap().value[..], b"2");
 }
 
 fn write_and_checkpoint(state: &State) {
@@ -282,7 +286,7 @@ fn a_damaged_row_is_told_and_nothing_is_removed_for_it() {
     let change = state.db.begin_write().unwrap();
     change.open_table(crate::store::tables::REVISIONS).unwrap().insert((2, 0), &b"?"[..]).unwrap();
     change.commit().unwrap();
-    write(&state, compact(3));
+    write(&state, compact(4));
     let told = state.write_checkpoint(state.freeze().unwrap()).unwrap_err().to_string();
     assert!(told.contains("revision 2"), "{told}");
     assert_eq!(changes_of_file(&state), 3);
@@ -329,7 +333,8 @@ fn a_file_whose_past_is_given_up_stays_flat() {
 
 #[test]
 fn no_revision_is_the_last() {
-    assert!(!Swept(RowId { revision: Revision(1), sub: 0 }).is_behind(Revision(0)));
+    let new = Swept { next: RowId { revision: Revision(1), sub: 0 }, done: Revision(0) };
+    assert!(!new.is_behind(Revision(0)) && new.is_behind(Revision(1)));
     let empty = open(1);
     assert!(!checkpoint(&empty), "there is nothing to sweep in a new file");
     assert_eq!(empty.applied().index, Index(0));
@@ -346,7 +351,7 @@ fn rows_that_are_not_swept_yet_count_before_a_deletion_is_proposed() {
     write(&state, put(30, "x"));
     write(&state, compact(state.revision().0));
     let count = |keys_max| {
-        let mut read = CountRead::new(KeyRange::all(), keys_max);
+        let mut read = CountRead::new(&Write::delete_range(KeyRange::all(), keys_max));
         read.step(&state, &mut || false).unwrap().unwrap()
     };
     let bound = Bytes::from(vec![b'a' + u8::try_from(DELETED_PER_KEY_MAX).unwrap()]);

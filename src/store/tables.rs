@@ -1,25 +1,33 @@
 //! The tables of the state's file, and their rows.
 
+use bytes::Bytes;
 use redb::{TableDefinition, TableHandle};
 
 use super::error::StoreError;
 use super::sealed;
-use crate::kv::{KeyRow, RevisionRow, RowId};
+use crate::kv::{KeyRow, RevisionRow, RowId, is_of_newer_layout};
 
 /// Key → `KeyRow`, sealed.
 pub(super) const KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keys");
 /// Revision and sub-number → `RevisionRow`, sealed.
 pub(super) const REVISIONS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("revisions");
 
+/// Kind and key → record, sealed.
+pub(super) const RECORDS: TableDefinition<(u16, &[u8]), &[u8]> = TableDefinition::new("records");
+
 /// The rows of a snapshot that is coming in. Sealed as if they were in their place already.
 pub(super) const INCOMING_KEYS: TableDefinition<&[u8], &[u8]> =
     TableDefinition::new("incoming_keys");
 pub(super) const INCOMING_REVISIONS: TableDefinition<(u64, u32), &[u8]> =
     TableDefinition::new("incoming_revisions");
+pub(super) const INCOMING_RECORDS: TableDefinition<(u16, &[u8]), &[u8]> =
+    TableDefinition::new("incoming_records");
 /// The rows whose place those of a snapshot took, until they are removed.
 pub(super) const OLD_KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("old_keys");
 pub(super) const OLD_REVISIONS: TableDefinition<(u64, u32), &[u8]> =
     TableDefinition::new("old_revisions");
+pub(super) const OLD_RECORDS: TableDefinition<(u16, &[u8]), &[u8]> =
+    TableDefinition::new("old_records");
 
 /// The key of a revision's row as its checksum covers it.
 pub(super) fn revision_key(id: RowId) -> [u8; 12] {
@@ -29,9 +37,31 @@ pub(super) fn revision_key(id: RowId) -> [u8; 12] {
     key
 }
 
+/// The key of a record as its checksum covers it.
+pub(super) fn record_key(kind: u16, key: &[u8]) -> Vec<u8> {
+    [&kind.to_le_bytes()[..], key].concat()
+}
+
+/// What is stored of a row of a layout that came later, or is damaged.
+fn unreadable(row: Option<&[u8]>, which: String) -> StoreError {
+    match row.is_some_and(is_of_newer_layout) {
+        true => StoreError::NewerRow { which: format!("{which} of the state") },
+        false => StoreError::damaged("state", which),
+    }
+}
+
+pub(super) fn record(bytes: &[u8], (kind, key): (u16, &[u8])) -> Result<Bytes, StoreError> {
+    let record = sealed::unseal(RECORDS.name(), &record_key(kind, key), bytes);
+    record.map(Bytes::copy_from_slice).ok_or_else(|| {
+        let key = String::from_utf8_lossy(key);
+        StoreError::damaged("state", format!("the record {key:?} of kind {kind}"))
+    })
+}
+
 pub(super) fn key_row(bytes: &[u8], key: &[u8]) -> Result<KeyRow, StoreError> {
-    sealed::unseal(KEYS.name(), key, bytes).and_then(KeyRow::decode).ok_or_else(|| {
-        StoreError::damaged("state", format!("the row of key {:?}", String::from_utf8_lossy(key)))
+    let row = sealed::unseal(KEYS.name(), key, bytes);
+    row.and_then(KeyRow::decode).ok_or_else(|| {
+        unreadable(row, format!("the row of key {:?}", String::from_utf8_lossy(key)))
     })
 }
 
@@ -39,6 +69,6 @@ pub(super) fn revision_row(bytes: &[u8], id: RowId) -> Result<RevisionRow, Store
     let row = sealed::unseal(REVISIONS.name(), &revision_key(id), bytes);
     row.and_then(RevisionRow::decode).ok_or_else(|| {
         let RowId { revision, sub } = id;
-        StoreError::damaged("state", format!("the row of revision {revision}, change {sub}"))
+        unreadable(row, format!("the row of revision {revision}, change {sub}"))
     })
 }

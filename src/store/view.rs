@@ -5,18 +5,20 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata};
 
 use super::error::{StoreError, state_failed as failed};
 use super::meta::META;
+use super::pins::Pins;
 use super::position::{self, Position};
 use super::sweep::Swept;
 #[cfg(test)]
 use super::tables::revision_key;
-use super::tables::{KEYS, REVISIONS, key_row, revision_row};
-use crate::kv::{KeyRange, KeyRow, RevisionRow, RowId};
+use super::tables::{self, KEYS, RECORDS, REVISIONS, key_row, revision_row};
+use crate::kv::{FeatureLevel, KeyRange, KeyRow, RecordKey, RevisionRow, RowId};
 use crate::raft::LogId;
 
 /// The file as one checkpoint left it.
 pub(super) struct FileView {
     keys: ReadOnlyTable<&'static [u8], &'static [u8]>,
     revisions: ReadOnlyTable<(u64, u32), &'static [u8]>,
+    records: ReadOnlyTable<(u16, &'static [u8]), &'static [u8]>,
     /// Where the state stood.
     pub(super) position: Position,
     /// The last entry of the snapshot that took the state's place last.
@@ -31,12 +33,16 @@ impl std::fmt::Debug for FileView {
 }
 
 impl FileView {
-    /// The newest one.
-    pub(super) fn open(db: &Database) -> Result<FileView, StoreError> {
+    /// The newest one, for a node that knows all feature levels up to `highest`.
+    pub(super) fn open(db: &Database, highest: FeatureLevel) -> Result<FileView, StoreError> {
         let read = db.begin_read().map_err(failed)?;
         let meta = read.open_table(META).map_err(failed)?;
+        let records = read.open_table(RECORDS).map_err(failed)?;
+        let mut position = position::position(&meta)?;
+        position.counters = position.counters.with_records(highest, |key| record(&records, key))?;
         Ok(FileView {
-            position: position::position(&meta)?,
+            position,
+            records,
             installed: position::installed(&meta)?,
             swept: Swept::load(&meta)?,
             keys: read.open_table(KEYS).map_err(failed)?,
@@ -57,15 +63,19 @@ impl FileView {
         found.map(|row| key_row(row.value(), key)).transpose()
     }
 
+    pub(super) fn record(&self, key: &RecordKey) -> Result<Option<Bytes>, StoreError> {
+        record(&self.records, key)
+    }
+
     pub(super) fn row(&self, id: RowId) -> Result<Option<RevisionRow>, StoreError> {
         let at = (id.revision.0, id.sub);
         let found = self.revisions.get(at).map_err(failed)?;
         found.map(|row| revision_row(row.value(), id)).transpose()
     }
 
-    /// Whether rows that compaction hides are still to be removed.
-    pub(super) fn is_unswept(&self) -> bool {
-        self.swept.is_behind(self.position.counters.compacted)
+    /// Whether rows that compaction hides, and that nobody has pinned, are still to be removed.
+    pub(super) fn is_unswept(&self, pins: &Pins) -> bool {
+        self.swept.is_behind(pins.bound(self.position.counters.compacted))
     }
 
     /// All rows of the `keys` table as they are stored.
@@ -82,6 +92,11 @@ impl FileView {
         self.revisions.range::<(u64, u32)>(..).map_err(failed)
     }
 
+    /// All records as they are stored.
+    pub(super) fn all_records(&self) -> Result<RecordRows, StoreError> {
+        self.records.range::<(u16, &[u8])>(..).map_err(failed)
+    }
+
     /// The keys of a range, in order.
     pub(super) fn range(&self, range: &KeyRange) -> Result<KeyRows, StoreError> {
         let start = &range.start[..];
@@ -92,6 +107,18 @@ impl FileView {
         Ok(KeyRows { rows: rows.map_err(failed)? })
     }
 }
+
+fn record(
+    records: &ReadOnlyTable<(u16, &'static [u8]), &'static [u8]>,
+    key: &RecordKey,
+) -> Result<Option<Bytes>, StoreError> {
+    let at = (key.kind, &key.key[..]);
+    let found = records.get(at).map_err(failed)?;
+    found.map(|found| tables::record(found.value(), at)).transpose()
+}
+
+/// Rows of the `records` table as they are stored.
+pub(super) type RecordRows = redb::Range<'static, (u16, &'static [u8]), &'static [u8]>;
 
 /// Rows of the `keys` table, from either end.
 pub(super) struct KeyRows {

@@ -36,6 +36,7 @@ const PARTED: &[&str] = &[
     "raft",
     "kv",
     "api",
+    "api/txn",
     "store",
     "cluster",
     "replica",

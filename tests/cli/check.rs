@@ -29,9 +29,9 @@ fn a_kept_history_is_judged() {
         std::fs::write(dir.path().join(name), lines.join("\n")).unwrap();
     };
     let head = r#"{"konsen_check":1,"prefix":"p/","keys":1,"endpoints":["http://a:1"],"seed":7}"#;
-    let put = r#"{"client":0,"endpoint":0,"called":1,"returned":2,"called_us":0,"ended_us":1500,"ask":{"put":{"key":0,"value":1,"need":"nothing"}},"answer":{"put":{"revision":1,"created":true}}}"#;
-    let lost = r#"{"client":1,"endpoint":0,"called":3,"returned":4,"called_us":2000,"ended_us":3000,"ask":{"get":{"key":0}},"answer":{"found":{"revision":1,"items":[]}}}"#;
-    let found = lost.replace("[]", r#"[{"key":0,"value":1,"revision":1}]"#);
+    let put = r#"{"client":0,"endpoint":0,"called":1,"returned":2,"called_us":0,"ended_us":1500,"ask":{"put":{"key":0,"value":1,"need":"nothing"}},"answer":{"put":{"revision":2,"created":true}}}"#;
+    let lost = r#"{"client":1,"endpoint":0,"called":3,"returned":4,"called_us":2000,"ended_us":3000,"ask":{"get":{"key":0}},"answer":{"found":{"revision":2,"items":[]}}}"#;
+    let found = lost.replace("[]", r#"[{"key":0,"value":1,"revision":2}]"#);
     write("good", &[head, put, &found]);
     write("bad", &[head, put, lost]);
     write("broken", &[head, put, "{}"]);
@@ -45,7 +45,7 @@ fn a_kept_history_is_judged() {
     assert!(bad.err.starts_with("error: the store is not linearizable: p/0000: "), "{}", bad.err);
     assert!(bad.err.contains("hint: ") && bad.err.contains("--judge bad"), "{}", bad.err);
     assert!(bad.out.contains("linearizable: no\n"), "{}", bad.out);
-    assert!(bad.out.contains("put key 0 = 1: new, revision 1\n"), "{}", bad.out);
+    assert!(bad.out.contains("put key 0 = 1: new, revision 2\n"), "{}", bad.out);
     judge("broken").failed(1, "broken is not a history: line 3");
     judge("none").failed(1, "cannot open none");
 }

@@ -7,6 +7,7 @@ mod check;
 mod cluster;
 mod config;
 mod output;
+mod txn;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -165,7 +165,7 @@ async fn a_cluster_begins_anew_from_a_backup_that_was_saved_while_clients_wrote(
     let count: u64 = cluster.get(2, "count").await.unwrap().unwrap().parse().unwrap();
     // One may have been acknowledged and not yet counted.
     assert!((before..=after + 1).contains(&count), "{before} {count} {after}");
-    let past = cluster.url(2, "/v1/kv/k0?revision=1");
+    let past = cluster.url(2, "/v1/kv/k0?revision=2");
     assert_eq!(cluster.http.get(past).send().await.unwrap().text().await.unwrap(), "first");
     assert_eq!(cluster.get(2, "new").await, Ok(Some("1".to_owned())));
     let at = cluster.url(2, &format!("/v1/kv/new?revision={revision}"));

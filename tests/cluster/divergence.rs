@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use konsen::kv::{Command, Condition, Put, Write};
+use konsen::kv::{Command, Write};
 use konsen::raft::{Entry, Payload};
 use konsen::store::{DataDir, IdentityCheck, Log, LogOptions, State, StateOptions};
 
@@ -19,13 +19,8 @@ fn lead_astray(node: &Node) {
     let next = state.applied().index.next();
     let (_, entries) = log.reader().fetch(next, next, usize::MAX).unwrap().unwrap();
     let id = entries.first().expect("the log goes on after the checkpoint").id;
-    let write = Write::Put(Put {
-        key: Bytes::from_static(b"astray"),
-        value: Bytes::from_static(b"astray"),
-        content_type: None,
-        condition: Condition::default(),
-    });
-    let payload = Payload::Command(Command { time_unix_ms: 0, write }.encode());
+    let write = Write::put(Bytes::from_static(b"astray"), Bytes::from_static(b"astray"));
+    let payload = Payload::Command(Command::new(write).encode());
     state.apply(&[Entry { id, payload }]).unwrap();
     state.write_checkpoint(state.freeze().unwrap()).unwrap();
 }

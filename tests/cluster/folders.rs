@@ -140,7 +140,7 @@ async fn an_error_after_the_change_says_what_was_done() {
         .unwrap();
     refused(
         output,
-        &["error: the key was created, revision 1, but: cannot write to standard output"],
+        &["error: the key was created, revision 2, but: cannot write to standard output"],
     );
     assert_eq!(cluster.get(0, "a").await.unwrap().as_deref(), Some("1"));
 }

@@ -4,7 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use konsen::kv::{self, Command, Condition, Item, KeyRange, Matcher, RangeQuery, Revision};
+use konsen::kv::{
+    self, Attach, Command, FeatureLevel, Header, Item, KeyRange, Op, Over, RangeQuery, Revision,
+    Test, Txn,
+};
 use konsen::raft::{Membership, NodeId, Payload, Recovered};
 use konsen::store::{
     self, BackupCheck, DataDir, IdentityCheck, Log, LogOptions, State, StateOptions,
@@ -61,7 +64,9 @@ fn of_node(opened: &Opened) -> String {
     for entry in reader.read(log.base().index.next(), last, usize::MAX).unwrap() {
         let payload = match &entry.payload {
             Payload::Noop => "nothing".to_owned(),
-            Payload::Command(bytes) => command(&Command::decode(bytes).unwrap()),
+            Payload::Command(bytes) => {
+                command(&Command::decode(bytes, FeatureLevel::HIGHEST).unwrap())
+            }
             Payload::Membership(membership) => members(membership, own),
         };
         writeln!(text, "  {} of term {}: {payload}", entry.id.index.0, entry.id.term.0).unwrap();
@@ -105,8 +110,11 @@ pub(crate) fn of_backup(bytes: &[u8]) -> String {
 fn of_state(state: &State, own: NodeId) -> String {
     let ((applied, hash), revision) = (state.hash(), state.revision());
     let mut text = format!(
-        "state at entry {} of term {}, revision {revision}, hash {hash:016x}\n",
-        applied.index.0, applied.term.0
+        "state at entry {} of term {}, revision {revision}, hash {hash:016x}, clock {} ms, level {}\n",
+        applied.index.0,
+        applied.term.0,
+        state.clock_ms(),
+        state.level()
     );
     let (index, membership) = state.membership().unwrap();
     writeln!(text, "  members as of {}: {}", index.0, members(&membership, own)).unwrap();
@@ -174,46 +182,72 @@ fn members(membership: &Membership, own: NodeId) -> String {
 
 fn command(command: &Command) -> String {
     let write = match &command.write {
-        kv::Write::Put(put) => format!(
-            "put {} = {}{}",
-            quoted(&put.key),
-            typed(&put.value, put.content_type.as_ref()),
-            when(&put.condition)
-        ),
-        kv::Write::Delete { key, condition } => {
-            format!("delete {}{}", quoted(key), when(condition))
-        }
-        kv::Write::DeleteRange { range } => {
-            let end = range.end.as_ref().map_or("the end".to_owned(), |end| quoted(end));
-            format!("delete from {} to {end}", quoted(&range.start))
-        }
-        kv::Write::PutMany { pairs } => {
-            let pairs: Vec<String> = pairs
-                .iter()
-                .map(|(key, value)| format!("{} = {}", quoted(key), quoted(value)))
-                .collect();
-            format!("put {}", pairs.join(", "))
-        }
-        kv::Write::DeleteUpTo { range, keys_max, in_steps } => {
-            let end = range.end.as_ref().map_or("the end".to_owned(), |end| quoted(end));
-            let steps = if *in_steps { ", in steps" } else { "" };
-            format!("delete from {} to {end}, {keys_max} at most{steps}", quoted(&range.start))
+        kv::Write::Txn { txn: all, keys_max } => format!("{}, {keys_max} at most", txn(all)),
+        kv::Write::DeleteStep { range, keys_max } => {
+            format!("delete {}, {keys_max} at most, as a step", of_range(range))
         }
         kv::Write::Compact { revision } => format!("compact up to {revision}"),
+        kv::Write::Raise { level, release } => format!("raise to level {level} by {release}"),
     };
-    format!("{write}, at {} ms", command.time_unix_ms)
+    let Header { level, clock_ms, caller, token } = &command.header;
+    let by = |what: &str, name: &Option<String>| match name {
+        Some(name) => format!(", {what} {name}"),
+        None => String::new(),
+    };
+    let (caller, token) = (by("of", caller), by("as", token));
+    format!("{write}, at {clock_ms} ms, level {level}{caller}{token}")
 }
 
-fn when(condition: &Condition) -> String {
-    let matcher = |name, matcher: &Option<Matcher>| match matcher {
-        None => String::new(),
-        Some(Matcher::Any) => format!(", {name} any"),
-        Some(Matcher::Revisions(revisions)) => {
-            let revisions: Vec<String> = revisions.iter().map(ToString::to_string).collect();
-            format!(", {name} [{}]", revisions.join(" "))
+fn txn(txn: &Txn) -> String {
+    let list = |all: Vec<String>| format!("[{}]", all.join("; "));
+    let compares = txn
+        .compares
+        .iter()
+        .map(|compare| format!("{} {}", over(&compare.over), test(&compare.test)));
+    let branch = |ops: &[Op]| list(ops.iter().map(op).collect());
+    let (then, otherwise) = (branch(&txn.then), branch(&txn.otherwise));
+    match (&txn.compares[..], &txn.otherwise[..]) {
+        ([], []) => then,
+        _ => format!("if {} then {then} else {otherwise}", list(compares.collect())),
+    }
+}
+
+fn op(op: &Op) -> String {
+    match op {
+        Op::Put(put) => {
+            let value = match &put.value {
+                Some(value) => typed(value, put.content_type.as_ref()),
+                None => "what it was".to_owned(),
+            };
+            let lease = match put.lease {
+                Attach::Detach => String::new(),
+                lease => format!(", {lease:?}"),
+            };
+            format!("put {} = {value}{lease}", quoted(&put.key))
         }
-    };
-    matcher("if it is", &condition.if_match) + &matcher("unless it is", &condition.if_none_match)
+        Op::Delete(what) => format!("delete {}", over(what)),
+        Op::Get(what) => format!("get {}", over(what)),
+        Op::Txn(nested) => txn(nested),
+    }
+}
+
+fn test(test: &Test) -> String {
+    match test {
+        Test::Value(relation, value) => format!("value {relation:?} {}", quoted(value)),
+        other => format!("{other:?}"),
+    }
+}
+
+fn over(over: &Over) -> String {
+    match over {
+        Over::Key(key) => quoted(key),
+        Over::Range(range) => of_range(range),
+    }
+}
+
+fn of_range(range: &kv::KeyRange) -> String {
+    let end = range.end.as_ref().map_or("the end".to_owned(), |end| quoted(end));
+    format!("from {} to {end}", quoted(&range.start))
 }
 
 fn typed(value: &[u8], content_type: Option<&String>) -> String {

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use konsen::kv::{Command, Condition, KeyRange, Matcher, Put, Revision, Write};
+use konsen::kv::{
+    Attach, Command, Compare, Condition, FeatureLevel, Header, KeyRange, Matcher, Op, Over, Put,
+    Relation, Revision, Test, Txn, Write,
+};
 use konsen::raft::founding::{Ask, Ballot};
 use konsen::raft::{
     ClusterId, Entry, HardState, Index, LogId, LogWrite, Member, Membership, NodeId, Payload, Term,
@@ -16,10 +19,10 @@ use konsen::store::{self, DataDir, Log, LogOptions, Origin, State, StateOptions,
 use crate::holds::whose;
 
 /// The last entry in the backup.
-const SAVED: u64 = 12;
+const SAVED: u64 = 13;
 /// The last entry in the directory's state, and the last that it knows to be decided.
-const APPLIED: u64 = 20;
-const DECIDED: u64 = 22;
+const APPLIED: u64 = 22;
+const DECIDED: u64 = 24;
 
 /// Makes the data directory; the backup.
 pub(crate) fn record(data: &Path) -> Vec<u8> {
@@ -93,64 +96,104 @@ fn members(own: NodeId, outgoing: Option<BTreeSet<NodeId>>) -> Membership {
     }
 }
 
+/// A transaction with every kind of compare and operation.
+fn every_kind(then: Vec<Op>) -> Txn {
+    let key = |key: &'static str| Over::Key(key.into());
+    let range = || Over::Range(KeyRange::prefix(b"many/"));
+    let compare = |over, test| Compare { over, test };
+    let seven = Revision(7);
+    let compares = vec![
+        compare(key("typed"), Test::Value(Relation::Eq, "".into())),
+        compare(key("typed"), Test::Version(Relation::Le, 1)),
+        compare(range(), Test::CreateRevision(Relation::Lt, Revision(70))),
+        compare(range(), Test::ModRevision(Relation::Ne, seven)),
+        compare(key("none"), Test::Lease(Relation::Eq, 0)),
+        compare(key("none"), Test::Exists(false)),
+        compare(key("plain"), Test::OneOf(vec![Revision(2), seven])),
+        compare(key("plain"), Test::NoneOf(vec![Revision(3)])),
+        compare(range(), Test::UnchangedSince(Revision(12))),
+        compare(key("typed"), Test::Version(Relation::Gt, 0)),
+        compare(key("typed"), Test::Version(Relation::Ge, 1)),
+    ];
+    Txn { compares, then, otherwise: vec![Op::Get(key("plain")), Op::Delete(range())] }
+}
+
 fn entries(own: NodeId) -> Vec<Entry> {
-    let put = |key: &'static [u8], value: &'static [u8]| Put {
-        key: key.into(),
-        value: value.into(),
-        content_type: None,
-        condition: Condition::default(),
-    };
+    let put = |key: &'static [u8], value: &'static [u8]| Put::new(key.into(), value.into());
     let typed =
         |content_type: &str, put| Put { content_type: Some(content_type.to_owned()), ..put };
-    let when = |condition, put| Put { condition, ..put };
+    let always = Condition::default;
     let is = |revisions: &[u64]| {
         Some(Matcher::Revisions(revisions.iter().copied().map(Revision).collect()))
     };
     let any = Some(Matcher::Any);
     let if_match = |if_match| Condition { if_match, if_none_match: None };
     let if_none_match = |if_none_match| Condition { if_match: None, if_none_match };
-    let range = |start: &'static str, end: Option<&'static str>| Write::DeleteRange {
-        range: KeyRange { start: start.into(), end: end.map(Bytes::from) },
+    let range = |start: &'static str, end: Option<&'static str>| KeyRange {
+        start: start.into(),
+        end: end.map(Bytes::from),
     };
-    let pairs = [("many/1", "1"), ("many/2", "2"), ("many/3", "3"), ("many/1", "again")];
+    let pairs = [("many/1", "1"), ("many/2", "2"), ("many/3", "3")];
     let pairs = pairs.map(|(key, value)| (Bytes::from(key), Bytes::from(value))).to_vec();
-    let write = |write| {
-        // A day in 2026.
-        Payload::Command(Command { time_unix_ms: 1_767_323_045_678, write }.encode())
+    let mut clock_ms = 0;
+    let mut write = |write| {
+        clock_ms += 40;
+        let header = Header { clock_ms, ..Header::default() };
+        Payload::Command(Command { header, write }.encode())
     };
-    let delete = |key: &'static str, condition| Write::Delete { key: key.into(), condition };
+    let keep = Put { value: None, lease: Attach::Keep, ..put(b"typed", b"") };
+    let nested = Txn::always(vec![Op::Put(keep), Op::Get(Over::Range(KeyRange::all()))]);
+    let then =
+        vec![Op::Put(put(b"of/txn", b"first")), Op::Txn(nested), Op::Get(Over::Key("x".into()))];
+    let leased = Put { lease: Attach::To(77), ..put(b"leased", b"refused") };
+    let of_somebody = Command {
+        header: Header {
+            clock_ms: 5000,
+            caller: Some("client/anna".to_owned()),
+            token: Some("a token".to_owned()),
+            ..Header::default()
+        },
+        write: Write::put("of/somebody".into(), "x".into()),
+    };
     let three = BTreeSet::from([own, NodeId(5000), NodeId(6000)]);
     let payloads = vec![
         Payload::Membership(Membership { voters: three.clone(), ..members(own, None) }),
-        write(Write::Put(put(b"plain", b"first"))),
-        write(Write::Put(typed("application/json", put(b"typed", b"{\"a\": [1, \"\xc3\xa4\"]}")))),
-        write(Write::Put(put(b"\x00\xff/binary", b"\x00\x01\x7f\x80\xfe\xff"))),
-        write(Write::PutMany { pairs }),
-        write(Write::Put(when(if_match(is(&[7, 1])), put(b"plain", b"second")))),
-        write(delete("typed", if_match(any.clone()))),
-        write(Write::Put(typed("text/plain; charset=utf-8", put(b"typed", b"")))),
-        write(Write::Put(when(if_none_match(any.clone()), put(b"plain", b"refused")))),
-        write(Write::Put(put(b"many/2", &[b'v'; 100]))),
+        write(Write::put("plain".into(), "first".into())),
+        write(Write::put_if(
+            typed("application/json", put(b"typed", b"{\"a\": [1, \"\xc3\xa4\"]}")),
+            always(),
+        )),
+        write(Write::put_if(put(b"\x00\xff/binary", b"\x00\x01\x7f\x80\xfe\xff"), always())),
+        write(Write::put_many(pairs)),
+        write(Write::put_if(put(b"plain", b"second"), if_match(is(&[7, 2])))),
+        write(Write::delete_if("typed".into(), if_match(any.clone()))),
+        write(Write::put_if(typed("text/plain; charset=utf-8", put(b"typed", b"")), always())),
+        write(Write::put_if(put(b"plain", b"refused"), if_none_match(any.clone()))),
+        write(Write::put_if(put(b"many/2", &[b'v'; 100]), always())),
         Payload::Noop,
-        write(range("many/1", Some("many/2"))),
+        write(Write::delete_range(range("many/1", Some("many/2")), 10)),
+        write(Write::Txn { txn: every_kind(then.clone()), keys_max: 1000 }),
         // Here the backup ends, and the directory's log begins.
         Payload::Noop,
-        write(Write::Put(put(b"plain", b"third"))),
-        write(delete("many/3", Condition::default())),
-        write(Write::Put(when(if_none_match(is(&[])), put(b"many/3", b"back")))),
+        write(Write::put("plain".into(), "third".into())),
+        write(Write::delete("many/3".into())),
+        write(Write::put_if(put(b"many/3", b"back"), if_none_match(is(&[])))),
         write(Write::Compact { revision: Revision(6) }),
-        write(range("typed", None)),
-        write(Write::PutMany { pairs: vec![("pair".into(), "".into())] }),
-        write(Write::Put(typed("text/css", when(if_none_match(any), put(b"kept", b"a {}"))))),
+        write(Write::DeleteStep { range: range("typed", None), keys_max: 1 }),
+        write(Write::put_many(vec![("pair".into(), "".into())])),
+        write(Write::put_if(typed("text/css", put(b"kept", b"a {}")), if_none_match(any))),
+        write(Write::Raise { level: FeatureLevel::BASE, release: "0.1.0".to_owned() }),
         // Here the state ends.
-        write(Write::Put(put(b"tail", b"replayed"))),
+        write(Write::put("tail".into(), "replayed".into())),
         Payload::Membership(members(own, Some(three))),
         // And from here on nothing is known to be decided.
         Payload::Membership(members(own, None)),
-        write(Write::Put(when(
-            Condition { if_match: is(&[15, 16]), if_none_match: is(&[2]) },
+        write(Write::txn(Txn::always(vec![Op::Put(leased)]))),
+        Payload::Command(of_somebody.encode()),
+        write(Write::put_if(
             put(b"tail", b"undecided"),
-        ))),
+            Condition { if_match: None, if_none_match: is(&[2]) },
+        )),
     ];
     let term = |index| if index <= SAVED { Term(2) } else { Term(3 + u64::from(index > DECIDED)) };
     let entry = |(payload, index)| Entry { id: LogId::new(term(index), Index(index)), payload };

@@ -79,6 +79,51 @@ async fn data_goes_in_and_comes_out() {
     assert_eq!(shell.out(&["list", "--keys-only", "-o", "raw"]), "bytes\n");
 }
 
+#[tokio::test]
+async fn transactions_are_written_as_people_read_them() {
+    let server = Server::start().await;
+    let shell = Shell::of(&server);
+    shell.out(&["put", "tmp/1", "x"]);
+    let text = b"if mod_revision(lock) == 0\nthen\n  put lock \"me \\xff\"\n  delete prefix tmp/ previous\n  get prefix \"\"\nelse\n  get lock\n";
+    let run = |arguments: &[&str], text: &[u8]| {
+        let output = shell.run(arguments, text);
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code().unwrap(), out, String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, out, err) = run(&["txn"], text);
+    let expected = "succeeded, revision 3\n1: put\n2: deleted 1; before:\n   tmp/1  revision 2  version 1  x\n3: got 1 key\n   \
+                    lock  revision 3  version 1  me \\xff\n";
+    assert_eq!((code, &*out, &*err), (0, expected, ""));
+    let (code, out, err) = run(&["txn", "-"], text);
+    let expected = "the compares do not hold, revision 3\n1: got 1 key\n   lock  revision 3  version 1  me \\xff\n";
+    assert_eq!((code, &*out), (4, expected));
+    assert_eq!(
+        err,
+        "error: the compares do not hold, and what `else` says was carried out, revision 3\n"
+    );
+    let (code, out, _) =
+        run(&["txn", "-o", "raw"], b"get lock\ntxn\nget prefix lock keys_only\nend");
+    assert_eq!((code, &*out), (0, "lock\tme \u{fffd}\nlock\n"));
+    // JSON goes as it is.
+    let json = br#"  {"then":[{"put":{"key":"n","value":"1","previous":true}}]}"#;
+    let (code, out, _) = run(&["txn", "-o", "json"], json);
+    let expected = "{\"succeeded\":true,\"revision\":4,\"results\":[{\"put\":{\"revision\":4}}]}\n";
+    assert_eq!((code, &*out), (0, expected));
+    for (text, code, what) in [
+        (&br#"{"then":[{"put":{"key":"n"}}]}"#[..], 1, "then[0].put: it needs a value"),
+        (b"put a 1\nput a 2", 1, "then[1]: puts the key \"a\", which then[0] puts, too"),
+        (b"put absent keep_value", 1, "the key \"absent\" did not exist"),
+        (b"delete prefix \"\"", 1, "not empty"),
+    ] {
+        let (found, out, err) = run(&["txn"], text);
+        assert_eq!((found, &*out), (code, ""), "{err}");
+        assert!(err.starts_with("error: ") && err.contains(what), "{err}");
+    }
+    assert_eq!(run(&["txn"], b"get n").0, 0);
+    let dead = Shell { endpoints: format!("http://127.0.0.1:{}", free_ports(1)[0].1) };
+    assert_eq!(dead.run(&["txn"], b"get n").status.code(), Some(5));
+}
+
 /// A node ends pages early where much is deleted; `konsen list` goes on.
 #[tokio::test]
 async fn pages_without_items_end_no_listing() {
@@ -123,7 +168,7 @@ async fn exit_codes_say_what_went_wrong() {
     // The next endpoint is tried when one is down.
     let both = Shell { endpoints: format!("{},{}", dead.endpoints, shell.endpoints) };
     assert_eq!(both.out(&["get", "k"]), "v");
-    for command in ["put", "get", "delete", "list", "status", "compact"] {
+    for command in ["put", "get", "delete", "list", "txn", "status", "compact"] {
         let help = shell.out(&[command, "--help"]);
         assert!(help.contains(&format!("konsen {command}")) && help.contains("Example"), "{help}");
     }

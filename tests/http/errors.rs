@@ -19,7 +19,7 @@ async fn parameters_that_are_unknown_doubled_or_meaningless_are_named() {
     }
     for (line, name) in [
         ("GET /v1/kv/a?revision=1&revision=2", "revision"),
-        ("GET /v1/kv/a?revision=0", "revision"),
+        ("GET /v1/kv/a?revision=0", "revisions begin at 1"),
         ("GET /v1/kv/a?revision=x", "revision"),
         ("GET /v1/kv/a?min_revision=-1", "min_revision"),
         ("GET /v1/kv/a?consistency=strong", "consistency"),
@@ -62,7 +62,9 @@ async fn headers_that_mean_nothing_or_too_much_are_refused() {
 #[tokio::test]
 async fn routes_and_methods_that_do_not_exist_are_refused() {
     let server = Server::start().await;
-    for line in ["GET /v1/nothing", "GET /nothing", "POST /v1/txn", "GET /v2/kv/a", "PUT /v1/kvx"] {
+    for line in
+        ["GET /v1/nothing", "GET /nothing", "POST /v1/transactions", "GET /v2/kv/a", "PUT /v1/kvx"]
+    {
         server.send(line, &[]).problem(404, "no-such-route");
     }
     for (line, allow) in [

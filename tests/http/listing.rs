@@ -1,8 +1,13 @@
 //! `/v1/kv`: listings and range deletes.
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
-use crate::raw::{Answer, Server};
+use crate::harness::PATIENCE;
+use crate::raw::{Answer, Server, read};
 
 fn keys(answer: &Answer) -> Vec<String> {
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -93,8 +98,12 @@ async fn a_listing_shows_what_was_asked_for() {
     for broken in ["x", "", &cursor[1..], &format!("{cursor}A")] {
         list(&format!("cursor={broken}")).problem(400, "invalid-cursor");
     }
-    list(&format!("cursor={cursor}&order=desc")).problem(400, "invalid-cursor");
-    list(&format!("cursor={cursor}&revision=1")).problem(400, "invalid-cursor");
+    for other in ["order=desc", "revision=1", "keys_only=true", "prefix=k", "start=k", "end=k0003"]
+    {
+        let refused = list(&format!("cursor={cursor}&{other}")).problem(400, "invalid-parameter");
+        let name = other.split('=').next().unwrap();
+        assert!(refused.contains(&format!("another {name};")), "{refused}");
+    }
 }
 
 #[tokio::test]
@@ -218,6 +227,61 @@ async fn a_deletion_of_too_many_keys_is_refused_or_goes_in_steps() {
     let none = server.send("DELETE /v1/kv?prefix=k&atomic=false", &[]);
     let expected = format!(r#"{{"deleted":0,"revision":{},"steps":0}}"#, revision + 5);
     assert_eq!(none.text(), expected);
+}
+
+#[tokio::test]
+async fn a_step_of_a_deletion_is_small_whatever_one_revision_may_delete() {
+    let server = Server::start().await;
+    let revision = fill(&server, 2500);
+    let all = server.send("DELETE /v1/kv?prefix=k&atomic=false", &[]);
+    let expected = format!(r#"{{"deleted":2500,"revision":{},"steps":3}}"#, revision + 3);
+    assert_eq!((all.status, all.text()), (200, &*expected));
+    fill(&server, 2500);
+    let at_once = server.send("DELETE /v1/kv?prefix=k", &[]);
+    assert_eq!(at_once.json()["deleted"], 2500);
+}
+
+/// Begins a deletion that takes long, and waits until it is under way.
+async fn begin_long_deletion(server: &Server) -> TcpStream {
+    let revision = fill(server, 10_000);
+    let mut client = server.connect();
+    let request = "DELETE /v1/kv?prefix=k&atomic=false HTTP/1.1\r\nHost: localhost\r\nKonsen-Timeout: 5m\r\n\r\n";
+    client.write_all(request.as_bytes()).unwrap();
+    while server.send("GET /v1/status", &[]).revision() < revision + 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    client
+}
+
+#[tokio::test]
+async fn no_step_of_a_deletion_follows_once_the_client_has_gone() {
+    let server = Server::start_with("limits:\n  deleteKeys: 1\n").await;
+    drop(begin_long_deletion(&server).await);
+    let end = Instant::now() + PATIENCE;
+    let mut before = 0;
+    loop {
+        let revision = server.send("GET /v1/status", &[]).revision();
+        if revision == before {
+            break;
+        }
+        assert!(Instant::now() < end, "steps go on");
+        before = revision;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(!keys(&server.send("GET /v1/kv?prefix=k&limit=1", &[])).is_empty());
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_a_deletion_between_two_steps() {
+    let server = Server::start_with("limits:\n  deleteKeys: 1\n").await;
+    let mut client = begin_long_deletion(&server).await;
+    server.cluster.nodes[0].signal("TERM");
+    let answer = read(&mut client);
+    let problem = answer.json();
+    assert_eq!((answer.status, problem["outcome"].as_str()), (503, Some("unknown")), "{answer:?}");
+    assert_eq!(problem["type"], "urn:konsen:problem:shutting-down");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("keys were deleted before, in "), "{detail}");
 }
 
 #[tokio::test]

@@ -20,5 +20,7 @@ mod members;
 mod node;
 mod original;
 mod raw;
+mod revisions;
 mod snapshot;
 mod strangers;
+mod txn;

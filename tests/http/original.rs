@@ -1,6 +1,8 @@
 //! The routes of the original konsen, row by row of the contract.
 
-use crate::raw::Server;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::raw::{Answer, Server};
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 const JSON: Option<&str> = Some("application/json; charset=utf-8");
@@ -119,6 +121,35 @@ async fn keys_are_listed_within_limits() {
     assert_eq!(count("?limit=500"), 500);
     assert_eq!(count("?limit=5000"), 1000);
     assert_eq!(list("?prefix=q"), r#"{"keys":[]}"#);
+}
+
+#[tokio::test]
+async fn a_compaction_in_the_middle_of_a_listing_of_keys_does_not_end_it() {
+    let server = Server::start_with("limits:\n  listRows: 1\n").await;
+    let form: Vec<String> = (0..1000).map(|number| format!("p{number:04}=x")).collect();
+    assert_eq!(server.send_body("POST /konsen", &[FORM], form.join("&")).status, 200);
+    let done = AtomicBool::new(false);
+    let (compactions, answers) = std::thread::scope(|scope| {
+        let compacting = scope.spawn(|| {
+            let mut compactions = 0;
+            while !done.load(Ordering::Relaxed) {
+                let newest = server.send_body("PUT /v1/kv/other", &[], "x").revision();
+                let body = format!(r#"{{"revision":{newest}}}"#);
+                assert_eq!(server.send_body("POST /v1/compact", &[], body).status, 200);
+                compactions += 1;
+            }
+            compactions
+        });
+        let patient = ["Konsen-Timeout: 1m"];
+        let list = |_| server.send("GET /api/keys?prefix=p&limit=1000", &patient);
+        let answers: Vec<Answer> = (0..3).map(list).collect();
+        done.store(true, Ordering::Relaxed);
+        (compacting.join().unwrap(), answers)
+    });
+    for answer in answers {
+        assert_eq!((answer.status, answer.text().matches("\"p").count()), (200, 1000));
+    }
+    assert!(compactions > 3, "{compactions}");
 }
 
 #[tokio::test]

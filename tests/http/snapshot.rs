@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use konsen::store::BackupCheck;
 
+use crate::harness;
 use crate::raw::Server;
 
 #[tokio::test]
@@ -36,6 +37,24 @@ async fn a_backup_is_sound_and_reflects_what_was_acknowledged() {
     server.send("GET /v1/snapshot?from=1", &[]).problem(400, "unknown-parameter");
     server.send("POST /v1/snapshot", &[]).problem(405, "method-not-allowed");
     server.send("GET /v1/snapshot", &["Konsen-Timeout: soon"]).problem(400, "invalid-header");
+}
+
+#[tokio::test]
+async fn a_backup_of_an_empty_store_begins_at_revision_1() {
+    let server = Server::start().await;
+    let answer = server.send("GET /v1/snapshot", &[]);
+    assert_eq!((answer.status, answer.revision()), (200, 1));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("empty.backup");
+    std::fs::write(&file, &answer.body).unwrap();
+    let mut inspect = harness::konsen();
+    let inspected =
+        inspect.args(["snapshot", "inspect", "-o", "json"]).arg(&file).output().unwrap();
+    assert!(inspected.status.success(), "{inspected:?}");
+    let summary: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    for (name, number) in [("revision", 1), ("oldest_revision", 1), ("keys", 0), ("changes", 0)] {
+        assert_eq!(summary[name], number, "{name}: {summary}");
+    }
 }
 
 #[tokio::test]

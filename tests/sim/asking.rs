@@ -100,7 +100,7 @@ impl World {
                 Some((*key, *revision))
             }
             (Ask::Put { key, .. }, Answer::Written(reply))
-                if matches!(reply.outcome, konsen::kv::Outcome::Put { .. }) =>
+                if matches!(reply.outcome.single(), Some(konsen::kv::Single::Put { .. })) =>
             {
                 Some((*key, reply.revision))
             }

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use konsen::check::linear::{self, Verdict};
 use konsen::check::operation::{Action, Expect, Moment, Operation, Outcome};
-use konsen::kv::{self, Condition, KeyRange, Matcher, Put, Reply, Revision, Write};
+use konsen::kv::{
+    self, Condition, KeyRange, Matcher, OpOutcome, Put, Reply, Revision, Single, TxnOutcome, Write,
+};
 
 use super::oracle::{Broken, ensure};
 use super::random::Random;
 use super::reference::Reference;
+use super::txns::TxnAsk;
 
 /// One call of a client.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ pub(crate) enum Ask {
         from: u64,
         to: u64,
     },
+    /// Several keys at once.
+    Txn(TxnAsk),
     /// Gives up the past before a revision.
     Compact {
         revision: Revision,
@@ -71,7 +76,12 @@ pub(crate) fn key_name(key: u64) -> Bytes {
     Bytes::from(format!("key{key}"))
 }
 
-fn value_bytes(request: u64) -> Bytes {
+/// The key that has a name.
+pub(crate) fn key_of(name: &[u8]) -> Option<u64> {
+    std::str::from_utf8(name).ok()?.strip_prefix("key")?.parse().ok()
+}
+
+pub(crate) fn value_bytes(request: u64) -> Bytes {
     // Of many sizes, so that windows and pages fill in many ways.
     let mut bytes = request.to_le_bytes().to_vec();
     bytes.resize(8 + (request * 7919 % 97) as usize, b'.');
@@ -113,7 +123,8 @@ impl Ask {
         };
         match random.below(100) {
             0..45 => Ask::Get { key },
-            45..85 => Ask::Put { key, need },
+            45..70 => Ask::Put { key, need },
+            70..85 => Ask::Txn(TxnAsk::draw(random, keys, seen, newest)),
             85..95 => Ask::Delete { key, need },
             _ => {
                 let from = random.below(keys);
@@ -126,21 +137,16 @@ impl Ask {
     pub(crate) fn write(&self, request: u64) -> Option<Write> {
         Some(match *self {
             Ask::Get { .. } => return None,
-            Ask::Put { key, need } => Write::Put(Put {
-                key: key_name(key),
-                value: value_bytes(request),
-                content_type: None,
-                condition: need.condition(),
-            }),
-            Ask::Delete { key, need } => {
-                Write::Delete { key: key_name(key), condition: need.condition() }
+            Ask::Txn(ref txn) => txn.write(request),
+            Ask::Put { key, need } => {
+                Write::put_if(Put::new(key_name(key), value_bytes(request)), need.condition())
             }
+            Ask::Delete { key, need } => Write::delete_if(key_name(key), need.condition()),
             // Few enough that some are refused, on all replicas or on none.
-            Ask::Sweep { from, to } => Write::DeleteUpTo {
-                range: KeyRange { start: key_name(from), end: Some(key_name(to)) },
-                keys_max: 1 + request % 8,
-                in_steps: false,
-            },
+            Ask::Sweep { from, to } => Write::delete_range(
+                KeyRange { start: key_name(from), end: Some(key_name(to)) },
+                1 + request % 8,
+            ),
             Ask::Compact { revision } => Write::Compact { revision },
         })
     }
@@ -283,10 +289,9 @@ impl History {
                 let action = Action::Put { value, expect: Expect::Anything, outcome };
                 ((revision.0, false), Operation { called: 0, returned: Some(0), action })
             });
-            let asked = self
-                .counted()
-                .iter()
-                .filter_map(|call| Some((place(call, reference), operation(call, key, &values)?)));
+            let asked = self.counted().iter().filter_map(|call| {
+                Some((place(call, reference), operation(call, key, &values, reference)?))
+            });
             let (order, operations): (Vec<(u64, bool)>, Vec<Operation>) =
                 found.into_iter().chain(asked).unzip();
             checked += operations.len() as u64;
@@ -318,7 +323,7 @@ impl History {
                     (*revision, *value)
                 }
                 (Ask::Put { .. }, Some((_, Answer::Written(reply))))
-                    if matches!(reply.outcome, kv::Outcome::Put { .. }) =>
+                    if matches!(reply.outcome.single(), Some(Single::Put { .. })) =>
                 {
                     (reply.revision, call.request)
                 }
@@ -336,9 +341,8 @@ fn place(call: &Call, reference: &Reference) -> (u64, bool) {
     match (&call.answer, reference.replies.get(&call.request)) {
         // What changed the store comes before those who saw it so.
         (_, Some((_, reply))) => {
-            let changes = match reply.outcome {
-                kv::Outcome::Put { .. } | kv::Outcome::PutMany => true,
-                kv::Outcome::Deleted { count } => count > 0,
+            let changes = match &reply.outcome {
+                kv::Outcome::Txn(outcome) => changes(outcome),
                 _ => false,
             };
             (reply.revision.0, !changes)
@@ -348,8 +352,22 @@ fn place(call: &Call, reference: &Reference) -> (u64, bool) {
     }
 }
 
+fn changes(outcome: &TxnOutcome) -> bool {
+    outcome.results.iter().any(|result| match result {
+        OpOutcome::Put { .. } => true,
+        OpOutcome::Deleted { count, .. } => *count > 0,
+        OpOutcome::Txn(nested) => changes(nested),
+        OpOutcome::Got { .. } | OpOutcome::Range { .. } => false,
+    })
+}
+
 /// What a call means for one key; none if nothing.
-fn operation(call: &Call, key: u64, values: &BTreeMap<Revision, u64>) -> Option<Operation> {
+fn operation(
+    call: &Call,
+    key: u64,
+    values: &BTreeMap<Revision, u64>,
+    reference: &Reference,
+) -> Option<Operation> {
     let expect = |need: Need| match need {
         Need::Nothing => Expect::Anything,
         // Clients only state revisions that they were answered.
@@ -361,13 +379,21 @@ fn operation(call: &Call, key: u64, values: &BTreeMap<Revision, u64>) -> Option<
     if matches!(answer, Some(Answer::Refused)) {
         return None;
     }
+    let returned = call.answer.as_ref().map(|(moment, _)| *moment);
+    if let Ask::Txn(txn) = &call.ask {
+        // Where no answer came, nobody but the log knows which branch was chosen.
+        let (_, reply) = reference.replies.get(&call.request)?;
+        let kv::Outcome::Txn(outcome) = &reply.outcome else { return None };
+        let action = txn.action(call.request, key, outcome, returned.is_some())?;
+        return Some(Operation { called: call.called, returned, action });
+    }
     let outcome = match answer {
-        Some(Answer::Written(reply)) => match &reply.outcome {
-            kv::Outcome::Put { created } => Outcome::Done { existed: !created },
-            kv::Outcome::Deleted { count } => Outcome::Done { existed: *count > 0 },
-            kv::Outcome::ConditionFailed { current: None } => Outcome::FailedAbsent,
-            kv::Outcome::ConditionFailed { current: Some(revision) } => {
-                Outcome::FailedPresent(values.get(revision).copied())
+        Some(Answer::Written(reply)) => match reply.outcome.single() {
+            Some(Single::Put { created }) => Outcome::Done { existed: !created },
+            Some(Single::Deleted { count }) => Outcome::Done { existed: count > 0 },
+            Some(Single::ConditionFailed { current: None }) => Outcome::FailedAbsent,
+            Some(Single::ConditionFailed { current: Some(revision) }) => {
+                Outcome::FailedPresent(values.get(&revision).copied())
             }
             _ => return None,
         },
@@ -387,6 +413,5 @@ fn operation(call: &Call, key: u64, values: &BTreeMap<Revision, u64>) -> Option<
         Ask::Sweep { from, to } if (from..to).contains(&key) => Action::Sweep,
         _ => return None,
     };
-    let returned = call.answer.as_ref().map(|(moment, _)| *moment);
     Some(Operation { called: call.called, returned, action })
 }

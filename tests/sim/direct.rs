@@ -2,6 +2,7 @@
 //! harm, and those that only cost memory: one node, driven by hand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use konsen::raft::{
@@ -48,7 +49,8 @@ const CHECKS: &[(&str, Check)] = &[
 
 /// All checks, each with the name of the mistake that it finds.
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, Check)> {
-    let others = [super::direct_cluster::CHECKS, super::direct_reads::CHECKS];
+    let others =
+        [super::direct_cluster::CHECKS, super::direct_reads::CHECKS, super::direct_txns::CHECKS];
     CHECKS.iter().chain(others.into_iter().flatten()).copied()
 }
 
@@ -593,7 +595,7 @@ fn nothing_is_applied_while_a_snapshot_takes_its_place() -> Result<(), Broken> {
     let state = State::open_backend(Disk::default(), &StateOptions::default())
         .map_err(|error| failed(&error))?;
     let state = Arc::new(state);
-    let mut replica = Replica::new(node(&[1, 1, 1]), state.clone());
+    let mut replica = Replica::new(node(&[1, 1, 1]), state.clone(), Duration::from_millis(10));
     let begun = replica.begin_install(ClusterId(1), LogId::new(Term(1), Index(9)));
     ensure!(begun, "a snapshot that is newer is not wanted");
     let body =

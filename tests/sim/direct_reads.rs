@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use konsen::kv::{Command, Condition, KeyRange, Page, Put, RangeQuery, Revision, Write};
+use konsen::kv::{Command, KeyRange, Page, RangeQuery, Revision, Write};
 use konsen::raft::{Entry, LogId, Payload, Term};
 use konsen::store::{EventBatch, Observer, RangeRead, State, StateOptions};
 use redb::backends::InMemoryBackend;
@@ -27,13 +27,7 @@ fn state() -> State {
 }
 
 fn put(state: &State, key: &'static str) -> Revision {
-    let put = Put {
-        key: key.into(),
-        value: "v".into(),
-        content_type: None,
-        condition: Condition::default(),
-    };
-    let command = Command { time_unix_ms: 0, write: Write::Put(put) };
+    let command = Command::new(Write::put(key.into(), "v".into()));
     let id = LogId::new(Term(1), state.applied().index.next());
     let entry = Entry { id, payload: Payload::Command(command.encode()) };
     state.apply(&[entry]).expect("the memory is sound");

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use konsen::cluster::{Addresses, Known, Own, Roster, Seat};
 
@@ -171,7 +172,7 @@ impl Host {
         let hard_state = recovered.hard_state;
         let node = Node::new(plan.raft(self.id, seed), recovered);
         let membership = node.membership().cloned();
-        let replica = Replica::new(node, state.clone());
+        let replica = Replica::new(node, state.clone(), Duration::from_millis(10));
         let own = Own { name: self.config.name.clone(), id: self.id };
         let servers = self.config.servers.iter();
         let servers = servers.map(|(name, at)| (name.clone(), at.raft.clone())).collect();

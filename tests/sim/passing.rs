@@ -4,7 +4,7 @@
 use konsen::kv::Reply;
 use konsen::raft::{NodeId, RoleName};
 use konsen::replica::forwarding::{Fate, Passed};
-use konsen::replica::{Event, RequestId, WriteFailed};
+use konsen::replica::{Event, Origin, RequestId, WriteFailed};
 
 use super::clients::Answer;
 use super::due::Due;
@@ -15,6 +15,11 @@ use super::world::{World, host_of};
 pub(super) const PASSED: u64 = 1 << 50;
 /// How often a host tries a write that went nowhere.
 const TRIES_MAX: u32 = 5;
+
+/// The token of a command names the request.
+fn origin(request: u64) -> Origin {
+    Origin { caller: None, token: Some(request.to_string()) }
+}
 
 /// A write that a host has passed on.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +40,8 @@ impl World {
         let summary = running.replica.summary();
         if summary.role == RoleName::Leader || !self.plan.passes_on {
             self.tries.insert(request, tries);
-            // The clock of the command names the request.
             let id = RequestId(request);
-            return self.step(host, Event::Write { id, write, time_unix_ms: request });
+            return self.step(host, Event::Write { id, write, origin: origin(request) });
         }
         let Some(leader) = summary.leader else {
             return self.became(host, request, tries, Err(Fate::Again));
@@ -67,7 +71,7 @@ impl World {
     /// A write that another host passed on reaches the one that it takes for the leader.
     pub(super) fn take_passed(&mut self, host: usize, id: u64, request: u64) -> Result<(), Broken> {
         let Some(write) = self.history.get(request).ask.write(request) else { return Ok(()) };
-        self.step(host, Event::Write { id: RequestId(id), write, time_unix_ms: request })
+        self.step(host, Event::Write { id: RequestId(id), write, origin: origin(request) })
     }
 
     /// What became of a write at the host that took it in.

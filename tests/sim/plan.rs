@@ -471,6 +471,7 @@ impl Plan {
             // The simulator decides when; the wall clock has no say.
             checkpoint_age: Duration::MAX,
             sweep_pause: Duration::MAX,
+            ..StateOptions::default()
         }
     }
 

@@ -6,20 +6,26 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use konsen::kv::{
-    self, Command, Counters, KeyRange, KeyRow, Reply, Revision, RevisionRow, RowId, Rows,
+    Command, Counters, FeatureLevel, KeyRange, KeyRow, Prepared, ReadRows, RecordKey, Reply,
+    Revision, RevisionRow, RowId, Rows,
 };
 use konsen::raft::{Entry, Index, Payload};
 
+use super::naive::Naive;
 use super::oracle::{Broken, ensure};
+
+/// It knows whatever level a cluster is raised to.
+const HIGHEST: FeatureLevel = FeatureLevel(u32::MAX);
 
 /// The state machine on plain maps, fed with what is committed, once and in order.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
     model: Model,
+    naive: Naive,
     counters: Counters,
     hashes: Vec<u64>,
     compacted: Vec<Revision>,
-    /// By the clock of the command, which names the request: where it stands and what it did.
+    /// By the token of the command, which names the request: where it stands and what it did.
     pub(crate) replies: HashMap<u64, (Index, Reply)>,
 }
 
@@ -27,15 +33,20 @@ pub(crate) struct Reference {
 struct Model {
     keys: BTreeMap<Bytes, KeyRow>,
     rows: BTreeMap<RowId, RevisionRow>,
+    records: BTreeMap<RecordKey, Bytes>,
     /// All that ever changed a key, in order.
     changes: BTreeMap<Bytes, Vec<RowId>>,
 }
 
-impl Rows for Model {
+impl ReadRows for Model {
     type Error = Infallible;
 
     fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, Infallible> {
-        Ok(self.keys.get(key).copied())
+        Ok(self.keys.get(key).cloned())
+    }
+
+    fn row(&self, id: RowId) -> Result<RevisionRow, Infallible> {
+        Ok(self.rows[&id].clone())
     }
 
     fn visit(
@@ -44,30 +55,56 @@ impl Rows for Model {
         visit: &mut dyn FnMut(Bytes, KeyRow) -> ControlFlow<()>,
     ) -> Result<(), Infallible> {
         let keys = self.keys.iter().filter(|(key, _)| range.contains(key));
-        let _ = keys.map(|(key, row)| visit(key.clone(), *row)).find(ControlFlow::is_break);
+        let _ = keys.map(|(key, row)| visit(key.clone(), row.clone())).find(ControlFlow::is_break);
         Ok(())
     }
+}
 
-    fn set(&mut self, id: RowId, row: RevisionRow) {
+impl Rows for Model {
+    fn set(&mut self, id: RowId, row: RevisionRow, key_row: KeyRow) {
         self.changes.entry(row.key.clone()).or_default().push(id);
-        self.keys.insert(row.key.clone(), row.key_row(id));
+        self.keys.insert(row.key.clone(), key_row);
         self.rows.insert(id, row);
+    }
+
+    fn set_record(&mut self, key: RecordKey, record: Option<Bytes>) {
+        match record {
+            Some(record) => self.records.insert(key, record),
+            None => self.records.remove(&key),
+        };
     }
 }
 
 impl Reference {
     pub(super) fn apply(&mut self, entry: &Entry) -> Result<(), Broken> {
         if let Payload::Command(bytes) = &entry.payload {
-            let Ok(reply) = kv::apply(&mut self.model, &mut self.counters, bytes);
-            let command = Command::decode(bytes)
-                .map_err(|why| Broken(format!("entry {} is no command: {why}", entry.id)))?;
-            let request = command.time_unix_ms;
+            let broken = |why| Broken(format!("entry {}: {why}", entry.id));
+            let Command { header, write } =
+                Command::decode(bytes, HIGHEST).map_err(|why| broken(why.to_string()))?;
+            let prepared = Prepared::of(bytes, HIGHEST).map_err(|why| broken(why.to_string()))?;
+            let clock = self.counters.clock_ms;
+            let Ok(reply) = prepared.apply(&mut self.model, &mut self.counters);
+            self.naive.apply(&write, &reply)?;
+            ensure!(
+                self.counters.clock_ms >= clock,
+                "the clock goes back at {}, from {clock} to {}",
+                entry.id,
+                self.counters.clock_ms
+            );
+            let Some(request) = header.token.and_then(|token| token.parse().ok()) else {
+                self.note();
+                return Ok(());
+            };
             let twice = self.replies.insert(request, (entry.id.index, reply));
             ensure!(twice.is_none(), "request {request} is committed twice");
         }
+        self.note();
+        Ok(())
+    }
+
+    fn note(&mut self) {
         self.hashes.push(self.counters.hash);
         self.compacted.push(self.counters.compacted);
-        Ok(())
     }
 
     pub(super) fn hash_at(&self, index: Index) -> u64 {

@@ -140,7 +140,8 @@ impl<'a> SummaryJson<'a> {
             node: &origin.node,
             created: &origin.created,
             revision: summary.revision.0,
-            oldest_revision: summary.oldest.0,
+            // Of what was given up nothing yet, revisions begin at 1.
+            oldest_revision: summary.oldest.0.max(1),
             term: summary.last.term.0,
             index: summary.last.index.0,
             keys: summary.keys,

@@ -18,6 +18,7 @@ const LOG_TAIL_SIZES: RangeInclusive<u64> = 0..=1024 * GIB;
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 const WAITERS: RangeInclusive<u64> = 0..=10_000_000;
 const DELETE_KEYS: RangeInclusive<u64> = 1..=1_000_000;
+const TXN_OPERATIONS: RangeInclusive<u64> = 1..=10_000;
 const LIST_ROWS: RangeInclusive<u64> = 1..=100_000_000;
 const READS: RangeInclusive<u64> = 1..=100_000;
 const READ_THREADS: RangeInclusive<u64> = 1..=256;
@@ -64,6 +65,12 @@ impl Check<'_> {
                 &limits.delete_keys,
                 defaults.delete_keys,
                 &DELETE_KEYS,
+            )?,
+            txn_operations: count(
+                "txnOperations",
+                &limits.txn_operations,
+                defaults.txn_operations,
+                &TXN_OPERATIONS,
             )?,
             list_rows: number("listRows", &limits.list_rows, defaults.list_rows, &LIST_ROWS)?,
             reads: count("reads", &limits.reads, defaults.reads, &READS)?,

@@ -1,7 +1,8 @@
 //! The replica's task: takes events in, steps the replica, carries its effects out.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -35,6 +36,8 @@ pub(crate) struct Published {
     pub(crate) memberships: watch::Sender<Memberships>,
     pub(crate) applied: watch::Sender<Index>,
     pub(crate) checkpoints: watch::Sender<Index>,
+    /// The cluster's clock as this node has it, in milliseconds.
+    pub(crate) clock_ms: Arc<AtomicU64>,
 }
 
 /// Everything that the thread works with.
@@ -117,12 +120,8 @@ impl Driver {
                 capacity = now;
                 self.replica.step(Event::Capacity(capacity));
             }
-            let mut turn = Turn {
-                replica: &mut self.replica,
-                waiting: &mut waiting,
-                time_unix_ms: unix_ms(),
-                checkpointed: false,
-            };
+            let mut turn =
+                Turn { replica: &mut self.replica, waiting: &mut waiting, checkpointed: false };
             turn.take_in(&mut mail, || began.elapsed());
             if turn.checkpointed {
                 self.published.checkpoints.send_replace(self.replica.durable());
@@ -140,6 +139,7 @@ impl Driver {
                 until_tick.as_mut().reset(next_tick.into());
                 self.ticked(&mut disks, capacity);
             }
+            self.published.clock_ms.store(self.replica.clock_ms(), Ordering::Relaxed);
             self.lag.look(self.replica.applied(), self.replica.heard_commit(), Instant::now());
             let effects = self.replica.take_effects()?;
             if !self.replica.awaits_lookup() {
@@ -288,9 +288,4 @@ pub(super) fn read_for_peers(
 
 fn fetched_nothing(peer: NodeId) -> Notice {
     Notice::Fetched { peer, prev: LogId::ZERO, entries: Vec::new() }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -226,22 +226,17 @@ fn refill<T>(lane: &mut VecDeque<T>, waiting: &mut VecDeque<T>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+
     use tokio::sync::oneshot;
 
     use super::super::event::Asker;
     use super::*;
-    use crate::kv::{Condition, Put, Write};
+    use crate::kv::Write;
     use crate::raft::{Body, ClusterId, LogId, NodeId, Seq, Term};
 
     fn write(bytes: usize) -> Request {
-        let put = Put {
-            key: Bytes::from_static(b"k"),
-            value: vec![0; bytes].into(),
-            content_type: None,
-            condition: Condition::default(),
-        };
-        Request::Write { write: Write::Put(put), from: Asker::Client, reply: oneshot::channel().0 }
+        let write = Write::put("k".into(), vec![0; bytes].into());
+        Request::Write { write, from: Asker::Client, reply: oneshot::channel().0 }
     }
 
     fn offer() -> Control {

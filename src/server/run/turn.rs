@@ -13,7 +13,7 @@ use super::event::{Asker, Control, Notice, Question, Request};
 use super::mailbox::Mail;
 use crate::kv::Reply;
 use crate::raft::{Input, Refused};
-use crate::replica::{ChangeFailed, Event, Proposed, Replica, RequestId, WriteFailed};
+use crate::replica::{ChangeFailed, Event, Origin, Proposed, Replica, RequestId, WriteFailed};
 
 /// The share of a turn that the peers' messages have, and the clients' requests. Together less than half of a tick.
 const SHARE: Duration = Duration::from_millis(2);
@@ -45,7 +45,6 @@ impl Waiting {
 pub(super) struct Turn<'a> {
     pub(super) replica: &'a mut Replica,
     pub(super) waiting: &'a mut Waiting,
-    pub(super) time_unix_ms: u64,
     /// Whether the state's file holds something else now.
     pub(super) checkpointed: bool,
 }
@@ -127,8 +126,8 @@ impl Turn<'_> {
         match request {
             Request::Write { write, from, reply } => {
                 self.waiting.writes.insert(id, (from, reply));
-                let time_unix_ms = self.time_unix_ms;
-                self.replica.step(Event::Write { id, write, time_unix_ms });
+                let origin = Origin::default();
+                self.replica.step(Event::Write { id, write, origin });
             }
             Request::Read { lease, reply } => {
                 self.waiting.reads.insert(id, reply);
@@ -159,7 +158,7 @@ mod tests {
 
     use super::super::mailbox::{Mailbox, NotTaken};
     use super::*;
-    use crate::kv::{Condition, Put, Write};
+    use crate::kv::Write;
     use crate::raft::{
         Body, ClusterId, Config, Index, LogId, Member, Membership, Message, Node, NodeId,
         Recovered, Term,
@@ -170,7 +169,7 @@ mod tests {
         let options = StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() };
         let state = State::open_backend(InMemoryBackend::new(), &options).unwrap();
         let node = Node::new(Config::new(NodeId(1), 1), Recovered::default());
-        Replica::new(node, Arc::new(state))
+        Replica::new(node, Arc::new(state), Duration::from_millis(10))
     }
 
     /// One that hears a leader, node 2.
@@ -200,13 +199,8 @@ mod tests {
     }
 
     fn write(number: usize) -> Request {
-        let put = Put {
-            key: Bytes::from(format!("key{number}")),
-            value: Bytes::new(),
-            content_type: None,
-            condition: Condition::default(),
-        };
-        Request::Write { write: Write::Put(put), from: Asker::Client, reply: oneshot::channel().0 }
+        let write = Write::put(format!("key{number}").into(), Bytes::new());
+        Request::Write { write, from: Asker::Client, reply: oneshot::channel().0 }
     }
 
     fn fill(mailbox: &Mailbox) {
@@ -224,7 +218,7 @@ mod tests {
             now.set(now.get() + Duration::from_millis(1));
             now.get()
         };
-        Turn { replica, waiting, time_unix_ms: 0, checkpointed: false }.take_in(mail, clock);
+        Turn { replica, waiting, checkpointed: false }.take_in(mail, clock);
     }
 
     #[test]

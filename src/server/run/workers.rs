@@ -75,7 +75,7 @@ pub(crate) fn start(
     watched::task("the delivery of answers", mailbox.clone(), delivery.run());
     Ok(Driver {
         snapshots: snapshots::Sender::new(net.clone(), opened.state.clone(), mailbox.clone()),
-        replica: Replica::new(node, opened.state),
+        replica: Replica::new(node, opened.state, timing.tick),
         mailbox: mailbox.clone(),
         _space_watch: opened.space.watch({
             let mailbox = mailbox.clone();

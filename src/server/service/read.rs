@@ -14,7 +14,7 @@ use crate::server::handle::Handle;
 use crate::server::wire::{self, PeerAnswer, PeerRead, PeerReply, PeerRequest};
 
 /// How much longer than its deadline a forwarded read is waited for, so that what the leader says of it still arrives.
-const WAY: Duration = Duration::from_millis(250);
+pub(super) const WAY: Duration = Duration::from_millis(250);
 
 impl Handle {
     /// Reads one key, here or at the leader.
@@ -88,7 +88,7 @@ impl Handle {
 
     /// Who should answer a read, if this node does not keep up, or lacks the room to: the leader. Whoever wants what this
     /// node has gets it here.
-    fn reads_elsewhere(&self, consistency: Consistency) -> Option<NodeId> {
+    pub(super) fn reads_elsewhere(&self, consistency: Consistency) -> Option<NodeId> {
         let keeps_up = !self.shared.space.is_low() && !self.shared.behind.now();
         if keeps_up || consistency == Consistency::Stale {
             return None;
@@ -97,7 +97,7 @@ impl Handle {
     }
 
     /// Lets the leader answer a read; none if it has no answer that fits between nodes, so that it is to be read here.
-    async fn forward_read(
+    pub(super) async fn forward_read(
         &self,
         leader: NodeId,
         read: PeerRead,
@@ -126,6 +126,10 @@ impl Handle {
                 list.query.bytes_max = list.query.bytes_max.min(PAGE_BYTES_MAX);
                 self.list_here(list, deadline, move |page| sealed(PeerAnswer::Page(page))).await
             }
+            PeerRead::Txn(json) => match self.answer_txn(&json, deadline).await {
+                Some(answer) => answer.map(|answer| sealed(PeerAnswer::Txn(answer))),
+                None => return wire::encode(&PeerReply::Read(None)),
+            },
         };
         let answer = match answer {
             Ok(bytes) if bytes.len() > self.shared.frame_bytes_max => {

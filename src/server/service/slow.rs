@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::api::Error;
-use crate::kv::{Item, KeyRange, Page, RangeQuery, Revision};
+use crate::kv::{Item, Page, RangeQuery, Revision, Write};
 use crate::server::handle::Handle;
 use crate::server::run::readers::{Queued, ROWS_UNWATCHED};
 use crate::store::{CountRead, Counted, PastRead, RangeRead, ReadError, State};
@@ -46,15 +46,10 @@ impl Handle {
         self.read_slowly(deadline, step, |found| found, Queued::Fresh).await
     }
 
-    /// How far a deletion of a range may go at once, by the rows that this node has.
-    pub(crate) async fn count(
-        &self,
-        range: KeyRange,
-        keys_max: u64,
-        deadline: Instant,
-    ) -> Result<Counted, Error> {
-        let mut read = CountRead::new(range, keys_max);
-        // Most ranges that are deleted are small: those need not wait for a thread.
+    /// Whether a write looks at too much, by the rows that this node has.
+    pub(crate) async fn count(&self, write: &Write, deadline: Instant) -> Result<Counted, Error> {
+        let mut read = CountRead::new(write);
+        // Most ranges are small: those need not wait for a thread.
         let mut rows = 0;
         let mut pause = || {
             rows += 1;
@@ -81,7 +76,7 @@ impl Handle {
         self.read_slowly(deadline, step, |done| done, Queued::Begun).await
     }
 
-    async fn read_slowly<R: 'static, T: Send + 'static>(
+    pub(super) async fn read_slowly<R: 'static, T: Send + 'static>(
         &self,
         deadline: Instant,
         step: impl FnMut(&State, &mut dyn FnMut() -> bool) -> Result<Option<R>, ReadError>

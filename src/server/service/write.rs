@@ -5,7 +5,6 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use super::deletions::Deletion;
 use crate::api::Error;
 use crate::kv::{Reply, Write};
 use crate::net::RequestError;
@@ -44,11 +43,9 @@ impl Handle {
         from: Asker,
         deadline: Instant,
     ) -> Result<Reply, Fate> {
-        match write {
-            Write::DeleteUpTo { range, keys_max, in_steps } => {
-                self.delete_here(Deletion { range, keys_max, in_steps }, from, deadline).await
-            }
-            write => self.propose(write, from, deadline).await,
+        match write.counts_first() {
+            true => self.count_and_propose(write, from, deadline).await,
+            false => self.propose(write, from, deadline).await,
         }
     }
 

@@ -25,10 +25,9 @@ pub(crate) async fn give_up_the_past(handle: Handle, config: HistoryConfig) {
     let mut ticks = tokio::time::interval(pause);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut times = RevisionTimes::new(Keep { age: config.keep, revisions: config.revisions });
-    let began = Instant::now();
     loop {
         ticks.tick().await;
-        let now = began.elapsed();
+        let now = handle.clock();
         times.note(now, handle.revision());
         let Some(revision) = times.oldest_wanted(now) else { continue };
         if handle.standing().role != RoleName::Leader || revision <= handle.compacted() {

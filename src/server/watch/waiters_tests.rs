@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 
 use super::*;
-use crate::kv::{Command, Condition, Put, RowId, Write};
+use crate::kv::{Command, RowId, Write};
 use crate::raft::{Entry, Index, LogId, Payload, Term};
 use crate::store::{State, StateOptions};
 
@@ -157,9 +157,7 @@ async fn no_change_is_missed_however_it_falls_in_with_who_begins_to_wait() {
         let dispatcher = waiters.clone();
         let writer = thread::spawn(move || {
             for index in 1..=CHANGES {
-                let condition = Condition::default();
-                let put = Put { key: "k".into(), value: "v".into(), content_type: None, condition };
-                let command = Command { time_unix_ms: 0, write: Write::Put(put) };
+                let command = Command::new(Write::put("k".into(), "v".into()));
                 let id = LogId::new(Term(1), Index(index));
                 state.apply(&[Entry { id, payload: Payload::Command(command.encode()) }]).unwrap();
                 dispatcher.wake_dispatcher();

@@ -1,0 +1,119 @@
+//! Records: what the state keeps besides keys, each by its kind and a key of its own. They have no history.
+//!
+//! A kind is known to this module alone: storing, sending, saving and comparing records goes by bytes. Each record begins
+//! with the version of its layout.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::level::FeatureLevel;
+use super::unreadable::Unreadable;
+
+/// Names a record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    /// What it is.
+    pub kind: u16,
+    /// Which one of that kind.
+    pub key: Bytes,
+}
+
+/// The kind of the cluster's clock: one record.
+const CLOCK: u16 = 1;
+/// The kind of the cluster's feature level, and of who raised it: one record, once it was raised.
+const LEVEL: u16 = 2;
+
+/// The first byte of every record: the version of its layout.
+const LAYOUT: u8 = 1;
+
+/// The cluster's feature level as a record has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Raised {
+    /// The level.
+    pub level: FeatureLevel,
+    /// The release that raised it.
+    pub release: String,
+}
+
+impl Raised {
+    /// The level, if a node knows it that knows all up to `highest`.
+    pub(super) fn known(&self, highest: FeatureLevel) -> Result<FeatureLevel, Unreadable> {
+        Unreadable::beyond(self.level, highest, &self.release).map(|()| self.level)
+    }
+}
+
+/// The clock as a record has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Clock {
+    ms: u64,
+}
+
+impl RecordKey {
+    fn only(kind: u16) -> RecordKey {
+        RecordKey { kind, key: Bytes::new() }
+    }
+
+    /// The clock's.
+    pub fn clock() -> RecordKey {
+        RecordKey::only(CLOCK)
+    }
+
+    /// The feature level's.
+    pub fn level() -> RecordKey {
+        RecordKey::only(LEVEL)
+    }
+}
+
+/// The record of the clock.
+pub(super) fn encode_clock(ms: u64) -> Bytes {
+    encode(&Clock { ms })
+}
+
+/// The clock of a record; a cluster without one is at its beginning.
+pub(super) fn decode_clock(record: Option<&[u8]>) -> Result<u64, Unreadable> {
+    Ok(record.map(decode::<Clock>).transpose()?.map_or(0, |clock| clock.ms))
+}
+
+/// The record of a feature level.
+pub(super) fn encode_level(level: FeatureLevel, release: &str) -> Bytes {
+    encode(&Raised { level, release: release.to_owned() })
+}
+
+/// The feature level of a record, also one that this release does not know; none: it was never raised.
+pub fn decode_level(record: Option<&[u8]>) -> Result<Option<Raised>, Unreadable> {
+    record.map(decode).transpose()
+}
+
+/// Whether a node that knows all levels up to `highest` can read a record: one of a kind that it does not know belongs to a
+/// later one.
+pub fn check_record(
+    kind: u16,
+    key: &[u8],
+    record: &[u8],
+    highest: FeatureLevel,
+) -> Result<(), Unreadable> {
+    match (kind, key) {
+        (CLOCK, []) => decode_clock(Some(record)).map(drop),
+        (LEVEL, []) => {
+            let raised = decode_level(Some(record))?;
+            raised.map_or(Ok(()), |raised| raised.known(highest).map(drop))
+        }
+        (CLOCK | LEVEL, _) => Err(Unreadable::Damaged("a record has a key that it cannot have")),
+        _ => Err(Unreadable::NewerRecord { kind }),
+    }
+}
+
+fn encode<T: Serialize>(record: &T) -> Bytes {
+    // Writing plain data to a growing vector has no way to fail; nothing at all is no record.
+    postcard::to_extend(record, vec![LAYOUT]).map(Bytes::from).unwrap_or_default()
+}
+
+fn decode<T: for<'a> Deserialize<'a>>(record: &[u8]) -> Result<T, Unreadable> {
+    match record.split_first() {
+        Some((&LAYOUT, record)) => {
+            postcard::from_bytes(record).map_err(|_| Unreadable::Damaged("a record cannot be read"))
+        }
+        Some((&found, _)) if found > LAYOUT => Err(Unreadable::NewerLayout { found }),
+        _ => Err(Unreadable::Damaged("a record has no layout")),
+    }
+}
