@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::access::Rows;
+use super::access::{ReadRows, Rows};
 use super::command::{Command, Header, KEY_BYTES_MAX, Write};
 use super::counters::Counters;
 use super::level::FeatureLevel;
@@ -15,7 +15,7 @@ use super::record::{self, RecordKey};
 use super::revision::Revision;
 use super::row_id::RowId;
 use super::rows::RevisionRow;
-use super::txn::{Op, Over, Put};
+use super::txn::{Op, Over, Put, Txn};
 use super::unreadable::Unreadable;
 
 /// The longest media type that is kept, in bytes.
@@ -88,6 +88,26 @@ impl Prepared {
         counters.advance_clock(header.clock_ms);
         Ok(Reply { revision: counters.revision, outcome })
     }
+}
+
+/// What a transaction comes to on rows that are as `counters` say; nothing is changed. For those that only read.
+pub fn evaluate<R: ReadRows>(
+    rows: &R,
+    counters: &Counters,
+    txn: Txn,
+    keys_max: u64,
+) -> Result<Reply, R::Error> {
+    let outcome = match valid(Write::Txn { txn, keys_max }) {
+        Ok(Write::Txn { txn, keys_max }) => match Plan::new(rows, counters, keys_max).txn(txn) {
+            Ok(outcome) => Outcome::Txn(outcome),
+            Err(Stop::Outcome(outcome)) => outcome,
+            Err(Stop::Failed(error)) => return Err(error),
+        },
+        // It comes back as it was.
+        Ok(_) => Outcome::Invalid { reason: "it is no transaction".to_owned() },
+        Err(reason) => Outcome::Invalid { reason: reason.to_owned() },
+    };
+    Ok(Reply { revision: counters.revision, outcome })
 }
 
 fn valid(write: Write) -> Result<Write, &'static str> {

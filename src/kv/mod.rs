@@ -29,7 +29,7 @@ mod txn;
 mod unreadable;
 
 pub use access::{ReadRows, Rows};
-pub use apply::{CONTENT_TYPE_BYTES_MAX, Prepared};
+pub use apply::{CONTENT_TYPE_BYTES_MAX, Prepared, evaluate};
 pub use bound::{Bound, DELETED_PER_KEY_MAX};
 pub use command::{Command, Header, KEY_BYTES_MAX, Write};
 pub use condition::{Condition, Matcher};

@@ -4,7 +4,6 @@
 //! What the client wants to know beside that is read here, once this node has applied it. What only reads is carried out here
 //! alone, at one revision, as fresh as every read.
 
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,10 +11,7 @@ use bytes::Bytes;
 use super::fill::Fill;
 use super::read::WAY;
 use crate::api::{Consistency, Error, TxnDone, TxnJson, TxnRequest};
-use crate::kv::{
-    Command, Counters, FeatureLevel, KeyRange, KeyRow, Outcome, Prepared, ReadRows, RecordKey,
-    Reply, RevisionRow, RowId, Rows, Write,
-};
+use crate::kv::{self, Counters, Outcome, Reply, Write};
 use crate::server::handle::Handle;
 use crate::server::run::readers::{Queued, ROWS_UNWATCHED};
 use crate::server::wire::{PeerAnswer, PeerRead};
@@ -199,45 +195,15 @@ fn evaluate(
     pin: &Pin,
     deadline: Instant,
 ) -> Result<Option<Reply>, ReadError> {
-    let command = Command::new(write.clone()).encode();
-    let Ok(prepared) = Prepared::of(&command, FeatureLevel::HIGHEST) else { return Ok(None) };
-    let mut counters =
+    let Write::Txn { txn, keys_max } = write else { return Ok(None) };
+    let counters =
         Counters { revision: pin.revision(), compacted: state.compacted(), ..Counters::default() };
     let stop = || Instant::now() >= deadline;
-    match prepared.apply(&mut Unchanging(pin.rows(&stop)), &mut counters) {
+    match kv::evaluate(&pin.rows(&stop), &counters, txn.clone(), *keys_max) {
         Ok(reply) => Ok(Some(reply)),
         Err(PinnedError::Stopped) => Ok(None),
         Err(PinnedError::Read(error)) => Err(error),
     }
-}
-
-/// Rows for what changes none.
-struct Unchanging<R>(R);
-
-impl<R: ReadRows> ReadRows for Unchanging<R> {
-    type Error = R::Error;
-
-    fn key(&self, key: &[u8]) -> Result<Option<KeyRow>, R::Error> {
-        self.0.key(key)
-    }
-
-    fn row(&self, id: RowId) -> Result<RevisionRow, R::Error> {
-        self.0.row(id)
-    }
-
-    fn visit(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(Bytes, KeyRow) -> ControlFlow<()>,
-    ) -> Result<(), R::Error> {
-        self.0.visit(range, visit)
-    }
-}
-
-impl<R: ReadRows> Rows for Unchanging<R> {
-    fn set(&mut self, _: RowId, _: RevisionRow, _: KeyRow) {}
-
-    fn set_record(&mut self, _: RecordKey, _: Option<Bytes>) {}
 }
 
 #[cfg(test)]

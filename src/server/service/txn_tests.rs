@@ -7,7 +7,7 @@ use redb::backends::InMemoryBackend;
 
 use super::*;
 use crate::api::{TxnLimits, TxnOp, TxnResult};
-use crate::kv::{Attach, Compare, Item, Over, Put, Relation, Revision, Test};
+use crate::kv::{Attach, Command, Compare, Item, KeyRange, Over, Put, Relation, Revision, Test};
 use crate::raft::{Entry, LogId, Payload, Term};
 use crate::store::StateOptions;
 
