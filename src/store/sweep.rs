@@ -30,10 +30,10 @@ const ROW_WRITES_BYTES: u64 = 32 << 10;
 /// How far sweeps have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Swept {
-    /// The first change to look at.
+    /// The first change that no sweep has looked at.
     next: RowId,
-    /// The compacted revision for which nothing is left to do.
-    done: Revision,
+    /// The compacted revision of which deletions were left alone; 0: of none. Once another is compacted they go first.
+    spared: Revision,
 }
 
 impl Swept {
@@ -42,9 +42,9 @@ impl Swept {
         meta: &impl ReadableTable<&'static str, &'static [u8]>,
     ) -> Result<Swept, StoreError> {
         let found = meta::find::<(u64, u32, u64)>(meta, "state", SWEPT_KEY)?;
-        let (revision, sub, done) = found.unwrap_or((1, 0, 0));
+        let (revision, sub, spared) = found.unwrap_or((1, 0, 0));
         let next = RowId { revision: Revision(revision), sub };
-        Ok(Swept { next, done: Revision(done) })
+        Ok(Swept { next, spared: Revision(spared) })
     }
 
     /// Other rows took the place of those that were looked at.
@@ -53,13 +53,17 @@ impl Swept {
     }
 
     fn store(self, meta: &mut Table<'_, &str, &[u8]>) -> Result<(), StoreError> {
-        let Swept { next, done } = self;
-        meta::put(meta, "state", SWEPT_KEY, &(next.revision.0, next.sub, done.0))
+        let Swept { next, spared } = self;
+        meta::put(meta, "state", SWEPT_KEY, &(next.revision.0, next.sub, spared.0))
     }
 
     /// Whether changes up to `compacted` are still to be looked at.
     pub(super) fn is_behind(self, compacted: Revision) -> bool {
-        self.done < compacted
+        self.next.revision <= compacted || self.has_spared_before(compacted)
+    }
+
+    fn has_spared_before(self, compacted: Revision) -> bool {
+        self.spared > Revision(0) && self.spared < compacted
     }
 }
 
@@ -134,6 +138,11 @@ fn look(
     compacted: Revision,
     budget: Budget,
 ) -> Result<(Vec<Going>, Swept), StoreError> {
+    let mut swept = swept;
+    if swept.has_spared_before(compacted) {
+        let next = RowId { revision: swept.spared, sub: 0 };
+        swept = Swept { next, spared: Revision(0) };
+    }
     let from = swept.next;
     let range = (from.revision.0, from.sub)..(compacted.0.saturating_add(1), 0);
     let (mut going, mut bytes) = (Vec::new(), 0);
@@ -147,11 +156,14 @@ fn look(
         bytes += row.value().len();
         let row = revision_row(row.value(), id)?;
         let goes = !row.is_live() && id.revision < compacted;
+        if !row.is_live() && !goes {
+            swept.spared = compacted;
+        }
         let deletes = goes.then(|| row.key.clone());
         going.push(Going { id, previous: row.previous, deletes });
     }
-    let next = RowId { revision: compacted, sub: 0 };
-    Ok((going, Swept { next, done: compacted }))
+    let next = RowId { revision: Revision(compacted.0.saturating_add(1)), sub: 0 };
+    Ok((going, Swept { next, ..swept }))
 }
 
 #[cfg(test)]

@@ -333,7 +333,7 @@ fn a_file_whose_past_is_given_up_stays_flat() {
 
 #[test]
 fn no_revision_is_the_last() {
-    let new = Swept { next: RowId { revision: Revision(1), sub: 0 }, done: Revision(0) };
+    let new = Swept { next: RowId { revision: Revision(1), sub: 0 }, spared: Revision(0) };
     assert!(!new.is_behind(Revision(0)) && new.is_behind(Revision(1)));
     let empty = open(1);
     assert!(!checkpoint(&empty), "there is nothing to sweep in a new file");
@@ -359,4 +359,26 @@ fn rows_that_are_not_swept_yet_count_before_a_deletion_is_proposed() {
     assert_eq!(count(2), Counted::Fits);
     sweep_all(&state);
     assert_eq!(count(1), Counted::Fits);
+}
+
+/// A sweep that ends among the changes of the compacted revision comes back to the deletions that it has left alone.
+#[test]
+fn deletions_of_the_compacted_revision_go_with_the_next_whenever_the_sweep_paused() {
+    for rows in 1..5 {
+        let state = open(rows);
+        for key in 0..6 {
+            write(&state, put(key, "x"));
+        }
+        write(&state, Write::delete_range(KeyRange::all(), 9));
+        let deleted = state.revision().0;
+        write(&state, put(7, "y"));
+        write(&state, compact(deleted));
+        // Anywhere among them.
+        for _ in 0..rows + 6 {
+            checkpoint(&state);
+        }
+        write(&state, compact(deleted + 1));
+        sweep_all(&state);
+        assert_eq!(changes(&state).len(), 1, "{rows} at once");
+    }
 }
