@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use konsen::cluster::{Own, Roster, Settings};
 use konsen::net::frame::{self, Decoder, HEADER_BYTES};
 use konsen::net::{
-    Addresses, Answerer, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, PeerHello,
-    TlsMaterial,
+    Addresses, Answerer, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, OwnFeatures,
+    PeerHello, TlsMaterial,
 };
 use konsen::raft::{Body, ClusterId, Entry, Index, LogId, Message, NodeId, Payload, Term};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -125,6 +125,7 @@ fn start(
             election_timeout_ms: 500,
             lease_reads: false,
         },
+        features: OwnFeatures::default(),
         configured: BTreeMap::new(),
         tls: TlsMaterial {
             ca: vec![ca.der().clone()],

@@ -38,6 +38,9 @@ pub struct Status {
     pub state_bytes: u64,
     /// konsen's version.
     pub version: String,
+    /// The cluster's feature level, and what this node knows; none of a release from before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<NodeFeatures>,
     /// Milliseconds since the node started.
     pub uptime_ms: u64,
     /// At a leader: the next index to send, by name of the peer.
@@ -48,6 +51,29 @@ pub struct Status {
     /// no leader can be elected.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// What a node says of feature levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFeatures {
+    /// The cluster's, as far as the node has applied its log.
+    pub level: u32,
+    /// The highest that the node's release knows.
+    pub highest: u32,
+}
+
+/// The cluster's feature level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterFeatures {
+    /// The level.
+    pub level: u32,
+    /// The release that raised it; none while nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raised_by: Option<String>,
+    /// The members that keep it where it is, although others know more, as the node asked sees them: those of which it
+    /// knows nothing, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_back_by: Vec<String>,
 }
 
 /// Who leads.
@@ -118,6 +144,9 @@ pub struct MemberStatus {
     pub certificate_expires: Option<String>,
     /// Its version of konsen.
     pub version: Option<String>,
+    /// The highest feature level that it knows; none where the node asked has no connection to it.
+    #[serde(default)]
+    pub features: Option<u32>,
 }
 
 /// The cluster as the node asked sees it.
@@ -134,6 +163,9 @@ pub struct ClusterStatus {
     /// SHA-256 of each certificate of the authority that the node asked trusts, in hexadecimal.
     #[serde(default)]
     pub authorities: Vec<String>,
+    /// The feature level; none of a release from before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<ClusterFeatures>,
     /// Everybody.
     pub members: Vec<MemberStatus>,
     /// The change of the voters that is under way, if one is.

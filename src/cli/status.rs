@@ -169,6 +169,7 @@ pub(super) fn member_table(cluster: &ClusterStatus) -> String {
         "LAG",
         "RAFT",
         "HTTP",
+        "FEATURES",
         "CERTIFICATE",
     ])];
     for member in &cluster.members {
@@ -181,10 +182,26 @@ pub(super) fn member_table(cluster: &ClusterStatus) -> String {
             &number(member.lag),
             &member.raft_address,
             &member.http_address,
+            &number(member.features.map(u64::from)),
             member.certificate_expires.as_deref().unwrap_or("-"),
         ]));
     }
-    columns(&rows) + &pending_change(cluster)
+    columns(&rows) + &feature_level(cluster) + &pending_change(cluster)
+}
+
+/// The cluster's feature level in words, and who keeps it there.
+fn feature_level(cluster: &ClusterStatus) -> String {
+    let Some(features) = &cluster.features else { return String::new() };
+    let by = features.raised_by.as_ref();
+    let by = by.map(|release| format!(", raised by konsen {release}")).unwrap_or_default();
+    let mut text = format!("\nThe cluster is at feature level {}{by}.\n", features.level);
+    if !features.held_back_by.is_empty() {
+        let held = features.held_back_by.join(", ");
+        text += &format!(
+            "It is not raised because of {held}: upgrade those that run an older release.\n"
+        );
+    }
+    text
 }
 
 /// Whether a member votes: the place of one that was never taken in counts, and its host has no vote to give.

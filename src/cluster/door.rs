@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Roster, stand_in};
+use super::{Features, Roster, stand_in};
+use crate::kv::FeatureLevel;
 use crate::raft::{ClusterId, Index, NodeId};
 
 /// Somebody whose certificate is one of this cluster's nodes.
@@ -14,6 +15,8 @@ pub struct Visitor<'a> {
     pub id: NodeId,
     /// The cluster that it belongs to, if it does.
     pub cluster: Option<ClusterId>,
+    /// What it says of feature levels.
+    pub features: Features,
 }
 
 /// The key of a peer in [`Roster::peers`]: its identity, or the stand-in that waits for it.
@@ -54,6 +57,20 @@ pub enum Why {
         /// The other's identity.
         by: NodeId,
     },
+    /// The visitor's release does not know the cluster's feature level: it could not read what it would be sent.
+    TooOld {
+        /// The cluster's level.
+        level: FeatureLevel,
+        /// The highest that the visitor knows.
+        knows: FeatureLevel,
+    },
+    /// The visitor belongs to the cluster at a feature level that this node's release does not know.
+    Outgrown {
+        /// The cluster's level.
+        level: FeatureLevel,
+        /// The highest that this node knows.
+        knows: FeatureLevel,
+    },
 }
 
 impl Why {
@@ -63,15 +80,34 @@ impl Why {
     }
 }
 
-/// Decides about a visitor. `connected` says who is connected in which place, by the identity that it showed.
+/// Decides about a visitor, for a node that says `own` of feature levels. `connected` says who is connected in which
+/// place, by the identity that it showed.
 ///
 /// What the visitor tells of the membership has to be learnt before: who lags lets in whom it does not know.
 pub fn decide(
     roster: &Roster,
+    own: Features,
     visitor: Visitor<'_>,
     connected: &BTreeMap<Seat, NodeId>,
 ) -> Result<Seat, Why> {
-    let Visitor { name, id, cluster } = visitor;
+    // Who has no place hears that rather than that its release is old.
+    let seat = place_of(roster, visitor, connected)?;
+    let theirs = visitor.features;
+    if theirs.highest < own.level {
+        return Err(Why::TooOld { level: own.level, knows: theirs.highest });
+    }
+    if own.highest < theirs.level {
+        return Err(Why::Outgrown { level: theirs.level, knows: own.highest });
+    }
+    Ok(seat)
+}
+
+fn place_of(
+    roster: &Roster,
+    visitor: Visitor<'_>,
+    connected: &BTreeMap<Seat, NodeId>,
+) -> Result<Seat, Why> {
+    let Visitor { name, id, cluster, .. } = visitor;
     if let (Some(own), Some(theirs)) = (roster.cluster(), cluster)
         && own != theirs
     {

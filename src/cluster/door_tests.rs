@@ -5,11 +5,11 @@ use crate::raft::{Member, Membership};
 const CLUSTER: Option<ClusterId> = Some(ClusterId(1));
 
 fn visitor(name: &str, id: u64, cluster: Option<ClusterId>) -> Visitor<'_> {
-    Visitor { name, id: NodeId(id), cluster }
+    Visitor { name, id: NodeId(id), cluster, features: Features::default() }
 }
 
 fn at_door(roster: &Roster, visitor: Visitor<'_>) -> Result<Seat, Why> {
-    decide(roster, visitor, &BTreeMap::new())
+    decide(roster, Features::default(), visitor, &BTreeMap::new())
 }
 
 /// With a stand-in for `name`, in the place of `replaces`.
@@ -137,12 +137,15 @@ fn who_was_let_in_by_a_change_that_was_undone_is_let_in_again() {
 fn of_two_hosts_with_one_certificate_the_first_is_let_in() {
     let own = roster(1, 5, awaiting(voters(1..=3), "n4", None));
     let mut connected = BTreeMap::from([(stand_in("n4"), NodeId(40))]);
-    assert_eq!(decide(&own, visitor("n4", 40, None), &connected), Ok(stand_in("n4")));
-    let second = decide(&own, visitor("n4", 41, None), &connected);
+    assert_eq!(
+        decide(&own, Features::default(), visitor("n4", 40, None), &connected),
+        Ok(stand_in("n4"))
+    );
+    let second = decide(&own, Features::default(), visitor("n4", 41, None), &connected);
     assert_eq!(second, Err(Why::Taken { by: NodeId(40) }));
     // Nor does one host have two places.
     connected = BTreeMap::from([(NodeId(2), NodeId(2)), (stand_in("n3"), NodeId(50))]);
-    let both = decide(&own, visitor("n4", 50, None), &connected);
+    let both = decide(&own, Features::default(), visitor("n4", 50, None), &connected);
     assert!(matches!(both, Err(Why::Copy { .. })));
 }
 
@@ -200,4 +203,26 @@ fn before_there_is_a_cluster_the_configuration_rules() {
     let stranger = at_door(&own, visitor("n9", 9, None));
     assert_eq!(stranger, Err(Why::NoMember { at: None }));
     assert!(stranger.is_err_and(|why| !why.disowns()), "it may be known later");
+}
+
+#[test]
+fn who_does_not_know_the_clusters_level_is_not_let_in_by_either_end() {
+    let says =
+        |level, highest| Features { level: FeatureLevel(level), highest: FeatureLevel(highest) };
+    let own = roster(1, 5, voters(1..=3));
+    let decided = |here: Features, there: Features, name, id| {
+        let visitor = Visitor { features: there, ..visitor(name, id, CLUSTER) };
+        decide(&own, here, visitor, &BTreeMap::new())
+    };
+    let (level, knows) = (FeatureLevel(2), FeatureLevel(1));
+    assert_eq!(decided(says(2, 2), says(1, 1), "n2", 2), Err(Why::TooOld { level, knows }));
+    assert_eq!(decided(says(1, 1), says(2, 2), "n2", 2), Err(Why::Outgrown { level, knows }));
+    assert!(!Why::TooOld { level, knows }.disowns());
+    // Before the raise all work together, and who has not applied it yet is no stranger.
+    assert_eq!(decided(says(1, 2), says(1, 1), "n2", 2), Ok(NodeId(2)));
+    assert_eq!(decided(says(1, 1), says(1, 2), "n2", 2), Ok(NodeId(2)));
+    assert_eq!(decided(says(2, 2), says(1, 2), "n2", 2), Ok(NodeId(2)));
+    // Who has no place learns that first.
+    let stranger = decided(says(2, 2), says(1, 1), "n9", 9);
+    assert_eq!(stranger, Err(Why::NoMember { at: Some(Index(5)) }));
 }

@@ -9,6 +9,7 @@
 //! - [`removal`]: how it learns that it was put out.
 //! - [`bootstrap`]: how a cluster is founded, or begun anew.
 //! - [`consistency`]: whose state is wrong.
+//! - [`features`]: which feature level the cluster may be raised to.
 //! - [`settings`]: what the configurations of all nodes should say alike.
 //! - [`pending`]: what a change that is not complete waits for.
 //! - [`leaderless`]: why no leader can be elected.
@@ -18,6 +19,7 @@ pub mod change;
 pub mod consistency;
 pub mod copies;
 pub mod door;
+pub mod features;
 pub mod leaderless;
 pub mod pending;
 pub mod reconcile;
@@ -34,6 +36,7 @@ use crate::raft::NodeId;
 pub use bootstrap::begin_anew;
 pub use change::{Change, ChangeRefused};
 pub use door::{Seat, Visitor, Why};
+pub use features::Features;
 pub use reconcile::Shown;
 pub use roster::{Known, Memberships, Own, Peer, Roster, memberships_of};
 pub use settings::Settings;

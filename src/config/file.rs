@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) raft: Option<Raft>,
     pub(super) reads: Option<Reads>,
     pub(super) history: Option<History>,
+    pub(super) features: Option<Features>,
     pub(super) limits: Option<Limits>,
 }
 
@@ -68,6 +69,12 @@ pub(super) struct Reads {
 pub(super) struct History {
     pub(super) keep: Option<Text>,
     pub(super) revisions: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Features {
+    pub(super) hold: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

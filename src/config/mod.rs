@@ -25,6 +25,7 @@ use std::time::Duration;
 pub use address::{AddressError, HostPort};
 pub use error::ConfigError;
 
+use crate::kv::FeatureLevel;
 use crate::pki::{self, PkiError};
 pub use crate::pki::{ClientAuth, ClusterName, Host, NAME_MAX, NameError, NodeName};
 
@@ -61,6 +62,8 @@ pub struct Config {
     pub reads: ReadsConfig,
     /// How much of the past can be read.
     pub history: HistoryConfig,
+    /// Which feature level the cluster may be raised to.
+    pub features: FeaturesConfig,
     /// Upper bounds.
     pub limits: Limits,
     /// What works and is probably not meant.
@@ -142,6 +145,14 @@ pub struct HistoryConfig {
 impl HistoryConfig {
     /// Nothing is given up by itself.
     pub const EVERYTHING: HistoryConfig = HistoryConfig { keep: None, revisions: None };
+}
+
+/// Which feature level the cluster may be raised to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeaturesConfig {
+    /// No higher than this while this node leads; none: as high as all members know. From the base to the highest that
+    /// this release knows.
+    pub hold: Option<FeatureLevel>,
 }
 
 /// Bounds. In bytes but for those that count something.

@@ -83,6 +83,9 @@ impl Config {
         writeln!(out, "history:")?;
         writeln!(out, "  keep: {keep}")?;
         writeln!(out, "  revisions: {revisions}")?;
+        let hold = self.features.hold.map_or_else(off, |level| level.to_string());
+        writeln!(out, "features:")?;
+        writeln!(out, "  hold: {hold}")?;
         writeln!(out, "limits:")?;
         writeln!(out, "  value: {}", size(self.limits.value))?;
         writeln!(out, "  connections: {}", self.limits.connections)?;

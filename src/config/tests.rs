@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Config, HostPort, NodeName};
+use crate::kv::FeatureLevel;
 use crate::pki::ClientAuth;
 
 const TWO_KEYS: &str =
@@ -53,7 +54,7 @@ fn every_key_is_read() {
         "{TWO_KEYS}cluster: other\ndata: /var/k\ntls: {{ca: a, cert: b, key: /c}}\n\
          http: {{tls: true, clientAuth: optional, hosts: [Kv.example.org, \"*\"], idle: 3s, minRate: 2KiB}}\n\
          raft: {{heartbeat: 100ms, electionTimeout: 2s}}\nreads: {{lease: true}}\n\
-         history: {{keep: 1h 30m, revisions: off}}\n\
+         history: {{keep: 1h 30m, revisions: off}}\nfeatures: {{hold: 1}}\n\
          limits: {{value: 2MiB, connections: 7, deleteKeys: 5, txnOperations: 6, listRows: 9, waiters: 0, bodies: 3 MiB, logCache: 4MiB, stateCache: 1GiB, overlay: 2000000}}\n"
     );
     let config = parse(&text, None).unwrap();
@@ -73,13 +74,17 @@ fn every_key_is_read() {
     assert_eq!(config.raft.election_timeout, Duration::from_secs(2));
     assert_eq!(config.history.keep, Some(Duration::from_secs(5_400)));
     assert_eq!(config.history.revisions, None);
+    assert_eq!(config.features.hold, Some(FeatureLevel(1)));
     assert_eq!((config.limits.value, config.limits.connections), (2 << 20, 7));
     assert_eq!((config.limits.bodies, config.limits.overlay), (3 << 20, 2_000_000));
     // What is shown means the same.
     let again = Config::parse(Path::new("elsewhere/c.yml"), &config.to_yaml(), None).unwrap();
     assert_eq!(again.to_yaml(), config.to_yaml());
     assert_eq!((again.limits, again.history), (config.limits, config.history));
+    assert_eq!(again.features, config.features);
     assert_eq!(again.http, config.http);
+    let off = parse(&format!("{TWO_KEYS}features: {{hold: off}}\n"), None).unwrap();
+    assert_eq!(off.features.hold, None);
     let off = parse(&format!("{TWO_KEYS}history: {{keep: off, revisions: 7}}\n"), None).unwrap();
     assert_eq!((off.history.keep, off.history.revisions), (None, Some(7)));
 }
@@ -195,6 +200,9 @@ fn values_out_of_range() {
         ("history: {keep: 0s}", ["history.keep", "1s to 30days"]),
         ("history: {revisions: 0}", ["history.revisions", "1 to 1000000000000"]),
         ("history: {revisions: many}", ["history.revisions", "as in 1000000, nor off"]),
+        ("features: {hold: 0}", ["features.hold", "knows the feature levels 1 to"]),
+        ("features: {hold: 99}", ["features.hold", "not 99"]),
+        ("features: {hold: none}", ["features.hold", "as in 1, nor off"]),
         ("limits: {value: 1GiB}", ["limits.value", "16.0 MiB"]),
         ("limits: {value: big}", ["limits.value", "as in 1MiB"]),
         ("limits: {connections: 0}", ["limits.connections", "1 to 1000000"]),

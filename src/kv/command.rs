@@ -149,6 +149,18 @@ impl Write {
         Write::Txn { txn: Txn::always(vec![Op::Delete(Over::Range(range))]), keys_max }
     }
 
+    /// The feature level that it belongs to: a cluster below that must not meet it.
+    pub fn level(&self) -> FeatureLevel {
+        match self {
+            Write::Txn { .. }
+            | Write::DeleteStep { .. }
+            | Write::Compact { .. }
+            | Write::Raise { .. } => FeatureLevel::BASE,
+            #[cfg(feature = "next-level")]
+            Write::Nothing => FeatureLevel(2),
+        }
+    }
+
     /// Whether it is a way out of a full disk: what it takes away makes room, in time.
     pub fn frees(&self) -> bool {
         match self {

@@ -16,7 +16,7 @@ use super::hello::Hello;
 use super::identity::CertifiedNode;
 use super::link::Link;
 use super::refusal::{Ending, Refusal};
-use super::{PeerHello, PeerStatus};
+use super::{OwnFeatures, PeerHello, PeerStatus};
 use crate::cluster::copies::{Claim, Speaker, claim};
 use crate::cluster::{Known, Peer, Roster, Seat, Visitor, door, removal, roster};
 use crate::raft::NodeId;
@@ -32,6 +32,7 @@ const COPY_TOLD: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Directory {
     roster: Roster,
+    features: OwnFeatures,
     entries: BTreeMap<Seat, Entry>,
     /// How many entries there have been.
     begun: u64,
@@ -59,6 +60,8 @@ struct Entry {
     link: Option<Arc<Link>>,
     accepted: Vec<Connection>,
     problem: Option<String>,
+    /// Whether the problem is that this node's release is too old for the cluster.
+    outgrown: bool,
     /// Who said there last that this node is no member, and which membership it knows.
     disowned: Option<(NodeId, Known)>,
     /// Where it was heard from last.
@@ -76,8 +79,9 @@ pub(super) struct Shown {
 
 impl Shown {
     pub(super) fn peer(&self) -> PeerHello {
-        let Hello { name, node_id, born, version, addresses, settings, .. } = self.hello.clone();
-        PeerHello { name, node_id, born, version, addresses, settings }
+        let hello = self.hello.clone();
+        let Hello { name, node_id, born, version, addresses, settings, features, .. } = hello;
+        PeerHello { name, node_id, born, version, addresses, settings, features }
     }
 
     fn is_same_node(&self, other: &Shown) -> bool {
@@ -89,8 +93,8 @@ impl Shown {
     }
 
     fn visitor(&self) -> Visitor<'_> {
-        let Hello { name, node_id, born, .. } = &self.hello;
-        Visitor { name, id: *node_id, cluster: *born }
+        let Hello { name, node_id, born, features, .. } = &self.hello;
+        Visitor { name, id: *node_id, cluster: *born, features: *features }
     }
 }
 
@@ -175,8 +179,8 @@ impl Entry {
 }
 
 impl Directory {
-    pub(super) fn new(roster: Roster) -> Directory {
-        Directory { roster, entries: BTreeMap::new(), begun: 0 }
+    pub(super) fn new(roster: Roster, features: OwnFeatures) -> Directory {
+        Directory { roster, features, entries: BTreeMap::new(), begun: 0 }
     }
 
     pub(super) fn roster(&self) -> &Roster {
@@ -206,7 +210,7 @@ impl Directory {
         for (seat, mut entry) in std::mem::take(&mut self.entries) {
             let decided = entry.shown.as_ref().map(|shown| {
                 connected.remove(&seat);
-                door::decide(&self.roster, shown.visitor(), &connected)
+                door::decide(&self.roster, self.features.now(), shown.visitor(), &connected)
             });
             let now = match &decided {
                 // Its identity took the place that was kept for it, or lost it again.
@@ -258,6 +262,7 @@ impl Directory {
             link: None,
             accepted: Vec::new(),
             problem: None,
+            outgrown: false,
             disowned: None,
             heard_from: None,
             copy: None,
@@ -285,7 +290,9 @@ impl Directory {
         if certified.name != hello.name {
             return Err(Refusal::other_name(&certified.name, &hello.name));
         }
-        door::decide(&self.roster, shown.visitor(), &self.connected()).map_err(|why| {
+        let decided =
+            door::decide(&self.roster, self.features.now(), shown.visitor(), &self.connected());
+        decided.map_err(|why| {
             Refusal::of(&hello.name, &why).of_one(self.roster.was_put_out(hello.node_id))
         })
     }
@@ -330,7 +337,7 @@ impl Directory {
         entry.hear(shown, connection, over)?;
         let link = open();
         entry.link = Some(link.clone());
-        (entry.problem, entry.disowned) = (None, None);
+        (entry.problem, entry.outgrown, entry.disowned) = (None, false, None);
         Ok(link)
     }
 
@@ -426,6 +433,7 @@ impl Directory {
         let entry = self.entries.values_mut().find(|entry| entry.slot.number == slot.number);
         if let Some(entry) = entry {
             entry.problem = Some(ending.sentence.clone());
+            entry.outgrown = ending.outgrown;
             let told = ending.told.as_deref().cloned();
             entry.disowned = ending.disowned.zip(told);
         }
@@ -471,9 +479,11 @@ impl Directory {
                 version: hello.map(|hello| hello.version.clone()),
                 addresses: hello.map(|hello| hello.addresses.clone()),
                 settings: hello.and_then(|hello| hello.settings),
+                features: hello.map(|hello| hello.features),
                 certificate_expires: certified.map(|certified| certified.expires.clone()),
                 rtt: entry.link.as_ref().map(|link| link.connection.rtt()),
                 problem: entry.problem.clone(),
+                outgrown: entry.problem.clone().filter(|_| entry.outgrown),
                 copy: entry
                     .copy
                     .as_ref()

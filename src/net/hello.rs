@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::frame::FrameError;
-use crate::cluster::{Known, Settings};
+use crate::cluster::{Features, Known, Settings};
 use crate::raft::{ClusterId, NodeId};
 
 /// The newest version of the protocol between nodes that this release speaks.
@@ -41,6 +41,9 @@ pub(super) struct Hello {
     pub(super) settings: Option<Settings>,
     /// Which run of the node it is: drawn at the start of its process. Appended later: 0 where a peer does not say.
     pub(super) run: u64,
+    /// The cluster's feature level as the node has it, and the highest that it knows. Appended later: who does not say
+    /// knows the base alone.
+    pub(super) features: Features,
 }
 
 /// A refusal, as the one who is refused is told.
@@ -106,7 +109,8 @@ impl Hello {
         let (known, rest) = appended(rest)?;
         let (refused, rest) = appended(rest)?;
         let (settings, rest) = appended(rest)?;
-        let (run, _) = appended(rest)?;
+        let (run, rest) = appended(rest)?;
+        let (features, _) = appended(rest)?;
         Ok(Greeting::Understood(Box::new(Hello {
             versions,
             cluster,
@@ -119,6 +123,7 @@ impl Hello {
             refused,
             settings,
             run,
+            features,
         })))
     }
 }
@@ -135,6 +140,7 @@ fn appended<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<(T, &[u8]), F
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::kv::FeatureLevel;
 
     fn hello() -> Hello {
         Hello {
@@ -153,6 +159,7 @@ mod tests {
                 lease_reads: true,
             }),
             run: 6,
+            features: Features { level: FeatureLevel(2), highest: FeatureLevel(3) },
         }
     }
 
@@ -161,7 +168,7 @@ mod tests {
         let bytes = postcard::to_stdvec(&hello()).unwrap();
         assert_eq!(
             bytes,
-            b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0\x03h:1\x03h:2\x00\x01\x05\x01\x02no\x01\x64\x32\x01\x06"
+            b"\x01\x01\x01c\x02n1\x07\x01\x09\x050.1.0\x03h:1\x03h:2\x00\x01\x05\x01\x02no\x01\x64\x32\x01\x06\x02\x03"
         );
     }
 
@@ -175,9 +182,14 @@ mod tests {
             refused: None,
             settings: None,
             run: 0,
+            features: Features::default(),
             ..hello()
         };
         assert_eq!(*read, first);
+        assert_eq!(
+            (first.features.level, first.features.highest),
+            (FeatureLevel(1), FeatureLevel(1))
+        );
         assert!(Hello::decode(&recorded[..recorded.len() - 1]).is_err());
     }
 

@@ -44,13 +44,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::cluster::{Known, Roster, Seat, Settings};
+use crate::cluster::{Features, Known, Roster, Seat, Settings};
+use crate::kv::FeatureLevel;
 use crate::raft::{ClusterId, Message, NodeId};
 use shared::Shared;
 
@@ -112,6 +113,8 @@ pub struct PeerHello {
     pub addresses: Addresses,
     /// What its configuration says that should be the same everywhere, if it says so.
     pub settings: Option<Settings>,
+    /// What it says of feature levels.
+    pub features: Features,
 }
 
 /// What a network is started with.
@@ -131,6 +134,8 @@ pub struct NetConfig {
     pub addresses: Addresses,
     /// What the configuration says that should be the same everywhere, shown to peers.
     pub settings: Settings,
+    /// What this node says of feature levels, shown to peers and decided by.
+    pub features: OwnFeatures,
     /// Certificate, key and authorities.
     pub tls: TlsMaterial,
     /// The servers of the configuration, by name: where each listens for peers, `host:port` (UDP).
@@ -138,6 +143,40 @@ pub struct NetConfig {
     /// The largest body of a frame in bytes: what the largest configuration that a peer may have asks for. See
     /// [`FRAME_BYTES_MAX`].
     pub frame_bytes_max: usize,
+}
+
+/// The highest feature level that a node knows, and the cluster's as the node has it at any time: whoever applies the log
+/// keeps that up to date.
+#[derive(Clone, Debug)]
+pub struct OwnFeatures {
+    /// The highest level.
+    pub highest: FeatureLevel,
+    level: Arc<AtomicU32>,
+}
+
+impl Default for OwnFeatures {
+    /// Of one that knows the base alone.
+    fn default() -> OwnFeatures {
+        OwnFeatures::new(FeatureLevel::BASE, FeatureLevel::BASE)
+    }
+}
+
+impl OwnFeatures {
+    /// Of a node that knows all levels up to `highest`, in a cluster at the `level`.
+    pub fn new(highest: FeatureLevel, level: FeatureLevel) -> OwnFeatures {
+        OwnFeatures { highest, level: Arc::new(AtomicU32::new(level.0)) }
+    }
+
+    /// The cluster is at the `level` now.
+    pub fn reached(&self, level: FeatureLevel) {
+        self.level.store(level.0, Ordering::Relaxed);
+    }
+
+    /// What to say now.
+    pub fn now(&self) -> Features {
+        let level = FeatureLevel(self.level.load(Ordering::Relaxed));
+        Features { level, highest: self.highest }
+    }
 }
 
 /// How things stand with a peer.
@@ -159,12 +198,16 @@ pub struct PeerStatus {
     pub addresses: Option<Addresses>,
     /// What its configuration says that should be the same everywhere, as it said last.
     pub settings: Option<Settings>,
+    /// What it said of feature levels last.
+    pub features: Option<Features>,
     /// When the certificate that it showed last expires, RFC 3339.
     pub certificate_expires: Option<String>,
     /// The round trip time as QUIC estimates it, while connected.
     pub rtt: Option<Duration>,
     /// Why it is not connected, as a sentence for the operator.
     pub problem: Option<String>,
+    /// The same, if it is that this node's release does not know the cluster's feature level.
+    pub outgrown: Option<String>,
     /// That another host with its identity was refused a moment ago, as a sentence for the operator.
     pub copy: Option<String>,
 }

@@ -20,6 +20,9 @@ const REMEMBERED_MAX: usize = 1024;
 /// The longest reason of a peer that is shown, in characters.
 const REASON_CHARS_MAX: usize = 500;
 
+/// This release.
+const OWN: &str = env!("CARGO_PKG_VERSION");
+
 /// The application codes with which connections are closed. The numbers are part of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -42,6 +45,10 @@ pub enum CloseCode {
     Failed = 7,
     /// The node was a member, and is none any more.
     PutOut = 8,
+    /// The node's release does not know the cluster's feature level.
+    TooOld = 9,
+    /// The release of whoever closes does not know the feature level of the cluster, to which the node belongs.
+    Outgrown = 10,
 }
 
 impl CloseCode {
@@ -127,6 +134,20 @@ impl Refusal {
                 format!(
                     "two hosts show the certificate of {host}, and {by} is connected in its place: stop one of \
                      them, and give each host a certificate of its own"
+                ),
+            ),
+            Why::TooOld { level, knows } => (
+                CloseCode::TooOld,
+                format!(
+                    "this cluster is at feature level {level} (konsen {OWN}); the release of {host} knows level \
+                     {knows}: run a newer release there"
+                ),
+            ),
+            Why::Outgrown { level, knows } => (
+                CloseCode::Outgrown,
+                format!(
+                    "{host} says that this cluster is at feature level {level}; konsen {OWN}, which this node runs, knows \
+                     level {knows}: run a newer release here"
                 ),
             ),
         };
@@ -241,6 +262,8 @@ pub(super) struct Ending {
     pub(super) disowned: Option<NodeId>,
     /// Whether it said, too, that this node was one.
     pub(super) put_out: bool,
+    /// Whether this node's release is too old for the cluster, as either end has found.
+    pub(super) outgrown: bool,
 }
 
 /// Kinds of endings that are no codes of QUIC; those are below 2^62.
@@ -251,7 +274,15 @@ const KIND_PEER_REFUSAL: u64 = KIND_UNREACHABLE + 32;
 
 impl Ending {
     fn new(kind: u64, refused: bool, sentence: String) -> Ending {
-        Ending { kind, refused, sentence, told: None, disowned: None, put_out: false }
+        Ending {
+            kind,
+            refused,
+            sentence,
+            told: None,
+            disowned: None,
+            put_out: false,
+            outgrown: false,
+        }
     }
 
     /// Nothing came back.
@@ -272,10 +303,12 @@ impl Ending {
         let disowned = told.as_ref().filter(|_| *disowns).map(|_| peer);
         let told = told.map(Box::new);
         let put_out = *code == CloseCode::PutOut as u8;
+        let outgrown = *code == CloseCode::TooOld as u8;
         Ending {
             told,
             disowned,
             put_out,
+            outgrown,
             ..Ending::new(kind, *code != CloseCode::Done as u8, sentence)
         }
     }
@@ -283,7 +316,9 @@ impl Ending {
     /// This end decided.
     pub(super) fn own(refusal: &Refusal) -> Ending {
         let refused = refusal.code != CloseCode::Done;
-        Ending::new(KIND_OWN_REFUSAL + refusal.code as u64, refused, refusal.sentence.clone())
+        let kind = KIND_OWN_REFUSAL + refusal.code as u64;
+        let outgrown = refusal.code == CloseCode::Outgrown;
+        Ending { outgrown, ..Ending::new(kind, refused, refusal.sentence.clone()) }
     }
 
     pub(super) fn of(error: &ConnectionError) -> Ending {
@@ -296,7 +331,9 @@ impl Ending {
                     true => format!("the other end closed the connection: {reason}"),
                     false => format!("the other end refused this node: {reason}"),
                 };
-                Ending::new(KIND_PEER_REFUSAL + code.min(1 << 20), !peaceful, sentence)
+                let kind = KIND_PEER_REFUSAL + code.min(1 << 20);
+                let outgrown = code == CloseCode::TooOld as u64;
+                Ending { outgrown, ..Ending::new(kind, !peaceful, sentence) }
             }
             ConnectionError::TransportError(error) => {
                 let code = u64::from(error.code);
@@ -415,6 +452,7 @@ impl RefusalLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::FeatureLevel;
 
     #[test]
     fn a_wiped_directory_is_explained() {
@@ -432,6 +470,27 @@ mod tests {
         for word in ["versions 1 to 1", "the other 7 to 9", "upgrade one release at a time"] {
             assert!(refusal.sentence.contains(word), "{word}: {refusal}");
         }
+    }
+
+    #[test]
+    fn an_old_release_is_told_by_either_end_that_it_has_to_be_a_newer_one() {
+        let (level, knows) = (FeatureLevel(2), FeatureLevel(1));
+        let refusal = Refusal::of("n4", &Why::TooOld { level, knows });
+        for word in
+            ["this cluster is at feature level 2 (konsen ", "knows level 1", "newer release"]
+        {
+            assert!(refusal.sentence.contains(word), "{word}: {refusal}");
+        }
+        let (code, sentence) = (refusal.code as u8, refusal.sentence.clone());
+        let told = Refused { code, disowns: refusal.disowns, sentence };
+        let outgrown = |ending: Ending| ending.outgrown;
+        assert!(outgrown(Ending::by_peer(NodeId(1), &told, None)));
+        assert!(
+            !outgrown(Ending::own(&refusal)),
+            "whoever knows more is not the one to be replaced"
+        );
+        assert!(outgrown(Ending::own(&Refusal::of("n1", &Why::Outgrown { level, knows }))));
+        assert_eq!([CloseCode::TooOld as u8, CloseCode::Outgrown as u8], [9, 10]);
     }
 
     #[test]

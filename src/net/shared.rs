@@ -26,7 +26,10 @@ use super::queue::Pushed;
 use super::refusal::{Ending, Refusal, RefusalLog};
 use super::tls::{self, TlsMaterial};
 use super::transfer::{Outgoing, TransferError};
-use super::{Inbound, NetConfig, NetCounters, NetError, PeerStatus, RequestError, contest, tasks};
+use super::{
+    Inbound, NetConfig, NetCounters, NetError, OwnFeatures, PeerStatus, RequestError, contest,
+    tasks,
+};
 use crate::cluster::{Known, Own, Roster, Settings, removal};
 use crate::raft::{ClusterId, Message, NodeId};
 
@@ -42,6 +45,7 @@ pub(super) struct OwnHello {
     pub(super) version: String,
     pub(super) addresses: Addresses,
     pub(super) settings: Settings,
+    pub(super) features: OwnFeatures,
     pub(super) frame_bytes_max: usize,
     /// Tells this process from others that run, or ran, with the same identity; never 0.
     pub(super) run: u64,
@@ -98,6 +102,7 @@ impl Shared {
                 version: config.version,
                 addresses: config.addresses,
                 settings: config.settings,
+                features: config.features.clone(),
                 frame_bytes_max: config.frame_bytes_max,
                 run: rand::random_range(1..=u64::MAX),
             },
@@ -116,7 +121,10 @@ impl Shared {
             born: watch::Sender::new(None),
             dropped: Arc::new(AtomicU64::new(0)),
             expires: Mutex::new(config.tls.chain.first().and_then(identity::expires)),
-            directory: Mutex::new(Directory::new(Roster::new(own, config.configured))),
+            directory: Mutex::new(Directory::new(
+                Roster::new(own, config.configured),
+                config.features,
+            )),
             routes: ArcSwap::default(),
         }
     }
@@ -135,6 +143,7 @@ impl Shared {
             refused: None,
             settings: Some(self.own.settings),
             run: self.own.run,
+            features: self.own.features.now(),
         }
     }
 

@@ -202,6 +202,9 @@ pub enum WriteFailed {
     Refused(Refused),
     /// The leader's disk, or those of too many others, have little room. It was certainly not applied.
     NoRoom,
+    /// It is of a feature level that the cluster has not reached, or that the leader does not know. It was certainly not
+    /// applied.
+    NewerLevel,
     /// Another leader's entry was committed in its place: it was certainly not applied.
     Overwritten,
     /// A snapshot replaced the part of the log where its entry was: nobody here knows what became of it.

@@ -27,7 +27,7 @@ pub enum Cause {
     NoRoom,
     /// Another leader's entry was committed in its place.
     Overwritten,
-    /// The node asked does not know such a write.
+    /// The node asked does not know such a write, or must not take one in yet.
     NotUnderstood,
 }
 
@@ -37,6 +37,7 @@ impl From<WriteFailed> for Fate {
         match failed {
             WriteFailed::Refused(Refused::Busy) => Fate::NotApplied(Cause::Busy),
             WriteFailed::NoRoom => Fate::NotApplied(Cause::NoRoom),
+            WriteFailed::NewerLevel => Fate::NotApplied(Cause::NotUnderstood),
             WriteFailed::Refused(_) => Fate::Again,
             WriteFailed::Overwritten => Fate::NotApplied(Cause::Overwritten),
             // A snapshot came over it: the entry may have been among what that holds.

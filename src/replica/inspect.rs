@@ -2,7 +2,7 @@
 
 use super::{Replica, Summary};
 use crate::cluster::{Memberships, memberships_of};
-use crate::kv::Revision;
+use crate::kv::{FeatureLevel, Revision};
 use crate::raft::{ClusterId, Index, Load, Membership, PeerProgress};
 
 impl Replica {
@@ -19,6 +19,11 @@ impl Replica {
     /// The cluster's clock, in milliseconds: as this node's state has it, or further if it leads.
     pub fn clock_ms(&self) -> u64 {
         self.clock.now_ms(self.state.clock_ms())
+    }
+
+    /// The cluster's feature level, as this node's state has it.
+    pub fn level(&self) -> FeatureLevel {
+        self.state.level()
     }
 
     /// Whether apply waits for something that is being looked up.

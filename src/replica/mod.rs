@@ -15,6 +15,7 @@ mod inspect;
 mod pending;
 mod replay;
 mod slow;
+mod writes;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -33,7 +34,6 @@ pub use slow::is_disk_slow;
 
 use crate::cluster::consistency::StateHash;
 use crate::cluster::{ClusterView, Shown, change, reconcile};
-use crate::kv::{Command, Header};
 use crate::raft::{
     ClusterId, Index, Input, LogId, Membership, Node, NodeId, Payload, ProposalId, ReadId, Refused,
     RoleName, Term,
@@ -141,24 +141,7 @@ impl Replica {
                     self.capacities.heard(peer, capacity);
                 }
             }
-            Event::Write { id, ref write, .. }
-                if self.capacities.refuses(&self.node)
-                    && !self.capacities.spares(&self.node, write) =>
-            {
-                self.effects.writes.push((id, Err(WriteFailed::NoRoom)));
-            }
-            Event::Write { id, write, origin: Origin { caller, token } } => {
-                let leads = self.node.role() == RoleName::Leader;
-                let ahead = leads && !self.state.has_at_hand(&write);
-                let (level, clock_ms) = (self.state.level(), self.clock_ms());
-                let header = Header { level, clock_ms, caller, token };
-                let command = Command { header, write }.encode();
-                if ahead {
-                    self.ahead.push(command.clone());
-                }
-                let payload = Payload::Command(command);
-                self.node.step(Input::Propose { id: ProposalId(id.0), payload });
-            }
+            Event::Write { id, write, origin } => self.take_in(id, write, origin),
             Event::Read { id, lease } => self.node.step(Input::Read { id: ReadId(id.0), lease }),
             Event::Change { id, step, hosts } => self.change(id, step, &hosts),
             Event::LookedUp(LookedUp::Rows) => self.awaits_rows = false,

@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) membership: watch::Receiver<Option<Membership>>,
     /// Since when a change of the membership has been under way, if one is.
     pub(super) joint_since: watch::Receiver<Option<Instant>>,
+    /// Since when somebody has kept the feature level where it is, if somebody does.
+    pub(super) held_back_since: watch::Receiver<Option<Instant>>,
     pub(super) applied: watch::Receiver<Index>,
     pub(super) waiters: Arc<Waiters>,
     pub(super) readers: Readers,

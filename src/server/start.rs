@@ -29,6 +29,7 @@ use super::tasks::bootstrap::Bootstrap;
 use super::tasks::certificates::{Files, Users};
 use super::tasks::consistency;
 use super::tasks::discovery;
+use super::tasks::features;
 use super::tasks::history;
 use super::tasks::peers;
 use super::tasks::reconcile;
@@ -36,7 +37,7 @@ use super::tasks::removal;
 use super::watch::waiters::Waiters;
 use crate::cluster::{Memberships, memberships_of};
 use crate::config::{self, Config, ConfigError};
-use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError};
+use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError, OwnFeatures};
 use crate::pki::{Material, PkiError};
 use crate::raft::{self, Index, Node, NodeId, Recovered, RoleName, SoftState};
 use crate::store::{Life, LogReader, State, StoreError};
@@ -123,7 +124,7 @@ impl Server {
         let (stopping_sender, stopping) = watch::channel(false);
 
         let inbound = inbound(&config, mailbox.clone(), &opened, &signs);
-        let net_config = net_config(&config, id, listen, material);
+        let net_config = net_config(&config, id, listen, material, published.features.clone());
         let frame_bytes_max = net_config.frame_bytes_max;
         let replica_thread = ReplicaThread::start().await?;
         let (net, listener) = {
@@ -156,6 +157,7 @@ impl Server {
             standing: published.standing.subscribe(),
             membership,
             joint_since: signs.joint_since.subscribe(),
+            held_back_since: signs.held_back_since.subscribe(),
             applied: published.applied.subscribe(),
             waiters,
             readers,
@@ -214,6 +216,14 @@ impl Server {
             watch(
                 "the upkeep of the membership",
                 Box::pin(reconcile::run(handle.clone(), signs.peers_changed)),
+            ),
+            watch(
+                "the raising of the feature level",
+                Box::pin(features::run(handle.clone(), config.features.hold)),
+            ),
+            watch(
+                "the look at releases",
+                Box::pin(features::note_held_back(handle.clone(), signs.held_back_since)),
             ),
             watch("the comparison of states", Box::pin(consistency::run(handle.clone()))),
             watch(
@@ -281,6 +291,8 @@ struct Signs {
     disowned: Arc<Notify>,
     /// Since when a change of the voters has been under way.
     joint_since: watch::Sender<Option<Instant>>,
+    /// Since when somebody has kept the feature level where it is.
+    held_back_since: watch::Sender<Option<Instant>>,
     /// Whether this node is a member no more.
     removed: watch::Sender<bool>,
 }
@@ -303,6 +315,7 @@ fn first_published(node: &Node, state: &State) -> Published {
         applied: watch::Sender::new(state.applied().index),
         checkpoints: watch::Sender::new(state.durable().index),
         clock_ms: Arc::new(AtomicU64::new(state.clock_ms())),
+        features: OwnFeatures::new(state.highest(), state.level()),
     }
 }
 
@@ -331,7 +344,13 @@ fn inbound(
 }
 
 /// What the network is told of this node.
-fn net_config(config: &Config, id: NodeId, listen: SocketAddr, material: Material) -> NetConfig {
+fn net_config(
+    config: &Config,
+    id: NodeId,
+    listen: SocketAddr,
+    material: Material,
+    features: OwnFeatures,
+) -> NetConfig {
     NetConfig {
         listen,
         cluster: config.cluster.to_string(),
@@ -343,6 +362,7 @@ fn net_config(config: &Config, id: NodeId, listen: SocketAddr, material: Materia
             http: config.http_address().to_string(),
         },
         settings: settings_of(config),
+        features,
         tls: tls_material(material),
         configured: config
             .servers

@@ -5,7 +5,7 @@ use super::backup::{BLOCK_BYTES_MAX, DIGEST_BYTES, Digest, FORMAT, MAGIC, Origin
 use super::error::StoreError;
 use super::snapshot;
 use super::snapshot_decoder::{IncomingError, Sequence};
-use crate::kv::Revision;
+use crate::kv::{FeatureLevel, Revision, Unreadable};
 use crate::raft::{LogId, Membership};
 
 const HEAD_BYTES: usize = MAGIC.len() + 4;
@@ -29,6 +29,9 @@ pub enum BackupError {
         known = snapshot::FORMAT
     )]
     SnapshotFormat(u32),
+    /// A record in it was written by another release.
+    #[error("a record in it: {0}")]
+    Newer(Unreadable),
     /// Bytes are not what was written.
     #[error("it is damaged at byte {at}: {what}")]
     Damaged {
@@ -203,7 +206,6 @@ pub struct BackupCheck {
 }
 
 /// What the blocks were.
-#[derive(Default)]
 struct Content {
     origin: Option<Origin>,
     sequence: Sequence,
@@ -220,12 +222,19 @@ impl Content {
 }
 
 impl Default for BackupCheck {
+    /// For this release.
     fn default() -> BackupCheck {
-        BackupCheck { blocks: Blocks::new(), content: Content::default() }
+        BackupCheck::knowing(FeatureLevel::HIGHEST)
     }
 }
 
 impl BackupCheck {
+    /// For a node that knows all feature levels up to `highest`.
+    pub fn knowing(highest: FeatureLevel) -> BackupCheck {
+        let content = Content { origin: None, sequence: Sequence::new(highest) };
+        BackupCheck { blocks: Blocks::new(), content }
+    }
+
     /// Takes the next bytes. After an error no more may follow.
     ///
     /// # Errors
@@ -290,6 +299,9 @@ pub(super) fn refused(at: u64, error: IncomingError) -> BackupError {
     match error {
         IncomingError::Store(error) => BackupError::Store(error),
         IncomingError::Format(found) => BackupError::SnapshotFormat(found),
+        IncomingError::Record(newer) if !matches!(newer, Unreadable::Damaged(_)) => {
+            BackupError::Newer(newer)
+        }
         other => BackupError::Damaged { at, what: other.to_string() },
     }
 }

@@ -1,6 +1,9 @@
 use super::*;
+use crate::kv::{Command, Write};
+use crate::raft::{ClusterId, Entry, Index, NodeId, Payload, Term};
 use crate::store::sample::fill_state;
 use crate::store::test_disk::Disk;
+use crate::store::{State, StateOptions};
 
 fn whose() -> Origin {
     Origin {
@@ -13,7 +16,10 @@ fn whose() -> Origin {
 
 /// A file whose blocks hold about so many bytes, and the digest that its reader gave.
 fn file(bytes_max: usize) -> (Vec<u8>, Sha256) {
-    let state = fill_state(&Disk::default(), "key", 60);
+    of(&fill_state(&Disk::default(), "key", 60), bytes_max)
+}
+
+fn of(state: &State, bytes_max: usize) -> (Vec<u8>, Sha256) {
     let mut reader = state.backup(whose());
     assert_eq!(reader.revision(), state.revision());
     let mut bytes = Vec::new();
@@ -98,6 +104,33 @@ fn a_whole_file_without_a_whole_snapshot_is_no_backup() {
     bytes.extend_from_slice(&digest.0);
     let error = check(&bytes).unwrap_err();
     assert!(error.to_string().contains("no end"), "{error}");
+}
+
+#[test]
+fn a_backup_of_a_cluster_of_a_newer_level_is_sound_and_says_what_to_run() {
+    let newer = FeatureLevel(FeatureLevel::HIGHEST.0 + 1);
+    let options = StateOptions { cache_bytes: 1 << 20, highest: newer, ..Default::default() };
+    let state = State::open_backend(Disk::default(), &options).unwrap();
+    let raise = Write::Raise { level: newer, release: "9.9.9".to_owned() };
+    let entry = |index, payload| Entry { id: LogId::new(Term(1), Index(index)), payload };
+    let members = Membership {
+        cluster: ClusterId(1),
+        members: [].into(),
+        voters: [NodeId(1)].into(),
+        outgoing: None,
+    };
+    let raise = Payload::Command(Command::new(raise).encode());
+    state.apply(&[entry(1, Payload::Membership(members)), entry(2, raise)]).unwrap();
+    state.write_checkpoint(state.freeze().unwrap()).unwrap();
+    let (bytes, _) = of(&state, 700);
+    let mut knowing = BackupCheck::knowing(newer);
+    knowing.feed(&bytes).unwrap();
+    knowing.finish().unwrap();
+    let error = check(&bytes).unwrap_err();
+    assert!(matches!(error, BackupError::Newer(_)), "{error}");
+    for word in ["konsen 9.9.9", "written by a newer release"] {
+        assert!(error.to_string().contains(word), "{word}: {error}");
+    }
 }
 
 #[test]

@@ -68,13 +68,6 @@ enum Before {
     End,
 }
 
-impl Default for Sequence {
-    /// For this release.
-    fn default() -> Sequence {
-        Sequence::new(FeatureLevel::HIGHEST)
-    }
-}
-
 impl Sequence {
     /// One that has not begun, for a node that knows all feature levels up to `highest`.
     pub(super) fn new(highest: FeatureLevel) -> Sequence {

@@ -202,6 +202,11 @@ impl State {
         self.shared.read().position.counters.level
     }
 
+    /// The highest feature level that this node knows.
+    pub fn highest(&self) -> FeatureLevel {
+        self.options.highest
+    }
+
     /// The last entry applied and the hash chained over every change up to it: equal on all replicas
     /// at the same entry.
     pub fn hash(&self) -> (LogId, u64) {

@@ -19,6 +19,7 @@ fn checked_and_shown() {
     assert!(said.contains("ok"), "{said}");
     let shown = run(&["config", "show", "--config", "cluster.yml", "--name", "node2"]).ok();
     assert!(shown.contains("electionTimeout: 500ms") && shown.contains("stateCache: 64MiB"));
+    assert!(shown.contains("features:\n  hold: off\n"), "{shown}");
     assert!(shown.contains("history:\n  keep: 5m\n  revisions: 1000000\n"), "{shown}");
     std::fs::write(dir.path().join("shown.yml"), &shown).unwrap();
     assert_eq!(run(&["config", "show", "--config", "shown.yml"]).ok(), shown);

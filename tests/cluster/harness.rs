@@ -64,6 +64,8 @@ pub(crate) struct Node {
     /// A command that the node is started by: `strace`, `ip netns exec`. It has to become the node, or to
     /// end with it.
     pub(crate) wrapper: Vec<String>,
+    /// The binary, where it is not the one under test.
+    pub(crate) program: Option<PathBuf>,
     /// What the node finds in its environment.
     pub(crate) env: Vec<(String, String)>,
     child: Option<Child>,
@@ -229,6 +231,7 @@ impl Node {
             raft_port,
             http_port,
             wrapper: Vec::new(),
+            program: None,
             env: Vec::new(),
             child: None,
         }
@@ -247,7 +250,8 @@ impl Node {
             .open(self.home.join("log.txt"))
             .unwrap();
         let serve = konsen();
-        let words = self.wrapper.iter().map(OsStr::new).chain([serve.get_program()]);
+        let program = self.program.as_ref().map_or(serve.get_program(), |other| other.as_os_str());
+        let words = self.wrapper.iter().map(OsStr::new).chain([program]);
         let words: Vec<&OsStr> = words.collect();
         let child = Command::new(words[0])
             .args(&words[1..])

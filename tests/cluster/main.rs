@@ -42,3 +42,4 @@ mod snapshots;
 mod stalled;
 mod strace;
 mod syscalls;
+mod upgrade;

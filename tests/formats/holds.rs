@@ -188,6 +188,8 @@ fn command(command: &Command) -> String {
         }
         kv::Write::Compact { revision } => format!("compact up to {revision}"),
         kv::Write::Raise { level, release } => format!("raise to level {level} by {release}"),
+        #[cfg(feature = "next-level")]
+        kv::Write::Nothing => "nothing".to_owned(),
     };
     let Header { level, clock_ms, caller, token } = &command.header;
     let by = |what: &str, name: &Option<String>| match name {

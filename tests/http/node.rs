@@ -17,6 +17,8 @@ async fn a_node_says_how_it_is() {
     assert!(status["commit"].as_u64().unwrap() >= 1);
     assert!(status["applied"].as_u64().unwrap() <= status["commit"].as_u64().unwrap());
     assert!(status["version"].as_str().unwrap().starts_with(env!("CARGO_PKG_VERSION")));
+    let highest = &status["features"]["highest"];
+    assert!(status["features"]["level"].as_u64() <= highest.as_u64() && highest.is_u64());
     for name in ["log_bytes", "state_bytes", "uptime_ms"] {
         assert!(status[name].is_u64(), "{name}");
     }
@@ -28,6 +30,8 @@ async fn a_node_says_how_it_is() {
     assert_eq!(members[0]["name"], "node1");
     assert_eq!(members[0]["voter"], true);
     assert_eq!(members[0]["role"], "leader");
+    assert_eq!(&members[0]["features"], highest);
+    assert!(cluster["features"]["level"].is_u64(), "{cluster}");
     assert!(members[0]["http_address"].as_str().unwrap().ends_with(&server.port.to_string()));
 
     for path in ["/healthz", "/readyz"] {

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use konsen::cluster::{Known, Own, Roster, Settings, stand_in};
 use konsen::net::{
     Addresses, Answerer, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, NetError,
-    PeerHello, PeerStatus, TlsMaterial,
+    OwnFeatures, PeerHello, PeerStatus, TlsMaterial,
 };
 use konsen::raft::{
     Body, ClusterId, Entry, Index, LogId, Member, Membership, Message, NodeId, Payload, Term,
@@ -131,6 +131,7 @@ pub(crate) fn config(name: &str, id: u64, tls: TlsMaterial) -> NetConfig {
             election_timeout_ms: 500,
             lease_reads: false,
         },
+        features: OwnFeatures::default(),
         tls,
         configured: BTreeMap::new(),
         frame_bytes_max: FRAME_BYTES_MAX,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use konsen::net::{NetConfig, TlsMaterial};
+use konsen::kv::FeatureLevel;
+use konsen::net::{NetConfig, OwnFeatures, TlsMaterial};
 use konsen::raft::{ClusterId, NodeId};
 use rcgen::ExtendedKeyUsagePurpose;
 
@@ -48,6 +49,30 @@ async fn a_foreign_authority() {
     material.ca = vec![authority.certificate()];
     let words = "not issued by the authority of this cluster";
     refused(&authority, config("c", 3, material), &[words], &[words]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_does_not_know_the_level_of_the_cluster() {
+    let authority = Authority::new("ca");
+    let (base, next) = (FeatureLevel(1), FeatureLevel(2));
+    let newer = |name: &str, id| NetConfig {
+        features: OwnFeatures::new(next, next),
+        ..config(name, id, authority.node(name))
+    };
+    let (a, b) = (TestNode::start(newer("a", 1)).unwrap(), TestNode::start(newer("b", 2)).unwrap());
+    let old =
+        NetConfig { features: OwnFeatures::new(base, base), ..config("c", 3, authority.node("c")) };
+    let c = TestNode::start(old).unwrap();
+    introduce(&[&a, &b, &c]);
+    talk(&a, &b).await;
+    c.troubled_by("a", &["this cluster is at feature level 2", "run a newer release"]).await;
+    a.troubled_by("c", &["feature level 2", "run a newer release"]).await;
+    eventually("it knows what is wrong", || {
+        c.net.peers().iter().any(|peer| peer.outgrown.is_some())
+    })
+    .await;
+    assert!(a.net.peers().iter().all(|peer| peer.outgrown.is_none()));
+    assert!(c.nothing_received().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

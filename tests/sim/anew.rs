@@ -27,7 +27,9 @@ impl World {
         let config = Configuration { name: "h1".to_owned(), ..host.config.clone() };
         let restored = back_up(&running.state)
             .and_then(|(_, backup)| {
-                Host::new(NodeId(7_000), config).take_in(&self.plan, &backup, members.clone())
+                let mut anew = Host::new(NodeId(7_000), config);
+                anew.highest = host.highest;
+                anew.take_in(&self.plan, &backup, members.clone())
             })
             .map_err(|error| Broken(format!("a backup of {} is no good: {error}", host.id)))?;
         ensure!(
@@ -125,7 +127,7 @@ pub(super) fn back_up(state: &State) -> Result<(Revision, Vec<u8>), BackupError>
     while let Some(part) = reader.next_part(700)? {
         bytes.extend_from_slice(&part);
     }
-    let mut check = BackupCheck::default();
+    let mut check = BackupCheck::knowing(state.highest());
     check.feed(&bytes)?;
     check.finish()?;
     Ok((reader.revision(), bytes))

@@ -49,8 +49,12 @@ const CHECKS: &[(&str, Check)] = &[
 
 /// All checks, each with the name of the mistake that it finds.
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, Check)> {
-    let others =
-        [super::direct_cluster::CHECKS, super::direct_reads::CHECKS, super::direct_txns::CHECKS];
+    let others = [
+        super::direct_cluster::CHECKS,
+        super::direct_features::CHECKS,
+        super::direct_reads::CHECKS,
+        super::direct_txns::CHECKS,
+    ];
     CHECKS.iter().chain(others.into_iter().flatten()).copied()
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use konsen::cluster::bootstrap::{self, Next, Situation, Standing};
 use konsen::cluster::{
-    Addresses, Change, ChangeRefused, ClusterView, Known, Own, Peer, Roster, Shown, Visitor, Why,
-    change, consistency, door, reconcile, removal, roster, stand_in,
+    Addresses, Change, ChangeRefused, ClusterView, Features, Known, Own, Peer, Roster, Shown,
+    Visitor, Why, change, consistency, door, reconcile, removal, roster, stand_in,
 };
 use konsen::raft::founding::{Answer, Ask, Attempt, Ballot, Grant, Verdict};
 use konsen::raft::{ClusterId, Index, LogId, Member, Membership, NodeId, Term};
@@ -221,9 +221,9 @@ fn a_peer_is_dialled_where_it_was_heard_from() -> Result<(), Broken> {
 fn another_cluster_is_kept_out() -> Result<(), Broken> {
     let now = of(&[1, 2, 3], &[]);
     let roster = roster_of(1, (1, now.clone()), known(1, now));
-    let name = name_of(1);
-    let visitor = Visitor { name: &name, id: NodeId(2), cluster: Some(ClusterId(2)) };
-    let decided = door::decide(&roster, visitor, &BTreeMap::new());
+    let (name, features) = (name_of(1), Features::default());
+    let visitor = Visitor { name: &name, id: NodeId(2), cluster: Some(ClusterId(2)), features };
+    let decided = door::decide(&roster, features, visitor, &BTreeMap::new());
     ensure!(
         matches!(decided, Err(Why::OtherCluster { .. })),
         "a node of another cluster is let in: {decided:?}"
@@ -245,9 +245,10 @@ fn a_place_is_kept_for_one() -> Result<(), Broken> {
     let (now, name) = with_a_stand_in();
     let roster = roster_of(1, (1, now.clone()), known(1, now));
     let first = BTreeMap::from([(stand_in(&name), NodeId(103))]);
-    let visitor = |id| Visitor { name: &name, id: NodeId(id), cluster: None };
-    let again = door::decide(&roster, visitor(103), &first);
-    let second = door::decide(&roster, visitor(203), &first);
+    let features = Features::default();
+    let visitor = |id| Visitor { name: &name, id: NodeId(id), cluster: None, features };
+    let again = door::decide(&roster, features, visitor(103), &first);
+    let second = door::decide(&roster, features, visitor(203), &first);
     ensure!(
         again.is_ok() && matches!(second, Err(Why::Taken { .. })),
         "two hosts come in the place of one: {again:?}, {second:?}"
@@ -286,10 +287,10 @@ fn who_was_put_out_comes_in_no_place() -> Result<(), Broken> {
     for (at, now) in [(50, without), (60, awaited)] {
         roster.follow((Some((entry(at), now.clone())), Some(known(at, now))));
     }
-    let name = name_of(2);
+    let (name, features) = (name_of(2), Features::default());
     let at_the_door = |id, cluster| {
-        let visitor = Visitor { name: &name, id: NodeId(id), cluster };
-        door::decide(&roster, visitor, &BTreeMap::new())
+        let visitor = Visitor { name: &name, id: NodeId(id), cluster, features };
+        door::decide(&roster, features, visitor, &BTreeMap::new())
     };
     let cluster = Some(ClusterId(1));
     let back = at_the_door(3, cluster);

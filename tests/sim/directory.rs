@@ -292,7 +292,7 @@ impl World {
     }
 
     /// Has a host make a change of the membership, if it leads.
-    fn change(&mut self, leader: usize, step: Step) -> Result<(), Broken> {
+    pub(super) fn change(&mut self, leader: usize, step: Step) -> Result<(), Broken> {
         self.settle(leader)?;
         self.changes += 1;
         let id = RequestId(CHANGES + self.changes);

@@ -51,6 +51,8 @@ pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken>
     world.converge()?;
     world.part_with_the_removed()?;
     world.read_back()?;
+    world.reach_the_level()?;
+    world.keep_the_old_out()?;
     world.same_bytes()?;
     let checked = world.history.judge(world.plan.keys, &world.oracle.reference)?;
     world.restore()?;
@@ -115,6 +117,7 @@ impl World {
                 self.dead.insert(host);
             }
         }
+        self.upgrade_all();
         self.end_lost_sight(&alive);
         for host in alive {
             self.after(1, Due::Start { host });
@@ -178,7 +181,7 @@ impl World {
     }
 
     /// How long recovery may take.
-    fn bound(&self) -> Time {
+    pub(super) fn bound(&self) -> Time {
         // With the smallest windows every entry takes a round trip and a sync of its own.
         let entries = self.oracle.hosts.values().map(|host| host.last().0).max().unwrap_or(0);
         40 * self.plan.election() + (100 * entries + 20_000) * self.plan.slowness

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use konsen::cluster::{Addresses, Known, Own, Roster, Seat};
 
+use konsen::kv::FeatureLevel;
 use konsen::raft::founding::Grant;
 use konsen::raft::{
     self, Fetch, HardState, Input, LogId, LogWrite, Membership, Node, NodeId, Term,
@@ -31,6 +32,8 @@ pub(crate) struct Host {
     pub(crate) id: NodeId,
     /// What its configuration says.
     pub(crate) config: Configuration,
+    /// The highest feature level that its release knows.
+    pub(crate) highest: FeatureLevel,
     /// What it has said about who founds the cluster, durably.
     pub(crate) grant: Grant,
     /// It found out that it was put out, and stopped for good.
@@ -140,6 +143,7 @@ impl Host {
         Host {
             id,
             config,
+            highest: FeatureLevel::BASE,
             grant: Grant::default(),
             removed: false,
             log_disk: Disk::default(),
@@ -158,7 +162,8 @@ impl Host {
     /// Opens what the disk holds, as the server does.
     pub(crate) fn start(&mut self, plan: &Plan, seed: u64, now: Time) -> Result<Found, StoreError> {
         self.life += 1;
-        let state = Arc::new(State::open_backend(self.state_disk.clone(), &plan.state())?);
+        let state =
+            Arc::new(State::open_backend(self.state_disk.clone(), &plan.state(self.highest))?);
         let (mut log, found) = Log::open_backend(self.log_disk.clone(), &plan.log())?;
         let reader = log.reader();
         let applied = state.applied();
@@ -214,7 +219,8 @@ impl Host {
         members: &Membership,
     ) -> Result<(LogId, Begun), StoreError> {
         let open = |host: &Host| {
-            let state = Arc::new(State::open_backend(host.state_disk.clone(), &plan.state())?);
+            let state =
+                Arc::new(State::open_backend(host.state_disk.clone(), &plan.state(host.highest))?);
             let (mut log, found) = Log::open_backend(host.log_disk.clone(), &plan.log())?;
             let recovered = store::recover(&state, &mut log, found)?;
             Ok::<_, StoreError>((state, log, recovered))
@@ -248,7 +254,8 @@ impl Host {
         backup: &[u8],
         members: Membership,
     ) -> Result<Begun, BackupError> {
-        let state = Arc::new(State::open_backend(self.state_disk.clone(), &plan.state())?);
+        let state =
+            Arc::new(State::open_backend(self.state_disk.clone(), &plan.state(self.highest))?);
         store::take_in(backup, &state, members)?;
         let (mut log, found) = Log::open_backend(self.log_disk.clone(), &plan.log())?;
         let recovered = store::recover(&state, &mut log, found)?;
@@ -359,8 +366,8 @@ impl Host {
 
     /// Both files are gone, and with them the identity.
     pub(crate) fn wipe(&mut self, id: NodeId) {
-        let life = self.life;
-        *self = Host { life, ..Host::new(id, self.config.clone()) };
+        let Host { life, highest, .. } = *self;
+        *self = Host { life, highest, ..Host::new(id, self.config.clone()) };
     }
 
     /// What both files hold.

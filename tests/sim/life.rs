@@ -23,6 +23,7 @@ impl World {
         {
             return Ok(());
         }
+        self.may_upgrade(host);
         let seed = self.chance.disk.next();
         let one = &mut self.hosts[host];
         let id = one.id;

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use konsen::cluster::{
-    Addresses, Known, Roster, Seat, Shown, Visitor, Why, door, reconcile, removal, roster,
+    Addresses, Features, Known, Roster, Seat, Shown, Visitor, Why, door, reconcile, removal, roster,
 };
+use konsen::kv::FeatureLevel;
 use konsen::raft::{ClusterId, Input, NodeId};
 use konsen::replica::Event;
 
@@ -37,11 +38,13 @@ struct Hello {
     id: NodeId,
     cluster: Option<ClusterId>,
     addresses: Addresses,
+    features: Features,
 }
 
 impl Hello {
     fn visitor(&self) -> Visitor<'_> {
-        Visitor { name: &self.name, id: self.id, cluster: self.cluster }
+        let Hello { name, id, cluster, features, .. } = self;
+        Visitor { name, id: *id, cluster: *cluster, features: *features }
     }
 }
 
@@ -81,6 +84,7 @@ impl World {
         self.ask_the_way(host)?;
         self.bootstrap(host)?;
         self.do_chores(host)?;
+        self.raise_level(host)?;
         self.lead_the_members(host)
     }
 
@@ -126,6 +130,13 @@ impl World {
         self.links.get(&(from, to)).is_some_and(|link| link.hellos[1].id == id)
     }
 
+    /// The highest feature level of the node `id`, as it said on the link that a host has to it.
+    pub(super) fn highest_shown(&self, host: usize, id: NodeId) -> Option<FeatureLevel> {
+        let links = self.links.range((host, 0)..(host + 1, 0));
+        let link = links.map(|(_, link)| link).find(|link| link.hellos[1].id == id)?;
+        Some(link.hellos[1].features.highest)
+    }
+
     fn hello(&self, host: usize) -> Option<(Hello, Option<Known>)> {
         let one = &self.hosts[host];
         let roster = &one.running.as_ref()?.roster;
@@ -135,6 +146,7 @@ impl World {
             id: one.id,
             cluster: roster.cluster(),
             addresses: config.addresses.clone(),
+            features: self.features_of(host),
         };
         Some((hello, roster.told()))
     }
@@ -162,8 +174,8 @@ impl World {
         self.learn(to, callers.as_ref())?;
         let connected = [self.connected(from), self.connected(to)];
         let (Some(own), Some(other)) = (self.roster(from), self.roster(to)) else { return Ok(()) };
-        let dialled = door::decide(own, called.visitor(), &connected[0]);
-        let accepted = door::decide(other, caller.visitor(), &connected[1]);
+        let dialled = door::decide(own, caller.features, called.visitor(), &connected[0]);
+        let accepted = door::decide(other, called.features, caller.visitor(), &connected[1]);
         for (why, visitor, at) in
             [(dialled.as_ref().err(), to, from), (accepted.as_ref().err(), from, to)]
         {
@@ -208,6 +220,8 @@ impl World {
             Why::Replaced { .. } => "refused: replaced",
             Why::NoMember { .. } => "refused: no member",
             Why::Taken { .. } => "refused: the place is taken",
+            Why::TooOld { .. } => "refused: its release is too old",
+            Why::Outgrown { .. } => "refused: the release here is too old",
         });
         let told = self.roster(by).and_then(Roster::newest).cloned();
         let speaker = self.hosts[by].id;
@@ -306,7 +320,8 @@ impl World {
             let mut connected = self.connected(host);
             connected.retain(|_, shown| *shown != link.hellos[other].id);
             let Some(roster) = self.roster(host) else { continue };
-            let decided = door::decide(roster, link.hellos[other].visitor(), &connected);
+            let features = self.features_of(host);
+            let decided = door::decide(roster, features, link.hellos[other].visitor(), &connected);
             let visitor = if own == 0 { key.1 } else { key.0 };
             match decided {
                 Ok(seat) => {

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use konsen::kv::FeatureLevel;
 use konsen::raft::{self, Load, Moment};
 use konsen::replica::history::Keep;
 use konsen::store::{LogOptions, StateOptions};
 
+use super::features::Releases;
 use super::random::Random;
 
 /// Virtual time: milliseconds since the beginning.
@@ -77,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) passes_on: bool,
     /// What leaders keep of the past.
     pub(crate) keep: Keep,
+    /// Which releases there are, where it is not one alone.
+    pub(crate) releases: Option<Releases>,
     /// What each host takes for a tick.
     pub(crate) ticks: Vec<Time>,
     /// Whether leaders hold leases, and how fast each host's clock runs then, in thousandths.
@@ -358,9 +362,13 @@ impl Plan {
                     .then(|| Duration::from_millis(random.range(300, 4_000) * slowness)),
                 revisions: random.chance(200).then(|| random.range(2, 40)),
             },
+            releases: None,
             ticks,
             leases,
         };
+        if random.chance(200) && !crate::operator() && !crate::churn() {
+            plan.mix_releases(random);
+        }
         if plan.faults.contains(&Fault::Operator) || crate::operator() {
             plan.add_operator(random);
         }
@@ -463,7 +471,8 @@ impl Plan {
         LogOptions { cache_bytes: self.cache_bytes, tail_bytes: self.log_tail }
     }
 
-    pub(crate) fn state(&self) -> StateOptions {
+    /// Of a host that knows all feature levels up to `highest`.
+    pub(crate) fn state(&self, highest: FeatureLevel) -> StateOptions {
         StateOptions {
             cache_bytes: self.cache_bytes,
             overlay_bytes: self.overlay_bytes,
@@ -471,7 +480,7 @@ impl Plan {
             // The simulator decides when; the wall clock has no say.
             checkpoint_age: Duration::MAX,
             sweep_pause: Duration::MAX,
-            ..StateOptions::default()
+            highest,
         }
     }
 

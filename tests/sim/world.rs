@@ -154,6 +154,7 @@ pub(super) struct Chance {
     pub(super) pace: Random,
     pub(super) operator: Random,
     pub(super) lookup: Random,
+    pub(super) releases: Random,
 }
 
 impl World {
@@ -181,6 +182,7 @@ impl World {
                 pace: random.fork(),
                 operator: random.fork(),
                 lookup: random.fork(),
+                releases: random.fork(),
             },
             due: BTreeMap::new(),
             scheduled: 0,
@@ -210,6 +212,7 @@ impl World {
             plan,
         };
         world.trace(|world| format!("{:#?}", world.plan));
+        world.draw_releases();
         // Operators start the hosts that they add.
         let first = if world.plan.operators > 0 { world.plan.voters } else { count };
         for host in 0..first {

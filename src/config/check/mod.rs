@@ -13,9 +13,10 @@ use nodes::families;
 
 use super::file::{self, File, Text};
 use super::{
-    ANY_HOST, ClientAuth, Config, ConfigError, HistoryConfig, HostPort, HttpConfig, NodeName, Own,
-    RaftConfig, ReadsConfig, TlsFiles,
+    ANY_HOST, ClientAuth, Config, ConfigError, FeaturesConfig, HistoryConfig, HostPort, HttpConfig,
+    NodeName, Own, RaftConfig, ReadsConfig, TlsFiles,
 };
+use crate::kv::FeatureLevel;
 
 const GIB: u64 = 1 << 30;
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(10);
@@ -102,6 +103,7 @@ impl<'a> Check<'a> {
                 lease: self.flag("reads.lease", file.reads.unwrap_or_default().lease.as_ref())?,
             },
             history: self.history(&file.history.unwrap_or_default())?,
+            features: self.features(&file.features.unwrap_or_default())?,
             limits: self.limits(&file.limits.unwrap_or_default())?,
             warnings,
             obstacles,
@@ -226,6 +228,26 @@ impl<'a> Check<'a> {
             }
         };
         Ok(HistoryConfig { keep, revisions })
+    }
+
+    fn features(&self, features: &file::Features) -> Result<FeaturesConfig, ConfigError> {
+        let Some(text) = features.hold.as_ref().filter(|text| text.value != OFF) else {
+            return Ok(FeaturesConfig::default());
+        };
+        let (key, line) = ("features.hold", Some(text.referenced.line()));
+        let level: u32 = text.value.parse().map_err(|_| {
+            let problem = format!("{:?} is not a feature level, as in 1, nor off", text.value);
+            self.wrong(key, line, problem)
+        })?;
+        let range = FeatureLevel::BASE.0..=FeatureLevel::HIGHEST.0;
+        if !range.contains(&level) {
+            let (least, most) = (range.start(), range.end());
+            let problem = format!(
+                "this release knows the feature levels {least} to {most}, not {level}; give one of them, or off"
+            );
+            return Err(self.wrong(key, line, problem));
+        }
+        Ok(FeaturesConfig { hold: Some(FeatureLevel(level)) })
     }
 }
 

@@ -15,7 +15,10 @@ impl Handle {
         Stillness::of(&self.shared.life).judge()?;
         let deadline = Instant::now() + INSPECT_TIMEOUT;
         let barrier = self.read_barrier(Consistency::Linearizable, None, deadline);
-        barrier.await.map_err(|error| error.to_string())
+        barrier.await.map_err(|error| match self.outgrown() {
+            Some(why) => format!("{error}; {why}"),
+            None => error.to_string(),
+        })
     }
 
     /// Whether the process can do its work; if not, why. Its workers must get further, each within its own bound,

@@ -1,9 +1,11 @@
 //! What a node tells of itself and of its cluster; see [`crate::api::Status`].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::progress::progress_of;
-use crate::api::{ClusterStatus, MemberStatus, PendingChange, Status};
+use crate::api::{
+    ClusterFeatures, ClusterStatus, MemberStatus, NodeFeatures, PendingChange, Status,
+};
 use crate::cluster::ClusterView;
 use crate::cluster::leaderless::is_awaited;
 use crate::cluster::pending::{Pending, pending};
@@ -11,6 +13,9 @@ use crate::net::PeerStatus;
 use crate::raft::{NodeId, RoleName};
 use crate::server::handle::Handle;
 use crate::server::limits::settings_of;
+
+/// How long members may run different releases before somebody is told.
+const HALF_UPGRADED_AFTER: Duration = Duration::from_secs(3600);
 
 impl Handle {
     /// What this node says of itself; none if it does not answer.
@@ -36,6 +41,10 @@ impl Handle {
             log_bytes: sizes.log_bytes,
             state_bytes: sizes.state_bytes,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            features: Some(NodeFeatures {
+                level: self.state().level().0,
+                highest: self.state().highest().0,
+            }),
             uptime_ms: u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             next_index: peers.iter().map(|peer| (name(peer.id), peer.next.0)).collect(),
             match_index: peers.iter().map(|peer| (name(peer.id), peer.matched.0)).collect(),
@@ -52,6 +61,8 @@ impl Handle {
             None => None,
         };
         let connections = self.shared.net.peers();
+        let levels = self.levels_known();
+        let raised_by = self.raised().await.map(|raised| raised.release);
         let change = self.pending_change(&connections);
         let in_force = self.shared.membership.borrow().clone();
         let members = in_force.iter().flat_map(|m| m.members.iter().map(move |x| (m, x)));
@@ -93,6 +104,7 @@ impl Handle {
                 } else {
                     peer.and_then(|peer| peer.version.clone())
                 },
+                features: levels.get(&id).copied().flatten().map(|level| level.0),
             }
         });
         Some(ClusterStatus {
@@ -102,6 +114,11 @@ impl Handle {
             term: summary.term.0,
             authorities: self.shared.facts.load().authorities.clone(),
             members: members.collect(),
+            features: Some(ClusterFeatures {
+                level: self.state().level().0,
+                raised_by,
+                held_back_by: self.level_held_back_by(),
+            }),
             change,
         })
     }
@@ -116,13 +133,37 @@ impl Handle {
             let theirs = peer.settings.iter();
             warnings.extend(theirs.flat_map(|theirs| own.differences(&peer.name, theirs)));
         }
+        warnings.extend(self.half_upgraded());
         warnings
     }
 
-    /// What is wrong with the cluster as a whole: why nobody can lead, and who runs twice.
+    /// What is wrong with the cluster as a whole: why nobody can lead, who runs twice, and that this node's release is too
+    /// old for it.
     pub(crate) fn alarms(&self) -> Vec<String> {
-        let copies = self.shared.net.peers().into_iter().filter_map(|peer| peer.copy);
-        self.no_election().into_iter().chain(copies).collect()
+        let peers = self.shared.net.peers();
+        let copies = peers.iter().filter_map(|peer| peer.copy.clone());
+        self.no_election().into_iter().chain(copies).chain(self.outgrown()).collect()
+    }
+
+    /// That this node's release does not know the cluster's feature level, if somebody says so.
+    pub(crate) fn outgrown(&self) -> Option<String> {
+        self.shared.net.peers().into_iter().find_map(|peer| peer.outgrown)
+    }
+
+    /// That the members run different releases, if that has been so for long.
+    fn half_upgraded(&self) -> Option<String> {
+        let since = (*self.shared.held_back_since.borrow())?;
+        if since.elapsed() < HALF_UPGRADED_AFTER {
+            return None;
+        }
+        let held = self.level_held_back_by();
+        let level = self.state().level();
+        (!held.is_empty()).then(|| {
+            format!(
+                "the cluster stays at feature level {level} because of {}: end the upgrade, or go back",
+                held.join(", ")
+            )
+        })
     }
 
     /// What a change of the membership waits for that is under way.

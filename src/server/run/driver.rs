@@ -16,7 +16,7 @@ use super::snapshots;
 use super::timing::Timing;
 use super::turn::{Turn, Waiting};
 use crate::cluster::Memberships;
-use crate::net::Net;
+use crate::net::{Net, OwnFeatures};
 use crate::raft::{Body, Fetch, Index, Input, LogId, Membership, NodeId, RoleName, SoftState};
 use crate::replica::{Capacity, Effects, Event, Replica, is_disk_slow};
 use crate::server::wire::{self, PeerRequest};
@@ -38,6 +38,8 @@ pub(crate) struct Published {
     pub(crate) checkpoints: watch::Sender<Index>,
     /// The cluster's clock as this node has it, in milliseconds.
     pub(crate) clock_ms: Arc<AtomicU64>,
+    /// What this node says of feature levels.
+    pub(crate) features: OwnFeatures,
 }
 
 /// Everything that the thread works with.
@@ -153,6 +155,7 @@ impl Driver {
                 tracing::error!("an invariant of the protocol is broken: {broken}");
                 return Err(broken.into());
             }
+            self.published.features.reached(self.replica.level());
             self.carry_out(effects, &mut waiting);
         }
     }

@@ -4,6 +4,7 @@ pub(super) mod bootstrap;
 pub(super) mod certificates;
 pub(super) mod consistency;
 pub(super) mod discovery;
+pub(super) mod features;
 pub(super) mod history;
 pub(super) mod peers;
 pub(super) mod reconcile;
