@@ -9,6 +9,7 @@ mod clusters;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod read;
 mod send;
 mod snapshot;
 mod tls;
@@ -21,20 +22,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap};
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
 
 pub use crate::api::Outcome;
 pub use clusters::differ;
 pub use error::Error;
+pub use read::{ListPage, ListRequest, Value};
 pub use snapshot::SnapshotStream;
 pub use tls::TlsFiles;
 
 use crate::api::{
-    AddJson, ClusterStatus, CompactJson, DeletedJson, Leadership, Members, PageJson, ReplaceJson,
-    Status, TIMEOUT_MAX, TransferJson,
+    AddJson, ClusterStatus, CompactJson, DeletedJson, Leadership, Members, ReplaceJson, Status,
+    TIMEOUT_MAX, TransferJson,
 };
-use crate::kv::{Item, Revision};
+use crate::kv::Revision;
 use error::Failure;
 
 /// All but the unreserved characters of RFC 3986.
@@ -75,15 +77,6 @@ pub struct Preconditions {
     pub if_absent: bool,
 }
 
-/// A value and what the store knows about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value {
-    /// The item.
-    pub item: Item,
-    /// The store's revision that the answer reflects.
-    pub revision: Revision,
-}
-
 /// What a put did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -91,39 +84,6 @@ pub struct Written {
     pub revision: Revision,
     /// Whether the key is new.
     pub created: bool,
-}
-
-/// What to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ListRequest {
-    /// Only keys that begin so.
-    pub prefix: Option<Bytes>,
-    /// Only keys from this one on.
-    pub start: Option<Bytes>,
-    /// Only keys before this one.
-    pub end: Option<Bytes>,
-    /// The most items of the page; none: as many as a page holds.
-    pub limit: Option<u64>,
-    /// Leave the values out.
-    pub keys_only: bool,
-    /// From the last key to the first.
-    pub descending: bool,
-    /// As of this revision.
-    pub revision: Option<Revision>,
-    /// Goes on after an earlier page; it fixes everything but `limit`.
-    pub cursor: Option<String>,
-}
-
-/// A page of a listing. It may have less items than asked for, or none, although others follow: what was deleted lately is
-/// looked at, too, and a page ends after `limits.listRows` of the node that answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListPage {
-    /// The revision of the whole listing.
-    pub revision: Revision,
-    /// The items.
-    pub items: Vec<Item>,
-    /// Asks for the next page; none at the end, and there only.
-    pub next: Option<String>,
 }
 
 /// A connection to a cluster. Cheap to clone.
@@ -146,6 +106,8 @@ struct Call<'a> {
     query: Vec<(&'static str, String)>,
     headers: HeaderMap,
     body: Option<&'a Bytes>,
+    /// It changes nothing, although its method says otherwise.
+    only_reads: bool,
     /// The answer goes on for as long as something comes.
     streams: bool,
 }
@@ -158,12 +120,13 @@ impl Call<'_> {
             query: Vec::new(),
             headers: HeaderMap::new(),
             body: None,
+            only_reads: false,
             streams: false,
         }
     }
 
     fn changes_something(&self) -> bool {
-        !matches!(self.method, Method::GET | Method::HEAD)
+        !self.only_reads && !matches!(self.method, Method::GET | Method::HEAD)
     }
 }
 
@@ -226,27 +189,6 @@ impl Client {
         Ok(Written { revision: store_revision(&response), created })
     }
 
-    /// Reads a key.
-    pub async fn get(&self, key: &[u8]) -> Result<Value, Error> {
-        let response = self.send(Call::new(Method::GET, key_path(key)?)).await?;
-        let number = |name: &str| {
-            let text = response.headers().get(name).and_then(|value| value.to_str().ok());
-            text.and_then(|text| text.trim_matches('"').parse().ok()).unwrap_or_default()
-        };
-        let content_type = response.headers().get(CONTENT_TYPE);
-        let mut item = Item {
-            key: Bytes::copy_from_slice(key),
-            value: Bytes::new(),
-            content_type: content_type.and_then(|value| value.to_str().ok()).map(str::to_owned),
-            create_revision: Revision(number("konsen-create-revision")),
-            mod_revision: Revision(number(ETAG.as_str())),
-            version: number("konsen-version"),
-        };
-        let revision = store_revision(&response);
-        item.value = response.bytes().await.map_err(|error| broken_answer(&error))?;
-        Ok(Value { item, revision })
-    }
-
     /// Deletes a key; the store's revision then.
     pub async fn delete(
         &self,
@@ -271,38 +213,6 @@ impl Client {
     async fn delete_where(&self, query: Vec<(&'static str, String)>) -> Result<DeletedJson, Error> {
         let call = Call { query, ..Call::new(Method::DELETE, "v1/kv") };
         self.json(call).await
-    }
-
-    /// Lists a page of items.
-    pub async fn list(&self, request: &ListRequest) -> Result<ListPage, Error> {
-        let mut call = Call::new(Method::GET, "v1/kv");
-        let query = &mut call.query;
-        if let Some(cursor) = &request.cursor {
-            query.push(("cursor", encode(cursor.as_bytes())));
-        } else {
-            let ranges =
-                [("prefix", &request.prefix), ("start", &request.start), ("end", &request.end)];
-            for (name, value) in ranges {
-                query.extend(value.as_ref().map(|value| (name, encode(value))));
-            }
-            query.extend(request.revision.map(|revision| ("revision", revision.to_string())));
-            if request.keys_only {
-                query.push(("keys_only", "true".to_owned()));
-            }
-            if request.descending {
-                query.push(("order", "desc".to_owned()));
-            }
-        }
-        query.extend(request.limit.map(|limit| ("limit", limit.to_string())));
-        let page: PageJson<'static> = self.json(call).await?;
-        let items = page.items.into_iter().map(|item| {
-            item.into_item().map_err(|error| Error::Failed(format!("a broken answer: {error}")))
-        });
-        Ok(ListPage {
-            revision: page.revision,
-            items: items.collect::<Result<_, _>>()?,
-            next: page.next.map(|next| next.into_owned()),
-        })
     }
 
     /// Gives up the past before a revision, which is then the oldest that can be read. Refused if that is the

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use konsen::api::{TxnOp, TxnRequest};
 use konsen::client::{Client, Error, ListRequest, Options, Outcome, Preconditions, TlsFiles};
-use konsen::kv::Revision;
+use konsen::kv::{Over, Revision};
 
 use crate::harness::{Cluster, free_ports, konsen};
 use crate::raw::Server;
@@ -116,7 +117,15 @@ async fn nobody_there_is_not_applied_and_a_lost_answer_is_unknown() {
     assert_eq!(error.outcome(), Outcome::Unknown, "{error:?}");
     assert_eq!(counted.try_iter().count(), 1, "an unknown write was sent again");
     server.send("GET /v1/kv/a", &[]).problem(404, "no-such-key");
-    // A read has no outcome to lose: the other endpoint answers it.
+    // A read has no outcome to lose: the other endpoint answers it, also if it is a transaction.
+    let get = TxnOp::Get { over: Over::Key("a".into()), limit: None, keys_only: false };
+    let request = TxnRequest { then: vec![get], ..TxnRequest::default() };
+    let txns = client_with(&[url(port), url(server.port)], TlsFiles::default());
+    assert!(txns.txn(&request).await.unwrap().succeeded);
+    assert_eq!(counted.try_iter().count(), 1, "the first endpoint was not asked first");
+    let json = Bytes::from(r#"{"then":[{"get":{"key":"a"}}]}"#);
+    let txns = client_with(&[url(port), url(server.port)], TlsFiles::default());
+    assert!(txns.txn_json(&json).await.unwrap().succeeded);
     assert!(matches!(client.get(b"a").await, Err(Error::NoSuchKey { .. })));
 }
 
