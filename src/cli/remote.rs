@@ -70,7 +70,9 @@ impl From<Error> for CliError {
         match error {
             Error::Usage(_) => CliError::new(Exit::Usage, message),
             Error::NoSuchKey { .. } => CliError::new(Exit::NoSuchKey, message),
-            Error::ConditionFailed { .. } => CliError::new(Exit::ConditionFailed, message),
+            Error::ConditionFailed { .. } | Error::Conflict { .. } => {
+                CliError::new(Exit::ConditionFailed, message)
+            }
             Error::Refused(_) | Error::NoSuchMember(_) | Error::Compacted(_) | Error::Failed(_) => {
                 CliError::new(Exit::Failed, message)
             }

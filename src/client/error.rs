@@ -24,6 +24,12 @@ pub enum Error {
         /// The key's mod revision, if it exists.
         current: Option<Revision>,
     },
+    /// What a transaction read was changed before it could commit; nothing of it was applied.
+    #[error("something that was read at revision {since} was changed since; nothing was applied")]
+    Conflict {
+        /// The revision that it read at.
+        since: Revision,
+    },
     /// Nobody of that name belongs to the cluster.
     #[error("{0}")]
     NoSuchMember(String),

@@ -13,6 +13,7 @@ mod read;
 mod send;
 mod snapshot;
 mod tls;
+mod transaction;
 mod txn;
 
 use std::sync::Arc;
@@ -31,6 +32,9 @@ pub use error::Error;
 pub use read::{ListPage, ListRequest, Value};
 pub use snapshot::SnapshotStream;
 pub use tls::TlsFiles;
+pub use transaction::{
+    LIST_BYTES_MAX, LIST_ITEMS_MAX, OPERATIONS_MAX, READS_MAX, Retry, Transacted, Transaction,
+};
 
 use crate::api::{
     AddJson, ClusterStatus, CompactJson, DeletedJson, Leadership, Members, ReplaceJson, Status,

@@ -119,9 +119,10 @@ impl Client {
         if let Some(body) = call.body {
             request = request.body(body.clone());
         }
-        if call.streams {
-            request = request.timeout(STREAM_TIME_MAX);
-        }
+        request = request.timeout(match call.streams {
+            true => STREAM_TIME_MAX,
+            false => self.timeout + GRACE,
+        });
         // Of a stream only its beginning is due.
         let due =
             if call.streams { STREAM_BEGIN_MAX.max(self.timeout) + GRACE } else { STREAM_TIME_MAX };

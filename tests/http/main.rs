@@ -23,4 +23,5 @@ mod raw;
 mod revisions;
 mod snapshot;
 mod strangers;
+mod transactions;
 mod txn;
