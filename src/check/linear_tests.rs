@@ -393,18 +393,22 @@ fn histories() -> impl Strategy<Value = Vec<Operation>> {
             .prop_map(|(expect, outcome)| Action::Put { value: 0, expect, outcome }),
         2 => (expects(), outcomes()).prop_map(|(expect, outcome)| Action::Delete { expect, outcome }),
         1 => Just(Action::Sweep),
+        3 => (expects(), prop::option::of(prop::option::of(Just(0))))
+            .prop_map(|(found, sets)| Action::Step { found, sets }),
     ];
     prop::collection::vec((action, 0..16_u64, 1..8_u64, any::<bool>()), 0..6).prop_map(|all| {
         let number = |(at, drawn): (usize, (Action, u64, u64, bool))| {
             let (mut action, called, length, answered) = drawn;
-            if let Action::Put { value, .. } = &mut action {
+            if let Action::Put { value, .. } | Action::Step { sets: Some(Some(value)), .. } =
+                &mut action
+            {
                 *value = at as u64 + 1;
             }
             let unknown = match &action {
                 Action::Put { outcome, .. } | Action::Delete { outcome, .. } => {
                     *outcome == Outcome::Unknown
                 }
-                Action::Get { .. } => false,
+                Action::Get { .. } | Action::Step { .. } => false,
                 Action::Sweep => !answered,
             };
             // No two moments are the same.

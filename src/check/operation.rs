@@ -47,6 +47,13 @@ pub enum Action {
     },
     /// Part of a deletion of many keys, of which the answer tells only the sum.
     Sweep,
+    /// Part of a transaction that was carried out.
+    Step {
+        /// What it found.
+        found: Expect,
+        /// What the key was after it; none: the same.
+        sets: Option<Cell>,
+    },
 }
 
 /// What must hold for a write to be carried out.
@@ -101,6 +108,7 @@ impl Action {
         let (expect, outcome) = match self {
             Action::Get { found } => return found.iter().copied().collect(),
             Action::Sweep => return Vec::new(),
+            Action::Step { found, .. } => (*found, Outcome::Unknown),
             Action::Put { expect, outcome, .. } | Action::Delete { expect, outcome } => {
                 (*expect, *outcome)
             }
@@ -123,6 +131,7 @@ impl Action {
             Action::Delete { outcome, .. } => {
                 outcome.failed() || *outcome == Outcome::Done { existed: false }
             }
+            Action::Step { sets, .. } => sets.is_none(),
             Action::Sweep => false,
         }
     }
@@ -138,7 +147,8 @@ impl Action {
                     _ => None,
                 }
             }
-            Action::Sweep => None,
+            Action::Step { found: Expect::Value(value), .. } => Some(*value),
+            Action::Step { .. } | Action::Sweep => None,
         }
     }
 
@@ -147,6 +157,9 @@ impl Action {
         let (expect, outcome, after) = match self {
             Action::Get { found } => return (*found == cell).then_some(cell),
             Action::Sweep => return Some(None),
+            Action::Step { found, sets } => {
+                return found.holds(cell).then_some(sets.unwrap_or(cell));
+            }
             Action::Put { value, expect, outcome } => (expect, outcome, Some(*value)),
             Action::Delete { expect, outcome } => (expect, outcome, None),
         };

@@ -38,7 +38,9 @@ pub(super) fn evidence(history: &[Operation], places: &[Place]) -> Vec<usize> {
     // What an unknown call would have written belongs to the picture if somebody names it.
     let named: Vec<u64> = known.iter().flat_map(|at| names(&history[*at].action)).collect();
     let missing = history.iter().enumerate().filter(|(at, one)| match &one.action {
-        Action::Put { value, .. } => named.contains(value) && !known.contains(at),
+        Action::Put { value, .. } | Action::Step { sets: Some(Some(value)), .. } => {
+            named.contains(value) && !known.contains(at)
+        }
         _ => false,
     });
     let missing: Vec<usize> = missing.map(|(at, _)| at).collect();
@@ -103,6 +105,13 @@ fn forgotten(one: &Operation) -> Option<Operation> {
         Action::Delete { .. } => {
             Action::Delete { expect: Expect::Anything, outcome: Outcome::Unknown }
         }
+        // A step that sets something is a write like another once its answer is forgotten.
+        Action::Step { sets, .. } => match (*sets)? {
+            Some(value) => {
+                Action::Put { value, expect: Expect::Anything, outcome: Outcome::Unknown }
+            }
+            None => Action::Delete { expect: Expect::Anything, outcome: Outcome::Unknown },
+        },
         Action::Sweep => Action::Sweep,
     };
     Some(Operation { called: one.called, returned: None, action })
@@ -112,6 +121,7 @@ fn names(action: &Action) -> Vec<u64> {
     match action {
         Action::Get { found } => found.iter().copied().collect(),
         Action::Put { expect: Expect::Value(value), .. }
+        | Action::Step { found: Expect::Value(value), .. }
         | Action::Delete { expect: Expect::Value(value), .. } => vec![*value],
         _ => Vec::new(),
     }
