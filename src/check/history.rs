@@ -1,14 +1,18 @@
 //! What clients asked and were answered, in memory and as lines of JSON.
 
-use std::fmt;
 use std::io::{BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
 use super::operation::Moment;
+use super::txn::{Came, Txn};
 use crate::kv::Revision;
 
-/// The most calls of one history; they take some 200 bytes each in memory.
+/// The newest format. Transactions came with 2; what is of 1 is read as it was.
+pub const FORMAT: u32 = 2;
+/// The first format with transactions.
+const FORMAT_OF_TRANSACTIONS: u32 = 2;
+/// The most calls of one history; they take some 200 bytes each in memory, transactions some 600.
 pub const CALLS_MAX: usize = 1_000_000;
 /// The most keys of one history.
 pub const KEYS_MAX: u32 = 64;
@@ -22,7 +26,7 @@ pub const ALIEN: u64 = 0;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Head {
-    /// The format; 1.
+    /// The format, up to [`FORMAT`].
     pub konsen_check: u32,
     /// What the names of all keys begin with.
     pub prefix: String,
@@ -39,7 +43,7 @@ pub struct Head {
 pub struct History {
     /// Where and how.
     pub head: Head,
-    /// The calls. Of those that certainly did nothing only puts are kept.
+    /// The calls. Of those that certainly did nothing only what puts is kept.
     pub calls: Vec<Call>,
 }
 
@@ -104,6 +108,8 @@ pub enum Ask {
         /// One after the last.
         to: u32,
     },
+    /// Does several things at one moment, depending on what is there.
+    Txn(Txn),
 }
 
 /// A condition as a client states it.
@@ -152,6 +158,15 @@ pub enum Answer {
         /// The key's mod revision, if it existed.
         current: Option<Revision>,
     },
+    /// A transaction was carried out, one branch or the other.
+    Txn {
+        /// The store's revision after it; its own, if it changed something.
+        revision: Revision,
+        /// Whether all compares held.
+        succeeded: bool,
+        /// What each operation of the branch came to.
+        results: Vec<Came>,
+    },
 }
 
 /// A key's value as a read found it.
@@ -185,15 +200,31 @@ pub enum FormatError {
 impl Ask {
     /// Whether it is about the key.
     pub fn touches(&self, number: u32) -> bool {
-        match *self {
-            Ask::Get { key } | Ask::Put { key, .. } | Ask::Delete { key, .. } => key == number,
-            Ask::List { from, to } | Ask::Sweep { from, to } => (from..to).contains(&number),
+        match self {
+            Ask::Get { key } | Ask::Put { key, .. } | Ask::Delete { key, .. } => *key == number,
+            Ask::List { from, to } | Ask::Sweep { from, to } => (*from..*to).contains(&number),
+            Ask::Txn(txn) => txn.touches(number),
         }
     }
 
-    /// Whether it changes nothing.
+    /// Whether it changes nothing, whatever is there.
     pub fn reads(&self) -> bool {
-        matches!(self, Ask::Get { .. } | Ask::List { .. })
+        match self {
+            Ask::Get { .. } | Ask::List { .. } => true,
+            Ask::Put { .. } | Ask::Delete { .. } | Ask::Sweep { .. } => false,
+            Ask::Txn(txn) => txn.reads(),
+        }
+    }
+
+    /// The keys that it may put, and their values.
+    pub fn puts(&self) -> impl Iterator<Item = (u32, u64)> {
+        let (one, txn) = match self {
+            Ask::Put { key, value, .. } => (Some((*key, *value)), None),
+            Ask::Txn(txn) => (None, Some(txn)),
+            _ => (None, None),
+        };
+        let many = txn.into_iter().flat_map(Txn::puts).map(|put| (put.key, put.value));
+        one.into_iter().chain(many)
     }
 }
 
@@ -201,7 +232,9 @@ impl Answer {
     /// The store's revision that it reflects, as far as it was told.
     pub fn revision(&self) -> Option<Revision> {
         match self {
-            Answer::Found { revision, .. } | Answer::Put { revision, .. } => Some(*revision),
+            Answer::Found { revision, .. }
+            | Answer::Put { revision, .. }
+            | Answer::Txn { revision, .. } => Some(*revision),
             Answer::Deleted { revision, .. } => *revision,
             Answer::Unknown | Answer::Refused | Answer::ConditionFailed { .. } => None,
         }
@@ -209,16 +242,39 @@ impl Answer {
 
     /// Whether the store was changed, as far as it was told.
     pub fn changed(&self) -> bool {
-        matches!(self, Answer::Put { .. } | Answer::Deleted { count: 1.., .. })
+        match self {
+            Answer::Put { .. } | Answer::Deleted { count: 1.., .. } => true,
+            Answer::Txn { results, .. } => results.iter().any(Came::changed),
+            _ => false,
+        }
     }
+
+    /// All that was read.
+    pub fn items(&self) -> impl Iterator<Item = &Seen> {
+        let (items, results): (&[Seen], &[Came]) = match self {
+            Answer::Found { items, .. } => (items, &[]),
+            Answer::Txn { results, .. } => (&[], results),
+            _ => (&[], &[]),
+        };
+        items.iter().chain(results.iter().flat_map(Came::items))
+    }
+}
+
+/// Whether these are items of a read, each once and in order.
+pub(super) fn in_order(items: &[Seen]) -> bool {
+    items.windows(2).all(|pair| pair[0].key < pair[1].key)
 }
 
 impl Call {
     /// Whether question and answer go together; says what does not.
     fn fits(&self, keys: u32) -> Result<(), String> {
-        let inside = match self.ask {
-            Ask::Get { key } | Ask::Put { key, .. } | Ask::Delete { key, .. } => key < keys,
-            Ask::List { from, to } | Ask::Sweep { from, to } => from < to && to <= keys,
+        let inside = match &self.ask {
+            Ask::Get { key } | Ask::Put { key, .. } | Ask::Delete { key, .. } => *key < keys,
+            Ask::List { from, to } | Ask::Sweep { from, to } => from < to && *to <= keys,
+            Ask::Txn(txn) => {
+                txn.fits()?;
+                txn.is_inside(keys)
+            }
         };
         if !inside {
             return Err(format!("a key that is none of the {keys}"));
@@ -232,9 +288,14 @@ impl Call {
         let fits = match (&self.ask, &self.answer) {
             (Ask::Put { value: ALIEN, .. }, _) => false,
             (Ask::Get { .. } | Ask::List { .. }, Answer::Found { items, .. }) => {
-                let once = items.windows(2).all(|pair| pair[0].key < pair[1].key);
-                once && items.iter().all(|item| self.ask.touches(item.key))
+                in_order(items) && items.iter().all(|item| self.ask.touches(item.key))
             }
+            (Ask::Txn(txn), Answer::Txn { succeeded, results, .. }) => {
+                txn.branch(*succeeded).len() == results.len()
+                    && txn.branch(*succeeded).iter().zip(results).all(|(op, came)| came.fits(op))
+            }
+            (Ask::Txn(txn), Answer::Unknown) => !txn.reads(),
+            (Ask::Txn(txn), Answer::Refused) => txn.puts().next().is_some(),
             (Ask::Put { .. }, Answer::Put { .. } | Answer::Refused)
             | (Ask::Put { .. } | Ask::Delete { .. }, Answer::ConditionFailed { .. })
             | (Ask::Delete { .. }, Answer::Deleted { count: 0 | 1, .. })
@@ -276,7 +337,7 @@ impl History {
         let (at, _) = next(&mut line)?;
         let head: Head = serde_json::from_slice(&line)
             .map_err(|error| wrong(at, format!("no head of a history: {error}")))?;
-        if head.konsen_check != 1 {
+        if !(1..=FORMAT).contains(&head.konsen_check) {
             return Err(wrong(at, format!("format {} is not known", head.konsen_check)));
         }
         if head.keys > KEYS_MAX {
@@ -293,14 +354,16 @@ impl History {
             let call: Call = serde_json::from_slice(&line)
                 .map_err(|error| wrong(at, format!("no call: {error}")))?;
             call.fits(history.head.keys).map_err(|what| wrong(at, what))?;
+            if matches!(call.ask, Ask::Txn(_)) && history.head.konsen_check < FORMAT_OF_TRANSACTIONS
+            {
+                return Err(wrong(at, "a transaction, in a format that has none".to_owned()));
+            }
             let twice = !moments.insert(call.called)
                 || call.returned.is_some_and(|moment| !moments.insert(moment));
             if twice {
                 return Err(wrong(at, "a moment that another call has".to_owned()));
             }
-            if let Ask::Put { value, .. } = call.ask
-                && !values.insert(value)
-            {
+            if let Some((_, value)) = call.ask.puts().find(|(_, value)| !values.insert(*value)) {
                 return Err(wrong(at, format!("value {value} is written twice")));
             }
             if history.calls.len() == CALLS_MAX {
@@ -308,81 +371,5 @@ impl History {
             }
             history.calls.push(call);
         }
-    }
-}
-
-impl fmt::Display for Need {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Need::Nothing => Ok(()),
-            Need::Revision(revision) => write!(f, " if at revision {revision}"),
-            Need::Absent => write!(f, " if absent"),
-        }
-    }
-}
-
-impl fmt::Display for Ask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Ask::Get { key } => write!(f, "get key {key}"),
-            Ask::List { from, to } => write!(f, "list keys {from} to {}", to - 1),
-            Ask::Put { key, value, need } => write!(f, "put key {key} = {value}{need}"),
-            Ask::Delete { key, need } => write!(f, "delete key {key}{need}"),
-            Ask::Sweep { from, to } => write!(f, "delete keys {from} to {}", to - 1),
-        }
-    }
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Answer::Unknown => write!(f, "unknown"),
-            Answer::Refused => write!(f, "refused"),
-            Answer::Found { revision, items } => {
-                for Seen { key, value, revision } in items {
-                    let value = if *value == ALIEN {
-                        "what nobody wrote".into()
-                    } else {
-                        value.to_string()
-                    };
-                    write!(f, "key {key} = {value} of revision {revision}, ")?;
-                }
-                write!(
-                    f,
-                    "{}at revision {revision}",
-                    if items.is_empty() { "nothing, " } else { "" }
-                )
-            }
-            Answer::Put { revision, created } => {
-                write!(f, "{}, revision {revision}", if *created { "new" } else { "replaced" })
-            }
-            Answer::Deleted { revision, count } => {
-                write!(f, "deleted {count}")?;
-                revision.map_or(Ok(()), |revision| write!(f, ", revision {revision}"))
-            }
-            Answer::ConditionFailed { current: Some(revision) } => {
-                write!(f, "the condition failed, the key is at revision {revision}")
-            }
-            Answer::ConditionFailed { current: None } => {
-                write!(f, "the condition failed, there is no such key")
-            }
-        }
-    }
-}
-
-/// One line for people: times in seconds since the start.
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = |us: u64| us as f64 / 1e6;
-        write!(
-            f,
-            "{:>11.6} {:>11.6}  client {:<3} endpoint {:<2} {}: {}",
-            seconds(self.called_us),
-            seconds(self.ended_us),
-            self.client,
-            self.endpoint,
-            self.ask,
-            self.answer
-        )
     }
 }

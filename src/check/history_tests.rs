@@ -100,18 +100,81 @@ fn bad_lines_are_refused_by_their_number() {
     let head = |text: String| read(&[&text]).unwrap_err().to_string();
     assert!(head(String::new()).starts_with("line 1: no head"), "{}", head(String::new()));
     assert!(head("{}".to_owned()).starts_with("line 1: no head"));
-    assert!(head(HEAD.replace(":1,", ":2,")).starts_with("line 1: format 2"));
+    for (format, expected) in [(":0,", "line 1: format 0"), (":3,", "line 1: format 3")] {
+        assert!(head(HEAD.replacen(":1,", format, 1)).starts_with(expected));
+    }
     assert!(
         head(HEAD.replace("\"keys\":3", "\"keys\":4000000000")).starts_with("line 1: more than")
     );
 }
 
+fn with_transactions() -> Vec<String> {
+    let compares = r#"[{"revision":{"key":0,"revision":3}},{"exists":{"key":1,"exists":false}},{"unchanged":{"from":0,"to":3,"since":3}}]"#;
+    let ops = r#"[{"put":{"key":1,"value":4}},{"delete":{"key":2}},{"get":{"key":1}},{"list":{"from":0,"to":2}}]"#;
+    let ask = format!(r#"{{"txn":{{"if":{compares},"then":{ops},"else":[]}}}}"#);
+    let item = r#"{"key":1,"value":4,"revision":4}"#;
+    let results =
+        format!(r#"["put",{{"deleted":{{"count":0}}}},{{"found":{{"items":[{item}]}}}},"unread"]"#);
+    let answer = format!(r#"{{"txn":{{"revision":4,"succeeded":true,"results":{results}}}}}"#);
+    let mut lines = good();
+    lines[0] = HEAD.replacen(":1,", ":2,", 1);
+    lines.push(line(6, "7", &ask, &answer));
+    lines
+}
+
+#[test]
+fn transactions_are_read_again_and_bad_ones_refused() {
+    let lines = with_transactions();
+    let text = lines.join("\n");
+    let history = History::read(text.as_bytes()).unwrap();
+    let mut written = Vec::new();
+    history.write(&mut written).unwrap();
+    assert_eq!(String::from_utf8(written).unwrap().trim_end(), text);
+    let summary = super::judge::judge(&history).unwrap();
+    assert_eq!((summary.transactions, summary.otherwise), (1, 0));
+
+    let (long, many) = (r#"{"get":{"key":1}},"#.repeat(14), r#""unread","#.repeat(14));
+    for (good, bad, expected) in [
+        (r#""key":2}"#, r#""key":3}"#, "none of the 3"),
+        (r#""from":0,"to":3,"#, r#""from":0,"to":4,"#, "none of the 3"),
+        (r#""from":0,"to":2}"#, r#""from":2,"to":2}"#, "none of the 3"),
+        (r#""key":0,"revision":3}}"#, r#""key":4294967295,"revision":3}}"#, "none of the 3"),
+        (r#"{"delete":{"key":2}}"#, r#"{"delete":{"key":1}}"#, "changes a key twice"),
+        (r#""value":4}}"#, r#""value":0}}"#, "it writes 0"),
+        (r#""value":4}}"#, r#""value":2}}"#, "written twice"),
+        (r#""else":[]"#, r#""else":[{"put":{"key":0,"value":4}}]"#, "written twice"),
+        (r#"["put","#, "[", "another question"),
+        (r#"["put","#, r#"["unread","#, "another question"),
+        (r#""succeeded":true"#, r#""succeeded":false"#, "another question"),
+        (
+            r#"[{"key":1,"value":4,"revision":4}]"#,
+            r#"[{"key":0,"value":4,"revision":4}]"#,
+            "another question",
+        ),
+        (r#"{"get":{"key":1}},"#, &long, "more than 16"),
+        (r#""if":"#, r#""when":"#, "no call"),
+        (r#"{"exists":{"#, r#"{"value":{"#, "no call"),
+    ] {
+        let mut bad = lines[4].replacen(good, bad, 1);
+        assert_ne!(bad, lines[4], "{good}");
+        if expected.starts_with("more") {
+            bad = bad.replacen(r#""unread""#, &format!(r#"{many}"unread""#), 1);
+        }
+        let text = [&lines[..4], &[bad]].concat().join("\n");
+        let error = History::read(text.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("line 5: ") && error.contains(expected), "{good}: {error}");
+    }
+    let older = text.replacen(":2,", ":1,", 1);
+    let error = History::read(older.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("a format that has none"), "{error}");
+}
+
 proptest! {
     #[test]
-    fn no_input_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0..600_usize) {
+    fn no_input_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0..1400_usize) {
         let _ = History::read(bytes.as_slice());
         // A good file with something broken into it; what can be read can be judged.
-        let mut file = good().join("\n").into_bytes();
+        let mut file = with_transactions().join("\n").into_bytes();
         let end = (at + bytes.len() % 4).min(file.len());
         let at = at.min(file.len());
         file.splice(at..end, bytes.iter().copied().take(4));

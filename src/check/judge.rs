@@ -1,13 +1,11 @@
-//! The judgement of a history: each key's linearizability, then the rules of revisions over all keys.
+//! The judgement of a history: the rules of revisions over all keys, then each key's linearizability.
 
-use std::collections::HashMap;
 use std::fmt;
 
-use super::history::{ALIEN, Answer, Ask, Call, History, Need};
-use super::linear::{self, Place, Verdict};
-use super::operation::{Action, Expect, Operation, Outcome};
+use super::history::{Answer, Ask, Call, History};
+use super::linear::{self, Verdict};
+use super::part::Part;
 use super::{order, shrink};
-use crate::kv::Revision;
 
 /// What a history consists of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,8 +18,12 @@ pub struct Summary {
     pub writes: usize,
     /// Those whose outcome nobody knows.
     pub unknown: usize,
-    /// Puts that certainly were not carried out.
+    /// Puts, and transactions with some, that certainly were not carried out.
     pub refused: usize,
+    /// Those of all that are transactions.
+    pub transactions: usize,
+    /// Those of them whose compares did not hold.
+    pub otherwise: usize,
     /// The keys that were asked for.
     pub keys: usize,
 }
@@ -67,18 +69,18 @@ impl fmt::Display for Lines<'_> {
 /// Judges a history of keys that start out absent. Decides histories of a million calls in seconds,
 /// if few of a key's are at once.
 pub fn judge(history: &History) -> Result<Summary, Fault> {
-    let calls = &history.calls;
     // First what tells in the fewest calls what is wrong.
-    order::check(history).map_err(Fault::Violated)?;
-    let values = values(calls);
+    let order = order::check(history).map_err(Fault::Violated)?;
     for key in 0..history.head.keys {
-        let Part { at, places, operations } = part(calls, key, &values);
+        let Part { at, places, operations } = Part::of(&history.calls, key, &order);
         match linear::check_in_order(&operations, |one| places[one]) {
             Verdict::Linearizable => {}
             Verdict::Undecided => return Err(Fault::Undecided(key)),
             Verdict::Impossible => {
                 let evidence = shrink::evidence(&operations, &places);
-                let window = evidence.into_iter().map(|one| at[one]).collect();
+                let mut window: Vec<usize> = evidence.into_iter().map(|one| at[one]).collect();
+                // A transaction may be several operations of a key.
+                window.dedup();
                 let rule = "no order of the calls explains the answers".to_owned();
                 return Err(Fault::Violated(Violation { key: Some(key), rule, window }));
             }
@@ -102,110 +104,8 @@ pub fn summary(history: &History) -> Summary {
         }),
         unknown: count(|call| call.answer == Answer::Unknown),
         refused: count(|call| call.answer == Answer::Refused),
+        transactions: count(|call| matches!(call.ask, Ask::Txn(_))),
+        otherwise: count(|call| matches!(call.answer, Answer::Txn { succeeded: false, .. })),
         keys: (0..history.head.keys).filter(asked).count(),
     }
-}
-
-/// Which value a key's mod revision stands for, as far as answers tell.
-fn values(calls: &[Call]) -> HashMap<(u32, Revision), u64> {
-    let mut values = HashMap::new();
-    for call in calls {
-        match (&call.ask, &call.answer) {
-            (Ask::Put { key, value, .. }, Answer::Put { revision, .. }) => {
-                values.insert((*key, *revision), *value);
-            }
-            (_, Answer::Found { items, .. }) => {
-                for item in items {
-                    values.entry((item.key, item.revision)).or_insert(item.value);
-                }
-            }
-            _ => {}
-        }
-    }
-    values
-}
-
-/// What the calls mean for one key. Those that span keys count for each.
-struct Part {
-    /// The calls' places in the history.
-    at: Vec<usize>,
-    /// When they seem to have happened.
-    places: Vec<Place>,
-    operations: Vec<Operation>,
-}
-
-fn part(calls: &[Call], key: u32, values: &HashMap<(u32, Revision), u64>) -> Part {
-    let revisions: HashMap<u64, Revision> = values
-        .iter()
-        .filter(|((of, _), _)| *of == key)
-        .map(|((_, revision), value)| (*value, *revision))
-        .collect();
-    let touching = calls
-        .iter()
-        .enumerate()
-        .filter(|(_, call)| call.ask.touches(key) && call.answer != Answer::Refused);
-    let place = |call: &Call| {
-        let revision = match call.ask {
-            Ask::Put { value, .. } => revisions.get(&value).copied(),
-            _ => call.answer.revision(),
-        };
-        (revision.map_or(u64::MAX, |revision| revision.0), false)
-    };
-    let operation = |call: &Call| {
-        let value = |revision: &Revision| values.get(&(key, *revision)).copied();
-        let outcome = match &call.answer {
-            Answer::Put { created, .. } => Outcome::Done { existed: !created },
-            // Without a key the answer is that, whatever the condition says.
-            Answer::Deleted { count: 0, .. } if conditional(&call.ask) => Outcome::FailedAbsent,
-            Answer::Deleted { count, .. } => Outcome::Done { existed: *count > 0 },
-            Answer::ConditionFailed { current: None } => Outcome::FailedAbsent,
-            Answer::ConditionFailed { current: Some(at) } => Outcome::FailedPresent(value(at)),
-            Answer::Unknown | Answer::Refused | Answer::Found { .. } => Outcome::Unknown,
-        };
-        let expect = |need: &Need| match need {
-            Need::Nothing => Expect::Anything,
-            Need::Revision(revision) => match (value(revision), outcome) {
-                (Some(value), _) => Expect::Value(value),
-                // Nobody told what it stands for: all that a success says is that there was something.
-                (None, Outcome::Done { .. } | Outcome::Unknown) => Expect::Present,
-                (None, Outcome::FailedAbsent | Outcome::FailedPresent(_)) => Expect::Value(ALIEN),
-            },
-            Need::Absent => Expect::Absent,
-        };
-        let action = match (&call.ask, &call.answer) {
-            (Ask::Get { .. } | Ask::List { .. }, Answer::Found { items, .. }) => {
-                let item = items.iter().find(|item| item.key == key);
-                Action::Get { found: item.map(|item| item.value) }
-            }
-            (Ask::Get { .. } | Ask::List { .. }, _) => Action::Get { found: None },
-            (Ask::Put { value, need, .. }, _) => {
-                Action::Put { value: *value, expect: expect(need), outcome }
-            }
-            (Ask::Delete { need, .. }, _) => Action::Delete { expect: expect(need), outcome },
-            // One that found nothing says that each key was absent, and one that found as many as
-            // there could be that each existed.
-            (Ask::Sweep { .. }, Answer::Deleted { count: 0, .. }) => Action::Get { found: None },
-            (Ask::Sweep { from, to }, Answer::Deleted { count, .. })
-                if *count == u64::from(to - from) =>
-            {
-                Action::Delete {
-                    expect: Expect::Anything,
-                    outcome: Outcome::Done { existed: true },
-                }
-            }
-            (Ask::Sweep { .. }, _) => Action::Sweep,
-        };
-        Operation { called: call.called, returned: call.returned, action }
-    };
-    let mut part = Part { at: Vec::new(), places: Vec::new(), operations: Vec::new() };
-    for (at, call) in touching {
-        part.at.push(at);
-        part.places.push(place(call));
-        part.operations.push(operation(call));
-    }
-    part
-}
-
-fn conditional(ask: &Ask) -> bool {
-    matches!(ask, Ask::Delete { need: Need::Revision(_) | Need::Absent, .. })
 }

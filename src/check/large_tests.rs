@@ -6,76 +6,17 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::history::{Answer, Ask, Call, Head, History, Need, Seen};
+use super::history::{Answer, Ask, Call, FORMAT, Head, History, Need};
 use super::judge::{Fault, judge};
+use super::store::Store;
+use super::txn::{Compare, Op, Txn};
 use crate::kv::Revision;
-
-/// A store in one piece.
-struct Store {
-    cells: Vec<Option<(u64, Revision)>>,
-    revision: Revision,
-}
-
-impl Store {
-    fn next(&mut self) -> Revision {
-        self.revision = Revision(self.revision.0 + 1);
-        self.revision
-    }
-
-    fn holds(&self, key: u32, need: Need) -> bool {
-        match need {
-            Need::Nothing => true,
-            Need::Absent => self.cells[key as usize].is_none(),
-            Need::Revision(at) => self.cells[key as usize].is_some_and(|(_, mine)| mine == at),
-        }
-    }
-
-    fn answer(&mut self, ask: &Ask) -> Answer {
-        let failed = |cell: Option<(u64, Revision)>| Answer::ConditionFailed {
-            current: cell.map(|(_, at)| at),
-        };
-        match *ask {
-            Ask::Get { key } => self.found(key, key + 1),
-            Ask::List { from, to } => self.found(from, to),
-            Ask::Put { key, need, .. } if !self.holds(key, need) => {
-                failed(self.cells[key as usize])
-            }
-            Ask::Put { key, value, .. } => {
-                let revision = self.next();
-                let before = self.cells[key as usize].replace((value, revision));
-                Answer::Put { revision, created: before.is_none() }
-            }
-            Ask::Delete { key, .. } if self.cells[key as usize].is_none() => {
-                Answer::Deleted { revision: None, count: 0 }
-            }
-            Ask::Delete { key, need } if !self.holds(key, need) => failed(self.cells[key as usize]),
-            Ask::Delete { key, .. } => {
-                self.cells[key as usize] = None;
-                Answer::Deleted { revision: Some(self.next()), count: 1 }
-            }
-            Ask::Sweep { from, to } => {
-                let cells = &mut self.cells[from as usize..to as usize];
-                let count = cells.iter_mut().filter_map(Option::take).count() as u64;
-                let revision = if count > 0 { self.next() } else { self.revision };
-                Answer::Deleted { revision: Some(revision), count }
-            }
-        }
-    }
-
-    fn found(&self, from: u32, to: u32) -> Answer {
-        let seen = |key: u32| {
-            let (value, revision) = self.cells[key as usize]?;
-            Some(Seen { key, value, revision })
-        };
-        Answer::Found { revision: self.revision, items: (from..to).filter_map(seen).collect() }
-    }
-}
 
 /// Some operations of many clients at once, of which `lost` percent of the writes are never
 /// answered and happen late, or never.
 fn run(seed: u64, operations: usize, keys: u32, clients: u32, lost: u32) -> History {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut store = Store { cells: vec![None; keys as usize], revision: Revision(0) };
+    let mut store = Store::new(keys);
     let mut calls: Vec<Call> = Vec::new();
     // What each client waits for: the call, and whether it happened.
     let mut waiting: Vec<Option<usize>> = vec![None; clients as usize];
@@ -124,24 +65,22 @@ fn run(seed: u64, operations: usize, keys: u32, clients: u32, lost: u32) -> Hist
             waiting[client as usize] = None;
         }
     }
-    History { head: Head { konsen_check: 1, keys, seed, ..Head::default() }, calls }
+    History { head: Head { konsen_check: FORMAT, keys, seed, ..Head::default() }, calls }
 }
 
 fn tell(call: &Call, seen: &mut [Option<Revision>]) {
-    match (&call.ask, &call.answer) {
-        (Ask::Put { key, .. }, Answer::Put { revision, .. }) => {
-            seen[*key as usize] = Some(*revision);
-        }
-        (_, Answer::Found { items, .. }) => {
-            for item in items {
-                seen[item.key as usize] = Some(item.revision);
-            }
-        }
-        _ => {}
+    if let (Ask::Put { key, .. }, Answer::Put { revision, .. }) = (&call.ask, &call.answer) {
+        seen[*key as usize] = Some(*revision);
+    }
+    for item in call.answer.items() {
+        seen[item.key as usize] = Some(item.revision);
     }
 }
 
-fn ask(random: &mut StdRng, value: u64, keys: u32, seen: &[Option<Revision>]) -> Ask {
+/// So many values are of one call.
+const VALUES: u64 = 8;
+
+fn ask(random: &mut StdRng, call: u64, keys: u32, seen: &[Option<Revision>]) -> Ask {
     let key = random.random_range(0..keys);
     let need = match random.random_range(0..10) {
         0 | 1 => Need::Absent,
@@ -150,14 +89,43 @@ fn ask(random: &mut StdRng, value: u64, keys: u32, seen: &[Option<Revision>]) ->
     };
     let to = random.random_range(key + 1..=keys);
     match random.random_range(0..100) {
-        0..40 => Ask::Get { key },
-        40..48 => Ask::List { from: key, to },
-        48..85 => Ask::Put { key, value, need },
-        85..95 => {
+        0..35 => Ask::Get { key },
+        35..42 => Ask::List { from: key, to },
+        42..70 => Ask::Put { key, value: call * VALUES, need },
+        70..77 => {
             Ask::Delete { key, need: if need == Need::Absent { Need::Nothing } else { need } }
         }
-        _ => Ask::Sweep { from: key, to },
+        77..80 => Ask::Sweep { from: key, to },
+        _ => Ask::Txn(txn(random, call * VALUES, keys, seen)),
     }
+}
+
+fn txn(random: &mut StdRng, mut value: u64, keys: u32, seen: &[Option<Revision>]) -> Txn {
+    let mut txn = Txn::default();
+    let newest = seen.iter().flatten().max().copied().unwrap_or_default();
+    for _ in 0..random.random_range(0..3) {
+        let key = random.random_range(0..keys);
+        let to = random.random_range(key + 1..=keys);
+        txn.compares.push(match random.random_range(0..3) {
+            0 => Compare::Exists { key, exists: random.random() },
+            1 => Compare::Revision { key, revision: seen[key as usize].unwrap_or_default() },
+            _ => Compare::Unchanged { from: key, to, since: newest },
+        });
+    }
+    for branch in [&mut txn.then, &mut txn.otherwise] {
+        for _ in 0..random.random_range(0..=VALUES / 2) {
+            let key = random.random_range(0..keys);
+            let is_changed = branch.iter().any(|op: &Op| op.changes() == Some(key));
+            branch.push(match random.random_range(0..10) {
+                0..5 if !is_changed => Op::Put { key, value },
+                5..7 if !is_changed => Op::Delete { key },
+                9 => Op::List { from: key, to: random.random_range(key + 1..=keys) },
+                _ => Op::Get { key },
+            });
+            value += 1;
+        }
+    }
+    txn
 }
 
 #[test]

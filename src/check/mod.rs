@@ -1,5 +1,8 @@
 //! Whether a store kept its promise: judges that see nothing but what clients asked and were answered.
 
+mod compares;
+mod facts;
+mod fates;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod history;
@@ -15,5 +18,14 @@ pub mod linear;
 mod linear_tests;
 pub mod operation;
 mod order;
+mod part;
+mod show;
 mod shrink;
 mod states;
+#[cfg(test)]
+mod store;
+pub mod txn;
+#[cfg(test)]
+mod txn_tests;
+#[cfg(test)]
+mod written;

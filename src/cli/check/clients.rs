@@ -1,16 +1,13 @@
-//! The clients of a run: what they ask, of whom, and how fast.
+//! The clients of a run: whom they ask, and how fast.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
+use super::draws::Draws;
 use super::recorder::{Came, RUN_CALLS_MAX, Recorder};
-use crate::check::history::{Answer, Ask, Need};
-use crate::kv::Revision;
 
 /// The pauses after calls that came to nothing, doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -55,12 +52,7 @@ struct Client {
     number: u32,
     /// The endpoint that it keeps to; none: a random one each time.
     home: Option<u32>,
-    random: StdRng,
-    /// The value that it writes next, and how far it is to the one after that.
-    value: u64,
-    step: u64,
-    /// The last mod revision that it saw of each key.
-    seen: Vec<Option<Revision>>,
+    draws: Draws,
 }
 
 /// Runs the clients until the time is over. Dropping it ends them; calls under way are then not in the history, so let
@@ -81,11 +73,7 @@ pub(super) async fn run(
             recorder: Arc::clone(recorder),
             number: recorder.client(),
             home: (at % 2 == 0).then_some(at / 2 % endpoints),
-            // Any other seed than its neighbours' makes another sequence.
-            random: StdRng::seed_from_u64(seed.wrapping_add(u64::from(at))),
-            value: u64::from(at) + 1,
-            step: u64::from(clients),
-            seen: vec![None; recorder.names.count() as usize],
+            draws: Draws::new(seed, at, clients, recorder.names.count()),
         };
         tasks.spawn(client.run(Arc::clone(&pace), until, stop.clone()));
     }
@@ -110,14 +98,14 @@ impl Client {
             if Instant::now() >= until || self.recorder.count() >= RUN_CALLS_MAX {
                 return;
             }
-            let ask = self.draw();
+            let ask = self.draws.ask();
             let endpoints = self.recorder.endpoints.len();
-            let roams = self.random.random_range(0..endpoints);
+            let roams = self.draws.below(endpoints);
             let endpoint = self.home.unwrap_or(u32::try_from(roams).unwrap_or_default());
             match self.recorder.ask(self.number, endpoint, ask.clone()).await {
                 Came::Answer(answer) => {
                     pause = PAUSE_MIN;
-                    self.learn(&ask, &answer);
+                    self.draws.learn(&ask, &answer);
                 }
                 Came::Unknown => self.number = self.recorder.client(),
                 Came::Nothing => {
@@ -129,52 +117,6 @@ impl Client {
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
-        }
-    }
-
-    fn draw(&mut self) -> Ask {
-        let keys = self.recorder.names.count();
-        let key = self.random.random_range(0..keys);
-        let seen = self.seen.get(key as usize).copied().flatten();
-        let unchanged = seen.map_or(Need::Nothing, Need::Revision);
-        let need = match self.random.random_range(0..10) {
-            0..2 => Need::Absent,
-            2..6 => unchanged,
-            _ => Need::Nothing,
-        };
-        let to = self.random.random_range(key + 1..=keys);
-        match self.random.random_range(0..100) {
-            0..40 => Ask::Get { key },
-            40..48 => Ask::List { from: key, to },
-            48..85 => {
-                let value = self.value;
-                self.value += self.step;
-                Ask::Put { key, value, need }
-            }
-            85..95 if need == Need::Absent => Ask::Delete { key, need: Need::Nothing },
-            85..95 => Ask::Delete { key, need },
-            _ => Ask::Sweep { from: key, to },
-        }
-    }
-
-    fn learn(&mut self, ask: &Ask, answer: &Answer) {
-        let mut saw = |key: u32, revision| {
-            if let Some(seen) = self.seen.get_mut(key as usize) {
-                *seen = Some(revision);
-            }
-        };
-        match (ask, answer) {
-            (Ask::Put { key, .. }, Answer::Put { revision, .. })
-            | (
-                Ask::Put { key, .. } | Ask::Delete { key, .. },
-                Answer::ConditionFailed { current: Some(revision) },
-            ) => saw(*key, *revision),
-            (_, Answer::Found { items, .. }) => {
-                for item in items {
-                    saw(item.key, item.revision);
-                }
-            }
-            _ => {}
         }
     }
 }

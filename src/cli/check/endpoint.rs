@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::names::{Names, number_of, value};
+use super::txn;
 use crate::check::history::{ALIEN, Answer, Ask, Need, Seen};
 use crate::client::{Client, Error, ListRequest, Options, Outcome, Preconditions, TlsFiles};
 use crate::kv::{Item, Revision};
@@ -35,10 +36,15 @@ impl Endpoint {
             Err(_) => Err(Error::Unknown("no answer came in time".to_owned())),
         };
         match answer {
-            Err(Error::ConditionFailed { current }) if !ask.reads() => {
+            Err(Error::ConditionFailed { current })
+                if matches!(ask, Ask::Put { .. } | Ask::Delete { .. }) =>
+            {
                 Ok(Answer::ConditionFailed { current })
             }
-            Err(error) if error.outcome() == Outcome::Unknown => Ok(Answer::Unknown),
+            // Whatever became of a transaction that only reads, it did nothing.
+            Err(error) if error.outcome() == Outcome::Unknown && !ask.reads() => {
+                Ok(Answer::Unknown)
+            }
             answer => answer,
         }
     }
@@ -46,6 +52,11 @@ impl Endpoint {
     async fn send(&self, names: &Names, ask: &Ask) -> Result<Answer, Error> {
         let key = |number: u32| names.key(number).into_bytes();
         match *ask {
+            Ask::Txn(ref asked) => {
+                let done = self.client.txn(&txn::request(names, asked)).await?;
+                txn::answer(names, asked, &done)
+                    .ok_or_else(|| Error::Unknown("an answer to another transaction".to_owned()))
+            }
             Ask::Get { key: number } => match self.client.get(&key(number)).await {
                 Ok(found) => Ok(Answer::Found {
                     revision: found.revision,
@@ -112,7 +123,7 @@ fn seen(key: u32, item: &Item) -> Seen {
 
 /// The items of a listing by their numbers. What does not belong there counts as a value that
 /// nobody wrote, so that the judge rejects it.
-fn listed(names: &Names, range: std::ops::Range<u32>, items: &[Item]) -> Vec<Seen> {
+pub(super) fn listed(names: &Names, range: std::ops::Range<u32>, items: &[Item]) -> Vec<Seen> {
     let mut found: BTreeMap<u32, Seen> = BTreeMap::new();
     let mut alien: Option<Revision> = None;
     for item in items {

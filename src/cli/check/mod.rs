@@ -1,12 +1,14 @@
 //! `konsen check`: runs clients against a live cluster and judges what they saw.
 
 mod clients;
+mod draws;
 mod endpoint;
 mod finale;
 mod keep;
 mod names;
 mod recorder;
 mod report;
+mod txn;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -20,7 +22,7 @@ use super::logging::interrupted;
 use super::output::say;
 use super::remote::{Connection, Format, print};
 use super::{CliError, Exit};
-use crate::check::history::{Answer, Head, History, KEYS_MAX};
+use crate::check::history::{Answer, FORMAT, Head, History, KEYS_MAX};
 use crate::check::judge::{self, Fault, Summary};
 use crate::client::{Client, Error, TlsFiles};
 use clients::Pace;
@@ -36,7 +38,7 @@ const START_PAUSE: Duration = Duration::from_millis(200);
 /// How often a terminal is told how things are.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Run clients against a live cluster and tell whether what they saw was linearizable
+/// Run clients against a live cluster and tell whether what they saw was linearizable, transactions included
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     // Short, so that clients go on during faults, with writes of unknown outcome behind them.
@@ -141,7 +143,7 @@ async fn live(args: Args) -> Result<(), CliError> {
         anybody.one_cluster().await?;
     }
     let names = Names::new(prefix.clone(), args.keys);
-    let head = Head { konsen_check: 1, prefix, keys: args.keys, endpoints: urls, seed };
+    let head = Head { konsen_check: FORMAT, prefix, keys: args.keys, endpoints: urls, seed };
     let recorder = Arc::new(Recorder::new(head, names, endpoints));
 
     let (stop, stopped) = watch::channel(false);

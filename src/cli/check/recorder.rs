@@ -85,12 +85,17 @@ impl Recorder {
             Ok(Answer::Unknown) => (Answer::Unknown, Came::Unknown),
             Ok(answer) => (answer.clone(), Came::Answer(answer)),
             Err(error) => {
+                let came = match (&ask, &error) {
+                    // Nobody is down: it asked about a revision that is compacted meanwhile.
+                    (Ask::Txn(_), Error::Compacted(_)) => Came::Answer(Answer::Refused),
+                    _ => Came::Nothing,
+                };
                 *self.complaint.lock() = Some(error);
-                if !matches!(ask, Ask::Put { .. }) {
+                if ask.puts().next().is_none() {
                     self.fruitless.fetch_add(1, Ordering::Relaxed);
-                    return Came::Nothing;
+                    return came;
                 }
-                (Answer::Refused, Came::Nothing)
+                (Answer::Refused, came)
             }
         };
         let returned = (came != Came::Unknown).then_some(ended);

@@ -15,7 +15,7 @@ pub(super) struct Report<'a> {
     pub(super) verdict: Result<Summary, Fault>,
     /// How long the run took.
     pub(super) seconds: f64,
-    /// Reads, deletions and sweeps that certainly did nothing; they are in no history.
+    /// Calls without puts that certainly did nothing; they are in no history.
     pub(super) fruitless: Option<u64>,
     /// Whether an endpoint answered all the reads at the end, if there was one.
     pub(super) read_back: Option<bool>,
@@ -33,6 +33,8 @@ struct Json<'a> {
     writes: usize,
     unknown: usize,
     refused: usize,
+    transactions: usize,
+    otherwise: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     fruitless: Option<u64>,
     keys: usize,
@@ -123,6 +125,8 @@ impl Report<'_> {
             writes: summary.writes,
             unknown: summary.unknown,
             refused: summary.refused,
+            transactions: summary.transactions,
+            otherwise: summary.otherwise,
             fruitless: self.fruitless,
             keys: summary.keys,
             read_back: self.read_back,
@@ -149,6 +153,8 @@ impl Report<'_> {
             row("writes", json.writes.to_string()),
             row("unknown", json.unknown.to_string()),
             row("refused", json.refused.to_string()),
+            row("transactions", json.transactions.to_string()),
+            row("otherwise", json.otherwise.to_string()),
         ];
         rows.extend(json.fruitless.map(|count| row("fruitless", count.to_string())));
         rows.extend([
