@@ -301,6 +301,13 @@ const BAD: &[(&str, &str, &str)] = &[
          8 9 get a : a2@2 at 2",
     ),
     (
+        "an unknown put happens twice",
+        "a put shows at two revisions, 1 and 2",
+        "1 _ put a1 : ?
+         2 3 get a : a1@1 at 1
+         4 5 get a : a1@2 at 2",
+    ),
+    (
         "two clients see two orders",
         "nothing in between explains it",
         "1 20 put a1 : replaced 2

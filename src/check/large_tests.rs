@@ -8,15 +8,27 @@ use rand::{RngExt, SeedableRng};
 
 use super::history::{Answer, Ask, Call, FORMAT, Head, History, Need};
 use super::judge::{Fault, judge};
-use super::store::Store;
+use super::store::{Lie, Store};
 use super::txn::{Compare, Op, Txn};
 use crate::kv::Revision;
 
 /// Some operations of many clients at once, of which `lost` percent of the writes are never
 /// answered and happen late, or never.
 fn run(seed: u64, operations: usize, keys: u32, clients: u32, lost: u32) -> History {
+    let store = Store::new(keys, None);
+    run_on(store, seed, operations, keys, clients, lost)
+}
+
+/// The same, on this store.
+fn run_on(
+    mut store: Store,
+    seed: u64,
+    operations: usize,
+    keys: u32,
+    clients: u32,
+    lost: u32,
+) -> History {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut store = Store::new(keys);
     let mut calls: Vec<Call> = Vec::new();
     // What each client waits for: the call, and whether it happened.
     let mut waiting: Vec<Option<usize>> = vec![None; clients as usize];
@@ -181,6 +193,20 @@ fn histories_of_a_sound_store_are_accepted() {
             run(seed, 120, 1 + (seed % 4) as u32, 2 + (seed % 7) as u32, (seed % 5 * 15) as u32);
         if let Err(fault) = judge(&history) {
             panic!("seed {seed}: {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_store_that_breaks_its_promise_with_transactions_is_found_out() {
+    for lie in [Lie::Torn, Lie::Compare, Lie::Stale] {
+        for seed in 0..20 {
+            let (keys, lost) = (2 + (seed % 7) as u32, (seed % 4) as u32);
+            let history = run_on(Store::new(keys, Some(lie)), seed, 2_000, keys, 8, lost);
+            match judge(&history) {
+                Err(Fault::Violated(violation)) => assert!(!violation.window.is_empty()),
+                other => panic!("{lie:?}, seed {seed}: {other:?}"),
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Order<'a> {
 
 /// Checks that
 /// - what was seen before a call is never undone in its answer, and a change is later than all of it;
-/// - no two changes have one revision, and a key's mod revision stands for one value, its put's;
+/// - no two changes have one revision, no change has two, and a key's mod revision stands for one value, its put's;
 /// - at each revision a key is in one state, and it changes only by what was written;
 /// - a transaction happened as a whole, and as its compares say.
 pub(super) fn check(history: &History) -> Result<Order<'_>, Violation> {
@@ -49,12 +49,18 @@ pub(super) fn check(history: &History) -> Result<Order<'_>, Violation> {
         }
     }
     let fates = Fates::of(calls, &writes)?;
-    shown(&mut names, calls, &fates)?;
+    gather(&mut names, calls, &fates)?;
     // In their order, so that a history is judged the same each time.
     let mut named: Vec<_> = names.iter().map(|((key, at), named)| (*at, *key, *named)).collect();
     named.sort_unstable();
+    let mut shown = HashMap::new();
     for (revision, key, (value, by)) in named {
         if let Some(write) = writes.get(&value) {
+            let (first, other) = *shown.entry(value).or_insert((revision, by));
+            if first != revision {
+                let rule = format!("a put shows at two revisions, {first} and {revision}");
+                return Err(Violation::of(Some(key), rule, vec![write.call, other, by]));
+            }
             one_change(&mut changes, revision, write.call, by, key)?;
         }
     }
@@ -105,7 +111,7 @@ fn txn(
 }
 
 /// Notes what else a transaction put that nobody answered and of which something was seen.
-fn shown(names: &mut Names, calls: &[Call], fates: &Fates<'_>) -> Result<(), Violation> {
+fn gather(names: &mut Names, calls: &[Call], fates: &Fates<'_>) -> Result<(), Violation> {
     for (at, call) in calls.iter().enumerate() {
         let (Ask::Txn(txn), Answer::Unknown) = (&call.ask, &call.answer) else { continue };
         let Some(fate) = fates.get(at) else { continue };

@@ -80,6 +80,8 @@ impl Load {
         // Otherwise the faults hit nobody, and the check checked nothing.
         assert!(verdict["writes"].as_u64() > Some(100), "{said}");
         assert!(verdict["unknown"].as_u64() > Some(20), "{said}");
+        assert!(verdict["transactions"].as_u64() > Some(50), "{said}");
+        assert!(verdict["otherwise"].as_u64() > Some(5), "{said}");
         verdict
     }
 }

@@ -37,7 +37,7 @@ fn a_kept_history_is_judged() {
     write("broken", &[head, put, "{}"]);
     let judge = |name: &str| konsen(dir.path(), &["check", "--judge", name]);
     let good = judge("good").ok();
-    for part in ["operations   2\n", "latency p99  1.5 ms\n", "linearizable: yes\n"] {
+    for part in ["operations    2\n", "latency p99   1.5 ms\n", "linearizable: yes\n"] {
         assert!(good.contains(part), "{good}");
     }
     let bad = judge("bad");
@@ -46,6 +46,20 @@ fn a_kept_history_is_judged() {
     assert!(bad.err.contains("hint: ") && bad.err.contains("--judge bad"), "{}", bad.err);
     assert!(bad.out.contains("linearizable: no\n"), "{}", bad.out);
     assert!(bad.out.contains("put key 0 = 1: new, revision 2\n"), "{}", bad.out);
+
+    let head = head.replacen(":1,", ":2,", 1);
+    let txn = r#"{"client":0,"endpoint":0,"called":1,"returned":2,"called_us":0,"ended_us":1500,"ask":{"txn":{"if":[{"exists":{"key":0,"exists":false}}],"then":[{"put":{"key":0,"value":1}}],"else":[{"get":{"key":0}}]}},"answer":{"txn":{"revision":2,"succeeded":true,"results":["put"]}}}"#;
+    write("whole", &[&head, txn, &found]);
+    write("torn", &[&head, txn, lost]);
+    let whole = judge("whole").ok();
+    for part in ["transactions  1\n", "otherwise     0\n", "linearizable: yes\n"] {
+        assert!(whole.contains(part), "{whole}");
+    }
+    let torn = judge("torn");
+    assert_eq!(torn.code, 1);
+    let line =
+        "transaction if key 0 is absent then put key 0 = 1 else get key 0: then, revision 2; put\n";
+    assert!(torn.out.contains(line), "{}", torn.out);
     judge("broken").failed(1, "broken is not a history: line 3");
     judge("none").failed(1, "cannot open none");
 }

@@ -101,6 +101,9 @@ async fn a_healthy_cluster_is_linearizable_and_left_as_it_was() {
     assert!(live["violation"].is_null() && live["seconds"].as_f64().unwrap() >= 3.0, "{live}");
     let number = |name: &str| live[name].as_u64().unwrap();
     assert!(number("reads") > 50 && number("writes") > 50, "{live}");
+    // Both branches, or one of them is not tested.
+    let (transactions, otherwise) = (number("transactions"), number("otherwise"));
+    assert!(transactions > 30 && otherwise > 5 && transactions > otherwise + 5, "{live}");
     assert_eq!(
         number("reads") + number("writes") + number("unknown") + number("refused"),
         number("operations")
@@ -114,7 +117,17 @@ async fn a_healthy_cluster_is_linearizable_and_left_as_it_was() {
         output
     };
     let kept = json(&judge(&["--judge", "h.jsonl", "-o", "json"]));
-    for name in ["linearizable", "operations", "reads", "writes", "unknown", "keys", "seed"] {
+    for name in [
+        "linearizable",
+        "operations",
+        "reads",
+        "writes",
+        "unknown",
+        "transactions",
+        "otherwise",
+        "keys",
+        "seed",
+    ] {
         assert_eq!(kept[name], live[name], "{name}");
     }
     let shown = judge(&["--judge", "h.jsonl", "--show"]).stdout;
@@ -184,6 +197,9 @@ async fn every_lie_is_found_and_named() {
         (Lie::Lost, &["nothing in between explains it", "there were"]),
         (Lie::Refused, &["a value that was refused", "nothing in between explains it"]),
         (Lie::Condition, &["nothing in between explains it", "no order of the calls"]),
+        (Lie::Torn, &["nothing in between explains it", "there were", "was carried out as if"]),
+        (Lie::Compare, &["nothing in between explains it", "as if all of its compares held"]),
+        (Lie::Within, &["nothing in between explains it"]),
     ] {
         let liar = Liar::start(lie).await;
         let dir = TempDir::new().unwrap();

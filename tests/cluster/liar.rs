@@ -26,31 +26,39 @@ pub(crate) enum Lie {
     Refused,
     /// A condition is not looked at.
     Condition,
+    /// The last put of a transaction is thrown away.
+    Torn,
+    /// The compares of a transaction are not looked at.
+    Compare,
+    /// Reads inside of a transaction find the state of some changes ago.
+    Within,
 }
 
 /// One request in so many is lied to.
 const EVERY: u64 = 40;
 /// How many changes ago an old state is.
-const CHANGES_AGO: usize = 20;
+pub(crate) const CHANGES_AGO: usize = 20;
 
 #[derive(Clone, Debug)]
-struct Cell {
-    value: Bytes,
-    revision: u64,
+pub(crate) struct Cell {
+    pub(crate) value: Bytes,
+    pub(crate) revision: u64,
 }
 
 #[derive(Clone, Debug, Default)]
-struct State {
-    revision: u64,
-    cells: BTreeMap<String, Cell>,
+pub(crate) struct State {
+    pub(crate) revision: u64,
+    pub(crate) cells: BTreeMap<String, Cell>,
+    /// When each key was last put or deleted.
+    pub(crate) changed: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]
-struct Store {
+pub(crate) struct Store {
     lie: Lie,
     requests: AtomicU64,
     /// The states after the last changes, the newest last.
-    states: Mutex<Vec<State>>,
+    pub(crate) states: Mutex<Vec<State>>,
 }
 
 /// A running server.
@@ -75,6 +83,7 @@ impl Liar {
                 let body = to_bytes(body, 1 << 20).await.unwrap();
                 let query = head.uri.query().unwrap_or_default();
                 match head.uri.path().strip_prefix("/v1/kv/") {
+                    None if head.uri.path() == "/v1/txn" => store.txn(&body),
                     Some(key) => store.key(&head.method, &decoded(key), &head.headers, body),
                     None => store.range(&head.method, query),
                 }
@@ -102,7 +111,7 @@ impl Store {
     }
 
     /// Whether this request is lied to in that way.
-    fn lies(&self, lie: Lie) -> bool {
+    pub(crate) fn lies(&self, lie: Lie) -> bool {
         self.lie == lie && self.requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(EVERY)
     }
 
@@ -132,9 +141,9 @@ impl Store {
         state.revision = revision;
         let lost = method == Method::PUT && self.lies(Lie::Lost);
         if method == Method::DELETE {
-            state.cells.remove(key);
+            state.set(key, revision, None);
         } else if !lost {
-            state.cells.insert(key.to_owned(), Cell { value: body, revision });
+            state.set(key, revision, Some(std::str::from_utf8(&body).unwrap()));
         }
         states.push(state);
         if method == Method::PUT && self.lies(Lie::Refused) {
@@ -175,25 +184,22 @@ impl Store {
             pairs.find(|(found, _)| *found == name).map(|(_, value)| decoded(value))
         };
         let (prefix, start, end) = (parameter("prefix"), parameter("start"), parameter("end"));
-        let asked = |key: &String| {
+        let asked = |key: &str| {
             prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix))
-                && start.as_ref().is_none_or(|start| key >= start)
-                && end.as_ref().is_none_or(|end| key < end)
+                && start.as_deref().is_none_or(|start| key >= start)
+                && end.as_deref().is_none_or(|end| key < end)
         };
         let json = if method == Method::GET {
-            let items = state.cells.iter().filter(|(key, _)| asked(key)).map(|(key, cell)| {
-                json!({
-                    "key": key, "value": String::from_utf8_lossy(&cell.value),
-                    "create_revision": 1, "mod_revision": cell.revision, "version": 1,
-                })
-            });
+            let items = state.items(&asked);
             json!({"revision": state.revision, "items": items.collect::<Vec<_>>()})
         } else {
-            let before = state.cells.len();
-            state.cells.retain(|key, _| !asked(key));
-            let deleted = before - state.cells.len();
+            let gone: Vec<String> = state.cells.keys().filter(|key| asked(key)).cloned().collect();
+            let deleted = gone.len();
             state.revision += u64::from(deleted > 0);
             let revision = state.revision;
+            for key in gone {
+                state.set(&key, revision, None);
+            }
             states.push(state);
             json!({"deleted": deleted, "revision": revision})
         };

@@ -22,6 +22,7 @@ mod hosts;
 mod leaderless;
 mod leadership;
 mod liar;
+mod liar_txn;
 mod limits;
 mod markers;
 mod members;
