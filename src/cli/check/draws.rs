@@ -105,8 +105,14 @@ impl Draws {
 
     fn compare(&mut self) -> Compare {
         let (key, to) = self.range(UNCHANGED_KEYS_MAX);
+        // Others change most of what it saw of a key; what it saw last may still be there.
+        let key_seen_last = (0..self.keys).max_by_key(|key| self.seen(*key)).unwrap_or(key);
         match self.random.random_range(0..10) {
-            0..4 => Compare::Revision { key, revision: self.seen(key).unwrap_or_default() },
+            0..3 => Compare::Revision {
+                key: key_seen_last,
+                revision: self.seen(key_seen_last).unwrap_or_default(),
+            },
+            3 => Compare::Revision { key, revision: self.seen(key).unwrap_or_default() },
             4..6 => Compare::Exists { key, exists: self.random.random_ratio(2, 3) },
             6 => Compare::Revision { key, revision: Revision(0) },
             7 => Compare::Unchanged { from: key, to, since: self.newest },
