@@ -167,7 +167,16 @@ async fn reads_see_own_writes_and_one_revision_whatever_others_do() {
     put(&client, "k1", "newer").await;
     assert_eq!(reads.get(b"k1").await.unwrap().unwrap(), "new");
     assert_eq!(reads.commit().await.unwrap(), reads_at(&client).await);
-    // Only writes, of what was never read.
+    // Several first reads at once agree on a revision, and all are conditions.
+    let together = client.begin();
+    let range = KeyRange::prefix(b"k");
+    let (x, none, all) =
+        tokio::join!(together.get(b"x"), together.get(b"none"), together.list(&range, 100));
+    assert_eq!((x.unwrap().unwrap(), none.unwrap()), ("old".into(), None));
+    assert_eq!(all.unwrap().len(), 3);
+    put(&client, "none", "").await;
+    together.put("x", "mine").unwrap();
+    refused(together.commit().await);
     let writes = client.begin();
     writes.put("k1", "newest").unwrap();
     assert_eq!(writes.get(b"k1").await.unwrap().unwrap(), "newest");
