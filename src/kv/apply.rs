@@ -107,7 +107,8 @@ pub fn evaluate<R: ReadRows>(
         Ok(_) => Outcome::Invalid { reason: "it is no transaction".to_owned() },
         Err(reason) => Outcome::Invalid { reason: reason.to_owned() },
     };
-    Ok(Reply { revision: counters.revision, outcome })
+    let revision = counters.revision;
+    Ok(Reply { revision, outcome })
 }
 
 fn valid(write: Write) -> Result<Write, &'static str> {

@@ -180,3 +180,45 @@ impl ReadRows for PinnedRows<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::kv::{Command, Compare, Counters, Outcome, Over, Test, Txn, Write, evaluate};
+    use crate::raft::{Entry, LogId, Payload, Term};
+    use crate::store::StateOptions;
+
+    fn apply(state: &State, write: Write) {
+        let id = LogId::new(Term(1), state.applied().index.next());
+        let payload = Payload::Command(Command::new(write).encode());
+        state.apply(&[Entry { id, payload }]).unwrap();
+    }
+
+    #[test]
+    fn a_deletion_counts_as_a_change_after_the_key_was_set_again() {
+        let state = State::open_backend(InMemoryBackend::new(), &StateOptions::default());
+        let state = Arc::new(state.unwrap());
+        let key = || Bytes::from_static(b"a");
+        apply(&state, Write::put(key(), "1".into()));
+        let before = state.revision();
+        apply(&state, Write::delete(key()));
+        let pin = state.pin();
+        apply(&state, Write::put(key(), "2".into()));
+        for over in [Over::Key(key()), Over::Range(KeyRange::all())] {
+            let holds = |since| {
+                let test = Test::UnchangedSince(since);
+                let compares = vec![Compare { over: over.clone(), test }];
+                let txn = Txn { compares, ..Txn::default() };
+                let counters = Counters { revision: pin.revision(), ..Counters::default() };
+                match evaluate(&pin.rows(&|| false), &counters, txn, 9).unwrap().outcome {
+                    Outcome::Txn(outcome) => outcome.succeeded,
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert!(!holds(before), "{over:?}: it was deleted since");
+            assert!(holds(pin.revision()), "{over:?}");
+        }
+    }
+}

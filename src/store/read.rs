@@ -126,7 +126,7 @@ impl State {
         Ok(Sought::Found(at, item(newest, row)))
     }
 
-    /// The newest change along a key's chain as of then; none if the key did not exist then, or if it was deleted. Where
+    /// The newest change along a key's chain as of then, which may be a deletion; none if there is none. Where
     /// `pause` says so it stops, and goes on from there the next time.
     pub(super) fn walk_back(
         &self,
@@ -144,7 +144,7 @@ impl State {
                 };
             };
             if id < when.before {
-                return Ok(Walked::To(row.is_live().then_some((id, row))));
+                return Ok(Walked::To(Some((id, row))));
             }
             *chain = Chain::from_change(&row, when);
             // Else it might never end.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use konsen::kv::{
-    Command, Header, KeyRange, Op, OpOutcome, Outcome, Over, Put, RangeQuery, Reply, Revision,
-    RowId, Txn, TxnOutcome, Write,
+    self, Command, Counters, Header, KeyRange, Op, OpOutcome, Outcome, Over, Put, RangeQuery,
+    Reply, Revision, RowId, Txn, TxnOutcome, Write,
 };
 use konsen::raft::{Entry, LogId, Payload, Term};
 use konsen::store::{Pin, State, StateOptions};
@@ -31,6 +31,7 @@ pub(super) const CHECKS: &[(&str, Check)] = &[
     ("RangeReadTooEarly", writes_come_to_what_the_rules_say),
     ("DeletionForgottenEarly", writes_come_to_what_the_rules_say),
     ("PinIgnored", writes_come_to_what_the_rules_say),
+    ("DeletionUnseenLater", writes_come_to_what_the_rules_say),
     ("JumpTooFar", the_past_is_what_it_was),
     ("ClockGoesBack", the_clock_never_goes_back),
 ];
@@ -124,7 +125,10 @@ fn writes_come_to_what_the_rules_say() -> Result<(), Broken> {
             }
             for (write, reply) in writes.iter().zip(&replies) {
                 let expected = bench.naive.apply(write, reply)?;
-                if let (Write::Txn { txn, .. }, Outcome::Txn(outcome)) = (write, &reply.outcome) {
+                if let (Write::Txn { txn, keys_max }, Outcome::Txn(outcome)) =
+                    (write, &reply.outcome)
+                {
+                    compares_hold_as_before(&bench, &pin, txn, *keys_max, outcome.succeeded)?;
                     let mut seen = Vec::new();
                     see(&pin, reply.revision, txn, outcome, &mut seen)?;
                     ensure!(
@@ -135,6 +139,31 @@ fn writes_come_to_what_the_rules_say() -> Result<(), Broken> {
             }
         }
     }
+    Ok(())
+}
+
+/// Asked once more of the revision that it was carried out on, now that keys are others: as for what only reads.
+fn compares_hold_as_before(
+    bench: &Bench,
+    pin: &Pin,
+    txn: &Txn,
+    keys_max: u64,
+    held: bool,
+) -> Result<(), Broken> {
+    let compares = txn.compares.clone();
+    let asked = Txn { compares, ..Txn::default() };
+    let compacted = bench.state.compacted().min(pin.revision());
+    let counters = Counters { revision: pin.revision(), compacted, ..Counters::default() };
+    let stop = || false;
+    let reply = kv::evaluate(&pin.rows(&stop), &counters, asked, keys_max)
+        .map_err(|error| Broken(format!("it cannot be evaluated: {error}")))?;
+    let now = match &reply.outcome {
+        Outcome::Txn(outcome) => outcome.succeeded == held,
+        // What was compacted right behind it.
+        Outcome::CompactedAlready { .. } => true,
+        _ => false,
+    };
+    ensure!(now, "as of {} the compares of {txn:?} come to {reply:?}", pin.revision());
     Ok(())
 }
 
