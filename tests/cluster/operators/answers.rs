@@ -7,8 +7,8 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::harness::{Cluster, PATIENCE, free_ports, konsen};
-use crate::hosts::{members, newcomer};
-use crate::members::named;
+use crate::hosts::newcomer;
+use crate::members::{named, wait_members};
 use crate::operator::{At, By, Operator, Order, Outcome};
 
 use super::done;
@@ -175,8 +175,9 @@ async fn a_leader_that_is_asked_to_remove_itself_says_that_it_is_done() {
         let answer = Operator::of(&cluster, By::CommandLine, leader);
         let answer = answer.give(&Order::remove(&name, false)).await;
         assert_eq!(answer.outcome, Outcome::Done, "{answer:?}\n{}", cluster.logs());
-        let asked = (leader + 1) % 4;
-        assert!(named(&members(&cluster, asked).await, &name).is_null());
+        // The others hear of what is decided a moment later.
+        let (asked, what) = ((leader + 1) % 4, format!("{name} is gone"));
+        wait_members(&cluster, asked, &what, |members| named(members, &name).is_null()).await;
         crate::hosts::must_end(&mut cluster, leader, "removed").await;
     }
 }
