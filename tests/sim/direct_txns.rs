@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use konsen::kv::{
-    self, Command, Counters, Header, KeyRange, Op, OpOutcome, Outcome, Over, Put, RangeQuery,
-    Reply, Revision, RowId, Txn, TxnOutcome, Write,
+    self, Command, Compare, Counters, Header, KeyRange, Op, OpOutcome, Outcome, Over, Put,
+    RangeQuery, Reply, Revision, RowId, Test, Txn, TxnOutcome, Write,
 };
 use konsen::raft::{Entry, LogId, Payload, Term};
 use konsen::store::{Pin, State, StateOptions};
@@ -31,7 +31,7 @@ pub(super) const CHECKS: &[(&str, Check)] = &[
     ("RangeReadTooEarly", writes_come_to_what_the_rules_say),
     ("DeletionForgottenEarly", writes_come_to_what_the_rules_say),
     ("PinIgnored", writes_come_to_what_the_rules_say),
-    ("DeletionUnseenLater", writes_come_to_what_the_rules_say),
+    ("DeletionUnseenLater", a_deletion_is_seen_once_its_key_is_set_again),
     ("JumpTooFar", the_past_is_what_it_was),
     ("ClockGoesBack", the_clock_never_goes_back),
 ];
@@ -254,4 +254,18 @@ fn the_clock_never_goes_back() -> Result<(), Broken> {
     let clocks = [at(1, 500), at(2, 400), at(3, 600)];
     ensure!(clocks == [500, 500, 600], "commands of 500, 400 and 600 ms make it {clocks:?}");
     Ok(())
+}
+
+/// As of a revision at which the key was gone.
+fn a_deletion_is_seen_once_its_key_is_set_again() -> Result<(), Broken> {
+    let bench = Bench::new(1);
+    let put = || Write::put(key_name(0), value_bytes(1));
+    bench.apply(&[put(), Write::delete(key_name(0))]);
+    let pin = bench.state.pin();
+    bench.apply(&[put()]);
+    let since = Revision(pin.revision().0 - 1);
+    let compares =
+        vec![Compare { over: Over::Key(key_name(0)), test: Test::UnchangedSince(since) }];
+    let txn = Txn { compares, ..Txn::default() };
+    compares_hold_as_before(&bench, &pin, &txn, 9, false)
 }
