@@ -69,6 +69,8 @@ pub(crate) struct Node {
     /// What the node finds in its environment.
     pub(crate) env: Vec<(String, String)>,
     child: Option<Child>,
+    /// How long the log was when the process was started.
+    log_before: usize,
 }
 
 /// Where a node listens.
@@ -234,6 +236,7 @@ impl Node {
             program: None,
             env: Vec::new(),
             child: None,
+            log_before: 0,
         }
     }
 
@@ -249,6 +252,7 @@ impl Node {
             .append(true)
             .open(self.home.join("log.txt"))
             .unwrap();
+        self.log_before = self.log().len();
         let serve = konsen();
         let program = self.program.as_ref().map_or(serve.get_program(), |other| other.as_os_str());
         let words = self.wrapper.iter().map(OsStr::new).chain([program]);
@@ -311,6 +315,11 @@ impl Node {
     /// Waits for the process to end by itself.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait(&mut self.child.take().expect("runs"), &self.name)
+    }
+
+    /// Whether the process that was started last has said that it serves.
+    pub(crate) fn has_served(&self) -> bool {
+        self.log().get(self.log_before..).is_none_or(|log| log.contains("serving node="))
     }
 
     pub(crate) fn log(&self) -> String {
