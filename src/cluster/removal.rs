@@ -25,12 +25,12 @@ pub fn newest_words(said: impl IntoIterator<Item = (NodeId, Known)>) -> BTreeMap
 /// majority of the voters of that membership says.
 ///
 /// A node that nothing has reached yet waits to be taken in, unless its place is kept for another host. So does one that
-/// nothing names which has reached it: a leader lets a host in before that is decided, and others may not have heard of it;
-/// unless one of those who disown it knows that it was a member.
+/// nothing names which has reached it: a leader lets a host in before that is decided, and others may not have heard of it.
+/// Neither waits once one of those who disown it knows that it was a member: what was put out is never let in again.
 pub fn is_removed(roster: &Roster, disowners: &BTreeMap<NodeId, Known>) -> bool {
     let Some(newest) = newest(roster, disowners) else { return false };
     let waits = match roster.cluster() {
-        None => !has_lost_its_place(roster, newest),
+        None => !roster.was_put_out(roster.own().id) && !has_lost_its_place(roster, newest),
         Some(_) => !roster.was_named(),
     };
     if waits {
@@ -60,11 +60,11 @@ pub fn is_replaced(roster: &Roster, disowners: &BTreeMap<NodeId, Known>) -> bool
     newest.is_some_and(|newest| newest.membership.by_name(&roster.own().name).is_some())
 }
 
-/// Whether the node had shown itself, and its place is kept for another host now.
+/// Whether its place is kept for another host, in its stead.
 fn has_lost_its_place(roster: &Roster, newest: &Known) -> bool {
     let Own { name, id } = roster.own();
     let place = newest.membership.members.get(&stand_in(name));
-    place.is_some_and(|place| place.replaces == Some(*id) || roster.was_put_out(*id))
+    place.is_some_and(|place| place.replaces == Some(*id))
 }
 
 /// The newest membership that is known to be committed, of the cluster that the node belongs to if it does.

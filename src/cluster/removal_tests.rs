@@ -77,6 +77,16 @@ fn who_was_removed_before_anything_reached_it_does_not_wait_for_its_name_to_be_a
 }
 
 #[test]
+fn who_was_removed_before_anything_reached_it_is_told_so() {
+    // n3 shows itself, is given a vote for there is next to nothing to catch up with, and is removed within a moment.
+    let say = [(1, known(9, voters(1..=2))), (2, known(9, voters(1..=2)))];
+    let mut own = unborn(3);
+    assert!(!removed(&own, &say));
+    own.told_put_out();
+    assert!(removed(&own, &say) && !removed(&own, &say[..1]));
+}
+
+#[test]
 fn nobody_is_removed_while_the_change_is_under_way() {
     let own = roster(3, 5, voters(1..=3));
     let joint = Membership { outgoing: Some((1..=3).map(NodeId).collect()), ..voters(1..=2) };

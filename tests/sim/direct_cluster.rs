@@ -38,6 +38,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("PutOutForgotten", who_was_put_out_comes_in_no_place),
     ("LeftoversCount", leftovers_keep_nobody_in),
     ("OlderTermHides", a_later_term_says_who_belongs),
+    ("WaitsForEver", what_nothing_has_reached_stops_too),
     ("NewcomerRemoved", whom_nothing_has_named_waits),
     ("OtherClusterDisowns", another_cluster_removes_nobody),
     ("ReplacedAdmitted", who_was_put_out_is_not_its_own_successor),
@@ -320,6 +321,18 @@ fn whom_nothing_has_named_waits() -> Result<(), Broken> {
     ensure!(!removal::is_removed(&roster, &disowners), "a host that is let in stops");
     roster.told_put_out();
     ensure!(removal::is_removed(&roster, &disowners), "who was put out does not stop");
+    Ok(())
+}
+
+/// Node 3 showed itself, was given a vote and was removed before anything of the log had reached it.
+fn what_nothing_has_reached_stops_too() -> Result<(), Broken> {
+    let own = Own { name: "n3".to_owned(), id: NodeId(3) };
+    let mut roster = Roster::new(own, BTreeMap::new());
+    let without = known(19, of(&[1, 2], &[]));
+    let disowners: BTreeMap<_, _> = [1, 2].map(|id| (NodeId(id), without.clone())).into();
+    ensure!(!removal::is_removed(&roster, &disowners), "a host that waits to be let in stops");
+    roster.told_put_out();
+    ensure!(removal::is_removed(&roster, &disowners), "who was put out waits to be let in");
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use konsen::cluster::Roster;
 use konsen::raft::{Membership, NodeId};
 
 use super::clients::{Answer, Ask};
@@ -294,6 +293,18 @@ impl World {
         Ok(())
     }
 
+    /// Whether a host finds so many of the voters that it has to believe what they say.
+    fn hears_a_majority(&self, host: usize, now: &Membership) -> bool {
+        let voters =
+            (0..self.hosts.len()).filter(|&other| now.voters.contains(&self.hosts[other].id));
+        let heard = voters.filter(|&other| {
+            self.hosts[other].running.is_some()
+                && !self.is_lost(other)
+                && self.knows_the_way(host, other)
+        });
+        heard.count() * 2 > now.voters.len()
+    }
+
     /// Whoever was put out finds out and stops, and no member listens to it.
     fn part_with_the_removed(&mut self) -> Result<(), Broken> {
         let until = self.now + self.bound();
@@ -308,8 +319,7 @@ impl World {
                 })
             };
             let left = self.present().find(|&host| {
-                let roster = self.roster(host);
-                let roster = roster.filter(|roster| roster.cluster() == Some(now.cluster));
+                let Some(roster) = self.roster(host) else { return false };
                 // Whom nothing has ever named waits to be let in.
                 let id = self.hosts[host].id;
                 let is_known =
@@ -318,8 +328,12 @@ impl World {
                             self.roster(other).is_some_and(|other| other.was_put_out(id));
                         remembers && self.knows_the_way(host, other)
                     });
-                let was_named = roster.is_some_and(Roster::was_named) || is_known;
-                !is_member(host) && roster.is_some() && was_named && finds(host)
+                let must_know = match roster.cluster() {
+                    Some(own) => own == now.cluster && (roster.was_named() || is_known),
+                    // What nothing has reached is told of no others than it knows.
+                    None => is_known && self.hears_a_majority(host, &now),
+                };
+                !is_member(host) && must_know && finds(host)
             });
             let Some(host) = left else {
                 let stranger = self.links.keys().find(|(from, to)| {
