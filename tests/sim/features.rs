@@ -1,11 +1,14 @@
 //! Releases of different age in one cluster: hosts that know one feature level more than others, and come to know it
 //! when they start again. The leader raises the level by the rule of the server, and from then on every command is of the
-//! higher one. No host ever meets what it cannot read, or it would stop, which is no failure of its disk.
+//! higher one. No member that a leader asked what it knows meets what it cannot read, or it would stop, which is no
+//! failure of its disk. One that was let in between that look and the raise stops before it, until it is upgraded.
+
+use std::collections::BTreeSet;
 
 use konsen::cluster::features::{known_by, raise_to};
 use konsen::cluster::{Change, Features};
 use konsen::kv::{FeatureLevel, Write};
-use konsen::raft::RoleName;
+use konsen::raft::{NodeId, RoleName};
 use konsen::replica::{Event, Origin, RequestId, Step};
 
 use super::due::Due;
@@ -24,17 +27,21 @@ pub(crate) const NEW: FeatureLevel = FeatureLevel(2);
 pub(crate) struct Releases {
     /// How high the level may be raised, if that is held.
     pub(crate) hold: Option<FeatureLevel>,
+    /// Whether nobody comes or goes but one host of the older release, when all others are of the newer.
+    pub(crate) late: bool,
 }
 
 impl Plan {
-    /// Has hosts of two releases, and one of the older that comes when all others are of the newer. Who else comes and
-    /// goes stays out of it: what a host that is added meets is decided by when it is added.
+    /// Has hosts of two releases.
     pub(super) fn mix_releases(&mut self, random: &mut Random) {
-        let others = [Fault::Change, Fault::Operator, Fault::Rebirth, Fault::Wipe];
-        self.faults.retain(|fault| !others.contains(fault));
-        (self.spares, self.operators, self.operate_every, self.twin) = (1, 0, None, false);
         let hold = random.chance(250).then_some(OLD);
-        self.releases = Some(Releases { hold });
+        let late = random.chance(400) && !crate::operator() && !crate::churn();
+        if late {
+            let others = [Fault::Change, Fault::Operator, Fault::Rebirth, Fault::Wipe];
+            self.faults.retain(|fault| !others.contains(fault));
+            self.spares = 1;
+        }
+        self.releases = Some(Releases { hold, late });
     }
 }
 
@@ -44,16 +51,15 @@ impl World {
         if self.plan.releases.is_none() {
             return;
         }
-        let voters = self.plan.voters;
-        for (host, one) in self.hosts.iter_mut().enumerate() {
-            let new = host < voters && self.chance.releases.chance(500);
-            one.highest = if new { NEW } else { OLD };
+        for host in 0..self.hosts.len() {
+            let new = !self.is_late(host) && self.chance.releases.chance(500);
+            self.hosts[host].highest = if new { NEW } else { OLD };
         }
     }
 
     /// Whether a host is the one that comes last, and keeps its release.
     fn is_late(&self, host: usize) -> bool {
-        host >= self.plan.voters
+        self.plan.releases.is_some_and(|releases| releases.late) && host >= self.plan.voters
     }
 
     /// A host that starts may have been given the newer release.
@@ -70,13 +76,26 @@ impl World {
         if self.plan.releases.is_none() {
             return;
         }
-        for host in 0..self.plan.voters {
-            if self.hosts[host].highest == OLD {
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].highest == OLD && !self.is_late(host) {
                 self.crash(host, false);
                 self.hosts[host].highest = NEW;
                 self.after(1, Due::Start { host });
             }
         }
+    }
+
+    /// Whether a host stops rightly before what its release cannot read: nobody had asked what it knows before the level
+    /// was raised. Somebody gives it the newer one.
+    pub(super) fn was_outgrown(&mut self, host: usize, why: &str) -> bool {
+        let one = &self.hosts[host];
+        let newer = why.contains("newer release") && one.highest == OLD;
+        if !newer || self.asked_for_level.is_empty() || self.asked_for_level.contains(&one.id) {
+            return false;
+        }
+        self.count("hosts that stop before what they cannot read");
+        self.hosts[host].highest = NEW;
+        true
     }
 
     /// What a host says of feature levels.
@@ -88,7 +107,7 @@ impl World {
 
     /// What a leader does from time to time: raises the level, if all members know a higher one.
     pub(super) fn raise_level(&mut self, host: usize) -> Result<(), Broken> {
-        let (Some(Releases { hold }), Some(running)) =
+        let (Some(Releases { hold, .. }), Some(running)) =
             (self.plan.releases, &self.hosts[host].running)
         else {
             return Ok(());
@@ -110,14 +129,17 @@ impl World {
             own.id
         );
         let everybody = now.members.keys().chain(&now.voters).chain(now.outgoing.iter().flatten());
-        for id in everybody {
+        let everybody: Vec<NodeId> = everybody.copied().collect();
+        for id in &everybody {
+            // One that has just lost its disk may still seem to be connected.
             let known = self.hosts.iter().find(|one| one.id == *id).map(|one| one.highest);
             ensure!(
-                known.is_some_and(|known| known >= level),
+                known.is_none_or(|known| known >= level),
                 "{} raises the level to {level}, and {id} knows {known:?}",
                 own.id
             );
         }
+        self.asked_for_level.extend(everybody);
         self.count("feature levels raised");
         self.changes += 1;
         let id = RequestId(CHANGES + self.changes);
@@ -127,12 +149,23 @@ impl World {
 
     /// All members come to the level that they all know, or stay where it is held.
     pub(super) fn reach_the_level(&mut self) -> Result<(), Broken> {
-        let Some(Releases { hold }) = self.plan.releases else { return Ok(()) };
+        let Some(Releases { hold, .. }) = self.plan.releases else { return Ok(()) };
         let expected = hold.unwrap_or(NEW);
         let until = self.now + self.bound();
         loop {
-            let voters = 0..self.plan.voters;
-            let levels: Vec<_> = voters.map(|host| self.features_of(host).level).collect();
+            let Some((_, now)) = self.oracle.newest.clone() else { return Ok(()) };
+            let host = |id| {
+                self.present()
+                    .find(|&host| self.hosts[host].id == id && self.hosts[host].running.is_some())
+            };
+            let members =
+                now.members.keys().chain(&now.voters).chain(now.outgoing.iter().flatten());
+            let members: Option<BTreeSet<usize>> = members.map(|&id| host(id)).collect();
+            let Some(members) = members else {
+                self.count("levels that somebody who is away keeps");
+                return Ok(());
+            };
+            let levels: Vec<_> = members.iter().map(|&host| self.features_of(host).level).collect();
             if levels.iter().all(|level| *level == expected) {
                 self.count("clusters of one release again");
                 return Ok(());
@@ -148,7 +181,8 @@ impl World {
     /// A host of the older release that is added now is not let in, and is sent nothing.
     pub(super) fn keep_the_old_out(&mut self) -> Result<(), Broken> {
         let late = self.plan.voters;
-        let raised = self.plan.releases.is_some_and(|releases| releases.hold.is_none());
+        let raised =
+            self.plan.releases.is_some_and(|releases| releases.late && releases.hold.is_none());
         if !raised || self.hosts[late].running.is_none() {
             return Ok(());
         }

@@ -337,8 +337,15 @@ impl World {
         Ok(())
     }
 
-    /// A host stops because of an error. That is right if its disk has failed.
+    /// A host stops because of an error. That is right if its disk has failed, or if its release is too old.
     pub(super) fn halt(&mut self, host: usize, why: String) -> Result<(), Broken> {
+        if self.was_outgrown(host, &why) {
+            self.trace(|_| why);
+            self.crash(host, false);
+            let down = self.chance.disk.range(1, 1_000) * self.plan.slowness;
+            self.after(down, Due::Start { host });
+            return Ok(());
+        }
         if !self.hosts[host].disk_failed() {
             return Err(Broken(why));
         }

@@ -245,6 +245,15 @@ impl World {
         if self.is_lost(visitor) != self.is_lost(by) || matches!(why, Why::Taken { .. }) {
             return Ok(());
         }
+        let too_old = match why {
+            Why::TooOld { .. } => Some(visitor),
+            Why::Outgrown { .. } => Some(by),
+            _ => None,
+        };
+        // Who became a member after leaders had asked what all know may be too old.
+        if too_old.is_some_and(|host| !self.asked_for_level.contains(&self.hosts[host].id)) {
+            return Ok(());
+        }
         let Some((at, now)) = self.newest_committed(by) else { return Ok(()) };
         let both = ids.iter().all(|id| now.members.contains_key(id) || now.is_voter(*id));
         let known = self.roster(by).and_then(Roster::newest);

@@ -366,7 +366,7 @@ impl Plan {
             ticks,
             leases,
         };
-        if random.chance(200) && !crate::operator() && !crate::churn() {
+        if random.chance(200) {
             plan.mix_releases(random);
         }
         if plan.faults.contains(&Fault::Operator) || crate::operator() {

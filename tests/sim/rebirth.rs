@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use konsen::cluster::begin_anew;
-use konsen::kv::Revision;
+use konsen::kv::{FeatureLevel, Revision};
 use konsen::raft::{ClusterId, Entry, HardState, Index, LogId, Membership, NodeId, Payload};
 
 use super::anew;
@@ -39,6 +39,7 @@ impl Lost {
 #[derive(Debug)]
 pub(super) struct Backup {
     revision: Revision,
+    level: FeatureLevel,
     bytes: Vec<u8>,
 }
 
@@ -117,11 +118,12 @@ impl World {
         if running.state.durable().index == Index(0) {
             return Ok(());
         }
+        let level = running.state.level();
         match anew::back_up(&running.state) {
             Ok((revision, bytes)) => {
                 self.count("backups taken");
                 if self.backup.is_none() || self.chance.nemesis.chance(500) {
-                    self.backup = Some(Backup { revision, bytes });
+                    self.backup = Some(Backup { revision, level, bytes });
                 }
                 Ok(())
             }
@@ -184,6 +186,8 @@ impl World {
         self.empty(founder);
         let id = self.hosts[founder].id;
         let members = self.draw_members(fates, founder);
+        // An older release says that it cannot read a backup of a newer one.
+        self.hosts[founder].highest = self.hosts[founder].highest.max(backup.level);
         let begun = self.hosts[founder].take_in(&self.plan, &backup.bytes, members.clone());
         let begun = begun.map_err(|error| Broken(format!("{id} takes no backup: {error}")))?;
         let last = begun.state.applied();

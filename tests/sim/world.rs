@@ -127,6 +127,8 @@ pub(crate) struct World {
     pub(super) moves: u64,
     /// Hosts that never come back.
     pub(super) dead: BTreeSet<usize>,
+    /// Whom leaders asked what feature level it knows before they raised the cluster's.
+    pub(super) asked_for_level: BTreeSet<NodeId>,
     pub(super) watch: Watch,
     tracing: bool,
 }
@@ -206,6 +208,7 @@ impl World {
             asked: BTreeMap::new(),
             repeatable: None,
             moves: 0,
+            asked_for_level: BTreeSet::new(),
             dead: BTreeSet::new(),
             watch: Watch::new(count),
             tracing,
