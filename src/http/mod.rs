@@ -48,6 +48,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
@@ -70,6 +71,8 @@ struct Api {
     answers: budget::Answers,
     /// The most requests of one address that wait for a change.
     waiters_per_guest: usize,
+    /// Whose turn it is among deletions that go in steps.
+    deletions: Semaphore,
     /// Cancelled when a shutdown begins, so that no wait for a change holds it up.
     stopping: CancellationToken,
 }
@@ -94,6 +97,7 @@ pub fn router(handle: Handle) -> App {
         bodies: body::Bodies::new(limits),
         answers: budget::Answers::new(limits.answer_bytes_max),
         waiters_per_guest: limits.waiters_max / 2,
+        deletions: Semaphore::new(1),
         handle,
         stopping: CancellationToken::new(),
     });

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use tokio::time::timeout_at;
 
 use super::error::{Kind, Problem};
 use super::list::{json_response, range};
@@ -67,6 +68,8 @@ fn deleted(done: DeletedJson) -> Response {
 
 /// Deletes a range a bounded step at a time, for as long as somebody waits for the answer: whoever goes away drops this
 /// future, and no step follows. What goes wrong after the first step says how far it came.
+///
+/// Several deletions take turns, a step and its pause at a time: they take together what one takes.
 async fn delete_in_steps(
     api: &Api,
     mut range: KeyRange,
@@ -75,6 +78,12 @@ async fn delete_in_steps(
     let keys_max = api.handle.limits().delete_keys_max.min(STEP_KEYS_MAX);
     let mut done = DeletedJson { deleted: 0, revision: Revision(0), steps: Some(0) };
     loop {
+        let _turn = tokio::select! {
+            turn = timeout_at(deadline.into(), api.deletions.acquire()) => {
+                turn.map_err(|_| late(&done))?
+            }
+            () = api.stopping.cancelled() => return Err(so_far(Error::ShuttingDown.into(), &done)),
+        };
         let began = Instant::now();
         let write = Write::DeleteStep { range: range.clone(), keys_max };
         let reply = api.handle.write(write, deadline).await;

@@ -253,6 +253,54 @@ async fn begin_long_deletion(server: &Server) -> TcpStream {
     client
 }
 
+/// Together they take no more of the cluster than one.
+#[tokio::test]
+async fn deletions_in_steps_take_turns() {
+    const KEYS: usize = 20;
+    let server = Server::start_with("limits:\n  deleteKeys: 1\n").await;
+    let prefixes = ["a", "b", "c", "d"];
+    for prefix in prefixes {
+        for key in 0..KEYS {
+            server.send_body(&format!("PUT /v1/kv/{prefix}{key:02}"), &[], b"x");
+        }
+    }
+    let begun: Vec<TcpStream> = prefixes
+        .iter()
+        .map(|prefix| {
+            let mut client = server.connect();
+            let request = format!(
+                "DELETE /v1/kv?prefix={prefix}&atomic=false HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            );
+            client.write_all(request.as_bytes()).unwrap();
+            client
+        })
+        .collect();
+    let mut last = 0;
+    for mut client in begun {
+        let answer = read(&mut client).json();
+        assert_eq!((&answer["deleted"], &answer["steps"]), (&KEYS.into(), &KEYS.into()));
+        last = last.max(answer["revision"].as_u64().unwrap());
+    }
+    let left = |revision: u64| {
+        let line = format!("GET /v1/kv?revision={revision}&keys_only=true");
+        let keys = keys(&server.send(&line, &[]));
+        prefixes.map(|prefix| keys.iter().filter(|key| key.starts_with(prefix)).count())
+    };
+    let first = last - (KEYS * prefixes.len()) as u64;
+    // Once all have begun, and before the first ends, nobody takes a step more than another.
+    let all_begun = |left: &[usize; 4]| left.iter().all(|left| (1..KEYS).contains(left));
+    let mut window = (first..last).map(left).filter(all_begun);
+    let begin = window.next().expect("a time at which all are under way");
+    let mut seen = 0;
+    for left in window {
+        let steps: Vec<usize> = begin.iter().zip(&left).map(|(before, now)| before - now).collect();
+        let ahead = steps.iter().max().unwrap() - steps.iter().min().unwrap();
+        assert!(ahead <= 1, "{begin:?}, then {left:?}");
+        seen += 1;
+    }
+    assert!(seen > KEYS, "they went one after the other");
+}
+
 #[tokio::test]
 async fn no_step_of_a_deletion_follows_once_the_client_has_gone() {
     let server = Server::start_with("limits:\n  deleteKeys: 1\n").await;
