@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::error::{Kind, Problem};
@@ -16,6 +16,9 @@ use crate::api::Limits;
 
 /// What counts as a small body, in bytes.
 const SMALL_BYTES: u64 = 4096;
+/// How long a body waits for room before it is refused. Whoever asks again at once, as few should and many do, costs a
+/// node little that way.
+const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// How bodies are read.
 #[derive(Debug)]
@@ -119,7 +122,13 @@ where
         if data.len() > bytes_max - bytes.len() {
             return Err(too_large(bytes_max));
         }
-        let more = take(budget, data.len())?;
+        let Some(more) = take(budget, data.len(), share.is_none()).await else {
+            // Nothing is kept from others meanwhile.
+            drop((share, bytes, data));
+            tokio::time::sleep_until(began + WAIT_MAX).await;
+            let detail = "the bodies of other requests fill the memory set aside for them";
+            return Err(Problem::new(Kind::TooBusy, detail));
+        };
         match &mut share {
             Some(share) => share.merge(more),
             None => share = Some(more),
@@ -136,17 +145,13 @@ where
     Ok(Held { bytes: bytes.freeze(), _share: share })
 }
 
-fn take(budget: &Semaphore, bytes: usize) -> Result<SemaphorePermit<'_>, Problem> {
-    let busy = || {
-        Problem::new(
-            Kind::TooBusy,
-            "the bodies of other requests fill the memory set aside for them",
-        )
-    };
-    let bytes = u32::try_from(bytes).map_err(|_| busy())?;
-    budget.try_acquire_many(bytes).map_err(|error| match error {
-        TryAcquireError::NoPermits | TryAcquireError::Closed => busy(),
-    })
+/// Room for so many bytes more. Only who has none yet waits for it: if all who have some waited, nobody would ever end.
+async fn take(budget: &Semaphore, bytes: usize, waits: bool) -> Option<SemaphorePermit<'_>> {
+    let bytes = u32::try_from(bytes).ok()?;
+    match waits {
+        true => tokio::time::timeout(WAIT_MAX, budget.acquire_many(bytes)).await.ok()?.ok(),
+        false => budget.try_acquire_many(bytes).ok(),
+    }
 }
 
 fn too_large(bytes_max: usize) -> Problem {
@@ -169,10 +174,12 @@ fn late(bodies: &Bodies, after: Duration) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
     use axum::body::Body;
+    use futures_util::stream;
     use hyper::body::Frame;
 
     use super::*;
@@ -218,6 +225,28 @@ mod tests {
         drop((first, beside));
         assert_eq!(large().await.unwrap().bytes.len(), 15);
         assert_eq!(small().await.unwrap().bytes, "12345");
+    }
+
+    #[tokio::test]
+    async fn who_has_nothing_waits_for_room_and_who_has_some_gives_it_up() {
+        let budget = bodies(20);
+        let large = |length| read_declared(None, Body::from("x".repeat(length)), 20, &budget);
+        let first = large(15).await.unwrap();
+        let second = large(15);
+        tokio::pin!(second);
+        let waits = tokio::time::timeout(WAIT_MAX / 2, &mut second).await;
+        assert!(waits.is_err(), "it does not wait");
+        drop(first);
+        drop(second.await.unwrap());
+        // One that needs more than there is keeps nothing while it waits to be told so.
+        let parts = ["12345", "123456789012345"].map(|part| Ok::<_, Infallible>(Bytes::from(part)));
+        let beside = large(10).await.unwrap();
+        let third = read_declared(None, Body::from_stream(stream::iter(parts)), 20, &budget);
+        tokio::pin!(third);
+        assert!(tokio::time::timeout(WAIT_MAX / 2, &mut third).await.is_err());
+        assert_eq!(budget.budget.available_permits(), 10);
+        assert_eq!(third.await.unwrap_err().kind(), Kind::TooBusy);
+        drop(beside);
     }
 
     /// A body of which nothing ever comes.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::clients;
 use crate::harness::Cluster;
@@ -34,6 +35,11 @@ const KEYS: usize = 20_000;
 const VERSIONS: usize = 4_000;
 /// The most fields of a form.
 const FORM_FIELDS: usize = 10_000;
+
+/// Where the others run: what the attackers do in this process is none of their waiting.
+static USERS: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread")
+});
 
 pub struct Scene {
     pub cluster: Cluster,
@@ -149,12 +155,12 @@ impl Scene {
         let get = reqwest::Client::new().get(url("/v1/kv/other-client"));
         let health = reqwest::Client::new().get(url("/healthz"));
         let users = [(put, EVERY), (get, EVERY), (health, EVERY * 10)]
-            .map(|(request, every)| tokio::spawn(ask(request, every, over.clone())));
+            .map(|(request, every)| USERS.spawn(ask(request, every, over.clone())));
         let others = (0..self.cluster.nodes.len()).filter(|node| *node != self.victim);
         let others: Vec<_> = others
             .map(|node| {
                 let get = reqwest::Client::new().get(self.cluster.url(node, "/v1/kv/other-client"));
-                tokio::spawn(ask(get, EVERY, over.clone()))
+                USERS.spawn(ask(get, EVERY, over.clone()))
             })
             .collect();
         attack(self).await;
