@@ -59,7 +59,7 @@ pub use places::SPARE_CONNECTIONS;
 pub use serve::{DRAIN_TIME_MAX, LINGER_TIME, SPARE_TIME_MAX, STREAMS_MAX, serve};
 pub use watch::HALF_CLOSED_MAX;
 
-use crate::server::Handle;
+use crate::server::{Handle, ReadClient};
 use error::{Kind, Problem};
 
 /// What every route needs.
@@ -137,6 +137,11 @@ impl App {
     /// The memory for answers.
     fn answers(&self) -> &budget::Answers {
         &self.inner.api.answers
+    }
+
+    /// One more connection.
+    fn read_client(&self) -> ReadClient {
+        self.inner.api.handle.read_client()
     }
 
     /// Answers one request.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::header::{CONNECTION, HeaderName};
-use axum::http::{HeaderValue, Request, Version};
+use axum::http::{HeaderValue, Method, Request, Version};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -301,10 +301,14 @@ fn answering(
     let spare = place.spare;
     let (app, shutdown) = (shared.app.clone(), shared.shutdown.clone());
     let (clock, lingers, guest) = (clock.clone(), Arc::clone(lingers), place.guest.clone());
+    let client = app.read_client();
     service_fn(move |mut request: Request<Incoming>| {
         let in_flight = clock.request();
         let is_http2 = request.version() >= Version::HTTP_2;
         lingers.store(!is_http2, Ordering::Relaxed);
+        if request.method() == Method::GET {
+            client.reads();
+        }
         request.extensions_mut().insert(guest.clone());
         let stays = !spare && stays_open(&request);
         let (app, shutdown, keeps) = (app.clone(), shutdown.clone(), keeps.clone());

@@ -15,6 +15,7 @@ use super::run::answer_room::AnswerRoom;
 use super::run::event::{Control, Notice, Question};
 use super::run::lag::IsBehind;
 use super::run::mailbox::{Mailbox, NotTaken};
+use super::run::read_load::{ReadClient, ReadLoad};
 use super::run::readers::Readers;
 use super::run::write_room::WriteRoom;
 use super::watch::waiters::Waiters;
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub(super) space: Arc<Space>,
     pub(super) behind: IsBehind,
     pub(super) write_room: WriteRoom,
+    pub(super) read_load: Arc<ReadLoad>,
     pub(super) life: Arc<Life>,
     pub(super) facts: Arc<ArcSwap<Facts>>,
     pub(super) answer_room: AnswerRoom,
@@ -99,6 +101,11 @@ impl Handle {
         tracing::error!(%error, "the state could not be read");
         self.fail(error);
         Error::Storage
+    }
+
+    /// One more client that may read.
+    pub(crate) fn read_client(&self) -> ReadClient {
+        self.shared.read_load.client()
     }
 
     /// The revision that this node has applied.

@@ -27,5 +27,6 @@ mod wire;
 
 pub use admin::backup::{Backup, BackupPart};
 pub use handle::Handle;
+pub use run::read_load::ReadClient;
 pub use start::{Ending, Server, StartError};
 pub use watch::waiters::Waiter;

@@ -19,6 +19,7 @@ use super::run::driver::Published;
 use super::run::lag::Lag;
 use super::run::mailbox::Mailbox;
 use super::run::opened::{self, Opened};
+use super::run::read_load::ReadLoad;
 use super::run::readers::Readers;
 use super::run::thread::ReplicaThread;
 use super::run::timing::Timing;
@@ -155,6 +156,7 @@ impl Server {
             net: net.clone(),
             data: opened.data.clone(),
             standing: published.standing.subscribe(),
+            read_load: Arc::new(ReadLoad::new()),
             membership,
             joint_since: signs.joint_since.subscribe(),
             held_back_since: signs.held_back_since.subscribe(),
@@ -171,7 +173,8 @@ impl Server {
         listener.accept(Arc::new(Answering { handle: handle.clone(), elsewhere }));
 
         let waiters = handle.shared.waiters.clone();
-        let base = Base { mailbox: mailbox.clone(), life, net: net.clone(), waiters };
+        let read_load = handle.shared.read_load.clone();
+        let base = Base { mailbox: mailbox.clone(), life, net: net.clone(), waiters, read_load };
         let driver = workers::start(base, opened, node, published, timing, lag)?;
         let ended = replica_thread.run(driver);
         let users = Users { net, https: https_sender, admits, facts };

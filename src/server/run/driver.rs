@@ -12,6 +12,8 @@ use super::event::{Asker, Notice};
 use super::lag::Lag;
 use super::lookups::Lookups;
 use super::mailbox::{Mail, Mailbox};
+use super::read_gate::ReadGate;
+use super::read_load::ReadLoad;
 use super::snapshots;
 use super::timing::Timing;
 use super::turn::{Turn, Waiting};
@@ -60,6 +62,7 @@ pub(crate) struct Driver {
     pub(super) answers: Answers,
     pub(super) timing: Timing,
     pub(super) lag: Lag,
+    pub(super) read_load: Arc<ReadLoad>,
 }
 
 /// How the disks answer.
@@ -89,6 +92,7 @@ impl Driver {
     async fn serve(&mut self) -> Result<(), StoreError> {
         let mut waiting = Waiting::default();
         let mut mail = Mail::default();
+        let mut gate = ReadGate::new();
         let mut next_tick = Instant::now() + self.timing.tick;
         let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
         let mut disks = Disks { told_slow: false, looked_up: Instant::now(), leads_since: None };
@@ -105,9 +109,12 @@ impl Driver {
             if self.replica.has_more() || !mail.is_empty() {
                 tokio::task::yield_now().await;
             } else {
-                self.mailbox.filled(until_tick.as_mut()).await;
+                self.mailbox.filled(until_tick.as_mut(), gate.opened()).await;
             }
-            self.mailbox.take(&mut mail);
+            self.mailbox.take(&mut mail, gate.is_open(Instant::now()));
+            if !mail.reads.is_empty() {
+                gate.passed(Instant::now(), self.read_load.clients());
+            }
             if let Some(error) = mail.failed.take() {
                 return Err(error);
             }

@@ -34,6 +34,11 @@ impl Request {
             Request::Read { .. } => 0,
         }
     }
+
+    /// Whether the leader has to hear from a majority for it, as for all others that wait with it.
+    pub(crate) fn needs_round(&self) -> bool {
+        matches!(self, Request::Read { lease: false, .. })
+    }
 }
 
 /// A question about how things stand: of health checks, of the watchdog, of operators.

@@ -11,7 +11,7 @@ use super::event::{Control, Notice, Question, Request};
 use crate::raft::Message;
 use crate::store::StoreError;
 
-/// The most clients' requests that wait for the replica; beyond it a client is told to come back.
+/// The most of clients' writes that wait for the replica, and of their reads; beyond it a client is told to come back.
 const REQUESTS_MAX: usize = 16_384;
 /// The most bytes of keys and values in them.
 const REQUEST_BYTES_MAX: usize = 64 << 20;
@@ -24,7 +24,7 @@ const MESSAGES_MAX: usize = 65_536;
 /// The most bytes of entries in them.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// Why the mailbox did not take a event, which was dropped: it certainly has no effect.
+/// Why the mailbox did not take an event, which was dropped: it certainly has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotTaken {
     /// Too much waits in its lane.
@@ -44,13 +44,20 @@ pub(crate) struct Mail {
     pub(crate) questions: VecDeque<Question>,
     pub(crate) notices: VecDeque<Notice>,
     pub(crate) messages: VecDeque<Message>,
+    /// What needs no round, or is not to wait for one.
     pub(crate) requests: VecDeque<Request>,
+    /// Reads that need a round.
+    pub(crate) reads: VecDeque<Request>,
 }
 
 impl Mail {
     /// Whether nothing is left.
     pub(crate) fn is_empty(&self) -> bool {
-        let Mail { failed, stop, control, questions, notices, messages, requests } = self;
+        self.reads.is_empty() && self.is_empty_but_for_reads()
+    }
+
+    fn is_empty_but_for_reads(&self) -> bool {
+        let Mail { failed, stop, control, questions, notices, messages, requests, reads: _ } = self;
         failed.is_none()
             && !stop
             && control.is_empty()
@@ -74,6 +81,16 @@ struct Inner {
     request_bytes: usize,
     message_bytes: usize,
     closed: bool,
+    /// Whether reads wait for others to join them: nobody is woken for them.
+    holds_reads: bool,
+}
+
+impl Inner {
+    /// Whether there is nothing to wake anybody for.
+    fn is_quiet(&self) -> bool {
+        let reads = self.holds_reads || self.waiting.reads.is_empty();
+        reads && self.waiting.is_empty_but_for_reads()
+    }
 }
 
 impl Mailbox {
@@ -81,11 +98,15 @@ impl Mailbox {
     pub(crate) fn try_send(&self, request: Request) -> Result<(), NotTaken> {
         let bytes = request.cost_bytes();
         self.add(|inner| {
-            let fits = inner.waiting.requests.len() < REQUESTS_MAX
-                && inner.request_bytes + bytes <= REQUEST_BYTES_MAX;
+            let lane = match request.needs_round() {
+                true => &mut inner.waiting.reads,
+                false => &mut inner.waiting.requests,
+            };
+            let fits =
+                lane.len() < REQUESTS_MAX && inner.request_bytes + bytes <= REQUEST_BYTES_MAX;
             if fits {
                 inner.request_bytes += bytes;
-                inner.waiting.requests.push_back(request);
+                lane.push_back(request);
             }
             fits
         })
@@ -160,32 +181,35 @@ impl Mailbox {
         if inner.closed {
             return Err(NotTaken::Closed);
         }
-        let was_empty = inner.waiting.is_empty();
+        let was_quiet = inner.is_quiet();
         if !push(&mut inner) {
             return Err(NotTaken::Full);
         }
+        let wakes = was_quiet && !inner.is_quiet();
         drop(inner);
-        if was_empty {
+        if wakes {
             self.filled.notify_one();
         }
         Ok(())
     }
 
-    /// Waits for a event or for the end of `until`.
-    pub(crate) async fn filled(&self, until: Pin<&mut Sleep>) {
-        if self.inner.lock().waiting.is_empty() {
+    /// Waits for an event, or for the end of `until`, or until reads need not wait any more.
+    pub(crate) async fn filled(&self, until: Pin<&mut Sleep>, opened: impl Future<Output = ()>) {
+        if self.inner.lock().is_quiet() {
             tokio::select! {
                 biased;
                 () = self.filled.notified() => {}
+                () = opened => {}
                 () = until => {}
             }
         }
     }
 
     /// Moves what waits into the lanes of `mail` that are empty. The others have to be worked off first, so that events
-    /// stay in order.
-    pub(crate) fn take(&self, mail: &mut Mail) {
+    /// stay in order. Without `reads`, those that need a round wait until they are asked for, and wake nobody.
+    pub(crate) fn take(&self, mail: &mut Mail, reads: bool) {
         let mut inner = self.inner.lock();
+        inner.holds_reads = !reads;
         let waiting = &mut inner.waiting;
         mail.failed = mail.failed.take().or_else(|| waiting.failed.take());
         mail.stop |= std::mem::take(&mut waiting.stop);
@@ -197,6 +221,9 @@ impl Mailbox {
         }
         if refill(&mut mail.requests, &mut inner.waiting.requests) {
             inner.request_bytes = 0;
+        }
+        if reads {
+            refill(&mut mail.reads, &mut inner.waiting.reads);
         }
     }
 
@@ -263,7 +290,7 @@ mod tests {
         mailbox.send(Notice::Persisted { seq: Seq(1) });
         mailbox.stop();
         let mut mail = Mail::default();
-        mailbox.take(&mut mail);
+        mailbox.take(&mut mail, true);
         let others = [mail.control.len(), mail.questions.len(), mail.notices.len()];
         assert_eq!((others, mail.messages.len(), mail.stop), ([1, 1, 1], 1, true));
         assert_eq!(mail.requests.len(), REQUESTS_MAX);
@@ -291,8 +318,43 @@ mod tests {
         assert_eq!(mailbox.try_send(write(mib)), Err(NotTaken::Full));
         assert_eq!(mailbox.try_send(write(1)), Ok(()), "there is room for a small one");
         let mut mail = Mail::default();
-        mailbox.take(&mut mail);
+        mailbox.take(&mut mail, true);
         assert_eq!(mail.messages.len(), MESSAGES_MAX);
+    }
+
+    fn read(lease: bool) -> Request {
+        Request::Read { lease, reply: oneshot::channel().0 }
+    }
+
+    /// Whether somebody who waits is woken.
+    async fn wakes(mailbox: &Mailbox) -> bool {
+        let mut moment = std::pin::pin!(tokio::time::sleep(std::time::Duration::from_millis(20)));
+        mailbox.filled(moment.as_mut(), std::future::pending()).await;
+        !moment.is_elapsed()
+    }
+
+    #[tokio::test]
+    async fn reads_that_are_held_wake_nobody_and_keep_nobody_from_being_woken() {
+        let (mailbox, mut mail) = (Mailbox::default(), Mail::default());
+        mailbox.try_send(read(false)).unwrap();
+        assert!(wakes(&mailbox).await);
+        mailbox.take(&mut mail, false);
+        // What was there before anybody waited may wake once more.
+        wakes(&mailbox).await;
+        assert!(mail.is_empty() && !wakes(&mailbox).await);
+        mailbox.try_send(read(false)).unwrap();
+        assert!(!wakes(&mailbox).await);
+        for request in [read(true), write(1)] {
+            mailbox.try_send(request).unwrap();
+            assert!(wakes(&mailbox).await, "what needs no round waits for none");
+            mailbox.take(&mut mail, false);
+            assert_eq!((mail.requests.len(), mail.reads.len()), (1, 0));
+            mail.requests.clear();
+        }
+        mailbox.take(&mut mail, true);
+        assert_eq!(mail.reads.len(), 2);
+        mailbox.try_send(read(false)).unwrap();
+        assert!(wakes(&mailbox).await, "nothing is held any more");
     }
 
     #[test]
@@ -300,15 +362,15 @@ mod tests {
         let mailbox = Mailbox::default();
         let mut mail = Mail::default();
         (1..=3).for_each(|term| mailbox.receive(message(term)));
-        mailbox.take(&mut mail);
+        mailbox.take(&mut mail, true);
         assert_eq!(mail.messages.pop_front().map(|message| message.term), Some(Term(1)));
         mailbox.receive(message(4));
         mailbox.try_send_control(offer()).unwrap();
-        mailbox.take(&mut mail);
+        mailbox.take(&mut mail, true);
         let terms = |mail: &Mail| mail.messages.iter().map(|each| each.term.0).collect::<Vec<_>>();
         assert_eq!((terms(&mail), mail.control.len()), (vec![2, 3], 1), "others need not wait");
         mail.messages.clear();
-        mailbox.take(&mut mail);
+        mailbox.take(&mut mail, true);
         assert_eq!(terms(&mail), [4]);
     }
 
@@ -329,7 +391,7 @@ mod tests {
         mailbox.send(Notice::Persisted { seq: Seq(1) });
         mailbox.fail(StoreError::panicked("state"));
         let mut mail = Mail::default();
-        mailbox.take(&mut mail);
+        mailbox.take(&mut mail, true);
         assert!(mail.is_empty(), "nor does it gather what nobody will take");
     }
 
@@ -339,7 +401,7 @@ mod tests {
         mailbox.fail(StoreError::panicked("log"));
         mailbox.fail(StoreError::panicked("state"));
         let mut mail = Mail::default();
-        mailbox.take(&mut mail);
+        mailbox.take(&mut mail, true);
         let why = mail.failed.map(|error| error.to_string()).unwrap_or_default();
         assert!(why.contains("log"), "{why}");
     }

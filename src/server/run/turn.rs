@@ -65,8 +65,11 @@ impl Turn<'_> {
         for notice in mail.notices.drain(..) {
             self.notice(notice);
         }
-        hand_on(&mut mail.messages, &clock, |message| self.input(Input::Receive(message)));
-        hand_on(&mut mail.requests, &clock, |request| self.request(request));
+        let until = clock() + SHARE;
+        hand_on(&mut mail.messages, until, &clock, |message| self.input(Input::Receive(message)));
+        let until = clock() + SHARE;
+        hand_on(&mut mail.reads, until, &clock, |read| self.request(read));
+        hand_on(&mut mail.requests, until, &clock, |request| self.request(request));
     }
 
     fn input(&mut self, input: Input) {
@@ -138,8 +141,12 @@ impl Turn<'_> {
 }
 
 /// Hands events on until none is left, or until their share of the turn is over; at least some.
-fn hand_on<T>(events: &mut VecDeque<T>, clock: &impl Fn() -> Duration, mut step: impl FnMut(T)) {
-    let until = clock() + SHARE;
+fn hand_on<T>(
+    events: &mut VecDeque<T>,
+    until: Duration,
+    clock: &impl Fn() -> Duration,
+    mut step: impl FnMut(T),
+) {
     while !events.is_empty() {
         events.drain(..LOOK_EVERY.min(events.len())).for_each(&mut step);
         if clock() >= until {
@@ -212,7 +219,7 @@ mod tests {
 
     /// Takes one turn in which each look at the clock shows that a millisecond has gone by.
     fn turn(replica: &mut Replica, waiting: &mut Waiting, mailbox: &Mailbox, mail: &mut Mail) {
-        mailbox.take(mail);
+        mailbox.take(mail, true);
         let now = Cell::new(Duration::ZERO);
         let clock = || {
             now.set(now.get() + Duration::from_millis(1));
@@ -270,9 +277,9 @@ mod tests {
             late.set(late.get() + SHARE);
             late.get()
         };
-        hand_on(&mut events, &clock, |event| got.push(event));
+        hand_on(&mut events, SHARE, &clock, |event| got.push(event));
         assert_eq!((got.len(), events.len()), (LOOK_EVERY, 100 - LOOK_EVERY), "at least some");
-        hand_on(&mut events, &|| Duration::ZERO, |event| got.push(event));
+        hand_on(&mut events, SHARE, &|| Duration::ZERO, |event| got.push(event));
         assert_eq!(got, (0..100).collect::<Vec<_>>());
     }
 }

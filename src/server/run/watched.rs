@@ -51,7 +51,7 @@ mod tests {
 
     fn failure(mailbox: &Mailbox) -> Option<String> {
         let mut mail = Mail::default();
-        mailbox.take(&mut mail);
+        mailbox.take(&mut mail, true);
         mail.failed.map(|error| error.to_string())
     }
 

@@ -10,6 +10,7 @@ use super::lag::Lag;
 use super::lookups::Lookups;
 use super::mailbox::Mailbox;
 use super::opened::Opened;
+use super::read_load::ReadLoad;
 use super::snapshots;
 use super::timing::Timing;
 use super::watched;
@@ -28,6 +29,7 @@ pub(crate) struct Base {
     pub(crate) life: Arc<Life>,
     pub(crate) net: Net,
     pub(crate) waiters: Arc<Waiters>,
+    pub(crate) read_load: Arc<ReadLoad>,
 }
 
 /// The replica's driver and the threads that work for it, each of which tells the mailbox what it has done.
@@ -39,7 +41,7 @@ pub(crate) fn start(
     timing: Timing,
     lag: Lag,
 ) -> io::Result<Driver> {
-    let Base { mailbox, life, net, waiters } = &base;
+    let Base { mailbox, life, net, waiters, read_load } = &base;
     let log_reader = opened.log.reader();
     let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
         let mailbox = mailbox.clone();
@@ -92,5 +94,6 @@ pub(crate) fn start(
         answers,
         timing,
         lag,
+        read_load: read_load.clone(),
     })
 }
