@@ -8,7 +8,7 @@ use axum::response::Response;
 use super::error::{Kind, Problem};
 use super::list::json_response;
 use super::query::Query;
-use super::{Api, body, headers, key};
+use super::{Api, body, headers, json, key};
 use crate::api::CompactJson;
 use crate::kv::{Outcome, Revision, Write};
 
@@ -55,8 +55,7 @@ fn parse(body: &[u8]) -> Result<CompactJson, Problem> {
         let detail = format!("the body is not like {{\"revision\":1234}}: {why}");
         Problem::new(Kind::Malformed, detail)
     };
-    let wanted: CompactJson =
-        serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
+    let wanted: CompactJson = json::object(body).map_err(malformed)?;
     match wanted.revision {
         Revision(0) => Err(malformed("revisions begin at 1".to_owned())),
         _ => Ok(wanted),

@@ -12,6 +12,9 @@ use crate::api::{TIMEOUT_DEFAULT, TIMEOUT_MAX};
 pub(crate) static TIMEOUT: HeaderName = HeaderName::from_static("konsen-timeout");
 /// Names a write so that it can be repeated.
 pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Those that make a request depend on what a key is.
+static CONDITIONS: [HeaderName; 2] =
+    [axum::http::header::IF_MATCH, axum::http::header::IF_NONE_MATCH];
 
 /// A header that may be there once.
 pub(crate) fn single<'a>(
@@ -84,6 +87,16 @@ pub(crate) fn refuse_idempotency_key(headers: &HeaderMap) -> Result<(), Problem>
         ));
     }
     Ok(())
+}
+
+/// Refuses conditions that nothing would come of: whoever sets them relies on them.
+pub(crate) fn refuse_conditions(headers: &HeaderMap, why: &str) -> Result<(), Problem> {
+    match CONDITIONS.iter().find(|name| headers.contains_key(*name)) {
+        Some(name) => {
+            Err(Problem::new(Kind::InvalidHeader, format!("{name} is about one key; {why}")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Whether `Accept` names this media type (of which it may say `;q=0`).

@@ -8,7 +8,7 @@ use axum::response::Response;
 use super::error::{Kind, Problem};
 use super::list::json_response;
 use super::query::Query;
-use super::{Api, body, headers};
+use super::{Api, body, headers, json};
 use crate::api::TransferJson;
 
 /// The largest body, in bytes.
@@ -26,7 +26,7 @@ pub(super) async fn transfer(
     let held = body::read(&parts.headers, body, BODY_BYTES_MAX, &api.bodies).await?;
     let wanted: TransferJson = match &held.bytes[..] {
         b"" => TransferJson::default(),
-        bytes => serde_json::from_slice(bytes).map_err(|error| {
+        bytes => json::object(bytes).map_err(|error| {
             let detail = format!("the body is not like {{\"to\":\"node2\"}}: {error}");
             Problem::new(Kind::Malformed, detail)
         })?,

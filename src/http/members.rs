@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::error::{Kind, Problem};
 use super::list::json_response;
 use super::query::Query;
-use super::{Api, body, headers};
+use super::{Api, body, headers, json};
 use crate::api::{AddJson, Addresses, Error, MemberChange, Members, ReplaceJson};
 use crate::config::{HostPort, NodeName};
 
@@ -142,7 +142,7 @@ async fn carry_out<T: Wanted>(
     let held = body::read(&parts.headers, body, BODY_BYTES_MAX, &api.bodies).await?;
     let wanted = match &held.bytes[..] {
         b"" => None,
-        bytes => Some(serde_json::from_slice(bytes).map_err(malformed::<T>)?),
+        bytes => Some(json::object(bytes).map_err(malformed::<T>)?),
     };
     let force = force.unwrap_or_default();
     let members = api.handle.change(change(wanted)?, force, deadline).await?;

@@ -22,6 +22,7 @@ mod guard;
 mod headers;
 mod heads;
 mod hpack;
+mod json;
 mod key;
 mod leader;
 mod list;

@@ -30,12 +30,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let (range, in_steps) = deletion(request.uri().query())?;
     headers::refuse_idempotency_key(request.headers())?;
-    for name in ["if-match", "if-none-match"] {
-        if request.headers().contains_key(name) {
-            let detail = format!("{name} is about one key; a range delete cannot be conditional");
-            return Err(Problem::new(Kind::InvalidHeader, detail));
-        }
-    }
+    headers::refuse_conditions(request.headers(), "a range delete cannot be conditional")?;
     let deadline = headers::deadline(request.headers())?;
     drop(request);
     if in_steps {

@@ -31,6 +31,7 @@ pub(super) async fn txn(
     Query::parse(request.uri().query(), &[])?;
     let (parts, body) = request.into_parts();
     headers::refuse_idempotency_key(&parts.headers)?;
+    headers::refuse_conditions(&parts.headers, "a transaction has compares of its own")?;
     let timeout = headers::timeout(&parts.headers)?;
     let guest = Guest::of(&parts.extensions);
     let limits = api.handle.limits().txn();
@@ -40,13 +41,15 @@ pub(super) async fn txn(
     let request = TxnRequest::parse(&held.bytes, &limits)?;
     // The time counts from the body's end, so that a slow upload does not use it up.
     let deadline = Instant::now() + timeout;
+    let only_reads = request.is_read_only();
     let carried = api.handle.txn(request, deadline, answer).await?;
     let Answer { revision, body, short } = carried.map_err(|reply| refused(&api, reply))?;
-    // It was carried out, whatever others have left of the memory.
     let body = match (api.answers.hold(&guest, body.clone()), short) {
         (Ok(body), _) => body,
-        (Err(_), Some(short)) => api.answers.hold_anyway(short),
         (Err(_), None) => api.answers.hold_anyway(body),
+        // Who only reads loses nothing and asks again; what was carried out is told, whatever others have left of the memory.
+        (Err(busy), Some(_)) if only_reads => return Err(busy),
+        (Err(_), Some(short)) => api.answers.hold_anyway(short),
     };
     Ok(json_response(revision, Body::from(body)))
 }
@@ -105,12 +108,18 @@ fn refused(api: &Api, reply: Reply) -> Problem {
             );
             (Kind::Compacted, detail)
         }
+        Outcome::NotReached => {
+            let detail = format!(
+                "unchanged_since names a revision that is not reached yet; the store is at {revision}"
+            );
+            (Kind::FutureRevision, detail)
+        }
         Outcome::TooManyKeys => {
             let keys_max = api.handle.limits().delete_keys_max;
             let detail = format!(
                 "the ranges of the compares and deletions hold more than {keys_max} keys (limits.deleteKeys), or \
                  {DELETED_PER_KEY_MAX} times as many with those that were deleted and are not swept yet, the most that one \
-                 transaction looks at"
+                 transaction looks at; what was deleted stops to count once it is compacted and swept, smaller ranges hold less"
             );
             (Kind::TooManyKeys, detail)
         }

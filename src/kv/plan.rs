@@ -66,6 +66,8 @@ impl<'a, R: ReadRows> Plan<'a, R> {
     /// Chooses a branch and goes through its operations.
     pub(super) fn txn(&mut self, txn: Txn) -> Result<TxnOutcome, Stop<R::Error>> {
         let mut succeeded = true;
+        // Whether a question can be answered does not depend on which comes first.
+        txn.compares.iter().try_for_each(|compare| self.can_tell(compare))?;
         for compare in &txn.compares {
             succeeded = succeeded && self.holds(compare)?;
         }
@@ -240,13 +242,21 @@ impl<'a, R: ReadRows> Plan<'a, R> {
         Ok((found, next))
     }
 
-    /// Whether a compare holds in the state before the transaction.
-    fn holds(&mut self, compare: &Compare) -> Result<bool, Stop<R::Error>> {
-        if let Test::UnchangedSince(revision) = compare.test
-            && revision < self.compacted
-        {
+    /// Whether a compare asks about revisions of which the store knows.
+    fn can_tell(&self, compare: &Compare) -> Result<(), Stop<R::Error>> {
+        let Test::UnchangedSince(since) = compare.test else { return Ok(()) };
+        if since < self.compacted {
             return Err(Stop::Outcome(Outcome::CompactedAlready { oldest: self.compacted }));
         }
+        // Whoever names one that is yet to come has it from elsewhere, or from before a restore.
+        if since >= self.revision {
+            return Err(Stop::Outcome(Outcome::NotReached));
+        }
+        Ok(())
+    }
+
+    /// Whether a compare holds in the state before the transaction.
+    fn holds(&mut self, compare: &Compare) -> Result<bool, Stop<R::Error>> {
         match &compare.over {
             Over::Key(key) => {
                 let row = self.before(key)?;

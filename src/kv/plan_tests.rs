@@ -175,6 +175,9 @@ fn what_is_unchanged_counts_deletions_and_new_keys() {
     store.write(Write::Compact { revision: Revision(4) });
     let compacted = Outcome::CompactedAlready { oldest: Revision(4) };
     assert_eq!(store.txn(if_then(prefix("a/"), since(3), vec![put("z", "1")])), (5, compacted));
+    let future = store.txn(if_then(prefix("none/"), since(6), vec![put("z", "1")]));
+    assert_eq!(future, (5, Outcome::NotReached), "there is no 6 yet");
+    assert!(store.holds(prefix("a/"), since(5)));
     assert_eq!(store.value("z"), None);
     assert!(store.holds(key("a/1"), since(4)), "the deletion at the compacted revision is known");
 }

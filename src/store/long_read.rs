@@ -78,9 +78,9 @@ impl RangeRead {
         }
     }
 
-    /// One that reads as of then, which a pin keeps readable.
-    pub(super) fn pinned(query: RangeQuery, rows_max: u64, when: When) -> RangeRead {
-        RangeRead { when: Some(when), ..RangeRead::within(query, rows_max) }
+    /// One that reads as of then, which a pin keeps readable, through however many rows that do not count.
+    pub(super) fn pinned(query: RangeQuery, when: When) -> RangeRead {
+        RangeRead { when: Some(when), ..RangeRead::within(query, u64::MAX) }
     }
 
     /// Goes on until it is done or `pause`, which is asked after every row, says so; none if it is to go on.

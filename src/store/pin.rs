@@ -67,10 +67,9 @@ impl Pin {
         previous.map_or(Ok(None), |previous| self.item(previous))
     }
 
-    /// The reading of a range as it was right before a change that comes after the pin. A page ends once it has looked at
-    /// `rows_max` rows.
-    pub fn range(&self, query: RangeQuery, before: RowId, rows_max: u64) -> RangeRead {
-        RangeRead::pinned(query, rows_max, self.when(before))
+    /// The reading of a range as it was right before a change that comes after the pin.
+    pub fn range(&self, query: RangeQuery, before: RowId) -> RangeRead {
+        RangeRead::pinned(query, self.when(before))
     }
 
     /// The rows as of the pin's revision. `stop`, asked at every row, ends what reads them.

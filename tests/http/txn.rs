@@ -296,6 +296,24 @@ async fn what_cannot_be_is_refused_and_changes_nothing() {
         let answer = refuse(json!({"if": since, "then": then}), 410, "compacted", &what);
         assert_eq!(answer.revision(), newest);
     }
+    // Whatever else is compared before or behind it.
+    let fails = json!({"key": "a", "compare": "exists", "to": false});
+    for compares in [json!([fails, since[0]]), json!([since[0], fails])] {
+        refuse(json!({"if": compares, "then": [sets]}), 410, "compacted", &what);
+    }
+    for future in [newest + 1, u64::MAX] {
+        let since = json!([fails, {"prefix": "a", "compare": "unchanged_since", "to": future}]);
+        let what = format!("not reached yet; the store is at {newest}");
+        for then in [json!([]), json!([sets])] {
+            refuse(json!({"if": since, "then": then}), 400, "future-revision", &what);
+        }
+    }
+    for condition in ["If-None-Match: *", "If-Match: \"1\""] {
+        let answer =
+            server.send_body("POST /v1/txn", &[condition], json!({"then": [sets]}).to_string());
+        let detail = answer.problem(400, "invalid-header");
+        assert!(detail.contains("compares"), "{detail}");
+    }
     let keeps = json!({"put": {"key": "absent", "keep_value": true}});
     refuse(json!({"then": [sets, keeps]}), 412, "nothing-to-keep", "\"absent\"");
     let many = "more than 10 keys (limits.deleteKeys)";
@@ -397,6 +415,29 @@ async fn what_only_reads_is_answered_by_the_leader_where_a_node_may_lag() {
     assert_eq!(refused.status(), 413);
 }
 
+/// The rows that a page of a listing looks at are no bound here: there is nothing to go on from.
+#[tokio::test]
+async fn a_range_is_found_behind_however_many_deletions() {
+    let server = Server::start_with("limits: {listRows: 5}\n").await;
+    for number in 0..20 {
+        put(&server, &format!("q{number:02}"), "x");
+    }
+    let job = ["Content-Type: text/plain"];
+    assert_eq!(server.send_body("PUT /v1/kv/qz", &job, "job").status, 201);
+    carry_out(&server, &json!({"then": [{"delete": {"start": "q", "end": "qz"}}]}));
+    let first = json!({"get": {"prefix": "q", "limit": 1}});
+    for ops in [json!([first]), json!([{"put": {"key": "x", "value": ""}}, first])] {
+        let results = carry_out(&server, &json!({ "then": ops }))["results"].clone();
+        let found = &results[ops.as_array().unwrap().len() - 1]["get"];
+        assert_eq!((all(found, "key"), found.get("more")), (vec!["qz"], None), "{found}");
+    }
+    // Keys alone are the same, by name and in a range.
+    let reads = json!([{"get": {"key": "qz", "keys_only": true}}, {"get": {"prefix": "q", "keys_only": true}}]);
+    let results = carry_out(&server, &json!({ "then": reads }))["results"].clone();
+    assert_eq!(results[0], results[1]);
+    assert_eq!(results[0]["get"]["items"][0].get("content_type"), None);
+}
+
 /// Who does not take large answers gets no more of them, and hears all the same that the transaction was carried out.
 #[tokio::test]
 async fn what_was_carried_out_is_told_even_where_nothing_can_be_shown() {
@@ -421,5 +462,8 @@ async fn what_was_carried_out_is_told_even_where_nothing_can_be_shown() {
     let results = json!([{"put": {"revision": revision}}, {"get": {"items": [], "more": true}}, {"delete": {"deleted": 0}}]);
     assert_eq!((&answer["succeeded"], &answer["results"]), (&json!(true), &results));
     assert_eq!(&server.send("GET /v1/status", &[]).json()["revision"], revision);
+    // What only reads can be asked again, and must not look as if there were nothing.
+    let reads = json!({"then": [{"get": {"key": "x"}}, {"get": {"prefix": "l"}}]});
+    send(&server, &reads).problem(429, "too-busy");
     drop(idle);
 }

@@ -204,7 +204,7 @@ fn see(
                     items_max: 100,
                     bytes_max: 1 << 20,
                 };
-                let mut read = pin.range(query, *before, u64::MAX);
+                let mut read = pin.range(query, *before);
                 let page = loop {
                     if let Some(page) = read.step(pin.state(), &mut || true).map_err(broken)? {
                         break page;

@@ -124,6 +124,16 @@ impl<'a> Run<'a> {
     }
 
     fn txn(&mut self, txn: &Txn) -> Result<TxnOutcome, Outcome> {
+        for compare in &txn.compares {
+            let Test::UnchangedSince(since) = compare.test else { continue };
+            if since.0 < self.before.compacted {
+                let oldest = Revision(self.before.compacted);
+                return Err(Outcome::CompactedAlready { oldest });
+            }
+            if since.0 > self.before.revision() {
+                return Err(Outcome::NotReached);
+            }
+        }
         let mut succeeded = true;
         for compare in &txn.compares {
             if succeeded {
@@ -220,12 +230,6 @@ impl<'a> Run<'a> {
     }
 
     fn holds(&mut self, compare: &Compare) -> Result<bool, Outcome> {
-        let compacted = self.before.compacted;
-        if let Test::UnchangedSince(since) = compare.test
-            && since.0 < compacted
-        {
-            return Err(Outcome::CompactedAlready { oldest: Revision(compacted) });
-        }
         let keys = match &compare.over {
             Over::Key(key) => vec![key.clone()],
             Over::Range(range) => {

@@ -25,8 +25,6 @@ pub(super) struct Fill {
     range: Option<RangeRead>,
     /// The bytes of the JSON of all that was read.
     bytes: usize,
-    /// The most rows that the reading of one range looks at.
-    rows_max: u64,
 }
 
 /// What is to be read for an operation.
@@ -52,12 +50,7 @@ struct Found {
 
 impl Fill {
     /// Nothing is read yet.
-    pub(super) fn new(
-        request: TxnRequest,
-        outcome: TxnOutcome,
-        revision: Revision,
-        rows_max: u64,
-    ) -> Fill {
+    pub(super) fn new(request: TxnRequest, outcome: TxnOutcome, revision: Revision) -> Fill {
         let mut wanted = VecDeque::new();
         let ops = branch(&request, outcome.succeeded);
         want(ops, &outcome.results, revision, &mut wanted);
@@ -70,7 +63,6 @@ impl Fill {
             current: Found::default(),
             range: None,
             bytes: 0,
-            rows_max,
         }
     }
 
@@ -114,7 +106,7 @@ impl Fill {
                 }
                 Wanted::Range(query, before) => {
                     query.bytes_max = PAGE_BYTES_MAX - self.bytes;
-                    let begin = || pin.range(query.clone(), *before, self.rows_max);
+                    let begin = || pin.range(query.clone(), *before);
                     let range = self.range.get_or_insert_with(begin);
                     let Some(page) = range.step(state, pause)? else { return Ok(None) };
                     let (keys_only, mut more) = (query.keys_only, page.rest.is_some());
@@ -138,7 +130,7 @@ impl Fill {
     fn add(&mut self, item: Option<Item>, keys_only: KeysOnly) {
         let Some(mut item) = item else { return };
         if keys_only {
-            item.value.clear();
+            (item.value, item.content_type) = Default::default();
         }
         self.bytes += item_bytes(&item, keys_only);
         self.current.items.push(item);

@@ -38,9 +38,7 @@ impl Handle {
         let pin = request.reads().then(|| self.shared.state.pin());
         let Reply { revision, outcome } = self.write(write, deadline).await?;
         let Outcome::Txn(outcome) = outcome else { return Ok(Err(Reply { revision, outcome })) };
-        let fill = |request, outcome| {
-            Fill::new(request, outcome, revision, self.shared.limits.list_rows_max)
-        };
+        let fill = |request, outcome| Fill::new(request, outcome, revision);
         let begun = fill(request.clone(), outcome.clone());
         let Some(pin) = pin.filter(|_| !begun.is_filled()) else {
             return Ok(Ok(then(begun.unread(None))));
@@ -135,7 +133,6 @@ impl Handle {
                 return Ok(Err(Reply { revision: self.revision(), outcome }));
             }
         }
-        let rows_max = self.shared.limits.list_rows_max;
         let pin = self.shared.state.pin();
         let mut begun: Option<Fill> = None;
         let mut left = Some((request, write));
@@ -145,7 +142,7 @@ impl Handle {
                 let Some((request, _)) = left.take() else { return Ok(None) };
                 match reply.outcome {
                     Outcome::Txn(outcome) => {
-                        begun = Some(Fill::new(request, outcome, reply.revision, rows_max));
+                        begun = Some(Fill::new(request, outcome, reply.revision));
                     }
                     _ => return Ok(Some(Err(reply))),
                 }

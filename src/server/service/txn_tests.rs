@@ -222,7 +222,7 @@ proptest! {
             };
             prop_assert!(!model.refuses(&request));
             let expected = model.carry_out(&request);
-            let fill = Fill::new(request.clone(), outcome.clone(), reply.revision, 1000);
+            let fill = Fill::new(request.clone(), outcome.clone(), reply.revision);
             if is_late {
                 // All of it is changed, given up and swept meanwhile.
                 let all = model.items.keys().map(|key| (key.clone(), Bytes::from_static(b"z")));
@@ -244,7 +244,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(filled(fill, &state, &pin), expected.clone());
-            let mut unread = Fill::new(request, outcome, reply.revision, 1000).unread(None);
+            let mut unread = Fill::new(request, outcome, reply.revision).unread(None);
             prop_assert_eq!(unread.succeeded, expected.succeeded);
             let (mut shown, mut whole) = (unread.clone(), expected);
             whole.leave_out("");
@@ -281,7 +281,7 @@ fn what_was_not_read_is_missing_and_said_to_be() {
     let Reply { revision, outcome: Outcome::Txn(outcome) } = apply(&state, request.lower(0)) else {
         panic!("it was refused");
     };
-    let done = Fill::new(request, outcome, revision, 1000).unread(Some("why".to_owned()));
+    let done = Fill::new(request, outcome, revision).unread(Some("why".to_owned()));
     let get = |more| TxnResult::Get { items: Vec::new(), keys_only: false, more };
     let put = |more| TxnResult::Put { previous: None, more };
     let delete = TxnResult::Delete { deleted: 0, previous: Some(Vec::new()), more: false };
