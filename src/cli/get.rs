@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use super::CliError;
 use super::remote::{Connection, Format, bytes_of, columns, print, print_json, printable};
 use crate::api::ItemJson;
+use crate::kv::Revision;
 
 /// Read a key
 #[derive(Clone, Debug, clap::Args)]
@@ -13,12 +14,16 @@ use crate::api::ItemJson;
   konsen get greeting
   konsen get config/app -o json
   konsen get picture > picture.png
+  konsen get greeting --revision 7
 
 The exit code is 3 if the key does not exist.")]
 pub struct Args {
     /// The key.
     #[arg(id = "key_name", value_name = "KEY")]
     pub key: OsString,
+    /// As of this revision; an empty store is at 1.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub revision: Option<u64>,
     /// How to print it; raw is the value's bytes, with a newline only on a terminal.
     #[arg(short, long, value_enum, default_value = "raw")]
     pub output: Format,
@@ -30,7 +35,11 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args) -> Result<(), CliError> {
     let client = args.connection.client()?;
-    let value = client.get(&bytes_of(args.key)).await?;
+    let key = bytes_of(args.key);
+    let value = match args.revision {
+        Some(revision) => client.get_at(&key, Revision(revision)).await?,
+        None => client.get(&key).await?,
+    };
     let item = value.item;
     match args.output {
         Format::Raw => {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::CliError;
 use super::bundle::{Addresses, Bundle, Comes, Folder};
 use super::output::say;
 use super::remote::{Connection, Format, print, print_json};
 use super::status::{member_table, votes};
-use crate::api::{AddJson, MemberInfo, MemberStatus, Members, ReplaceJson};
+use crate::api::{AddJson, ClusterStatus, MemberInfo, MemberStatus, Members, ReplaceJson};
 use crate::client::{Client, Error};
 use crate::config::{HostPort, NodeName};
 
@@ -334,8 +336,29 @@ async fn show_members(client: &Client, output: Format) -> Result<(), CliError> {
             print(member_table(&cluster).as_bytes())?;
             Ok(())
         }
-        _ => report(&client.members().await?, output),
+        Format::Raw => report(&members, output),
+        Format::Json => {
+            warn(&members.warnings);
+            print_json(&with_status(&members, &client.cluster().await?))
+        }
     }
+}
+
+/// The members, each with all that is known of how it is.
+fn with_status(members: &Members, cluster: &ClusterStatus) -> serde_json::Value {
+    let mut shown = json!(members);
+    for member in shown["members"].as_array_mut().into_iter().flatten() {
+        let status = cluster.members.iter().find(|one| member["name"] == one.name);
+        if let (Some(member), serde_json::Value::Object(status)) =
+            (member.as_object_mut(), json!(status))
+        {
+            for (name, value) in status {
+                member.entry(name).or_insert(value);
+            }
+        }
+    }
+    shown["features"] = json!(cluster.features);
+    shown
 }
 
 fn warn(warnings: &[String]) {

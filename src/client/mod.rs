@@ -134,6 +134,19 @@ impl Call<'_> {
     }
 }
 
+/// Which keys to delete: those that are within all bounds that are named, of which there has to be one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteRequest {
+    /// Only keys that begin so.
+    pub prefix: Option<Bytes>,
+    /// Only keys from this one on.
+    pub start: Option<Bytes>,
+    /// Only keys before this one.
+    pub end: Option<Bytes>,
+    /// In steps, each a revision of its own, and not all at once: for more keys than one revision may delete.
+    pub in_steps: bool,
+}
+
 impl Client {
     /// A client; fails if an endpoint is no URL or a certificate cannot be read.
     pub fn new(options: &Options) -> Result<Client, Error> {
@@ -206,16 +219,24 @@ impl Client {
 
     /// Deletes every key that begins so.
     pub async fn delete_prefix(&self, prefix: &[u8]) -> Result<DeletedJson, Error> {
-        self.delete_where(vec![("prefix", encode(prefix))]).await
+        let prefix = Some(Bytes::copy_from_slice(prefix));
+        self.delete_all(&DeleteRequest { prefix, ..DeleteRequest::default() }).await
     }
 
     /// Deletes every key from one on and before another.
     pub async fn delete_range(&self, start: &[u8], end: &[u8]) -> Result<DeletedJson, Error> {
-        self.delete_where(vec![("start", encode(start)), ("end", encode(end))]).await
+        let [start, end] = [start, end].map(|bound| Some(Bytes::copy_from_slice(bound)));
+        self.delete_all(&DeleteRequest { start, end, ..DeleteRequest::default() }).await
     }
 
-    async fn delete_where(&self, query: Vec<(&'static str, String)>) -> Result<DeletedJson, Error> {
-        let call = Call { query, ..Call::new(Method::DELETE, "v1/kv") };
+    /// Deletes every key of a range.
+    pub async fn delete_all(&self, range: &DeleteRequest) -> Result<DeletedJson, Error> {
+        let DeleteRequest { prefix, start, end, in_steps } = range;
+        let mut call = Call::new(Method::DELETE, "v1/kv");
+        for (name, bound) in [("prefix", prefix), ("start", start), ("end", end)] {
+            call.query.extend(bound.as_ref().map(|bound| (name, encode(bound))));
+        }
+        call.query.extend(in_steps.then(|| ("atomic", "false".to_owned())));
         self.json(call).await
     }
 

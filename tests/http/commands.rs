@@ -80,6 +80,41 @@ async fn data_goes_in_and_comes_out() {
 }
 
 #[tokio::test]
+async fn ranges_are_deleted_and_the_past_is_read() {
+    let server = Server::start_with("limits: {deleteKeys: 3}\n").await;
+    let shell = Shell::of(&server);
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        shell.out(&["put", key, "1"]);
+    }
+    assert_eq!(shell.out(&["put", "a", "2", "-o", "json"]), "{\"revision\":8,\"created\":false}\n");
+    assert_eq!(shell.out(&["get", "a", "--revision", "7"]), "1");
+    assert_eq!(shell.out(&["get", "a"]), "2");
+    assert_eq!(shell.fails(&["get", "a", "--revision", "99"]), 1);
+    assert_eq!(shell.fails(&["get", "b", "--revision", "2"]), 3);
+    assert_eq!(shell.out(&["delete", "--start", "b", "--end", "d", "-o", "raw"]), "2\n");
+    assert_eq!(shell.fails(&["delete", "--start", "a"]), 1, "they are too many for one revision");
+    let steps = ["delete", "--start", "a", "--steps"];
+    assert_eq!(shell.out(&steps), "deleted 4, revision 11\n");
+    assert_eq!(shell.out(&steps), "deleted 0, revision 11\n");
+    for wrong in [
+        &["delete"][..],
+        &["delete", "--steps"],
+        &["delete", "a", "--start", "a"],
+        &["delete", "a", "--steps"],
+        &["delete", "--prefix", "a", "--if-match", "1"],
+        &["get", "a", "--revision", "0"],
+    ] {
+        assert_eq!(shell.fails(wrong), 2, "{wrong:?}");
+    }
+    // What the table shows is in the JSON, too.
+    let members: serde_json::Value =
+        serde_json::from_str(&shell.out(&["member", "list", "-o", "json"])).unwrap();
+    let own = &members["members"][0];
+    assert_eq!((&own["role"], &own["reachable"]), (&"leader".into(), &true.into()), "{members}");
+    assert_eq!((&own["voter"], &own["features"]), (&true.into(), &members["features"]["level"]));
+}
+
+#[tokio::test]
 async fn transactions_are_written_as_people_read_them() {
     let server = Server::start().await;
     let shell = Shell::of(&server);
@@ -99,7 +134,7 @@ async fn transactions_are_written_as_people_read_them() {
     assert_eq!((code, &*out), (4, expected));
     assert_eq!(
         err,
-        "error: the compares do not hold, and what `else` says was carried out, revision 3\n"
+        "error: the compares do not hold, and `else` was carried out, if there is one, revision 3\n"
     );
     let (code, out, _) =
         run(&["txn", "-o", "raw"], b"get lock\ntxn\nget prefix lock keys_only\nend");
@@ -111,6 +146,8 @@ async fn transactions_are_written_as_people_read_them() {
     assert_eq!((code, &*out), (0, expected));
     for (text, code, what) in [
         (&br#"{"then":[{"put":{"key":"n"}}]}"#[..], 1, "then[0].put: it needs a value"),
+        (b"{\"then\":[}", 2, "this is no JSON: expected value at line 1 column 10"),
+        (b"if version(a) == 99999999999999999999", 2, "larger than 18446744073709551615"),
         (b"put a 1\nput a 2", 1, "then[1]: puts the key \"a\", which then[0] puts, too"),
         (b"put absent keep_value", 1, "the key \"absent\" did not exist"),
         (b"delete prefix \"\"", 1, "not empty"),

@@ -367,7 +367,7 @@ fn put<E: de::Error>(mut fields: Fields<'_>) -> Result<TxnOp, E> {
         }
         _ => {}
     }
-    let content_type = fields.text("content_type")?.filter(|text| !text.is_empty());
+    let content_type = fields.text("content_type")?.filter(|text| !text.trim_ascii().is_empty());
     if let Some(text) = &content_type
         && (text.len() > CONTENT_TYPE_BYTES_MAX
             || !text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')))

@@ -37,7 +37,12 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let text = text(args.file)?;
     let client = args.connection.client()?;
     let done = match text.trim_ascii_start().first() {
-        Some(b'{') => client.txn_json(&text).await?,
+        Some(b'{') => {
+            // What a later release knows is the servers' to say.
+            serde_json::from_slice::<serde::de::IgnoredAny>(&text)
+                .map_err(|error| CliError::usage(format!("this is no JSON: {error}")))?;
+            client.txn_json(&text).await?
+        }
         _ => {
             let text = std::str::from_utf8(&text)
                 .map_err(|_| CliError::usage("the transaction is neither JSON nor a text"))?;
@@ -61,7 +66,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 }
 
 /// What is said where a condition does not hold.
-const NOT_HELD: &str = "the compares do not hold, and what `else` says was carried out";
+const NOT_HELD: &str = "the compares do not hold, and `else` was carried out, if there is one";
 
 fn show(done: &TxnDone, format: Format) -> Result<(), CliError> {
     match format {

@@ -159,10 +159,12 @@ fn key(line: &mut Line) -> Result<Bytes, Wrong> {
 }
 
 fn number(line: &mut Line) -> Result<u64, Wrong> {
-    let wrong = |line: &Line| line.wrong("a whole number is missing here");
+    let missing = |line: &Line| line.wrong("a whole number is missing here");
     match line.next() {
-        Some(Token::Bare(text)) => text.parse().map_err(|_| wrong(line)),
-        _ => Err(wrong(line)),
+        Some(Token::Bare(text)) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse().map_err(|_| line.wrong(format!("the number is larger than {}", u64::MAX)))
+        }
+        _ => Err(missing(line)),
     }
 }
 

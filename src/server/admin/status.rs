@@ -107,13 +107,15 @@ impl Handle {
                 features: levels.get(&id).copied().flatten().map(|level| level.0),
             }
         });
+        let mut members: Vec<MemberStatus> = members.collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
         Some(ClusterStatus {
             cluster: self.shared.config.cluster.to_string(),
             cluster_id: in_force.as_ref().map(|m| m.cluster.to_string()),
             leader: summary.leader.and_then(|id| self.name_of(id)),
             term: summary.term.0,
             authorities: self.shared.facts.load().authorities.clone(),
-            members: members.collect(),
+            members,
             features: Some(ClusterFeatures {
                 level: self.state().level().0,
                 raised_by,
