@@ -90,7 +90,8 @@ impl World {
             // Whoever decided that has served, be it that it leads no more.
             self.watch.served = self.now;
         }
-        let since = self.now.saturating_sub(FOLLOW_WITHIN * self.patience(committed));
+        let longest = FOLLOW_WITHIN * self.patience(committed, self.hosts.len());
+        let since = self.now.saturating_sub(longest);
         while self.watch.committed.get(1).is_some_and(|(at, _)| *at <= since) {
             self.watch.committed.pop_front();
         }
@@ -116,10 +117,9 @@ impl World {
             Some((since, self.together(voters.iter().copied(), since)))
         };
         // What one of them lacks it has to be sent before anything new is decided.
-        let Some((_, there)) = together(self.patience(0)) else { return Ok(()) };
-        let Some((since, there)) = together(self.patience(self.spread(&there))) else {
-            return Ok(());
-        };
+        let Some((_, there)) = together(self.patience(0, 1)) else { return Ok(()) };
+        let patience = self.patience(self.spread(&there), there.len());
+        let Some((since, there)) = together(patience) else { return Ok(()) };
         let has_quorum = |now: &Membership| {
             now.is_quorum(|id| there.iter().any(|&host| self.hosts[host].id == id))
         };
@@ -156,7 +156,7 @@ impl World {
         for id in newest.members.keys().filter(|id| !all.contains(id)) {
             let host = host_of(*id);
             let together = [majority, &[host]].concat();
-            let patience = FOLLOW_WITHIN * self.patience(self.spread(&together));
+            let patience = FOLLOW_WITHIN * self.patience(self.spread(&together), together.len());
             let Some(since) = self.now.checked_sub(patience) else { continue };
             // It has to be sent everything that there is.
             if self.watch.members.get(id).is_none_or(|taken_in| *taken_in > since) {
@@ -180,10 +180,14 @@ impl World {
         Ok(())
     }
 
-    /// How long those that can decide may take, with so many entries to send before.
-    fn patience(&self, entries: u64) -> Time {
+    /// How long so many hosts that can decide may take, with so many entries to send before.
+    fn patience(&self, entries: u64, hosts: usize) -> Time {
         // With the smallest windows every entry takes a round trip and a sync of its own.
-        12 * self.plan.election() + (500 + 100 * entries) * self.plan.slowness
+        let steady = 12 * self.plan.election() + (500 + 100 * entries) * self.plan.slowness;
+        // All of them may be needed. Who stands then asks each of the others twice, and tries again if one of these
+        // messages, or of the answers, is lost or late.
+        let in_time = 1_000 - self.plan.loss - self.plan.long_delay.1;
+        (0..4 * hosts.saturating_sub(1)).fold(steady, |time, _| time * 1_000 / in_time)
     }
 
     /// Every membership that somebody who is up goes by, and the newest that is committed.
