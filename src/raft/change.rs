@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::entry::Payload;
-use super::id::{Index, LogId, NodeId, ProposalId};
+use super::id::{LogId, NodeId, ProposalId};
 use super::io::Refused;
 use super::leader::{Leader, Transfer};
 use super::membership::Membership;
@@ -58,13 +58,9 @@ impl Leader {
         Some(id)
     }
 
-    /// The commit index moved on from `before`. If that took in the membership in force, the change
-    /// goes on: out of the joint phase, and out of office for a leader that is not in the new set.
-    pub(super) fn membership_committed(
-        &mut self,
-        core: &mut Core,
-        before: Index,
-    ) -> Option<Transition> {
+    /// The commit index moved on. If the membership in force is committed, the change goes on: out of the joint
+    /// phase, and out of office for a leader that is no voter, be it removed or a learner whose log was needed.
+    pub(super) fn membership_committed(&mut self, core: &mut Core) -> Option<Transition> {
         let (index, membership) = core.log.membership()?;
         if *index > core.log.commit() {
             return None;
@@ -77,7 +73,7 @@ impl Leader {
             self.follow_membership(core, id.index);
             return None;
         }
-        if *index > before && !membership.voters.contains(&core.id()) {
+        if !membership.voters.contains(&core.id()) {
             if let Some(heir) = self.best_voter(core) {
                 core.send(heir, Body::TimeoutNow);
             }

@@ -47,6 +47,8 @@ pub(super) struct Core {
     /// Ticks since a leader was heard, in whatever term; since the start if one may have been heard
     /// right before.
     silent_ticks: u32,
+    /// Since there was a leader this node refused its vote to somebody whose log is older, to whom it is a voter.
+    counted_on: bool,
     /// How many votes came when their ballot was over, since there was a leader.
     late_votes: u32,
     /// What was seen that cannot be: nothing happens here any more.
@@ -73,6 +75,7 @@ impl Core {
             heard_of: None,
             forced: false,
             silent_ticks: if recovered.heard_leader { 0 } else { u32::MAX },
+            counted_on: false,
             late_votes: 0,
             broken: None,
             random,
@@ -124,6 +127,7 @@ impl Core {
 
     /// This node leads: its candidacy was long enough.
     pub(super) fn elected(&mut self) {
+        self.counted_on = false;
         self.late_votes = 0;
     }
 
@@ -133,6 +137,7 @@ impl Core {
 
     pub(super) fn heard_leader(&mut self) {
         self.forced = false;
+        self.counted_on = false;
         self.silent_ticks = 0;
         self.late_votes = 0;
     }
@@ -239,10 +244,20 @@ impl Core {
 
     /// Whether this node may stand for election. One that is on its way out still may until its
     /// removal is committed: it can be the only one with a log that others would vote for (thesis
-    /// 4.2.2).
+    /// 4.2.2). So can a learner be that refused its vote to an older log: by a change that is not in its own log it is a
+    /// voter, without which nobody might be elected. It counts its vote only where its own log makes it a voter.
     pub(super) fn may_stand(&self) -> bool {
+        let id = self.config.id;
+        let is_learner = || self.membership().is_some_and(|now| now.members.contains_key(&id));
         let former = self.log.former_membership();
-        self.is_voter() || former.is_some_and(|former| former.is_voter(self.config.id))
+        self.is_voter()
+            || former.is_some_and(|former| former.is_voter(id))
+            || self.counted_on && is_learner()
+    }
+
+    /// This node does not give the vote that somebody asks for whose log ends with `last`.
+    pub(super) fn refuses(&mut self, last: LogId) {
+        self.counted_on |= !self.is_fresh(last);
     }
 
     /// Whether a log that ends with `last` holds all that this node's could have helped to commit

@@ -198,7 +198,7 @@ impl Leader {
             let bytes = core.log.cost_between(before, reached);
             core.log.commit_to(reached);
             self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(bytes);
-            if let Some(transition) = self.membership_committed(core, before) {
+            if let Some(transition) = self.membership_committed(core) {
                 return Some(transition);
             }
         }

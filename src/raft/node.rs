@@ -347,6 +347,7 @@ impl Node {
             self.core.send_in(term, from, Body::PreVoteReply { granted: true });
             self.give_way(from);
         } else {
+            self.core.refuses(last);
             self.core.send(from, Body::PreVoteReply { granted: false });
         }
     }

@@ -118,6 +118,37 @@ fn a_node_in_the_last_term_stands_no_more() {
     assert_eq!((node.role(), node.term()), (RoleName::Follower, TERM_MAX));
 }
 
+/// Node 1, a learner of the voters 2 and 3 that holds an entry of term 2, and after how many ticks it stands once it
+/// was asked.
+fn stands_after(asked: &[Body]) -> Option<u32> {
+    let mut recovered = member_of(&[2, 3], Term(2));
+    let learner = membership(&[1]).members;
+    recovered.memberships[0].1.members.extend(learner);
+    recovered.tail = vec![Entry { id: LogId::new(Term(2), Index(2)), payload: Payload::Noop }];
+    let mut node = Node::new(Config::new(NodeId(1), 1), recovered);
+    asked.iter().for_each(|body| node.step(from_member(2, 3, body.clone())));
+    let ticks = (1..1000).find(|_| {
+        node.step(Input::Tick);
+        node.role() == RoleName::PreCandidate
+    })?;
+    let asks =
+        node.take_output().send.into_iter().filter(|one| matches!(one.body, Body::PreVote { .. }));
+    assert_eq!(asks.map(|one| one.to).collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
+    Some(ticks)
+}
+
+#[test]
+fn a_learner_stands_once_it_refused_its_vote_and_until_it_hears_a_leader() {
+    let pre_vote = |term| Body::PreVote { last: LogId::new(Term(term), Index(1)) };
+    let heartbeat = Body::Heartbeat { commit: Index(1), round: 1 };
+    assert_eq!(stands_after(&[]), None, "nobody asked");
+    assert_eq!(stands_after(&[pre_vote(3)]), None, "it gave its vote");
+    let election = Config::new(NodeId(1), 1).election_ticks;
+    let ticks = stands_after(&[pre_vote(1)]).expect("nobody is elected without it");
+    assert!(ticks >= election, "it waits for others first, and stood after {ticks} ticks");
+    assert_eq!(stands_after(&[pre_vote(1), heartbeat]), None, "somebody was elected");
+}
+
 #[test]
 fn a_membership_that_cannot_follow_the_one_in_force_is_refused() {
     let mut node = Node::new(Config::new(NodeId(1), 1), Recovered::default());

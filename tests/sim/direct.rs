@@ -52,6 +52,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, Check)> {
     let others = [
         super::direct_cluster::CHECKS,
         super::direct_features::CHECKS,
+        super::direct_learners::CHECKS,
         super::direct_reads::CHECKS,
         super::direct_txns::CHECKS,
     ];

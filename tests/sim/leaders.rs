@@ -72,10 +72,13 @@ impl Oracle {
         if host.last() == now.last
             && let Some((entry, membership)) = host.stated()
         {
+            // A learner whose vote was needed leads until it has committed something of its own.
+            let committed = host.at(now.commit).map(|(committed, _)| committed.id.term);
             ensure!(
                 entry.index > now.commit
                     || membership.outgoing.is_some()
-                    || membership.voters.contains(&id),
+                    || membership.voters.contains(&id)
+                    || committed != Some(now.term),
                 "{id} leads {}, and is no voter of the membership of {entry}, which is committed",
                 now.term
             );

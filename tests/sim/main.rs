@@ -32,6 +32,7 @@ mod cut;
 mod direct;
 mod direct_cluster;
 mod direct_features;
+mod direct_learners;
 mod direct_reads;
 mod direct_txns;
 mod directory;
