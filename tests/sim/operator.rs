@@ -365,7 +365,14 @@ impl World {
             },
         };
         self.acknowledged.done(&name, proposed.at, fact, others);
-        let Some(host) = host else { return };
+        let Some(host) = host else {
+            // It has another directory already, and moves to where the command says that it is.
+            let named = self.hosts.iter().position(|host| host.config.name == name);
+            if let (Some(host), Change::Replace { addresses: Some(to), .. }) = (named, change) {
+                self.move_to(host, to);
+            }
+            return;
+        };
         match change {
             // The old directory is of no use any more.
             Change::Replace { addresses, .. } if self.chance.operator.chance(900) => {
