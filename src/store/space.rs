@@ -260,7 +260,7 @@ impl Space {
     }
 
     /// Makes room for a write of `bytes` that found none, whatever was estimated. False if the ballast is gone.
-    pub(super) fn give_way(&self, bytes: u64) -> bool {
+    pub(super) fn release_ballast(&self, bytes: u64) -> bool {
         let mut account = self.account.lock();
         let less = account.ballast.saturating_sub(bytes.max(1).next_multiple_of(STEP_BYTES));
         if account.ballast == 0 || self.disk.set_ballast(less).is_err() {

@@ -160,16 +160,16 @@ fn the_ballast_of_a_directory_takes_room_on_its_disk() {
 }
 
 #[test]
-fn a_write_that_finds_no_room_makes_the_ballast_give_way() {
+fn a_write_that_finds_no_room_makes_the_ballast_shrink() {
     let disk = Small::new(1016 * MIB);
     let space = disk.space(64 * MIB);
     disk.fill(1000 * MIB);
-    assert!(space.give_way(MIB));
+    assert!(space.release_ballast(MIB));
     assert_eq!((ballast(&space), disk.free().unwrap()), (15 * MIB, MIB));
-    assert!(space.give_way(0));
+    assert!(space.release_ballast(0));
     assert_eq!(ballast(&space), 15 * MIB - STEP_BYTES, "something at least");
-    assert!(space.give_way(1024 * MIB));
-    assert!(!space.give_way(1), "it is gone");
+    assert!(space.release_ballast(1024 * MIB));
+    assert!(!space.release_ballast(1), "it is gone");
 }
 
 #[test]

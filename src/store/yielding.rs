@@ -36,15 +36,16 @@ impl YieldingFile {
         }
     }
 
-    fn give_way(&self, bytes: u64) -> bool {
-        self.space.as_ref().is_some_and(|space| space.give_way(bytes))
+    fn release_ballast(&self, bytes: u64) -> bool {
+        self.space.as_ref().is_some_and(|space| space.release_ballast(bytes))
     }
 
     fn yielding(&self, bytes: u64, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
         loop {
             match write() {
                 Err(error)
-                    if error.kind() == io::ErrorKind::StorageFull && self.give_way(bytes) => {}
+                    if error.kind() == io::ErrorKind::StorageFull
+                        && self.release_ballast(bytes) => {}
                 result => return result,
             }
         }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::faulty_server::{Fault, FaultyServer};
 use crate::harness::{Cluster, PATIENCE, free_ports, konsen};
-use crate::liar::{Liar, Lie};
 
 /// `konsen check` with these arguments, in a folder of its own.
 fn check(dir: &TempDir, endpoints: &str, arguments: &[&str]) -> Command {
@@ -181,34 +181,34 @@ async fn an_interruption_ends_the_run_early_and_judges_what_was_seen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_in_memory_that_tells_the_truth_is_believed() {
-    let liar = Liar::start(Lie::None).await;
+    let server = FaultyServer::start(Fault::None).await;
     let dir = TempDir::new().unwrap();
-    let output = run(check(&dir, &liar.url, &["--seconds", "1", "-o", "raw"])).await;
+    let output = run(check(&dir, &server.url, &["--seconds", "1", "-o", "raw"])).await;
     assert!(output.status.success(), "{output:?}");
     assert_eq!(text(&output.stdout), "yes\n");
-    assert_eq!(liar.keys(), 0);
+    assert_eq!(server.keys(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_lie_is_found_and_named() {
-    for (lie, rules) in [
-        (Lie::Old, &["the revision went back"][..]),
-        (Lie::Stale, &["nothing in between explains it"]),
-        (Lie::Lost, &["nothing in between explains it", "there were"]),
-        (Lie::Refused, &["a value that was refused", "nothing in between explains it"]),
-        (Lie::Condition, &["nothing in between explains it", "no order of the calls"]),
-        (Lie::Torn, &["nothing in between explains it", "there were", "was carried out as if"]),
-        (Lie::Compare, &["nothing in between explains it", "as if all of its compares held"]),
-        (Lie::Within, &["nothing in between explains it"]),
+    for (fault, rules) in [
+        (Fault::Old, &["the revision went back"][..]),
+        (Fault::Stale, &["nothing in between explains it"]),
+        (Fault::Lost, &["nothing in between explains it", "there were"]),
+        (Fault::Refused, &["a value that was refused", "nothing in between explains it"]),
+        (Fault::Condition, &["nothing in between explains it", "no order of the calls"]),
+        (Fault::Torn, &["nothing in between explains it", "there were", "was carried out as if"]),
+        (Fault::Compare, &["nothing in between explains it", "as if all of its compares held"]),
+        (Fault::Within, &["nothing in between explains it"]),
     ] {
-        let liar = Liar::start(lie).await;
+        let server = FaultyServer::start(fault).await;
         let dir = TempDir::new().unwrap();
-        let output = run(check(&dir, &liar.url, &["--seconds", "1", "--rate", "2000"])).await;
-        assert_eq!(output.status.code(), Some(1), "{lie:?}: {output:?}");
+        let output = run(check(&dir, &server.url, &["--seconds", "1", "--rate", "2000"])).await;
+        assert_eq!(output.status.code(), Some(1), "{fault:?}: {output:?}");
         let (out, err) = (text(&output.stdout), text(&output.stderr));
-        println!("{lie:?}:\n{out}\n{err}");
+        println!("{fault:?}:\n{out}\n{err}");
         assert!(err.starts_with("error: the store is not linearizable: "), "{err}");
-        assert!(rules.iter().any(|rule| err.contains(rule)), "{lie:?}: {err}");
+        assert!(rules.iter().any(|rule| err.contains(rule)), "{fault:?}: {err}");
         assert!(out.contains("linearizable: no") && out.contains("  client "), "{out}");
 
         // It is kept although nobody asked for that, and judged the same.

@@ -18,7 +18,7 @@ pub(crate) fn spawn<T: Send + 'static>(
     let (done, result) = oneshot::channel();
     // Not one of the runtime's threads: only the privileged may take back what they gave up.
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        give_way();
+        lower_priority();
         // Whoever gave up waiting does not want it.
         let _ = done.send(work());
     })?;
@@ -27,7 +27,7 @@ pub(crate) fn spawn<T: Send + 'static>(
 
 /// Lets others go before this thread, for good.
 #[cfg(target_os = "linux")]
-pub(crate) fn give_way() {
+pub(crate) fn lower_priority() {
     // Of a process without a name it means the thread alone.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "a thread's priority cannot be lowered");
@@ -35,4 +35,4 @@ pub(crate) fn give_way() {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn give_way() {}
+pub(crate) fn lower_priority() {}

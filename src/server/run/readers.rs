@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use super::background::give_way;
+use super::background::lower_priority;
 use super::mailbox::Mailbox;
 use super::watched;
 use crate::api::Error;
@@ -85,7 +85,7 @@ impl Readers {
         for _ in 0..threads {
             let shared = readers.shared.clone();
             watched::thread("reader", mailbox.clone(), move || {
-                give_way();
+                lower_priority();
                 work(&shared);
             })?;
         }

@@ -1,4 +1,4 @@
-//! A server that speaks as konsen does, keeps everything in memory, and now and then lies.
+//! A server that speaks as konsen does, keeps everything in memory, and now and then does something wrong.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
-/// How it lies.
+/// What it does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lie {
+pub(crate) enum Fault {
     /// Not at all.
     None,
     /// Reads find the state of some changes ago, and say so.
@@ -55,7 +55,7 @@ pub(crate) struct State {
 
 #[derive(Debug)]
 pub(crate) struct Store {
-    lie: Lie,
+    fault: Fault,
     requests: AtomicU64,
     /// The states after the last changes, the newest last.
     pub(crate) states: Mutex<Vec<State>>,
@@ -63,18 +63,18 @@ pub(crate) struct Store {
 
 /// A running server.
 #[derive(Debug)]
-pub(crate) struct Liar {
+pub(crate) struct FaultyServer {
     pub(crate) url: String,
     store: Arc<Store>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Liar {
-    pub(crate) async fn start(lie: Lie) -> Liar {
+impl FaultyServer {
+    pub(crate) async fn start(fault: Fault) -> FaultyServer {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let states = Mutex::new(vec![State::default()]);
-        let store = Arc::new(Store { lie, requests: AtomicU64::new(1), states });
+        let store = Arc::new(Store { fault, requests: AtomicU64::new(1), states });
         let served = Arc::clone(&store);
         let app = axum::Router::new().fallback(move |request: Request| {
             let store = Arc::clone(&served);
@@ -90,7 +90,7 @@ impl Liar {
             }
         });
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Liar { url, store, task }
+        FaultyServer { url, store, task }
     }
 
     /// How many keys there are.
@@ -99,7 +99,7 @@ impl Liar {
     }
 }
 
-impl Drop for Liar {
+impl Drop for FaultyServer {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -111,8 +111,8 @@ impl Store {
     }
 
     /// Whether this request is lied to in that way.
-    pub(crate) fn lies(&self, lie: Lie) -> bool {
-        self.lie == lie && self.requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(EVERY)
+    pub(crate) fn faults(&self, fault: Fault) -> bool {
+        self.fault == fault && self.requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(EVERY)
     }
 
     fn key(&self, method: &Method, key: &str, headers: &HeaderMap, body: Bytes) -> Response<Body> {
@@ -128,7 +128,7 @@ impl Store {
         if method == Method::DELETE && current.is_none() {
             return missing(state.revision);
         }
-        let holds = (matches && none) || self.lies(Lie::Condition);
+        let holds = (matches && none) || self.faults(Fault::Condition);
         if !holds {
             let answer = Response::builder().status(412).header("konsen-revision", state.revision);
             let answer = match current {
@@ -139,14 +139,14 @@ impl Store {
         }
         let revision = state.revision + 1;
         state.revision = revision;
-        let lost = method == Method::PUT && self.lies(Lie::Lost);
+        let lost = method == Method::PUT && self.faults(Fault::Lost);
         if method == Method::DELETE {
             state.set(key, revision, None);
         } else if !lost {
             state.set(key, revision, Some(std::str::from_utf8(&body).unwrap()));
         }
         states.push(state);
-        if method == Method::PUT && self.lies(Lie::Refused) {
+        if method == Method::PUT && self.faults(Fault::Refused) {
             return Response::builder().status(503).body(problem("leadership-changed")).unwrap();
         }
         let status = if method == Method::PUT && current.is_none() { 201 } else { 204 };
@@ -159,13 +159,13 @@ impl Store {
         let newest = states.last().unwrap();
         let mut state = newest;
         let mut revision = newest.revision;
-        if states.len() > CHANGES_AGO && self.lies(Lie::Old) {
+        if states.len() > CHANGES_AGO && self.faults(Fault::Old) {
             state = &states[states.len() - CHANGES_AGO];
             revision = state.revision;
         }
         let at = |state: &State| state.cells.get(key).map(|cell| cell.revision);
         if let Some(before) = states.iter().rev().find(|state| at(state) != at(newest))
-            && self.lies(Lie::Stale)
+            && self.faults(Fault::Stale)
         {
             state = before;
         }

@@ -1,10 +1,10 @@
-//! Transactions of the server that lies.
+//! Transactions of the server that faults.
 
 use axum::body::Body;
 use axum::http::Response;
 use serde_json::{Value, json};
 
-use crate::liar::{CHANGES_AGO, Cell, Lie, State, Store};
+use crate::faulty_server::{CHANGES_AGO, Cell, Fault, State, Store};
 
 impl Store {
     /// `POST /v1/txn`, of the compares and operations that `konsen check` asks for.
@@ -14,12 +14,12 @@ impl Store {
         let mut states = self.states.lock();
         let before = states.last().unwrap().clone();
         let mut holds = list("if").iter().all(|compare| before.holds(compare));
-        if !holds && self.lies(Lie::Compare) {
+        if !holds && self.faults(Fault::Compare) {
             holds = true;
         }
         let branch = list(if holds { "then" } else { "else" });
         let past = states.len().checked_sub(CHANGES_AGO).map(|at| states[at].clone());
-        let past = past.filter(|_| self.lies(Lie::Within));
+        let past = past.filter(|_| self.faults(Fault::Within));
         let own = before.revision + 1;
         let (mut state, mut changed, mut results) = (before, false, Vec::new());
         for op in &branch {
@@ -45,7 +45,7 @@ impl Store {
         }
         let last = branch.iter().rev().find_map(|op| op["put"]["key"].as_str());
         if let Some(key) = last
-            && self.lies(Lie::Torn)
+            && self.faults(Fault::Torn)
         {
             state.cells.remove(key);
         }
