@@ -15,6 +15,7 @@ use super::record::{self, RecordKey};
 use super::revision::Revision;
 use super::row_id::RowId;
 use super::rows::RevisionRow;
+use super::settings::Settings;
 use super::txn::{Op, Over, Put, Txn};
 use super::unreadable::Unreadable;
 
@@ -80,6 +81,10 @@ impl Prepared {
             Ok(Write::Raise { level, release }) => {
                 raise(rows, counters, level, &release);
                 Outcome::Raised
+            }
+            Ok(Write::Agree { settings }) => {
+                agree(rows, counters, settings);
+                Outcome::Agreed
             }
             #[cfg(feature = "next-level")]
             Ok(Write::Nothing) => Outcome::Raised,
@@ -173,6 +178,15 @@ fn raise<R: Rows>(rows: &mut R, counters: &mut Counters, level: FeatureLevel, re
         let record = record::encode_level(level, release);
         counters.mix(&record);
         rows.set_record(RecordKey::level(), Some(record));
+    }
+}
+
+fn agree<R: Rows>(rows: &mut R, counters: &mut Counters, settings: Settings) {
+    if counters.settings != Some(settings) {
+        counters.settings = Some(settings);
+        let record = record::encode_settings(settings);
+        counters.mix(&record);
+        rows.set_record(RecordKey::settings(), Some(record));
     }
 }
 

@@ -3,6 +3,7 @@ use super::super::condition::{Condition, Matcher};
 use super::super::model::Memory;
 use super::super::outcome::Single;
 use super::super::range::KeyRange;
+use super::super::record::check_record;
 use super::super::rows::KeyRow;
 use super::super::txn::Txn;
 use super::*;
@@ -279,6 +280,30 @@ fn the_clock_goes_on_and_never_back_and_the_hash_shows_it() {
     let read = |asked: &RecordKey| Ok::<_, Unreadable>((*asked == key).then(|| record.clone()));
     assert_eq!(Counters::default().with_records(FeatureLevel::HIGHEST, read).unwrap().clock_ms, 70);
     assert_eq!(moved.clock_record(&moved), None);
+}
+
+#[test]
+fn settings_are_agreed_on_and_kept_as_a_record() {
+    let first = Settings { value_bytes_max: 1, election_timeout_ms: 500, lease_reads: false };
+    let second = Settings { lease_reads: true, ..first };
+    let mut store = Memory::default();
+    let mut hashes = vec![store.counters.hash];
+    for settings in [first, second, first] {
+        assert_eq!(store.write(Write::Agree { settings }), (1, Outcome::Agreed));
+        assert_eq!(store.counters.settings, Some(settings));
+        let records = &store.records;
+        let read = |asked: &RecordKey| Ok::<_, Unreadable>(records.get(asked).cloned());
+        let counters = Counters::default().with_records(FeatureLevel::HIGHEST, read).unwrap();
+        assert_eq!(counters.settings, Some(settings));
+        let key = RecordKey::settings();
+        check_record(key.kind, &key.key, &records[&key], FeatureLevel::HIGHEST).unwrap();
+        assert!(check_record(key.kind, b"x", &records[&key], FeatureLevel::HIGHEST).is_err());
+        hashes.push(store.counters.hash);
+    }
+    store.write(Write::Agree { settings: first });
+    assert_eq!(hashes[3], store.counters.hash, "nothing has changed");
+    hashes.dedup();
+    assert_eq!(hashes.len(), 4);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::condition::Condition;
 use super::level::FeatureLevel;
 use super::range::KeyRange;
 use super::revision::Revision;
+use super::settings::Settings;
 use super::txn::{Op, Over, Put, Txn};
 use super::unreadable::Unreadable;
 
@@ -61,6 +62,11 @@ pub enum Write {
         level: FeatureLevel,
         /// The release that raised it: what a node that does not know the level is told to run.
         release: String,
+    },
+    /// Makes these the settings of the cluster, whatever they were.
+    Agree {
+        /// The settings.
+        settings: Settings,
     },
     /// What a release yet to come may add: proves that nodes which do not know it stop before it.
     #[cfg(feature = "next-level")]
@@ -155,7 +161,8 @@ impl Write {
             Write::Txn { .. }
             | Write::DeleteStep { .. }
             | Write::Compact { .. }
-            | Write::Raise { .. } => FeatureLevel::BASE,
+            | Write::Raise { .. }
+            | Write::Agree { .. } => FeatureLevel::BASE,
             #[cfg(feature = "next-level")]
             Write::Nothing => FeatureLevel(2),
         }
@@ -164,7 +171,10 @@ impl Write {
     /// Whether it is a way out of a full disk: what it takes away makes room, in time.
     pub fn frees(&self) -> bool {
         match self {
-            Write::DeleteStep { .. } | Write::Compact { .. } | Write::Raise { .. } => true,
+            Write::DeleteStep { .. }
+            | Write::Compact { .. }
+            | Write::Raise { .. }
+            | Write::Agree { .. } => true,
             Write::Txn { txn, .. } => {
                 let mut frees = true;
                 txn.for_each_op(&mut |op| frees &= !matches!(op, Op::Put(_)));
@@ -183,7 +193,7 @@ impl Write {
                 range.start.len() + range.end.as_ref().map_or(0, Bytes::len)
             }
             Write::Raise { release, .. } => release.len(),
-            Write::Compact { .. } => 0,
+            Write::Compact { .. } | Write::Agree { .. } => 0,
             #[cfg(feature = "next-level")]
             Write::Nothing => 0,
         }

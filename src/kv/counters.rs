@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::level::FeatureLevel;
 use super::record::{self, RecordKey};
 use super::revision::Revision;
+use super::settings::Settings;
 use super::unreadable::Unreadable;
 
 /// The counters that every command moves on, together with the rows.
@@ -24,6 +25,8 @@ pub struct Counters {
     pub clock_ms: u64,
     /// The cluster's feature level.
     pub level: FeatureLevel,
+    /// The settings that the cluster has agreed on; none before it did.
+    pub settings: Option<Settings>,
 }
 
 impl Default for Counters {
@@ -35,6 +38,7 @@ impl Default for Counters {
             compacted: Revision(0),
             clock_ms: 0,
             level: FeatureLevel::BASE,
+            settings: None,
         }
     }
 }
@@ -52,7 +56,8 @@ impl Counters {
         let clock_ms = record::decode_clock(record(&RecordKey::clock())?.as_deref())?;
         let level = record::decode_level(record(&RecordKey::level())?.as_deref())?;
         let level = level.map(|raised| raised.known(highest)).transpose()?;
-        Ok(Counters { clock_ms, level: level.unwrap_or_default(), ..self })
+        let settings = record::decode_settings(record(&RecordKey::settings())?.as_deref())?;
+        Ok(Counters { clock_ms, level: level.unwrap_or_default(), settings, ..self })
     }
 
     /// The record of the clock, if that has moved since.

@@ -25,6 +25,7 @@ mod revision;
 mod roots;
 mod row_id;
 mod rows;
+mod settings;
 mod txn;
 mod unreadable;
 
@@ -43,5 +44,6 @@ pub use revision::Revision;
 pub use roots::Roots;
 pub use row_id::RowId;
 pub use rows::{KeyRow, RevisionRow, is_of_newer_layout};
+pub use settings::Settings;
 pub use txn::{Attach, Compare, DEPTH_MAX, Op, Over, Put, Relation, Test, Txn};
 pub use unreadable::Unreadable;

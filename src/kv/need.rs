@@ -57,7 +57,7 @@ impl Write {
                 });
             }
             Write::DeleteStep { range, .. } => visit(Need::Range(range)),
-            Write::Compact { .. } | Write::Raise { .. } => {}
+            Write::Compact { .. } | Write::Raise { .. } | Write::Agree { .. } => {}
             #[cfg(feature = "next-level")]
             Write::Nothing => {}
         }

@@ -49,6 +49,8 @@ pub enum Outcome {
     },
     /// The feature level is what was asked for, or higher.
     Raised,
+    /// The settings are what was asked for.
+    Agreed,
 }
 
 /// What a transaction did.

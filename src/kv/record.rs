@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::level::FeatureLevel;
+use super::settings::Settings;
 use super::unreadable::Unreadable;
 
 /// Names a record.
@@ -22,6 +23,8 @@ pub struct RecordKey {
 const CLOCK: u16 = 1;
 /// The kind of the cluster's feature level, and of who raised it: one record, once it was raised.
 const LEVEL: u16 = 2;
+/// The kind of the settings that the cluster has agreed on: one record, once it did.
+const SETTINGS: u16 = 3;
 
 /// The first byte of every record: the version of its layout.
 const LAYOUT: u8 = 1;
@@ -62,6 +65,11 @@ impl RecordKey {
     pub fn level() -> RecordKey {
         RecordKey::only(LEVEL)
     }
+
+    /// That of the settings.
+    pub fn settings() -> RecordKey {
+        RecordKey::only(SETTINGS)
+    }
 }
 
 /// The record of the clock.
@@ -84,6 +92,16 @@ pub fn decode_level(record: Option<&[u8]>) -> Result<Option<Raised>, Unreadable>
     record.map(decode).transpose()
 }
 
+/// The record of the settings that the cluster has agreed on.
+pub(super) fn encode_settings(settings: Settings) -> Bytes {
+    encode(&settings)
+}
+
+/// The settings of a record; a cluster without one has agreed on none.
+pub(super) fn decode_settings(record: Option<&[u8]>) -> Result<Option<Settings>, Unreadable> {
+    record.map(decode).transpose()
+}
+
 /// Whether a node that knows all levels up to `highest` can read a record: one of a kind that it does not know belongs to a
 /// later one.
 pub fn check_record(
@@ -98,7 +116,10 @@ pub fn check_record(
             let raised = decode_level(Some(record))?;
             raised.map_or(Ok(()), |raised| raised.known(highest).map(drop))
         }
-        (CLOCK | LEVEL, _) => Err(Unreadable::Damaged("a record has a key that it cannot have")),
+        (SETTINGS, []) => decode_settings(Some(record)).map(drop),
+        (CLOCK | LEVEL | SETTINGS, _) => {
+            Err(Unreadable::Damaged("a record has a key that it cannot have"))
+        }
         _ => Err(Unreadable::NewerRecord { kind }),
     }
 }

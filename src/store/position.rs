@@ -37,7 +37,7 @@ pub(super) struct StoredPosition {
 impl From<Position> for StoredPosition {
     fn from(position: Position) -> StoredPosition {
         let Position { applied, counters, membership } = position;
-        // Clock and level are records.
+        // Clock, level and settings are records.
         let Counters { revision, hash, compacted, .. } = counters;
         StoredPosition { applied, revision, hash, compacted, membership }
     }

@@ -28,7 +28,7 @@ use super::space::Space;
 use super::state_hashes::{Mark, StateHashes};
 use super::under::LogUnder;
 use super::view::FileView;
-use crate::kv::{FeatureLevel, Revision};
+use crate::kv::{FeatureLevel, Revision, Settings};
 use crate::raft::{Index, LogId, Membership};
 
 /// How the state uses memory, and when it is written down.
@@ -200,6 +200,11 @@ impl State {
     /// The cluster's feature level, as of the last entry applied.
     pub fn level(&self) -> FeatureLevel {
         self.shared.read().position.counters.level
+    }
+
+    /// The settings that the cluster has agreed on, as of the last entry applied; none before it did.
+    pub fn settings(&self) -> Option<Settings> {
+        self.shared.read().position.counters.settings
     }
 
     /// The highest feature level that this node knows.

@@ -109,8 +109,10 @@ pub(crate) fn of_backup(bytes: &[u8]) -> String {
 
 fn of_state(state: &State, own: NodeId) -> String {
     let ((applied, hash), revision) = (state.hash(), state.revision());
+    let agreed = state.settings().map(|agreed| format!(", agreed on {agreed:?}"));
+    let agreed = agreed.unwrap_or_default();
     let mut text = format!(
-        "state at entry {} of term {}, revision {revision}, hash {hash:016x}, clock {} ms, level {}\n",
+        "state at entry {} of term {}, revision {revision}, hash {hash:016x}, clock {} ms, level {}{agreed}\n",
         applied.index.0,
         applied.term.0,
         state.clock_ms(),
@@ -188,6 +190,7 @@ fn command(command: &Command) -> String {
         }
         kv::Write::Compact { revision } => format!("compact up to {revision}"),
         kv::Write::Raise { level, release } => format!("raise to level {level} by {release}"),
+        kv::Write::Agree { settings } => format!("agree on {settings:?}"),
         #[cfg(feature = "next-level")]
         kv::Write::Nothing => "nothing".to_owned(),
     };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use konsen::kv::{
     Attach, Command, Compare, Condition, FeatureLevel, Header, KeyRange, Matcher, Op, Over, Put,
-    Relation, Revision, Test, Txn, Write,
+    Relation, Revision, Settings, Test, Txn, Write,
 };
 use konsen::raft::founding::{Ask, Ballot};
 use konsen::raft::{
@@ -21,8 +21,8 @@ use crate::holds::whose;
 /// The last entry in the backup.
 const SAVED: u64 = 13;
 /// The last entry in the directory's state, and the last that it knows to be decided.
-const APPLIED: u64 = 22;
-const DECIDED: u64 = 24;
+const APPLIED: u64 = 23;
+const DECIDED: u64 = 25;
 
 /// Makes the data directory; the backup.
 pub(crate) fn record(data: &Path) -> Vec<u8> {
@@ -145,6 +145,8 @@ fn entries(own: NodeId) -> Vec<Entry> {
     let nested = Txn::always(vec![Op::Put(keep), Op::Get(Over::Range(KeyRange::all()))]);
     let then =
         vec![Op::Put(put(b"of/txn", b"first")), Op::Txn(nested), Op::Get(Over::Key("x".into()))];
+    let settings =
+        Settings { value_bytes_max: 1 << 20, election_timeout_ms: 500, lease_reads: true };
     let leased = Put { lease: Attach::To(77), ..put(b"leased", b"refused") };
     let of_somebody = Command {
         header: Header {
@@ -183,6 +185,7 @@ fn entries(own: NodeId) -> Vec<Entry> {
         write(Write::put_many(vec![("pair".into(), "".into())])),
         write(Write::put_if(typed("text/css", put(b"kept", b"a {}")), if_none_match(any))),
         write(Write::Raise { level: FeatureLevel::BASE, release: "0.1.0".to_owned() }),
+        write(Write::Agree { settings }),
         // Here the state ends.
         write(Write::put("tail".into(), "replayed".into())),
         Payload::Membership(members(own, Some(three))),

@@ -86,6 +86,7 @@ impl Naive {
                 self.compacted = revision.0;
                 Outcome::Compacted
             }
+            Write::Agree { .. } => Outcome::Agreed,
             _ => Outcome::Raised,
         };
         let expected = Reply { revision: Revision(self.revision()), outcome };
