@@ -49,6 +49,10 @@ pub(super) struct Core {
     silent_ticks: u32,
     /// Since there was a leader this node refused its vote to somebody whose log is older, to whom it is a voter.
     counted_on: bool,
+    /// Ticks until what may have been promised before the start is over.
+    start_guard_ticks: u32,
+    /// Whether leases count here.
+    leases: bool,
     /// How many votes came when their ballot was over, since there was a leader.
     late_votes: u32,
     /// What was seen that cannot be: nothing happens here any more.
@@ -76,6 +80,8 @@ impl Core {
             forced: false,
             silent_ticks: if recovered.heard_leader { 0 } else { u32::MAX },
             counted_on: false,
+            start_guard_ticks: if recovered.heard_leader { config.start_guard_ticks } else { 0 },
+            leases: false,
             late_votes: 0,
             broken: None,
             random,
@@ -133,6 +139,7 @@ impl Core {
 
     pub(super) fn tick(&mut self) {
         self.silent_ticks = self.silent_ticks.saturating_add(1);
+        self.start_guard_ticks = self.start_guard_ticks.saturating_sub(1);
     }
 
     pub(super) fn heard_leader(&mut self) {
@@ -144,7 +151,22 @@ impl Core {
 
     /// Whether a leader counts on this node not to help anybody to its place (thesis 4.2.3).
     pub(super) fn guards_leader(&self) -> bool {
-        self.silent_ticks < self.config.election_ticks
+        self.silent_ticks < self.config.election_ticks || self.is_bound_by_start()
+    }
+
+    /// Whether a leader may count on what was promised before the start: then this node does not stand, either.
+    pub(super) fn is_bound_by_start(&self) -> bool {
+        self.start_guard_ticks > 0
+    }
+
+    /// Leases count here from now on, or do not.
+    pub(super) fn set_leases(&mut self, leases: bool) {
+        self.leases = leases;
+    }
+
+    /// How long a lease lasts, in microseconds; 0 while none counts.
+    pub(super) fn lease_us(&self) -> u64 {
+        if self.leases { self.config.lease_us } else { 0 }
     }
 
     /// What the clock showed last.

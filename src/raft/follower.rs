@@ -58,7 +58,7 @@ impl Follower {
     pub(super) fn tick(&mut self, core: &mut Core) -> Option<Transition> {
         let given_up = self.pending.tick(core.config.election_ticks);
         core.refuse_reads(given_up, self.leader);
-        if !self.timer.tick() {
+        if !self.timer.tick() || core.is_bound_by_start() {
             return None;
         }
         if core.may_stand() {

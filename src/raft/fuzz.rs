@@ -26,6 +26,7 @@ pub fn node(data: &[u8]) {
     let recovered = recovered(kind);
     watch.durable_term = recovered.hard_state.term;
     let mut node = Node::new(config, recovered);
+    node.step(Input::Leases(kind & 64 == 0));
     while let Some((&op, after)) = rest.split_first() {
         rest = after;
         let mut number = || {

@@ -43,6 +43,9 @@ pub enum Input {
     /// The clock. Needed for leases only; then it is to be read after the inputs came that are stepped
     /// next, and stepped before them.
     Now(Moment),
+    /// Whether each node whose answer to a heartbeat may count for a lease is known to guard a leader for as long as this
+    /// one's leases take for granted. Until that is said no lease counts, and none counts for which answers came before.
+    Leases(bool),
     /// The write `seq`, and all before it, are durable.
     Persisted {
         /// The write's number.
@@ -265,6 +268,9 @@ pub struct Config {
     /// the heartbeat left: less than every node's `election_ticks`, by what clocks and ticks may err.
     /// Default 0: no leases.
     pub lease_us: u64,
+    /// For how many ticks after a start the node helps nobody to the leader's place, not even itself, if it may have heard a
+    /// leader right before: what it may have promised then, if that is more than `election_ticks`. Default 0.
+    pub start_guard_ticks: u32,
     /// Seeds the election time-outs and the names of a follower's questions: another one each start.
     pub seed: u64,
 }
@@ -283,6 +289,7 @@ impl Config {
             tail_bytes_max: 16 << 20,
             reads_max: 1 << 16,
             lease_us: 0,
+            start_guard_ticks: 0,
             seed,
         }
     }

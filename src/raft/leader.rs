@@ -132,7 +132,7 @@ impl Leader {
     fn heartbeat(&mut self, core: &mut Core) {
         self.heartbeat_ticks = 0;
         let round = self.rounds.next();
-        if core.config.lease_us > 0 {
+        if core.lease_us() > 0 {
             self.lease.left(round, core.now());
         }
         for (&peer, progress) in &self.peers {
@@ -210,8 +210,7 @@ impl Leader {
 
     /// Takes a read; `lease`: while this leader holds one, that suffices.
     pub(super) fn read(&mut self, core: &mut Core, reader: Reader, lease: bool) {
-        let holds =
-            || self.is_established(core) && self.lease.holds(core.now(), core.config.lease_us);
+        let holds = || self.is_established(core) && self.lease.holds(core.now(), core.lease_us());
         if lease && holds() {
             let index = core.log.commit();
             release(core, reader, index);

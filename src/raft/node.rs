@@ -66,6 +66,7 @@ impl Node {
                 _ => self.core.out.accepted.push((id, Err(self.not_leader()))),
             },
             Input::Now(now) => self.core.clock(now),
+            Input::Leases(count) => self.set_leases(count),
             Input::Read { id, lease } => match &mut self.role {
                 Role::Leader(leader) => leader.read(&mut self.core, Reader::Here(id), lease),
                 Role::Follower(follower) => follower.read(&mut self.core, id, lease),
@@ -120,6 +121,16 @@ impl Node {
                     leader.unreachable(peer);
                 }
             }
+        }
+    }
+
+    fn set_leases(&mut self, count: bool) {
+        self.core.set_leases(count);
+        if let Role::Leader(leader) = &mut self.role
+            && !count
+        {
+            // Whoever answered meanwhile may have promised less than a lease takes.
+            leader.lease.restart();
         }
     }
 

@@ -134,6 +134,7 @@ fn any_input() -> impl Strategy<Value = (Input, bool)> {
         2 => (0..9u64, any::<bool>())
             .prop_map(|(id, lease)| Input::Read { id: ReadId(id), lease }),
         1 => (0..500u64).prop_map(|now| Input::Now(Moment(now))),
+        1 => any::<bool>().prop_map(Input::Leases),
         6 => prop_oneof![9 => 0..30u64, 1 => any::<u64>()].prop_map(|seq| Input::Persisted { seq: Seq(seq) }),
         1 => (any_node(), any_entries())
             .prop_map(|(peer, (prev, entries))| Input::Fetched { peer, prev, entries }),

@@ -178,7 +178,9 @@ impl Cluster {
         let mut recovered = host.disk.recover();
         recovered.heard_leader = host.starts > 1;
         host.applied = recovered.applied;
-        host.node = Some(Node::new(config, recovered));
+        let mut node = Node::new(config, recovered);
+        node.step(Input::Leases(settings.lease_us > 0));
+        host.node = Some(node);
     }
 
     pub(crate) fn add(&mut self, id: NodeId, disk: Disk) {
