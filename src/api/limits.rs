@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::txn::TxnLimits;
 pub use crate::kv::CONTENT_TYPE_BYTES_MAX;
 
 /// The deadline of a request that names none.
@@ -17,7 +16,7 @@ pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Limits on what clients send, ask for and hold. The defaults are those of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest value, in bytes.
+    /// The largest value, in bytes, in a cluster that has agreed on none.
     pub value_bytes_max: usize,
     /// The most connections to the HTTP port.
     pub connections_max: usize,
@@ -57,12 +56,4 @@ pub struct Limits {
     pub backup_rate_min: u64,
     /// The names that clients may call this node by, beside addresses and `localhost`; none: any.
     pub hosts: Option<Vec<String>>,
-}
-
-impl Limits {
-    /// What transactions may be.
-    pub fn txn(&self) -> TxnLimits {
-        let Limits { txn_operations_max, value_bytes_max, .. } = *self;
-        TxnLimits { operations_max: txn_operations_max, value_bytes_max }
-    }
 }

@@ -25,9 +25,13 @@ pub fn known_by(
     membership: &Membership,
     known: impl Fn(NodeId) -> Option<FeatureLevel>,
 ) -> BTreeMap<NodeId, Option<FeatureLevel>> {
+    everybody(membership).map(|id| (id, known(id))).collect()
+}
+
+/// All who have to be able to follow what is agreed on: members, and who goes with the change that is under way.
+pub(super) fn everybody(membership: &Membership) -> impl Iterator<Item = NodeId> + use<'_> {
     let Membership { members, voters, outgoing, .. } = membership;
-    let everybody = members.keys().chain(voters).chain(outgoing.iter().flatten());
-    everybody.map(|&id| (id, known(id))).collect()
+    members.keys().chain(voters).chain(outgoing.iter().flatten()).copied()
 }
 
 /// What a leader may raise the cluster's level to: the highest that all members and the leader itself know, no higher than

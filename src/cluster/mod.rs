@@ -10,7 +10,7 @@
 //! - [`bootstrap`]: how a cluster is founded, or begun anew.
 //! - [`consistency`]: whose state is wrong.
 //! - [`features`]: which feature level the cluster may be raised to.
-//! - [`settings`]: what the configurations of all nodes should say alike.
+//! - [`settings`]: what the configurations of all nodes should say alike, and what is agreed on of it.
 //! - [`pending`]: what a change that is not complete waits for.
 //! - [`leaderless`]: why no leader can be elected.
 
@@ -33,13 +33,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::raft::NodeId;
 
+pub use crate::kv::Settings;
 pub use bootstrap::begin_anew;
 pub use change::{Change, ChangeRefused};
 pub use door::{Seat, Visitor, Why};
 pub use features::Features;
 pub use reconcile::Shown;
 pub use roster::{Known, Memberships, Own, Peer, Roster, memberships_of};
-pub use settings::Settings;
 
 /// The most members of a cluster, voters and learners.
 pub const MEMBERS_MAX: usize = 32;

@@ -1,58 +1,96 @@
-//! What the configurations of all nodes should say alike, and each node tells the others.
+//! What the configurations of all nodes should say alike, and what the cluster has agreed on of it.
+//!
+//! Each node tells the others what its configuration says. A leader of a cluster that has agreed on nothing yet has it agree
+//! on what its own says; from then on something else is agreed on only once all members say it. So a value that an operator
+//! changes on one host after the other rules at all of them from the last one on, and at none before. As with feature levels,
+//! nothing is known of a member that is away: what was agreed on stays until it is back.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// See the module's documentation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// `limits.value`, in bytes: otherwise a value is taken at one node and refused at another.
-    pub value_bytes_max: u64,
-    /// `raft.electionTimeout`, in milliseconds: a lease is as safe as the shortest of them is long.
-    pub election_timeout_ms: u64,
-    /// `reads.lease`.
-    pub lease_reads: bool,
+use crate::kv::Settings;
+use crate::raft::{Membership, NodeId};
+
+use super::features::everybody;
+
+/// What each member says, those too who go with the change that is under way; none where that is unknown.
+pub fn said_by(
+    membership: &Membership,
+    said: impl Fn(NodeId) -> Option<Settings>,
+) -> BTreeMap<NodeId, Option<Settings>> {
+    everybody(membership).map(|id| (id, said(id))).collect()
 }
 
-impl Settings {
-    /// Where the peer `name` has others than this node, each as a sentence for whoever runs them.
-    pub fn differences(&self, name: &str, theirs: &Settings) -> Vec<String> {
-        let mut differences = Vec::new();
-        let mut compare = |key: &str, own: String, theirs: String| {
-            if own != theirs {
-                differences.push(format!(
-                    "{key} is {own} here and {theirs} at {name}; it should be the same on all nodes"
-                ));
-            }
-        };
-        let bytes = |bytes: u64| format!("{bytes} bytes");
-        compare("limits.value", bytes(self.value_bytes_max), bytes(theirs.value_bytes_max));
-        let time = |ms: u64| format!("{ms} ms");
-        compare(
-            "raft.electionTimeout",
-            time(self.election_timeout_ms),
-            time(theirs.election_timeout_ms),
-        );
-        compare("reads.lease", self.lease_reads.to_string(), theirs.lease_reads.to_string());
-        differences
+/// What a leader that says `own` has the cluster agree on, where `agreed` is what it has agreed on.
+pub fn to_agree(
+    agreed: Option<Settings>,
+    own: Settings,
+    members: &BTreeMap<NodeId, Option<Settings>>,
+) -> Option<Settings> {
+    match agreed {
+        None => Some(own),
+        Some(agreed) if agreed == own => None,
+        Some(_) => members.values().all(|said| *said == Some(own)).then_some(own),
     }
+}
+
+/// Whether a leader that says `own` may rely on a lease: the cluster has agreed that it may, and for how long, and of the
+/// `others` that it may need for one, each said last that it guards a leader for as long as this one believes. Of whom
+/// nothing was ever heard, nothing counts for the lease.
+pub fn may_lease(
+    agreed: Option<Settings>,
+    own: Settings,
+    mut others: impl Iterator<Item = Option<Settings>>,
+) -> bool {
+    let time = own.election_timeout_ms;
+    let allowed = agreed.is_some_and(|agreed| {
+        agreed.lease_reads && own.lease_reads && agreed.election_timeout_ms == time
+    });
+    allowed && others.all(|other| other.is_some_and(|other| other.election_timeout_ms == time))
+}
+
+/// For how many milliseconds a node that starts helps nobody to the leader's place: it may have promised that to a leader
+/// before it stopped, with another configuration than now, but with the one that was agreed on if the leader relied on it.
+pub fn guards_at_start_ms(agreed: Option<Settings>, own: Settings) -> u64 {
+    let agreed = agreed.map_or(0, |agreed| agreed.election_timeout_ms);
+    agreed.max(own.election_timeout_ms)
+}
+
+/// Where this node, which says `own`, and the peer `name` differ in a cluster that has agreed on nothing, each as a sentence
+/// for whoever runs them.
+pub fn differences(own: Settings, name: &str, theirs: Settings) -> Vec<String> {
+    let differing = differing(own, theirs).into_iter();
+    let sentence = |(key, own, theirs)| {
+        format!("{key} is {own} here and {theirs} at {name}; it should be the same on all nodes")
+    };
+    differing.map(sentence).collect()
+}
+
+/// Where somebody says something else than the cluster has agreed on: this node, or the peer `name`.
+pub fn deviations(said: Settings, name: Option<&str>, agreed: Settings) -> Vec<String> {
+    let place = name.map_or("here".to_owned(), |name| format!("at {name}"));
+    let differing = differing(said, agreed).into_iter();
+    let sentence = |(key, said, agreed)| {
+        format!(
+            "{key} is {said} {place}, and the cluster has agreed on {agreed}, which rules until all members say the same"
+        )
+    };
+    differing.map(sentence).collect()
+}
+
+/// The settings that differ, each with both values.
+fn differing(one: Settings, other: Settings) -> Vec<(&'static str, String, String)> {
+    let [one, other] = [one, other].map(|settings| {
+        let Settings { value_bytes_max, election_timeout_ms, lease_reads } = settings;
+        [
+            ("limits.value", format!("{value_bytes_max} bytes")),
+            ("raft.electionTimeout", format!("{election_timeout_ms} ms")),
+            ("reads.lease", lease_reads.to_string()),
+        ]
+    });
+    let both = one.into_iter().zip(other).map(|((key, one), (_, other))| (key, one, other));
+    both.filter(|(_, one, other)| one != other).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_difference_is_named_with_both_values() {
-        let own =
-            Settings { value_bytes_max: 1 << 20, election_timeout_ms: 500, lease_reads: false };
-        assert!(own.differences("n2", &own).is_empty());
-        let theirs =
-            Settings { value_bytes_max: 2 << 20, election_timeout_ms: 700, lease_reads: true };
-        let differences = own.differences("n2", &theirs);
-        assert_eq!(differences.len(), 3);
-        assert_eq!(
-            differences[0],
-            "limits.value is 1048576 bytes here and 2097152 bytes at n2; it should be the same on all nodes"
-        );
-    }
-}
+#[path = "settings_tests.rs"]
+mod tests;

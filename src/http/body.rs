@@ -25,6 +25,8 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 pub(crate) struct Bodies {
     /// One permit for each byte that may be held.
     budget: Semaphore,
+    /// How many those are when none is held: no body can be larger.
+    budget_bytes: usize,
     /// The same for small ones, a quarter as much: large ones leave them room.
     small: Semaphore,
     /// The longest pause between two parts.
@@ -40,6 +42,7 @@ impl Bodies {
         let bytes_max = limits.body_bytes_max.min(Semaphore::MAX_PERMITS);
         Bodies {
             budget: Semaphore::new(bytes_max),
+            budget_bytes: bytes_max,
             small: Semaphore::new(bytes_max / 4),
             pause_max: limits.stall_max,
             time_max: limits.body_time_max,
@@ -95,8 +98,11 @@ pub(crate) async fn read_declared<'a, B>(
 where
     B: HttpBody<Data = Bytes>,
 {
+    let too_large = || too_large(bytes_max, bodies);
+    // What the cluster allows may be more than all the memory set aside here: waiting would not help.
+    let bytes_max = bytes_max.min(bodies.budget_bytes);
     if declared.is_some_and(|declared| declared > bytes_max as u64) {
-        return Err(too_large(bytes_max));
+        return Err(too_large());
     }
     if declared == Some(0) {
         return Ok(Held { bytes: Bytes::new(), _share: None });
@@ -120,7 +126,7 @@ where
         };
         let Ok(data) = frame.into_data() else { continue };
         if data.len() > bytes_max - bytes.len() {
-            return Err(too_large(bytes_max));
+            return Err(too_large());
         }
         let Some(more) = take(budget, data.len(), share.is_none()).await else {
             // Nothing is kept from others meanwhile.
@@ -154,8 +160,15 @@ async fn take(budget: &Semaphore, bytes: usize, waits: bool) -> Option<Semaphore
     }
 }
 
-fn too_large(bytes_max: usize) -> Problem {
-    Problem::new(Kind::ValueTooLarge, format!("the body is larger than {bytes_max} bytes"))
+fn too_large(bytes_max: usize, bodies: &Bodies) -> Problem {
+    let detail = match bodies.budget_bytes {
+        budget if budget < bytes_max => format!(
+            "the body is larger than {budget} bytes, all that this node sets aside for bodies (limits.bodies); another \
+             node may take it"
+        ),
+        _ => format!("the body is larger than {bytes_max} bytes"),
+    };
+    Problem::new(Kind::ValueTooLarge, detail)
 }
 
 fn late(bodies: &Bodies, after: Duration) -> Problem {
@@ -187,6 +200,7 @@ mod tests {
     fn bodies(bytes: usize) -> Bodies {
         Bodies {
             budget: Semaphore::new(bytes),
+            budget_bytes: bytes,
             small: Semaphore::new(bytes / 4),
             pause_max: Duration::from_millis(200),
             time_max: Duration::from_millis(900),

@@ -111,7 +111,7 @@ pub(super) async fn form_put(
 async fn put_form(api: &Api, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     headers::refuse_idempotency_key(&parts.headers)?;
-    let value_bytes_max = api.handle.limits().value_bytes_max;
+    let value_bytes_max = api.handle.value_bytes_max();
     // Percent-encoding can make every byte three.
     let form_bytes_max = 3 * value_bytes_max + FORM_EXTRA_BYTES_MAX;
     let held = body::read(&parts.headers, body, form_bytes_max, &api.bodies).await?;
@@ -185,7 +185,7 @@ async fn put_json(api: &Api, request: Request) -> Result<Response, Problem> {
 
     let (parts, body) = request.into_parts();
     headers::refuse_idempotency_key(&parts.headers)?;
-    let value_bytes_max = api.handle.limits().value_bytes_max;
+    let value_bytes_max = api.handle.value_bytes_max();
     // JSON writes a byte in six characters at most.
     let json_bytes_max = 6 * value_bytes_max + FORM_EXTRA_BYTES_MAX;
     let held = body::read(&parts.headers, body, json_bytes_max, &api.bodies).await?;

@@ -308,7 +308,7 @@ where
     B: HttpBody<Data = Bytes>,
 {
     let PutHead { key, condition, content_type, timeout } = wanted;
-    let value_bytes_max = api.handle.limits().value_bytes_max;
+    let value_bytes_max = api.handle.value_bytes_max();
     let held = body::read_declared(length, body, value_bytes_max, &api.bodies).await?;
     // The time counts from the body's end, so that a slow upload does not use it up.
     let deadline = Instant::now() + timeout;

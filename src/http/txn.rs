@@ -34,7 +34,7 @@ pub(super) async fn txn(
     headers::refuse_conditions(&parts.headers, "a transaction has compares of its own")?;
     let timeout = headers::timeout(&parts.headers)?;
     let guest = Guest::of(&parts.extensions);
-    let limits = api.handle.limits().txn();
+    let limits = api.handle.txn_limits();
     let held = body::read(&parts.headers, body, body_bytes_max(&limits), &api.bodies).await?;
     // There may be many who wait, and a head may be large.
     drop(parts);

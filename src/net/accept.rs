@@ -11,11 +11,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Answerer;
 use super::admission::{Place, Verdict};
-use super::directory::Shown;
 use super::frame::{self, FrameError};
 use super::hello::{Greeting, HELLO_BYTES_MAX, Hello, Refused};
 use super::refusal::{CloseCode, Ending, Refusal};
 use super::shared::{Shared, certified};
+use super::shown::Shown;
 use super::stream::{self, FrameReader, StreamError, read_kind};
 use super::tasks;
 use super::transfer::IncomingTransfer;

@@ -9,12 +9,13 @@ use quinn::{ConnectError, Connection};
 use rand::RngExt;
 use tokio::time::timeout;
 
-use super::directory::{Shown, Slot};
+use super::directory::Slot;
 use super::frame;
 use super::hello::{Greeting, HELLO_BYTES_MAX, Hello};
 use super::link::Link;
 use super::refusal::{CloseCode, Ending, Refusal};
 use super::shared::{Shared, certified};
+use super::shown::Shown;
 use super::stream::{self, FrameReader, StreamError};
 
 /// How long to look up the address, shake hands and exchange hellos.

@@ -12,13 +12,12 @@ use quinn::Connection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::hello::Hello;
-use super::identity::CertifiedNode;
 use super::link::Link;
 use super::refusal::{Ending, Refusal};
-use super::{OwnFeatures, PeerHello, PeerStatus};
-use crate::cluster::copies::{Claim, Speaker, claim};
-use crate::cluster::{Known, Peer, Roster, Seat, Visitor, door, removal, roster};
+use super::shown::Shown;
+use super::{OwnFeatures, PeerStatus};
+use crate::cluster::copies::{Claim, claim};
+use crate::cluster::{Known, Peer, Roster, Seat, Settings, door, removal, roster};
 use crate::raft::NodeId;
 
 /// The most connections of one peer that are served at once: the present one and those that it is about
@@ -68,34 +67,6 @@ struct Entry {
     heard_from: Option<SocketAddr>,
     /// Another host with its identity that was refused last, in words, and when.
     copy: Option<(Instant, String)>,
-}
-
-/// A peer's hello and certificate, both seen by the one who checks them.
-#[derive(Clone, Debug)]
-pub(super) struct Shown {
-    pub(super) certified: CertifiedNode,
-    pub(super) hello: Hello,
-}
-
-impl Shown {
-    pub(super) fn peer(&self) -> PeerHello {
-        let hello = self.hello.clone();
-        let Hello { name, node_id, born, version, addresses, settings, features, .. } = hello;
-        PeerHello { name, node_id, born, version, addresses, settings, features }
-    }
-
-    fn is_same_node(&self, other: &Shown) -> bool {
-        self.hello.node_id == other.hello.node_id
-    }
-
-    fn speaks_from(&self, at: SocketAddr) -> Speaker {
-        Speaker { run: self.hello.run, at }
-    }
-
-    fn visitor(&self) -> Visitor<'_> {
-        let Hello { name, node_id, born, features, .. } = &self.hello;
-        Visitor { name, id: *node_id, cluster: *born, features: *features }
-    }
 }
 
 /// What follows from a hello.
@@ -464,6 +435,12 @@ impl Directory {
 
     pub(super) fn take_links(&mut self) -> Vec<Arc<Link>> {
         self.entries.values_mut().filter_map(|entry| entry.link.take()).collect()
+    }
+
+    /// What each peer said last that its configuration says, whether or not it is connected now; none if it did not say.
+    pub(super) fn settings(&self) -> Vec<(NodeId, Option<Settings>)> {
+        let shown = self.entries.values().filter_map(|entry| entry.shown.as_ref());
+        shown.map(|shown| (shown.hello.node_id, shown.hello.settings)).collect()
     }
 
     pub(super) fn status(&self) -> Vec<PeerStatus> {

@@ -32,6 +32,7 @@ mod queue;
 mod refusal;
 mod reset;
 mod shared;
+mod shown;
 mod socket;
 mod stream;
 mod tasks;
@@ -348,6 +349,11 @@ impl Net {
     /// How things stand with each peer, by name.
     pub fn peers(&self) -> Vec<PeerStatus> {
         self.shared.peers()
+    }
+
+    /// What each peer said last that its configuration says, whether or not it is connected now; none if it did not say.
+    pub fn settings(&self) -> Vec<(NodeId, Option<Settings>)> {
+        self.shared.settings()
     }
 
     /// Changes what this node knows of who belongs to the cluster. New peers are dialled; the connections of

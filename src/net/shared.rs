@@ -18,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
-use super::directory::{Directory, Shown, Slot};
+use super::directory::{Directory, Slot};
 use super::hello::{Addresses, Hello, Versions};
 use super::identity::{self, CertifiedNode};
 use super::link::{Link, LinkError};
 use super::queue::Pushed;
 use super::refusal::{Ending, Refusal, RefusalLog};
+use super::shown::Shown;
 use super::tls::{self, TlsMaterial};
 use super::transfer::{Outgoing, TransferError};
 use super::{
@@ -341,6 +342,11 @@ impl Shared {
 
     pub(super) fn peers(&self) -> Vec<PeerStatus> {
         self.directory.lock().status()
+    }
+
+    /// What each peer said last that its configuration says.
+    pub(super) fn settings(&self) -> Vec<(NodeId, Option<Settings>)> {
+        self.directory.lock().settings()
     }
 
     /// Sends nothing any more. `stop` is cancelled already.

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use super::certificates::Facts;
+use super::limits::bytes;
 use super::run::answer_room::AnswerRoom;
 use super::run::event::{Control, Notice, Question};
 use super::run::lag::IsBehind;
@@ -19,8 +20,8 @@ use super::run::read_load::{ReadClient, ReadLoad};
 use super::run::readers::Readers;
 use super::run::write_room::WriteRoom;
 use super::watch::waiters::Waiters;
-use crate::api::{Error, Limits};
-use crate::cluster::Addresses;
+use crate::api::{Error, Limits, TxnLimits};
+use crate::cluster::{Addresses, Settings};
 use crate::config::Config;
 use crate::kv::Revision;
 use crate::net::Net;
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     /// Since when somebody has kept the feature level where it is, if somebody does.
     pub(super) held_back_since: watch::Receiver<Option<Instant>>,
     pub(super) applied: watch::Receiver<Index>,
+    /// What the cluster has agreed on.
+    pub(super) agreed: watch::Receiver<Option<Settings>>,
     pub(super) waiters: Arc<Waiters>,
     pub(super) readers: Readers,
     pub(super) checkpoints: watch::Receiver<Index>,
@@ -139,9 +142,22 @@ impl Handle {
         membership.as_ref()?.members.get(&id).map(|member| member.name.clone())
     }
 
-    /// What clients may send.
+    /// What this node's configuration says that clients may send and hold. The largest value is another matter; see
+    /// [`Handle::value_bytes_max`].
     pub fn limits(&self) -> &Limits {
         &self.shared.limits
+    }
+
+    /// The largest value that clients may send, in bytes: what the cluster has agreed on, once it did.
+    pub fn value_bytes_max(&self) -> usize {
+        let agreed = self.shared.state.settings();
+        agreed.map_or(self.limits().value_bytes_max, |agreed| bytes(agreed.value_bytes_max))
+    }
+
+    /// What clients' transactions may be.
+    pub fn txn_limits(&self) -> TxnLimits {
+        let operations_max = self.limits().txn_operations_max;
+        TxnLimits { operations_max, value_bytes_max: self.value_bytes_max() }
     }
 
     /// Hashes of the state at some indexes.
@@ -238,6 +254,11 @@ impl Handle {
     /// Follows what is applied.
     pub(super) fn watch_applied(&self) -> watch::Receiver<Index> {
         self.shared.applied.clone()
+    }
+
+    /// Follows what the cluster has agreed on.
+    pub(super) fn watch_agreed(&self) -> watch::Receiver<Option<Settings>> {
+        self.shared.agreed.clone()
     }
 
     /// Follows what the state's file holds.

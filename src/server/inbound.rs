@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::handle::Handle;
 use super::run::event::{Asker, Notice};
@@ -16,8 +16,9 @@ use super::run::snapshots;
 use super::tasks::bootstrap;
 use super::wire::{self, PeerReply, PeerRequest};
 use crate::cluster::Settings;
+use crate::cluster::settings::{deviations, differences};
 use crate::net::{Answerer, Inbound, IncomingTransfer, PeerHello};
-use crate::raft::{Message, NodeId};
+use crate::raft::{Message, NodeId, RoleName, SoftState};
 use crate::store::{Space, State, StoreError};
 
 /// Takes what comes over the network to the replica thread and to the tasks that look after the membership.
@@ -29,6 +30,7 @@ pub(super) struct InboundHandler {
     pub(super) space: Arc<Space>,
     pub(super) peers_changed: Arc<Notify>,
     pub(super) disowned: Arc<Notify>,
+    pub(super) standing: watch::Receiver<SoftState>,
 }
 
 impl Inbound for InboundHandler {
@@ -41,10 +43,14 @@ impl Inbound for InboundHandler {
     }
 
     fn peer_up(&self, peer: PeerHello) {
-        let theirs = peer.settings.iter();
-        for difference in theirs.flat_map(|theirs| self.settings.differences(&peer.name, theirs)) {
-            tracing::warn!("{difference}");
-        }
+        let leads = self.standing.borrow().role == RoleName::Leader;
+        let told = match (peer.settings, self.state.settings()) {
+            (Some(theirs), None) => differences(self.settings, &peer.name, theirs),
+            // Each says it of itself; beside it the leader alone, since it decides by what it hears.
+            (Some(theirs), Some(agreed)) if leads => deviations(theirs, Some(&peer.name), agreed),
+            _ => Vec::new(),
+        };
+        told.iter().for_each(|told| tracing::warn!("{told}"));
         self.peers_changed.notify_waiters();
         self.peers_changed.notify_one();
     }

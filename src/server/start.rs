@@ -26,6 +26,7 @@ use super::run::timing::Timing;
 use super::run::watched;
 use super::run::workers::{self, Base};
 use super::run::write_room::WriteRoom;
+use super::tasks::agreements;
 use super::tasks::bootstrap::Bootstrap;
 use super::tasks::certificates::{Files, Users};
 use super::tasks::consistency;
@@ -35,6 +36,7 @@ use super::tasks::history;
 use super::tasks::peers;
 use super::tasks::reconcile;
 use super::tasks::removal;
+use super::tasks::settings;
 use super::watch::waiters::Waiters;
 use crate::cluster::{Memberships, memberships_of};
 use crate::config::{self, Config, ConfigError};
@@ -111,9 +113,9 @@ impl Server {
         let facts = Arc::new(ArcSwap::from_pointee(certificates::Facts::of(&material)));
         let listen = listen_address(&config).await?;
         let (opened, recovered) = opened::open(&config, life.clone())?;
-        let timing = Timing::new(&config.raft, config.reads.lease);
+        let timing = Timing::new(&config.raft, settings_of(&config));
         let decided = recovered.hard_state.commit;
-        let node = node_of(&config, &timing, opened.data.id(), recovered);
+        let node = node_of(&config, &timing, &opened, recovered);
         let id = node.id();
         let published = first_published(&node, &opened.state);
         let membership = published.membership.subscribe();
@@ -124,7 +126,8 @@ impl Server {
         let (https_sender, https) = watch::channel(config.http_tls(admits.clone())?);
         let (stopping_sender, stopping) = watch::channel(false);
 
-        let inbound = inbound(&config, mailbox.clone(), &opened, &signs);
+        let standing = published.standing.subscribe();
+        let inbound = inbound(&config, mailbox.clone(), &opened, &signs, standing);
         let net_config = net_config(&config, id, listen, material, published.features.clone());
         let frame_bytes_max = net_config.frame_bytes_max;
         let replica_thread = ReplicaThread::start().await?;
@@ -161,6 +164,7 @@ impl Server {
             joint_since: signs.joint_since.subscribe(),
             held_back_since: signs.held_back_since.subscribe(),
             applied: published.applied.subscribe(),
+            agreed: published.agreed.subscribe(),
             waiters,
             readers,
             checkpoints: published.checkpoints.subscribe(),
@@ -221,9 +225,10 @@ impl Server {
                 Box::pin(reconcile::run(handle.clone(), signs.peers_changed)),
             ),
             watch(
-                "the raising of the feature level",
-                Box::pin(features::run(handle.clone(), config.features.hold)),
+                "what all members have to agree on",
+                Box::pin(agreements::run(handle.clone(), config.features.hold)),
             ),
+            watch("the look at what is agreed on", Box::pin(settings::tell(handle.clone()))),
             watch(
                 "the look at releases",
                 Box::pin(features::note_held_back(handle.clone(), signs.held_back_since)),
@@ -316,6 +321,7 @@ fn first_published(node: &Node, state: &State) -> Published {
         membership: watch::Sender::new(node.membership().cloned()),
         memberships: watch::Sender::new(memberships_of(node)),
         applied: watch::Sender::new(state.applied().index),
+        agreed: watch::Sender::new(state.settings()),
         checkpoints: watch::Sender::new(state.durable().index),
         clock_ms: Arc::new(AtomicU64::new(state.clock_ms())),
         features: OwnFeatures::new(state.highest(), state.level()),
@@ -323,9 +329,9 @@ fn first_published(node: &Node, state: &State) -> Published {
 }
 
 /// The node of the protocol, as it was recovered.
-fn node_of(config: &Config, timing: &Timing, id: NodeId, recovered: Recovered) -> Node {
-    let core =
-        raft::Config { uncommitted_bytes_max: waiting_bytes_max(config), ..timing.raft_config(id) };
+fn node_of(config: &Config, timing: &Timing, opened: &Opened, recovered: Recovered) -> Node {
+    let core = timing.raft_config(opened.data.id(), opened.state.settings());
+    let core = raft::Config { uncommitted_bytes_max: waiting_bytes_max(config), ..core };
     Node::new(core, recovered)
 }
 
@@ -335,6 +341,7 @@ fn inbound(
     mailbox: Arc<Mailbox>,
     opened: &Opened,
     signs: &Signs,
+    standing: watch::Receiver<SoftState>,
 ) -> Arc<InboundHandler> {
     Arc::new(InboundHandler {
         mailbox,
@@ -343,6 +350,7 @@ fn inbound(
         space: opened.space.clone(),
         peers_changed: signs.peers_changed.clone(),
         disowned: signs.disowned.clone(),
+        standing,
     })
 }
 

@@ -12,7 +12,6 @@ use crate::cluster::pending::{Pending, pending};
 use crate::net::PeerStatus;
 use crate::raft::{NodeId, RoleName};
 use crate::server::handle::Handle;
-use crate::server::limits::settings_of;
 
 /// How long members may run different releases before somebody is told.
 const HALF_UPGRADED_AFTER: Duration = Duration::from_secs(3600);
@@ -127,14 +126,10 @@ impl Handle {
 
     /// What somebody should do something about.
     fn warnings(&self) -> Vec<String> {
-        let own = settings_of(&self.shared.config);
         let mut warnings = self.shared.facts.load().warnings(time::OffsetDateTime::now_utc());
         warnings.extend(self.shared.space.shortage());
         warnings.extend(self.alarms());
-        for peer in self.shared.net.peers().iter().filter(|peer| peer.connected) {
-            let theirs = peer.settings.iter();
-            warnings.extend(theirs.flat_map(|theirs| own.differences(&peer.name, theirs)));
-        }
+        warnings.extend(self.settings_that_differ());
         warnings.extend(self.half_upgraded());
         warnings
     }

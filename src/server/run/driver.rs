@@ -17,7 +17,8 @@ use super::read_load::ReadLoad;
 use super::snapshots;
 use super::timing::Timing;
 use super::turn::{Turn, Waiting};
-use crate::cluster::Memberships;
+use crate::cluster::settings::may_lease;
+use crate::cluster::{Memberships, Settings};
 use crate::net::{Net, OwnFeatures};
 use crate::raft::{Body, Fetch, Index, Input, LogId, Membership, NodeId, RoleName, SoftState};
 use crate::replica::{Capacity, Effects, Event, Replica, is_disk_slow};
@@ -38,6 +39,8 @@ pub(crate) struct Published {
     pub(crate) memberships: watch::Sender<Memberships>,
     pub(crate) applied: watch::Sender<Index>,
     pub(crate) checkpoints: watch::Sender<Index>,
+    /// What the cluster has agreed on.
+    pub(crate) agreed: watch::Sender<Option<Settings>>,
     /// The cluster's clock as this node has it, in milliseconds.
     pub(crate) clock_ms: Arc<AtomicU64>,
     /// What this node says of feature levels.
@@ -121,9 +124,7 @@ impl Driver {
             if std::mem::take(&mut mail.stop) {
                 stop_by = Some(Instant::now() + STOP_TIMEOUT);
             }
-            if self.timing.leases {
-                self.replica.step(Event::Raft(Input::Now(clock::now())));
-            }
+            self.tell_the_time();
             let now = self.capacity();
             if now != capacity {
                 capacity = now;
@@ -162,9 +163,30 @@ impl Driver {
                 tracing::error!("an invariant of the protocol is broken: {broken}");
                 return Err(broken.into());
             }
-            self.published.features.reached(self.replica.level());
+            self.publish_agreements();
             self.carry_out(effects, &mut waiting);
         }
+    }
+
+    /// Tells the core the time, and whether its leases may be relied on, as those say whose messages have come.
+    fn tell_the_time(&mut self) {
+        if self.timing.leases() {
+            let said = self.net.settings().into_iter().map(|(_, said)| said);
+            let leases = may_lease(self.replica.agreed(), self.timing.own, said);
+            self.replica.step(Event::Raft(Input::Leases(leases)));
+            self.replica.step(Event::Raft(Input::Now(clock::now())));
+        }
+    }
+
+    /// Lets everybody know what the cluster has agreed on.
+    fn publish_agreements(&self) {
+        self.published.features.reached(self.replica.level());
+        let agreed = self.replica.agreed();
+        self.published.agreed.send_if_modified(|before| {
+            let changed = *before != agreed;
+            *before = agreed;
+            changed
+        });
     }
 
     /// What is looked after once a tick.

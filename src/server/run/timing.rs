@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use crate::cluster::settings::guards_at_start_ms;
 use crate::config::RaftConfig;
+use crate::kv::Settings;
 use crate::raft::{self, NodeId};
 
 const TICKS_PER_HEARTBEAT: u32 = 5;
@@ -19,13 +21,13 @@ pub(crate) struct Timing {
     pub(crate) late_ticks_max: u32,
     /// The shortest election time-out.
     pub(crate) election_timeout: Duration,
-    /// Whether the core is told the time.
-    pub(crate) leases: bool,
+    /// What the cluster has to agree on before this node relies on leases.
+    pub(crate) own: Settings,
     election_ticks: u32,
 }
 
 impl Timing {
-    pub(crate) fn new(raft: &RaftConfig, leases: bool) -> Timing {
+    pub(crate) fn new(raft: &RaftConfig, own: Settings) -> Timing {
         let tick = raft.heartbeat / TICKS_PER_HEARTBEAT;
         let ticks = raft.election_timeout.as_micros() / tick.as_micros().max(1);
         let election_ticks = u32::try_from(ticks).unwrap_or(u32::MAX).max(TICKS_PER_HEARTBEAT * 2);
@@ -33,18 +35,32 @@ impl Timing {
             tick,
             late_ticks_max: (election_ticks / 10).max(1),
             election_timeout: raft.election_timeout,
-            leases,
+            own,
             election_ticks,
         }
     }
 
-    pub(crate) fn raft_config(&self, id: NodeId) -> raft::Config {
+    /// Whether the core is told the time.
+    pub(crate) fn leases(&self) -> bool {
+        self.own.lease_reads
+    }
+
+    /// What a core is told that begins with a state in which the cluster has `agreed` on these.
+    pub(crate) fn raft_config(&self, id: NodeId, agreed: Option<Settings>) -> raft::Config {
         raft::Config {
             heartbeat_ticks: TICKS_PER_HEARTBEAT,
             election_ticks: self.election_ticks,
-            lease_us: if self.leases { self.lease_us() } else { 0 },
+            lease_us: if self.leases() { self.lease_us() } else { 0 },
+            start_guard_ticks: self.start_guard_ticks(agreed),
             ..raft::Config::new(id, rand::rng().random())
         }
+    }
+
+    /// For how many ticks it helps nobody to the leader's place.
+    fn start_guard_ticks(&self, agreed: Option<Settings>) -> u32 {
+        let time = Duration::from_millis(guards_at_start_ms(agreed, self.own));
+        let ticks = time.as_micros().div_ceil(self.tick.as_micros().max(1));
+        u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 
     /// An election time-out as the hastiest follower may count it: with ticks made up for, with its first
@@ -68,10 +84,21 @@ mod tests {
                 heartbeat: Duration::from_millis(heartbeat),
                 election_timeout: Duration::from_millis(election),
             };
-            let core = Timing::new(&raft, true).raft_config(NodeId(1));
+            let own = |lease_reads| Settings {
+                value_bytes_max: 1,
+                election_timeout_ms: election,
+                lease_reads,
+            };
+            let core = Timing::new(&raft, own(true)).raft_config(NodeId(1), None);
             assert_eq!(core.lease_us, lease_us);
             assert!((heartbeat * 1000..election * 1000).contains(&core.lease_us));
-            assert_eq!(Timing::new(&raft, false).raft_config(NodeId(1)).lease_us, 0);
+            let without = Timing::new(&raft, own(false));
+            assert_eq!(without.raft_config(NodeId(1), None).lease_us, 0);
+            for (agreed, guarded) in [(None, election), (Some(10), election), (Some(5000), 5000)] {
+                let agreed = agreed.map(|ms| Settings { election_timeout_ms: ms, ..own(false) });
+                let ticks = without.raft_config(NodeId(1), agreed).start_guard_ticks;
+                assert_eq!(u64::from(ticks), guarded * 5 / heartbeat);
+            }
         }
     }
 }

@@ -104,7 +104,7 @@ impl Handle {
         json: &[u8],
         deadline: Instant,
     ) -> Option<Result<Result<Bytes, Reply>, Error>> {
-        let limits = self.limits().txn();
+        let limits = self.txn_limits();
         let request = TxnRequest::parse(json, &limits).ok().filter(TxnRequest::is_read_only)?;
         let write = request.lower(self.shared.limits.delete_keys_max);
         // Serializing plain data into memory cannot fail.

@@ -7,42 +7,14 @@ use tokio::sync::watch;
 
 use crate::cluster::features::{held_back_by, known_by, raise_to};
 use crate::kv::{FeatureLevel, Raised, RecordKey, Write, decode_level};
-use crate::raft::{NodeId, RoleName};
+use crate::raft::NodeId;
 use crate::server::handle::Handle;
 use crate::server::run::event::Asker;
 
-/// How often a leader looks when neither who leads nor who belongs has changed: a member that comes back with a newer
-/// release changes neither.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often to look whether somebody keeps the level where it is.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 /// How long a proposal may wait to be carried out.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Raises the level while this node leads, until it stops; no higher than `hold` says.
-pub(crate) async fn run(handle: Handle, hold: Option<FeatureLevel>) {
-    let mut standing = handle.watch_standing();
-    let mut membership = handle.watch_membership();
-    #[cfg(feature = "next-level")]
-    let mut proved = false;
-    loop {
-        if standing.borrow_and_update().role == RoleName::Leader {
-            membership.borrow_and_update();
-            raise(&handle, hold).await;
-            #[cfg(feature = "next-level")]
-            prove(&handle, &mut proved).await;
-        } else if standing.wait_for(|now| now.role == RoleName::Leader).await.is_err() {
-            return;
-        } else {
-            continue;
-        }
-        tokio::select! {
-            changed = standing.changed() => if changed.is_err() { return },
-            changed = membership.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
-        }
-    }
-}
 
 /// Notes since when somebody has kept the level where it is.
 pub(crate) async fn note_held_back(handle: Handle, since: watch::Sender<Option<Instant>>) {
@@ -59,7 +31,8 @@ pub(crate) async fn note_held_back(handle: Handle, since: watch::Sender<Option<I
     }
 }
 
-async fn raise(handle: &Handle, hold: Option<FeatureLevel>) {
+/// Raises the level, no higher than `hold` says.
+pub(super) async fn raise(handle: &Handle, hold: Option<FeatureLevel>) {
     let (current, highest) = (handle.state().level(), handle.state().highest());
     let Some(level) = raise_to(current, highest, &handle.levels_known(), hold) else { return };
     let release = env!("CARGO_PKG_VERSION").to_owned();
@@ -76,7 +49,7 @@ async fn raise(handle: &Handle, hold: Option<FeatureLevel>) {
 
 /// Carries out a command that only the next release knows, once: whoever does not know it would stop before it.
 #[cfg(feature = "next-level")]
-async fn prove(handle: &Handle, proved: &mut bool) {
+pub(super) async fn prove(handle: &Handle, proved: &mut bool) {
     if *proved || handle.state().level() < Write::Nothing.level() {
         return;
     }

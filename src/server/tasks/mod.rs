@@ -1,5 +1,6 @@
 //! What a node does by itself, beside its replica.
 
+pub(super) mod agreements;
 pub(super) mod bootstrap;
 pub(super) mod certificates;
 pub(super) mod consistency;
@@ -9,3 +10,4 @@ pub(super) mod history;
 pub(super) mod peers;
 pub(super) mod reconcile;
 pub(super) mod removal;
+pub(super) mod settings;
