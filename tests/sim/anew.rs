@@ -29,6 +29,7 @@ impl World {
             .and_then(|(_, backup)| {
                 let mut anew = Host::new(NodeId(7_000), config);
                 anew.highest = host.highest;
+                anew.second_settings = host.second_settings;
                 anew.take_in(&self.plan, &backup, members.clone())
             })
             .map_err(|error| Broken(format!("a backup of {} is no good: {error}", host.id)))?;
@@ -97,7 +98,8 @@ impl World {
             let expected = self.oracle.reference.hash_at(last.index);
             ensure!(hash == expected, "{id} began anew at {last} with another state");
         }
-        let mut node = Node::new(self.plan.raft(id, 1), begun.recovered.clone());
+        let config = self.plan.raft(id, 1, self.plan.settings(false), None);
+        let mut node = Node::new(config, begun.recovered.clone());
         for _ in 0..4 * u64::from(self.plan.election_ticks) {
             node.step(Input::Tick);
             for write in node.take_output().persist {

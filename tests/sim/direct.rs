@@ -54,6 +54,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, Check)> {
         super::direct_features::CHECKS,
         super::direct_learners::CHECKS,
         super::direct_reads::CHECKS,
+        super::direct_settings::CHECKS,
         super::direct_txns::CHECKS,
     ];
     CHECKS.iter().chain(others.into_iter().flatten()).copied()
@@ -75,6 +76,16 @@ fn node(terms: &[u64]) -> Node {
 }
 
 fn node_that(terms: &[u64], heard_leader: bool) -> Node {
+    let config = Config {
+        inflight_appends_max: 4,
+        uncommitted_bytes_max: 4_000,
+        lease_us: LEASE_US,
+        ..Config::new(NodeId(1), 7)
+    };
+    node_of(config, terms, heard_leader)
+}
+
+pub(super) fn node_of(config: Config, terms: &[u64], heard_leader: bool) -> Node {
     let ids = || (1..=3).map(NodeId);
     let membership = Membership {
         cluster: ClusterId(1),
@@ -92,25 +103,19 @@ fn node_that(terms: &[u64], heard_leader: bool) -> Node {
     };
     let tail: Vec<Entry> = terms.iter().enumerate().map(entry).collect();
     let term = tail.last().map_or(Term(0), |entry| entry.id.term);
-    let config = Config {
-        inflight_appends_max: 4,
-        uncommitted_bytes_max: 4_000,
-        lease_us: LEASE_US,
-        ..Config::new(NodeId(1), 7)
+    let recovered = Recovered {
+        hard_state: HardState { term, vote: None, commit: Index(0) },
+        memberships: vec![(Index(1), membership)],
+        tail,
+        heard_leader,
+        ..Recovered::default()
     };
-    Node::new(
-        config,
-        Recovered {
-            hard_state: HardState { term, vote: None, commit: Index(0) },
-            memberships: vec![(Index(1), membership)],
-            tail,
-            heard_leader,
-            ..Recovered::default()
-        },
-    )
+    let mut node = Node::new(config, recovered);
+    node.step(Input::Leases(true));
+    node
 }
 
-fn hear(node: &mut Node, from: u64, term: u64, body: Body) -> Vec<Message> {
+pub(super) fn hear(node: &mut Node, from: u64, term: u64, body: Body) -> Vec<Message> {
     let message = Message {
         cluster: ClusterId(1),
         from: NodeId(from),
@@ -123,7 +128,7 @@ fn hear(node: &mut Node, from: u64, term: u64, body: Body) -> Vec<Message> {
 }
 
 /// Takes what the node wants, and makes durable what it writes.
-fn settle(node: &mut Node) -> Output {
+pub(super) fn settle(node: &mut Node) -> Output {
     let mut all = node.take_output();
     while let Some(seq) = all.persist.last().map(|write| write.seq) {
         all.persist.clear();
@@ -415,7 +420,7 @@ fn a_restarted_voter_may_have_heard_a_leader() -> Result<(), Broken> {
 }
 
 /// A leader with a lease since time 100, and its term.
-fn leader_with_a_lease() -> Result<Node, Broken> {
+pub(super) fn leader_with_a_lease() -> Result<Node, Broken> {
     let mut node = node(&[1]);
     node.step(Input::Now(Moment(100)));
     let term = elect(&mut node)?;

@@ -51,6 +51,7 @@ pub(crate) fn run(seed: u64, cut: &Cut, tracing: bool) -> Result<Report, Broken>
     world.part_with_the_removed()?;
     world.read_back()?;
     world.reach_the_level()?;
+    world.reach_the_settings()?;
     world.keep_the_old_out()?;
     world.same_bytes()?;
     let checked = world.history.judge(world.plan.keys, &world.oracle.reference)?;
@@ -117,6 +118,7 @@ impl World {
             }
         }
         self.upgrade_all();
+        self.settle_settings();
         self.end_lost_sight(&alive);
         for host in alive {
             self.after(1, Due::Start { host });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use konsen::cluster::{Addresses, Known, Own, Roster, Seat};
 
-use konsen::kv::FeatureLevel;
+use konsen::kv::{FeatureLevel, Settings};
 use konsen::raft::founding::Grant;
 use konsen::raft::{
     self, Fetch, HardState, Input, LogId, LogWrite, Membership, Node, NodeId, Term,
@@ -34,6 +34,8 @@ pub(crate) struct Host {
     pub(crate) config: Configuration,
     /// The highest feature level that its release knows.
     pub(crate) highest: FeatureLevel,
+    /// Whether its configuration is of the second kind of those that differ.
+    pub(crate) second_settings: bool,
     /// What it has said about who founds the cluster, durably.
     pub(crate) grant: Grant,
     /// It found out that it was put out, and stopped for good.
@@ -85,6 +87,8 @@ pub(crate) struct Running {
     pub(crate) roster: Roster,
     /// What is known of those that it has met.
     pub(crate) met: BTreeMap<Seat, Met>,
+    /// What each of those said last that its configuration says.
+    pub(crate) said: BTreeMap<NodeId, Settings>,
     /// Who says that it is no member, and which membership they know.
     pub(crate) disowners: BTreeMap<Seat, (NodeId, Known)>,
     /// How often each peer was dialled since it was reached last.
@@ -144,6 +148,7 @@ impl Host {
             id,
             config,
             highest: FeatureLevel::BASE,
+            second_settings: false,
             grant: Grant::default(),
             removed: false,
             log_disk: Disk::default(),
@@ -175,7 +180,8 @@ impl Host {
             last => reader.read(base.index.next(), last, usize::MAX)?,
         };
         let hard_state = recovered.hard_state;
-        let node = Node::new(plan.raft(self.id, seed), recovered);
+        let own = plan.settings(self.second_settings);
+        let node = Node::new(plan.raft(self.id, seed, own, state.settings()), recovered);
         let membership = node.membership().cloned();
         let replica = Replica::new(node, state.clone(), Duration::from_millis(10));
         let own = Own { name: self.config.name.clone(), id: self.id };
@@ -188,6 +194,7 @@ impl Host {
         self.running = Some(Running {
             roster,
             met: BTreeMap::new(),
+            said: BTreeMap::new(),
             disowners: BTreeMap::new(),
             dialled: BTreeMap::new(),
             leaderless: Some(now),
@@ -366,8 +373,8 @@ impl Host {
 
     /// Both files are gone, and with them the identity.
     pub(crate) fn wipe(&mut self, id: NodeId) {
-        let Host { life, highest, .. } = *self;
-        *self = Host { life, highest, ..Host::new(id, self.config.clone()) };
+        let Host { life, highest, second_settings, .. } = *self;
+        *self = Host { life, highest, second_settings, ..Host::new(id, self.config.clone()) };
     }
 
     /// What both files hold.

@@ -24,6 +24,7 @@ impl World {
             return Ok(());
         }
         self.may_upgrade(host);
+        self.may_change_settings(host);
         let seed = self.chance.disk.next();
         let one = &mut self.hosts[host];
         let id = one.id;
@@ -121,10 +122,12 @@ impl World {
     }
 
     pub(super) fn step(&mut self, host: usize, event: Event) -> Result<(), Broken> {
+        let leases = self.plan.leases.is_some() && self.may_lease(host);
         let one = &mut self.hosts[host];
         let life = one.life;
         let Some(running) = &mut one.running else { return Ok(()) };
         if let Some(now) = self.plan.clock(host, self.now) {
+            running.replica.step(Event::Raft(Input::Leases(leases)));
             running.replica.step(Event::Raft(Input::Now(now)));
         }
         if matches!(event, Event::Raft(Input::Tick)) {

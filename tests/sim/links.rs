@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use konsen::cluster::{
     Addresses, Features, Known, Roster, Seat, Shown, Visitor, Why, door, reconcile, removal, roster,
 };
-use konsen::kv::FeatureLevel;
+use konsen::kv::{FeatureLevel, Settings};
 use konsen::raft::{ClusterId, Input, NodeId};
 use konsen::replica::Event;
 
@@ -39,6 +39,7 @@ struct Hello {
     cluster: Option<ClusterId>,
     addresses: Addresses,
     features: Features,
+    settings: Settings,
 }
 
 impl Hello {
@@ -85,6 +86,7 @@ impl World {
         self.bootstrap(host)?;
         self.do_chores(host)?;
         self.raise_level(host)?;
+        self.agree_on_settings(host)?;
         self.lead_the_members(host)
     }
 
@@ -137,6 +139,13 @@ impl World {
         Some(link.hellos[1].features.highest)
     }
 
+    /// What the configuration of the node `id` says, as it said on the link that a host has to it.
+    pub(super) fn settings_shown(&self, host: usize, id: NodeId) -> Option<Settings> {
+        let links = self.links.range((host, 0)..(host + 1, 0));
+        let link = links.map(|(_, link)| link).find(|link| link.hellos[1].id == id)?;
+        Some(link.hellos[1].settings)
+    }
+
     fn hello(&self, host: usize) -> Option<(Hello, Option<Known>)> {
         let one = &self.hosts[host];
         let roster = &one.running.as_ref()?.roster;
@@ -147,6 +156,7 @@ impl World {
             cluster: roster.cluster(),
             addresses: config.addresses.clone(),
             features: self.features_of(host),
+            settings: self.settings_of(host),
         };
         Some((hello, roster.told()))
     }
@@ -190,6 +200,7 @@ impl World {
                 let heard_from = Some(caller.addresses.raft.clone());
                 self.meet(from, place, &called.addresses, None);
                 self.meet(to, back, &caller.addresses, heard_from);
+                self.hear_settings([from, to], [&called, &caller]);
                 let link = Link { seats: [place, back], hellos: [caller, called], cut_since: None };
                 self.links.insert((from, to), link);
                 if let Some(running) = &mut self.hosts[from].running {
@@ -200,6 +211,14 @@ impl World {
             }
             (_, Err(why)) => self.refused(from, seat, to, &why),
             _ => Ok(()),
+        }
+    }
+
+    fn hear_settings(&mut self, hosts: [usize; 2], said: [&Hello; 2]) {
+        for (host, Hello { id, settings, .. }) in hosts.into_iter().zip(said) {
+            if let Some(running) = &mut self.hosts[host].running {
+                running.said.insert(*id, *settings);
+            }
         }
     }
 

@@ -4,7 +4,8 @@
 //! What the server and the network decide about the cluster is decided here by the same functions: whom to dial and
 //! where, whom to let in, who was put out (`links`), who founds a cluster (`births`), what becomes of a write that
 //! is passed on (`passing`), what of the log stays for a snapshot (`transfer`), what of the past goes and whose
-//! state is wrong (`chores`), when the feature level is raised (`features`). Operators (`operator`) use the commands that there are, and what they were told has to
+//! state is wrong (`chores`), when the feature level is raised (`features`), which settings are agreed on and whether leases count
+//! (`settings`). Operators (`operator`) use the commands that there are, and what they were told has to
 //! stay true (`changes`). Beside them the membership is also changed as nobody could ask for (`directory`).
 //!
 //! - `cargo test --test sim`: a fixed set of seeds.
@@ -34,6 +35,7 @@ mod direct_cluster;
 mod direct_features;
 mod direct_learners;
 mod direct_reads;
+mod direct_settings;
 mod direct_txns;
 mod directory;
 mod disk;
@@ -58,6 +60,7 @@ mod rebirth;
 mod reference;
 mod rot;
 mod serving;
+mod settings;
 mod transfer;
 mod txns;
 mod upkeep;

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use konsen::kv::FeatureLevel;
+use konsen::cluster::settings::guards_at_start_ms;
+use konsen::kv::{FeatureLevel, Settings};
 use konsen::raft::{self, Load, Moment};
 use konsen::replica::history::Keep;
 use konsen::store::{LogOptions, StateOptions};
@@ -79,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) passes_on: bool,
     /// What leaders keep of the past.
     pub(crate) keep: Keep,
+    /// Whether the configurations say different things of what has to be agreed on.
+    pub(crate) settings_differ: bool,
     /// Which releases there are, where it is not one alone.
     pub(crate) releases: Option<Releases>,
     /// What each host takes for a tick.
@@ -362,6 +365,7 @@ impl Plan {
                     .then(|| Duration::from_millis(random.range(300, 4_000) * slowness)),
                 revisions: random.chance(200).then(|| random.range(2, 40)),
             },
+            settings_differ: false,
             releases: None,
             ticks,
             leases,
@@ -369,6 +373,7 @@ impl Plan {
         if random.chance(200) {
             plan.mix_releases(random);
         }
+        plan.settings_differ = random.chance(300);
         if plan.faults.contains(&Fault::Operator) || crate::operator() {
             plan.add_operator(random);
         }
@@ -408,17 +413,27 @@ impl Plan {
         }
     }
 
-    pub(crate) fn raft(&self, id: raft::NodeId, seed: u64) -> raft::Config {
+    /// Of a host that says `own`, and whose state says what is `agreed` on.
+    pub(crate) fn raft(
+        &self,
+        id: raft::NodeId,
+        seed: u64,
+        own: Settings,
+        agreed: Option<Settings>,
+    ) -> raft::Config {
+        let ticks = |ms: u64| (ms / self.tick()) as u32;
+        let election_ticks = ticks(own.election_timeout_ms);
         raft::Config {
             heartbeat_ticks: self.heartbeat_ticks,
-            election_ticks: self.election_ticks,
+            election_ticks,
+            start_guard_ticks: ticks(guards_at_start_ms(agreed, own)),
             append_bytes_max: self.append_bytes,
             inflight_bytes_max: self.inflight_bytes,
             inflight_appends_max: self.inflight_appends,
             uncommitted_bytes_max: self.uncommitted_bytes,
             tail_bytes_max: self.tail_bytes,
             reads_max: self.reads,
-            lease_us: self.lease_us(),
+            lease_us: self.lease_us(election_ticks),
             ..raft::Config::new(id, seed)
         }
     }
@@ -450,13 +465,13 @@ impl Plan {
     }
 
     /// An election time-out as the hastiest host may count it, by the slowest clock.
-    fn lease_us(&self) -> u64 {
+    fn lease_us(&self, election_ticks: u32) -> u64 {
         if self.leases.is_none() {
             return 0;
         }
         let fastest = self.ticks.iter().fold(self.tick(), |least, tick| least.min(*tick));
         let fastest_ms = fastest - self.slowness;
-        let ticks = u64::from(self.election_ticks).saturating_sub(self.late_ticks_max() + 2);
+        let ticks = u64::from(election_ticks).saturating_sub(self.late_ticks_max() + 2);
         ticks * fastest_ms * 900
     }
 

@@ -129,6 +129,8 @@ pub(crate) struct World {
     pub(super) dead: BTreeSet<usize>,
     /// Whom leaders asked what feature level it knows before they raised the cluster's.
     pub(super) asked_for_level: BTreeSet<NodeId>,
+    /// Whether all have the second kind of configuration in the end.
+    pub(super) settled_settings: bool,
     pub(super) watch: Watch,
     tracing: bool,
 }
@@ -157,6 +159,7 @@ pub(super) struct Chance {
     pub(super) operator: Random,
     pub(super) lookup: Random,
     pub(super) releases: Random,
+    pub(super) settings: Random,
 }
 
 impl World {
@@ -185,6 +188,7 @@ impl World {
                 operator: random.fork(),
                 lookup: random.fork(),
                 releases: random.fork(),
+                settings: random.fork(),
             },
             due: BTreeMap::new(),
             scheduled: 0,
@@ -210,12 +214,14 @@ impl World {
             moves: 0,
             asked_for_level: BTreeSet::new(),
             dead: BTreeSet::new(),
+            settled_settings: false,
             watch: Watch::new(count),
             tracing,
             plan,
         };
         world.trace(|world| format!("{:#?}", world.plan));
         world.draw_releases();
+        world.draw_settings();
         // Operators start the hosts that they add.
         let first = if world.plan.operators > 0 { world.plan.voters } else { count };
         for host in 0..first {
