@@ -34,25 +34,30 @@ pub fn to_agree(
 }
 
 /// Whether a leader that says `own` may rely on a lease: the cluster has agreed that it may, and for how long, and of the
-/// `others` that it may need for one, each said last that it guards a leader for as long as this one believes. Of whom
-/// nothing was ever heard, nothing counts for the lease.
+/// `others` that it may need for one, each said last that it guards a leader for as long as this one believes, also over a
+/// start. Of whom nothing was ever heard, nothing counts for the lease.
 pub fn may_lease(
     agreed: Option<Settings>,
     own: Settings,
     mut others: impl Iterator<Item = Option<Settings>>,
 ) -> bool {
-    let time = own.election_timeout_ms;
-    let allowed = agreed.is_some_and(|agreed| {
-        agreed.lease_reads && own.lease_reads && agreed.election_timeout_ms == time
-    });
-    allowed && others.all(|other| other.is_some_and(|other| other.election_timeout_ms == time))
+    let fits =
+        |said: Settings| said.lease_reads && said.election_timeout_ms == own.election_timeout_ms;
+    let allowed = own.lease_reads && agreed.is_some_and(fits);
+    allowed && others.all(|other| other.is_some_and(fits))
 }
 
-/// For how many milliseconds a node that starts helps nobody to the leader's place: it may have promised that to a leader
-/// before it stopped, with another configuration than now, but with the one that was agreed on if the leader relied on it.
-pub fn guards_at_start_ms(agreed: Option<Settings>, own: Settings) -> u64 {
-    let agreed = agreed.map_or(0, |agreed| agreed.election_timeout_ms);
-    agreed.max(own.election_timeout_ms)
+/// For how many milliseconds a node that says `own` guards a leader that relies on leases, also if it starts again meanwhile;
+/// none, if no leader may count on it.
+pub fn promised_ms(own: &Settings) -> u64 {
+    if own.lease_reads { own.election_timeout_ms } else { 0 }
+}
+
+/// For how many milliseconds a node that starts helps nobody to the leader's place: for its own election time-out, for the
+/// one that is `agreed` on, and for what it may have `promised` a leader before it stopped, with another configuration.
+pub fn guards_at_start_ms(agreed: Option<Settings>, own: Settings, promised_ms: u64) -> u64 {
+    let agreed_ms = agreed.map_or(0, |agreed| agreed.election_timeout_ms);
+    agreed_ms.max(own.election_timeout_ms).max(promised_ms)
 }
 
 /// Where this node, which says `own`, and the peer `name` differ in a cluster that has agreed on nothing, each as a sentence

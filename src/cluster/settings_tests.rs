@@ -15,7 +15,8 @@ fn members(said: &[Option<u64>]) -> BTreeMap<NodeId, Option<Settings>> {
 
 #[test]
 fn the_first_leader_has_its_own_agreed_on_and_something_else_takes_all_members() {
-    let cases: [(Option<u64>, &[Option<u64>], Option<u64>); 11] = [
+    type Kind = Option<u64>;
+    let cases: [(Kind, &[Kind], Kind); 11] = [
         // Nothing is agreed on yet: whatever others say, or do not.
         (None, &[Some(1), Some(1), Some(1)], Some(1)),
         (None, &[Some(2), Some(1), Some(1)], Some(2)),
@@ -62,7 +63,7 @@ fn a_lease_takes_an_agreement_that_all_follow() {
     };
     let own = with(500, true);
     let other_value = Settings { value_bytes_max: 2, ..own };
-    let cases: [(Option<Settings>, Settings, &[Settings], bool); 9] = [
+    let cases: [(Option<Settings>, Settings, &[Settings], bool); 10] = [
         (None, own, &[own], false),
         (Some(own), own, &[own, own], true),
         (Some(own), own, &[], true),
@@ -72,15 +73,18 @@ fn a_lease_takes_an_agreement_that_all_follow() {
         (Some(with(400, true)), own, &[own], false),
         (Some(own), with(400, true), &[own], false),
         (Some(own), own, &[own, with(400, true)], false),
+        (Some(own), own, &[own, with(500, false)], false),
     ];
     for (agreed, own, others, expected) in cases {
         let may = may_lease(agreed, own, others.iter().copied().map(Some));
         assert_eq!(may, expected, "{agreed:?} {own:?} {others:?}");
     }
     assert!(!may_lease(Some(own), own, [Some(own), None].into_iter()), "one does not say");
-    assert_eq!(guards_at_start_ms(None, own), 500);
-    assert_eq!(guards_at_start_ms(Some(with(700, false)), own), 700);
-    assert_eq!(guards_at_start_ms(Some(with(300, true)), own), 500);
+    assert_eq!(guards_at_start_ms(None, own, 0), 500);
+    assert_eq!(guards_at_start_ms(Some(with(700, false)), own, 600), 700);
+    assert_eq!(guards_at_start_ms(Some(with(300, true)), own, 0), 500);
+    assert_eq!(guards_at_start_ms(Some(own), own, 900), 900);
+    assert_eq!([with(500, true), with(500, false)].map(|own| promised_ms(&own)), [500, 0]);
 }
 
 #[test]

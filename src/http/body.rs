@@ -228,6 +228,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_does_not_fit_into_all_the_budget_is_too_large_and_nobody_waits() {
+        let budget = bodies(20);
+        let read = |declared, bytes| {
+            let body = Body::from("x".repeat(bytes));
+            read_declared(declared, body, 100, &budget)
+        };
+        for declared in [None, Some(5000)] {
+            let refused = read(declared, 21).await.unwrap_err();
+            assert_eq!(refused.kind(), Kind::ValueTooLarge);
+            assert!(refused.detail().contains("limits.bodies"), "{}", refused.detail());
+        }
+        assert_eq!(read(None, 20).await.unwrap().bytes.len(), 20);
+    }
+
+    #[tokio::test]
     async fn all_bodies_share_one_budget_but_for_small_ones() {
         let budget = bodies(20);
         let large = || read_declared(None, Body::from("x".repeat(15)), 20, &budget);

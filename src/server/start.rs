@@ -38,6 +38,7 @@ use super::tasks::reconcile;
 use super::tasks::removal;
 use super::tasks::settings;
 use super::watch::waiters::Waiters;
+use crate::cluster::settings::guards_at_start_ms;
 use crate::cluster::{Memberships, memberships_of};
 use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError, OwnFeatures};
@@ -229,6 +230,7 @@ impl Server {
                 Box::pin(agreements::run(handle.clone(), config.features.hold)),
             ),
             watch("the look at what is agreed on", Box::pin(settings::tell(handle.clone()))),
+            watch("the end of old promises", Box::pin(settings::end_promises(handle.clone()))),
             watch(
                 "the look at releases",
                 Box::pin(features::note_held_back(handle.clone(), signs.held_back_since)),
@@ -330,7 +332,8 @@ fn first_published(node: &Node, state: &State) -> Published {
 
 /// The node of the protocol, as it was recovered.
 fn node_of(config: &Config, timing: &Timing, opened: &Opened, recovered: Recovered) -> Node {
-    let core = timing.raft_config(opened.data.id(), opened.state.settings());
+    let guard_ms = guards_at_start_ms(opened.state.settings(), timing.own, opened.guards_ms);
+    let core = timing.raft_config(opened.data.id(), guard_ms);
     let core = raft::Config { uncommitted_bytes_max: waiting_bytes_max(config), ..core };
     Node::new(core, recovered)
 }

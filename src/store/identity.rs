@@ -81,6 +81,9 @@ pub(super) struct Identity {
     /// The highest ballot that it has promised, if that is not the one that it granted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     founding_promise: Option<String>,
+    /// For how many milliseconds leaders may count on what this node promised before it stopped, if they rely on leases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guards_ms: Option<u64>,
     /// Whether the log and the state were made. From then on one that is missing is lost; before it the
     /// node has promised nothing that they would hold.
     #[serde(default)]
@@ -156,6 +159,7 @@ impl DataDir {
                     node: check.node.clone(),
                     founding_grant: None,
                     founding_promise: None,
+                    guards_ms: None,
                     files_made: false,
                 };
                 write(path, &identity)?;
@@ -225,6 +229,27 @@ impl DataDir {
         let made = Identity { files_made: true, ..identity.clone() };
         write(&self.shared.path, &made)?;
         *identity = made;
+        Ok(())
+    }
+
+    /// For how many milliseconds a node that starts has to keep what it may have promised a leader before it stopped: the
+    /// longest for which it did, of which `from_now_ms` is one from now on. Durable when it returns.
+    pub fn guards(&self, from_now_ms: u64) -> Result<u64, StoreError> {
+        let before = self.shared.identity.lock().guards_ms.unwrap_or_default();
+        let guards = before.max(from_now_ms);
+        self.guards_no_longer(guards)?;
+        Ok(guards)
+    }
+
+    /// Whatever was promised for longer than `ms` is over. Durable when it returns.
+    pub fn guards_no_longer(&self, ms: u64) -> Result<(), StoreError> {
+        let mut identity = self.shared.identity.lock();
+        let guards_ms = (ms > 0).then_some(ms);
+        if identity.guards_ms != guards_ms {
+            let now = Identity { guards_ms, ..identity.clone() };
+            write(&self.shared.path, &now)?;
+            *identity = now;
+        }
         Ok(())
     }
 

@@ -40,6 +40,26 @@ fn a_directory_of_another_node_or_cluster_is_refused_by_name() {
     assert!(DataDir::open(dir.path(), &other).is_err());
 }
 
+#[test]
+fn what_leaders_may_count_on_outlasts_starts_until_it_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let starts = |from_now_ms| {
+        let data = DataDir::open(dir.path(), &check("n1")).unwrap();
+        (data.guards(from_now_ms).unwrap(), data)
+    };
+    assert_eq!(starts(0).0, 0);
+    assert_eq!(starts(500).0, 500);
+    for _ in 0..2 {
+        // Two starts, one soon after the other.
+        assert_eq!(starts(100).0, 500);
+    }
+    let (guards, data) = starts(0);
+    assert_eq!(guards, 500, "also where nothing is promised any more");
+    data.guards_no_longer(100).unwrap();
+    drop(data);
+    assert_eq!(starts(0).0, 100);
+}
+
 fn grant(data: &DataDir, round: u64, founder: u64) -> Answer {
     data.asked_to_found(Ask::Grant(Ballot { round, founder: NodeId(founder) })).unwrap()
 }

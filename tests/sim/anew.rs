@@ -98,7 +98,7 @@ impl World {
             let expected = self.oracle.reference.hash_at(last.index);
             ensure!(hash == expected, "{id} began anew at {last} with another state");
         }
-        let config = self.plan.raft(id, 1, self.plan.settings(false), None);
+        let config = self.plan.raft(id, 1, self.plan.settings(false), 0);
         let mut node = Node::new(config, begun.recovered.clone());
         for _ in 0..4 * u64::from(self.plan.election_ticks) {
             node.step(Input::Tick);

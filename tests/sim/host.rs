@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use konsen::cluster::settings::{guards_at_start_ms, promised_ms};
 use konsen::cluster::{Addresses, Known, Own, Roster, Seat};
 
 use konsen::kv::{FeatureLevel, Settings};
@@ -36,6 +37,8 @@ pub(crate) struct Host {
     pub(crate) highest: FeatureLevel,
     /// Whether its configuration is of the second kind of those that differ.
     pub(crate) second_settings: bool,
+    /// For how long leaders may count on what it promised in its last life and in all, in milliseconds, and when that began.
+    promised: (u64, u64, Time),
     /// What it has said about who founds the cluster, durably.
     pub(crate) grant: Grant,
     /// It found out that it was put out, and stopped for good.
@@ -149,6 +152,7 @@ impl Host {
             config,
             highest: FeatureLevel::BASE,
             second_settings: false,
+            promised: (0, 0, 0),
             grant: Grant::default(),
             removed: false,
             log_disk: Disk::default(),
@@ -181,7 +185,8 @@ impl Host {
         };
         let hard_state = recovered.hard_state;
         let own = plan.settings(self.second_settings);
-        let node = Node::new(plan.raft(self.id, seed, own, state.settings()), recovered);
+        let guard_ms = guards_at_start_ms(state.settings(), own, self.guards(own, now));
+        let node = Node::new(plan.raft(self.id, seed, own, guard_ms), recovered);
         let membership = node.membership().cloned();
         let replica = Replica::new(node, state.clone(), Duration::from_millis(10));
         let own = Own { name: self.config.name.clone(), id: self.id };
@@ -216,6 +221,16 @@ impl Host {
             times: RevisionTimes::new(plan.keep),
         });
         Ok(Found { hard_state, base, entries, applied, membership })
+    }
+
+    /// For how long leaders may count on what the host promised before, as its directory says: what it did in its last
+    /// lives is over once that time has passed since it started.
+    fn guards(&mut self, own: Settings, now: Time) -> u64 {
+        let (promised, longest, since) = self.promised;
+        let before = if now >= since + longest { promised } else { longest };
+        let promises = promised_ms(&own);
+        self.promised = (promises, before.max(promises), now);
+        before.max(promises)
     }
 
     /// Becomes the only voter of a new cluster while it does not run: its last entry before, and what a start

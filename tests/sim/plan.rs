@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use konsen::cluster::settings::guards_at_start_ms;
 use konsen::kv::{FeatureLevel, Settings};
 use konsen::raft::{self, Load, Moment};
 use konsen::replica::history::Keep;
@@ -413,20 +412,20 @@ impl Plan {
         }
     }
 
-    /// Of a host that says `own`, and whose state says what is `agreed` on.
+    /// Of a host that says `own`, and helps nobody to the leader's place for some milliseconds after a start.
     pub(crate) fn raft(
         &self,
         id: raft::NodeId,
         seed: u64,
         own: Settings,
-        agreed: Option<Settings>,
+        start_guard_ms: u64,
     ) -> raft::Config {
         let ticks = |ms: u64| (ms / self.tick()) as u32;
         let election_ticks = ticks(own.election_timeout_ms);
         raft::Config {
             heartbeat_ticks: self.heartbeat_ticks,
             election_ticks,
-            start_guard_ticks: ticks(guards_at_start_ms(agreed, own)),
+            start_guard_ticks: ticks(start_guard_ms),
             append_bytes_max: self.append_bytes,
             inflight_bytes_max: self.inflight_bytes,
             inflight_appends_max: self.inflight_appends,

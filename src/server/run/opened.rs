@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::cluster::settings::promised_ms;
 use crate::config::Config;
 use crate::raft;
-use crate::server::limits::bytes;
+use crate::server::limits::{bytes, settings_of};
 use crate::store::{
     self, DataDir, IdentityCheck, Life, Log, LogOptions, Space, State, StateOptions, StoreError,
 };
@@ -16,6 +17,8 @@ pub(crate) struct Opened {
     pub(crate) space: Arc<Space>,
     pub(crate) log: Log,
     pub(crate) state: Arc<State>,
+    /// For how long a leader may count on what this node has promised, in milliseconds.
+    pub(crate) guards_ms: u64,
 }
 
 /// Opens it, and tells what the replica begins with.
@@ -40,6 +43,7 @@ pub(crate) fn open(
     };
     let (mut log, found) = Log::open(&data.log_path(), Some(&space), &log_options)?;
     data.files_made()?;
+    let guards_ms = data.guards(promised_ms(&settings_of(config)))?;
     let recovered = store::recover(&state, &mut log, found)?;
     tracing::info!(
         id = %data.id(),
@@ -47,5 +51,5 @@ pub(crate) fn open(
         last = recovered.tail.last().map_or(recovered.committed, |entry| entry.id).index.0,
         "data directory opened"
     );
-    Ok((Opened { data, space, log, state }, recovered))
+    Ok((Opened { data, space, log, state, guards_ms }, recovered))
 }

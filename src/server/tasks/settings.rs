@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::cluster::Settings;
-use crate::cluster::settings::{deviations, differences, said_by, to_agree};
+use crate::cluster::settings::{deviations, differences, promised_ms, said_by, to_agree};
 use crate::kv::Write;
 use crate::raft::{NodeId, RoleName};
 use crate::server::handle::Handle;
@@ -61,6 +61,23 @@ pub(crate) async fn tell(handle: Handle) {
                 },
             }
         }
+    }
+}
+
+/// What this node promised leaders before it started is over once that time has passed: then only what it promises now outlasts
+/// the next start.
+pub(crate) async fn end_promises(handle: Handle) {
+    let promises = promised_ms(&handle.own_settings());
+    let data = handle.shared.data.clone();
+    let guards = match data.guards(promises) {
+        Ok(guards) if guards > promises => guards,
+        _ => return,
+    };
+    tokio::time::sleep(Duration::from_millis(guards)).await;
+    let end = move || data.guards_no_longer(promises);
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(end).await {
+        // The next start waits for longer than it had to.
+        tracing::debug!(%error, "the end of what was promised could not be recorded");
     }
 }
 
