@@ -92,7 +92,7 @@ pub fn decide(now: &Situation<'_>) -> Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Whether it belongs to a cluster.
-    pub born: bool,
+    pub founded: bool,
     /// Whether it is to join one.
     pub joins: bool,
 }
@@ -104,7 +104,7 @@ pub fn answer<E>(
     say: impl FnOnce(Ask) -> Result<Answer, E>,
 ) -> Result<Answer, E> {
     match node {
-        Standing { born: true, .. } => Ok(Answer::Born),
+        Standing { founded: true, .. } => Ok(Answer::Founded),
         Standing { joins: true, .. } => Ok(Answer::Joins),
         Standing { .. } => say(ask),
     }

@@ -72,14 +72,14 @@ fn who_is_to_join_founds_nothing() {
 #[test]
 fn who_belongs_to_a_cluster_or_is_to_join_one_helps_nobody_to_found_another() {
     let ask = Ask::Grant(Ballot { round: 1, founder: NodeId(1) });
-    let answer = |born, joins| {
-        answer(Standing { born, joins }, ask, |_| Ok::<_, ()>(Answer::Granted)).unwrap()
+    let answer = |founded, joins| {
+        answer(Standing { founded, joins }, ask, |_| Ok::<_, ()>(Answer::Granted)).unwrap()
     };
-    assert_eq!(answer(true, false), Answer::Born);
-    assert_eq!(answer(true, true), Answer::Born);
+    assert_eq!(answer(true, false), Answer::Founded);
+    assert_eq!(answer(true, true), Answer::Founded);
     assert_eq!(answer(false, true), Answer::Joins);
     assert_eq!(answer(false, false), Answer::Granted);
-    let failed = super::answer(Standing { born: false, joins: false }, ask, |_| Err("the disk"));
+    let failed = super::answer(Standing { founded: false, joins: false }, ask, |_| Err("the disk"));
     assert_eq!(failed, Err("the disk"));
 }
 

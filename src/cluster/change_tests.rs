@@ -153,13 +153,13 @@ fn a_command_can_be_repeated() {
     let now = without(&[3], |view| change(&three(), &replace("n3"), view, false).unwrap());
     assert_eq!(change(&now, &replace("n3"), HERE, false).unwrap(), now);
     // A host that was never seen may come from elsewhere, also one that has a vote since the birth.
-    let mut newborn = three();
-    let absent = Member { seen: false, ..newborn.members.remove(&NodeId(3)).unwrap() };
-    newborn.members.insert(stand_in("n3"), absent);
-    newborn.voters = [NodeId(1), NodeId(2), stand_in("n3")].into();
-    assert_eq!(change(&newborn, &add("n3"), HERE, false).unwrap(), newborn);
+    let mut just_founded = three();
+    let absent = Member { seen: false, ..just_founded.members.remove(&NodeId(3)).unwrap() };
+    just_founded.members.insert(stand_in("n3"), absent);
+    just_founded.voters = [NodeId(1), NodeId(2), stand_in("n3")].into();
+    assert_eq!(change(&just_founded, &add("n3"), HERE, false).unwrap(), just_founded);
     let moved = Change::Replace { name: "n3".to_owned(), addresses: Some(addresses("n9")) };
-    let next = change(&newborn, &moved, HERE, false).unwrap();
-    assert_eq!(next.voters, newborn.voters);
+    let next = change(&just_founded, &moved, HERE, false).unwrap();
+    assert_eq!(next.voters, just_founded.voters);
     assert_eq!(next.members[&stand_in("n3")].raft_address, "n9:1");
 }

@@ -1,4 +1,4 @@
-use super::super::sample::{entry, known, member, roster, unborn, voters};
+use super::super::sample::{empty, entry, known, member, roster, voters};
 use super::*;
 use crate::raft::{Member, Membership};
 
@@ -75,7 +75,7 @@ fn who_was_put_out_is_let_in_in_no_place_of_its_name() {
 fn who_was_put_out_is_known_by_what_the_logs_hold() {
     let again = awaiting(voters([1, 3]), "n2", None);
     // Nobody had told n2 that the birth, of which it was part, was decided.
-    let mut founder = unborn(2);
+    let mut founder = empty(2);
     founder.follow((Some((entry(1), voters(1..=3))), None));
     let mut own = roster(1, 7, again.clone());
     own.learn(&founder.told().unwrap());
@@ -94,7 +94,7 @@ fn who_was_never_a_member_by_decision_is_still_let_in() {
     let mut admitted = waits.clone();
     admitted.members.remove(&stand_in("n4"));
     admitted.members.insert(NodeId(4), member("n4"));
-    let mut newcomer = unborn(4);
+    let mut newcomer = empty(4);
     newcomer.follow((Some((entry(7), admitted)), Some(known(6, waits.clone()))));
     let mut own = roster(1, 6, waits);
     own.learn(&newcomer.told().unwrap());
@@ -189,16 +189,16 @@ fn clusters_are_kept_apart() {
     let foreign = Membership { cluster: ClusterId(2), ..voters(1..=3) };
     assert!(!own.learn(&known(99, foreign.clone())));
     // Who belongs to none listens to one that waits for it, and then to no other.
-    let mut newborn = unborn(4);
-    assert!(!newborn.learn(&known(99, foreign.clone())), "nobody there knows it");
-    assert!(newborn.learn(&known(5, awaiting(voters(1..=3), "n4", None))));
-    assert!(!newborn.learn(&known(99, awaiting(foreign, "n4", None))));
-    assert_eq!(at_door(&newborn, visitor("n2", 2, CLUSTER)), Ok(NodeId(2)));
+    let mut newcomer = empty(4);
+    assert!(!newcomer.learn(&known(99, foreign.clone())), "nobody there knows it");
+    assert!(newcomer.learn(&known(5, awaiting(voters(1..=3), "n4", None))));
+    assert!(!newcomer.learn(&known(99, awaiting(foreign, "n4", None))));
+    assert_eq!(at_door(&newcomer, visitor("n2", 2, CLUSTER)), Ok(NodeId(2)));
 }
 
 #[test]
 fn before_there_is_a_cluster_the_configuration_rules() {
-    let own = unborn(1);
+    let own = empty(1);
     assert_eq!(at_door(&own, visitor("n2", 20, None)), Ok(stand_in("n2")));
     let stranger = at_door(&own, visitor("n9", 9, None));
     assert_eq!(stranger, Err(Why::NoMember { at: None }));

@@ -1,4 +1,4 @@
-use super::super::sample::{entry, known, member, roster, unborn, voters};
+use super::super::sample::{empty, entry, known, member, roster, voters};
 use super::*;
 use crate::raft::{Member, Membership, Term};
 
@@ -52,7 +52,7 @@ fn who_was_replaced_before_anything_reached_it_does_not_wait() {
     let mut after = voters(1..=2);
     let replaces = Some(NodeId(3));
     after.members.insert(stand_in("n3"), Member { seen: false, replaces, ..member("n3") });
-    let own = unborn(3);
+    let own = empty(3);
     let said = known(8, after);
     assert!(!removed(&own, &[(1, said.clone())]));
     assert!(removed(&own, &[(1, said.clone()), (2, said.clone())]));
@@ -70,7 +70,7 @@ fn who_was_removed_before_anything_reached_it_does_not_wait_for_its_name_to_be_a
     named.members.insert(NodeId(3), member("n3"));
     let mut again = voters(1..=2);
     again.members.insert(stand_in("n3"), Member { seen: false, ..member("n3") });
-    let mut own = unborn(3);
+    let mut own = empty(3);
     assert!(own.learn(&known(7, named)) && own.learn(&known(9, again.clone())));
     let said = known(9, again);
     assert!(removed(&own, &[(1, said.clone()), (2, said)]));
@@ -80,7 +80,7 @@ fn who_was_removed_before_anything_reached_it_does_not_wait_for_its_name_to_be_a
 fn who_was_removed_before_anything_reached_it_is_told_so() {
     // n3 shows itself, is given a vote for there is next to nothing to catch up with, and is removed within a moment.
     let say = [(1, known(9, voters(1..=2))), (2, known(9, voters(1..=2)))];
-    let mut own = unborn(3);
+    let mut own = empty(3);
     assert!(!removed(&own, &say));
     own.told_put_out();
     assert!(removed(&own, &say) && !removed(&own, &say[..1]));
@@ -101,7 +101,7 @@ fn a_learner_can_be_removed_and_a_stranger_cannot() {
     let own = roster(3, 5, now);
     let after = known(8, voters(1..=2));
     assert!(removed(&own, &[(1, after.clone()), (2, after.clone())]));
-    assert!(!removed(&unborn(3), &[(1, after.clone()), (2, after)]));
+    assert!(!removed(&empty(3), &[(1, after.clone()), (2, after)]));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn what_an_older_term_has_left_in_its_log_keeps_nobody_in() {
 fn a_snapshot_of_an_older_term_does_not_hide_that_a_later_term_goes_without() {
     // n3 came in by a snapshot up to 17, before the change at 20 that names it, which was never decided: the members
     // are those of the founding, as of term 2. Each has heard from n3 of 17.
-    let mut own = unborn(3);
+    let mut own = empty(3);
     own.follow((Some((entry(20), voters(2..=3))), Some(known(17, voters(1..=2)))));
     let later = Known { term: Term(2), ..known(1, voters(1..=2)) };
     let mut member = roster(1, 1, voters(1..=2));

@@ -45,13 +45,13 @@ pub(super) fn known(at: u64, membership: Membership) -> Known {
 
 /// What n`number` knows, whose log states `membership` at `at`, committed.
 pub(super) fn roster(number: u64, at: u64, membership: Membership) -> Roster {
-    let mut roster = unborn(number);
+    let mut roster = empty(number);
     roster.follow((Some((entry(at), membership.clone())), Some(known(at, membership))));
     roster
 }
 
 /// What n`number` knows with an empty directory and a configuration of n1 to n3.
-pub(super) fn unborn(number: u64) -> Roster {
+pub(super) fn empty(number: u64) -> Roster {
     let configured = (1..=3).map(|n| (format!("n{n}"), format!("n{n}:1")));
     Roster::new(Own { name: format!("n{number}"), id: NodeId(number) }, configured.collect())
 }

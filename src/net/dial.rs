@@ -96,12 +96,12 @@ pub(super) async fn keep_connected(shared: &Arc<Shared>, slot: Slot) {
 /// What may change while a connection is up.
 struct Watched {
     client: tokio::sync::watch::Receiver<quinn::ClientConfig>,
-    born: tokio::sync::watch::Receiver<Option<crate::raft::ClusterId>>,
+    cluster_id: tokio::sync::watch::Receiver<Option<crate::raft::ClusterId>>,
 }
 
 impl Watched {
     fn new(shared: &Shared) -> Watched {
-        Watched { client: shared.client.subscribe(), born: shared.born.subscribe() }
+        Watched { client: shared.client.subscribe(), cluster_id: shared.cluster_id.subscribe() }
     }
 }
 
@@ -125,7 +125,7 @@ async fn hold(
                 let jitter = rand::rng().random_range(Duration::ZERO..RENEW_WITHIN);
                 renew_at = Some(tokio::time::Instant::now() + jitter);
             }
-            Ok(()) = watched.born.changed() => {
+            Ok(()) = watched.cluster_id.changed() => {
                 let said = timeout(CONNECT_TIMEOUT, exchange_hellos(shared, &link.connection)).await;
                 let refusal = match said {
                     Ok(Ok(shown)) => shared.renew(&shown, slot).err(),

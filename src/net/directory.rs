@@ -349,7 +349,9 @@ impl Directory {
             }
             return Ok(Admitted { news: false });
         }
-        Ok(Admitted { news: before.and_then(|shown| shown.hello.born) != shown.hello.born })
+        Ok(Admitted {
+            news: before.and_then(|shown| shown.hello.cluster_id) != shown.hello.cluster_id,
+        })
     }
 
     /// Checks what a peer that is connected says after this node, or the peer, joined a cluster.
@@ -370,7 +372,9 @@ impl Directory {
             return Err(Refusal::protocol("another run of the node than in the first hello"));
         }
         let before = entry.shown.replace(shown.clone());
-        Ok(Admitted { news: before.and_then(|shown| shown.hello.born) != shown.hello.born })
+        Ok(Admitted {
+            news: before.and_then(|shown| shown.hello.cluster_id) != shown.hello.cluster_id,
+        })
     }
 
     /// The connections of other runs of the node that shows itself on `connection`, elsewhere: whether they live is
@@ -452,7 +456,7 @@ impl Directory {
                 name: entry.slot.name.clone(),
                 node_id: hello.map(|hello| hello.node_id),
                 connected: entry.link.is_some(),
-                born: hello.and_then(|hello| hello.born),
+                cluster_id: hello.and_then(|hello| hello.cluster_id),
                 version: hello.map(|hello| hello.version.clone()),
                 addresses: hello.map(|hello| hello.addresses.clone()),
                 settings: hello.and_then(|hello| hello.settings),

@@ -27,7 +27,7 @@ pub(super) struct Hello {
     /// The identity of its data directory.
     pub(super) node_id: NodeId,
     /// The cluster that it belongs to, if it does.
-    pub(super) born: Option<ClusterId>,
+    pub(super) cluster_id: Option<ClusterId>,
     /// The release of the software.
     pub(super) version: String,
     /// Where it says that it listens. Appended later: empty where a peer does not say.
@@ -103,7 +103,7 @@ impl Hello {
         if Versions::OWN.agree(versions).is_none() {
             return Ok(Greeting::OtherVersions(versions));
         }
-        let ((versions, cluster, name, node_id, born, version), rest) =
+        let ((versions, cluster, name, node_id, cluster_id, version), rest) =
             postcard::take_from_bytes::<First>(body).map_err(|_| FrameError::Malformed)?;
         let (addresses, rest) = appended(rest)?;
         let (known, rest) = appended(rest)?;
@@ -116,7 +116,7 @@ impl Hello {
             cluster,
             name,
             node_id,
-            born,
+            cluster_id,
             version,
             addresses,
             known,
@@ -148,7 +148,7 @@ mod tests {
             cluster: "c".to_owned(),
             name: "n1".to_owned(),
             node_id: NodeId(7),
-            born: Some(ClusterId(9)),
+            cluster_id: Some(ClusterId(9)),
             version: "0.1.0".to_owned(),
             addresses: Addresses { raft: "h:1".to_owned(), http: "h:2".to_owned() },
             known: None,

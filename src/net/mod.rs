@@ -107,7 +107,7 @@ pub struct PeerHello {
     /// The identity of its data directory.
     pub node_id: NodeId,
     /// The cluster that it belongs to, if it does.
-    pub born: Option<ClusterId>,
+    pub cluster_id: Option<ClusterId>,
     /// The release of its software.
     pub version: String,
     /// Where it says that it is reached.
@@ -192,7 +192,7 @@ pub struct PeerStatus {
     /// Whether it can be sent to.
     pub connected: bool,
     /// The cluster that it belongs to, as it said last.
-    pub born: Option<ClusterId>,
+    pub cluster_id: Option<ClusterId>,
     /// The release of its software, as it said last.
     pub version: Option<String>,
     /// Where it is reached, as it said last.

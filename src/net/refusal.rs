@@ -91,7 +91,7 @@ impl Refusal {
             Why::OtherCluster { own, theirs } => (
                 CloseCode::Cluster,
                 format!(
-                    "{host} belongs to the cluster that was born as {:016x}, this node to {:016x}: two clusters \
+                    "{host} belongs to the cluster that was founded as {:016x}, this node to {:016x}: two clusters \
                      of the same name were founded; empty the data directories of the wrong one",
                     theirs.0, own.0
                 ),

@@ -77,7 +77,7 @@ pub(super) struct Shared {
     /// What to dial with; a change means that the certificates were exchanged.
     pub(super) client: watch::Sender<quinn::ClientConfig>,
     /// The cluster that this node belongs to; a change is told to the peers.
-    pub(super) born: watch::Sender<Option<ClusterId>>,
+    pub(super) cluster_id: watch::Sender<Option<ClusterId>>,
     pub(super) dropped: Arc<AtomicU64>,
     expires: Mutex<Option<String>>,
     directory: Mutex<Directory>,
@@ -119,7 +119,7 @@ impl Shared {
             refusals: RefusalLog::default(),
             admission: Mutex::new(Admission::new(Instant::now())),
             client: watch::Sender::new(tls.client),
-            born: watch::Sender::new(None),
+            cluster_id: watch::Sender::new(None),
             dropped: Arc::new(AtomicU64::new(0)),
             expires: Mutex::new(config.tls.chain.first().and_then(identity::expires)),
             directory: Mutex::new(Directory::new(
@@ -137,7 +137,7 @@ impl Shared {
             cluster: self.own.cluster.clone(),
             name: self.own.name.clone(),
             node_id: self.own.node_id,
-            born: *self.born.borrow(),
+            cluster_id: *self.cluster_id.borrow(),
             version: self.own.version.clone(),
             addresses: self.own.addresses.clone(),
             known: self.directory.lock().roster().told(),
@@ -176,7 +176,7 @@ impl Shared {
             let new = directory.change(&self.stop, change);
             (directory.roster().cluster(), new)
         });
-        self.born.send_if_modified(|present| {
+        self.cluster_id.send_if_modified(|present| {
             let changed = *present != cluster;
             *present = cluster;
             changed

@@ -18,8 +18,8 @@ pub(super) struct Shown {
 impl Shown {
     pub(super) fn peer(&self) -> PeerHello {
         let hello = self.hello.clone();
-        let Hello { name, node_id, born, version, addresses, settings, features, .. } = hello;
-        PeerHello { name, node_id, born, version, addresses, settings, features }
+        let Hello { name, node_id, cluster_id, version, addresses, settings, features, .. } = hello;
+        PeerHello { name, node_id, cluster_id, version, addresses, settings, features }
     }
 
     pub(super) fn is_same_node(&self, other: &Shown) -> bool {
@@ -31,7 +31,7 @@ impl Shown {
     }
 
     pub(super) fn visitor(&self) -> Visitor<'_> {
-        let Hello { name, node_id, born, features, .. } = &self.hello;
-        Visitor { name, id: *node_id, cluster: *born, features: *features }
+        let Hello { name, node_id, cluster_id, features, .. } = &self.hello;
+        Visitor { name, id: *node_id, cluster: *cluster_id, features: *features }
     }
 }

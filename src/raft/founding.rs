@@ -59,7 +59,7 @@ pub enum Answer {
     /// It has promised this ballot, which is higher.
     Outbid(Ballot),
     /// It belongs to a cluster already.
-    Born,
+    Founded,
     /// It is to join a cluster, and helps nobody to found one.
     Joins,
     /// Its disk failed: nothing is known.
@@ -92,7 +92,7 @@ pub enum Verdict {
     /// A majority has granted: whoever asks is the founder.
     Chosen,
     /// A node that was asked belongs to a cluster.
-    Born,
+    Founded,
 }
 
 /// An attempt to found the cluster.
@@ -103,7 +103,7 @@ pub struct Attempt {
     promises: BTreeMap<NodeId, Option<Ballot>>,
     grants: BTreeSet<NodeId>,
     heard: Ballot,
-    born: bool,
+    founded: bool,
 }
 
 impl Attempt {
@@ -112,7 +112,7 @@ impl Attempt {
     pub fn new(founder: NodeId, size: usize, heard: Ballot) -> Attempt {
         let ballot = Ballot { round: heard.round.saturating_add(1), founder };
         let (promises, grants) = (BTreeMap::new(), BTreeSet::new());
-        Attempt { ballot, size, promises, grants, heard: ballot, born: false }
+        Attempt { ballot, size, promises, grants, heard: ballot, founded: false }
     }
 
     /// Its number.
@@ -140,15 +140,15 @@ impl Attempt {
                 self.grants.insert(by);
             }
             Answer::Outbid(promised) => self.heard = self.heard.max(promised),
-            Answer::Born => self.born = true,
+            Answer::Founded => self.founded = true,
             Answer::Joins | Answer::Failed => {}
         }
     }
 
     /// What it has come to.
     pub fn verdict(&self) -> Verdict {
-        if self.born {
-            return Verdict::Born;
+        if self.founded {
+            return Verdict::Founded;
         }
         if is_majority(self.grants.len(), self.size) {
             return Verdict::Chosen;

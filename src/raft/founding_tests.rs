@@ -50,8 +50,8 @@ fn who_was_asked_and_belongs_to_a_cluster_ends_the_attempt() {
     attempt.answered(NodeId(1), Answer::Granted);
     attempt.answered(NodeId(2), Answer::Joins);
     assert_eq!(attempt.verdict(), Verdict::Chosen);
-    attempt.answered(NodeId(3), Answer::Born);
-    assert_eq!(attempt.verdict(), Verdict::Born);
+    attempt.answered(NodeId(3), Answer::Founded);
+    assert_eq!(attempt.verdict(), Verdict::Founded);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub struct Membership {
     pub outgoing: Option<BTreeSet<NodeId>>,
 }
 
-/// A cluster's identity, drawn at random when it is born.
+/// A cluster's identity, drawn at random when it is founded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub u64);
 

@@ -50,7 +50,7 @@
 //! quorum of both sets; when that commits the leader appends the final one; when that commits, a
 //! leader that is not in it hands over. Changes come one at a time, and none before the leader has
 //! committed in its own term. An outgoing voter leaves the members; it does not become a learner.
-//! Learners get the log and have no say. A cluster is born by [`Input::Found`]; until a node has a
+//! Learners get the log and have no say. A cluster is founded by [`Input::Found`]; until a node has a
 //! membership it never stands, takes the log from any leader, and votes when asked by its own id.
 //!
 //! **Strangers.** What a non-member says is dropped before it can change anything, its term included,

@@ -167,14 +167,14 @@ impl Node {
 
     fn found(&mut self, membership: Membership) {
         let core = &mut self.core;
-        let newborn = core.term() == Term(0)
+        let is_empty = core.term() == Term(0)
             && core.vote().is_none()
             && core.log.last() == LogId::ZERO
             && core.membership().is_none();
         let fits = membership.outgoing.is_none()
             && membership.voters.contains(&core.id())
             && membership.voters.iter().all(|voter| membership.members.contains_key(voter));
-        if newborn && fits {
+        if is_empty && fits {
             core.enter_term(Term(1));
             core.vote_for(core.id());
             let leader = Leader::new(core, Payload::Membership(membership));

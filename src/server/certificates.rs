@@ -86,7 +86,7 @@ pub(super) fn admits(
 ) -> Admits {
     Arc::new(move |identity| {
         let membership = membership.borrow();
-        // Before the cluster is born the file says who belongs to it.
+        // Before the cluster is founded the file says who belongs to it.
         let is_member = |name: &str| match membership.as_ref() {
             Some(membership) => membership.members.values().any(|member| member.name == name),
             None => config.servers.contains_key(name),

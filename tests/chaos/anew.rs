@@ -199,7 +199,7 @@ fn stays_out(chaos: &mut Chaos, founder: usize, former: usize) {
     fs::rename(aside(chaos, former), chaos.hosts.data(former)).unwrap();
     chaos.hosts.cluster.nodes[former].start();
     // Whoever of the two hears the other first says it.
-    chaos.hosts.wait_logged_by(&from, "born as");
+    chaos.hosts.wait_logged_by(&from, "founded as");
     // It would be a candidate by now, if anybody heard it.
     chaos.hold(1000, 2000);
     assert!(!chaos.is_ready(former), "node{} of the old cluster serves", former + 1);
@@ -225,7 +225,7 @@ pub(crate) fn come_back(chaos: &mut Chaos) -> Result<(), Skipped> {
     fs::rename(&aside, &data).unwrap();
     let from = chaos.hosts.cluster.nodes[node].log().len();
     chaos.hosts.cluster.nodes[node].start();
-    chaos.hosts.wait_logged(node, from, "born as");
+    chaos.hosts.wait_logged(node, from, "founded as");
     chaos.hold(1000, 3000);
     assert!(!chaos.is_ready(node), "node{} of the old cluster serves", node + 1);
     assert_eq!(members(chaos), before, "node{} of the old cluster is let in", node + 1);

@@ -141,7 +141,8 @@ async fn a_cluster_begins_anew_from_a_backup_that_was_saved_while_clients_wrote(
     cluster.wait_ready(0).await;
     cluster.nodes[2].start();
     let deadline = Instant::now() + PATIENCE;
-    while !cluster.nodes[2].log().contains("born as") && !cluster.nodes[0].log().contains("born as")
+    while !cluster.nodes[2].log().contains("founded as")
+        && !cluster.nodes[0].log().contains("founded as")
     {
         assert!(Instant::now() < deadline, "nobody refused\n{}", cluster.logs());
         tokio::time::sleep(Duration::from_millis(20)).await;

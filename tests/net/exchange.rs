@@ -202,20 +202,20 @@ async fn peers_learn_of_a_birth() {
     let (a, b) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "b", 2));
     introduce(&[&a, &b]);
     talk(&a, &b).await;
-    assert_eq!(b.status_of("a").born, None);
-    a.set_born(Some(ClusterId(5)));
-    eventually("b knows", || b.status_of("a").born == Some(ClusterId(5))).await;
+    assert_eq!(b.status_of("a").cluster_id, None);
+    a.set_cluster_id(Some(ClusterId(5)));
+    eventually("b knows", || b.status_of("a").cluster_id == Some(ClusterId(5))).await;
     let told = async {
         loop {
             let hello = b.up.lock().await.recv().await.unwrap();
-            if hello.born.is_some() {
+            if hello.cluster_id.is_some() {
                 return hello;
             }
         }
     };
     assert_eq!(within(told).await.name, "a");
-    b.set_born(Some(ClusterId(5)));
-    eventually("a knows", || a.status_of("b").born == Some(ClusterId(5))).await;
+    b.set_cluster_id(Some(ClusterId(5)));
+    eventually("a knows", || a.status_of("b").cluster_id == Some(ClusterId(5))).await;
     talk(&a, &b).await;
 }
 

@@ -182,19 +182,19 @@ impl TestNode {
     }
 
     /// Tells the node that it belongs to a cluster.
-    pub(crate) fn set_born(&self, cluster: Option<ClusterId>) {
+    pub(crate) fn set_cluster_id(&self, cluster: Option<ClusterId>) {
         self.told.lock().unwrap().1 = cluster;
         self.tell();
     }
 
     fn tell(&self) {
         let mut told = self.told.lock().unwrap();
-        let (peers, born, index) = &mut *told;
+        let (peers, cluster_id, index) = &mut *told;
         *index += 1;
         let own = Own { name: self.name.clone(), id: self.id };
         let address = |(name, peer): (&String, &Peer)| (name.clone(), peer.address.clone());
         let mut roster = Roster::new(own, peers.iter().map(address).collect());
-        if born.is_some() || peers.values().any(|peer| peer.expected.is_some()) {
+        if cluster_id.is_some() || peers.values().any(|peer| peer.expected.is_some()) {
             let named = peers.iter().filter(|(name, _)| **name != self.name);
             let mut members: BTreeMap<NodeId, Member> = named
                 .map(|(name, peer)| {
@@ -203,7 +203,7 @@ impl TestNode {
                 })
                 .collect();
             members.insert(self.id, member(&self.name, &self.net.local_addr().to_string(), true));
-            let cluster = born.unwrap_or(ClusterId(1));
+            let cluster = cluster_id.unwrap_or(ClusterId(1));
             let voters = members.keys().copied().collect();
             let now = Membership { cluster, members, voters, outgoing: None };
             let (at, term) = (Index(*index), Term(1));

@@ -233,11 +233,11 @@ async fn a_removed_member() {
 async fn another_birth() {
     let authority = Authority::new("ca");
     let (a, c) = (TestNode::good(&authority, "a", 1), TestNode::good(&authority, "c", 3));
-    a.set_born(Some(ClusterId(5)));
+    a.set_cluster_id(Some(ClusterId(5)));
     introduce(&[&a, &c]);
     // A node that belongs to no cluster may join one.
     talk(&a, &c).await;
-    c.set_born(Some(ClusterId(6)));
+    c.set_cluster_id(Some(ClusterId(6)));
     let words = &["two clusters of the same name"];
     a.troubled_by("c", words).await;
     c.troubled_by("a", words).await;
@@ -247,7 +247,7 @@ async fn another_birth() {
 async fn close_codes_are_those_agreed() {
     let authority = Authority::new("ca");
     let a = TestNode::good(&authority, "a", 1);
-    a.set_born(Some(ClusterId(5)));
+    a.set_cluster_id(Some(ClusterId(5)));
     let (_, mut peer) = a.as_peer();
     peer.expected = Some(NodeId(3));
     a.set_peers([("c".to_owned(), peer)].into());

@@ -196,7 +196,7 @@ proptest! {
 
     #[test]
     fn no_input_makes_a_node_fail(
-        born in any::<bool>(),
+        belongs in any::<bool>(),
         voters in 1..4u64,
         inputs in proptest::collection::vec(any_input(), 1..300),
     ) {
@@ -212,7 +212,7 @@ proptest! {
             ..Config::new(NodeId(1), 5)
         };
         let mut cluster = Cluster::default();
-        let recovered = if born {
+        let recovered = if belongs {
             let ids: Vec<u64> = (1..=voters).collect();
             cluster.add_member(NodeId(1), &membership(&ids, &[]), &[1, 1, 2], 2);
             cluster.hosts[&NodeId(1)].disk.recover()

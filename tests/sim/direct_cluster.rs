@@ -45,7 +45,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("AccusationBelieved", an_accusation_is_looked_into),
     ("JoinerFounds", who_joins_founds_nothing),
     ("HalfFounds", half_founds_nothing),
-    ("GrantedThoughBorn", who_belongs_grants_nothing),
+    ("GrantedThoughFounded", who_belongs_grants_nothing),
     ("PromiseForgotten", who_is_overtaken_founds_nothing),
     ("GrantsForgotten", what_may_have_been_chosen_stands),
     ("SupersededAgain", what_a_snapshot_came_over_is_unknown),
@@ -431,10 +431,11 @@ fn who_is_overtaken_founds_nothing() -> Result<(), Broken> {
 
 fn who_belongs_grants_nothing() -> Result<(), Broken> {
     let ask = Ask::Grant(Ballot { round: 1, founder: NodeId(7) });
-    let answer =
-        |born, joins| bootstrap::answer(Standing { born, joins }, ask, |_| Ok(Answer::Granted));
+    let answer = |founded, joins| {
+        bootstrap::answer(Standing { founded, joins }, ask, |_| Ok(Answer::Granted))
+    };
     let said: Result<Answer, Broken> = answer(true, false);
-    ensure!(said? == Answer::Born, "a node that belongs to a cluster lets another be founded");
+    ensure!(said? == Answer::Founded, "a node that belongs to a cluster lets another be founded");
     let said: Result<Answer, Broken> = answer(false, true);
     ensure!(said? == Answer::Joins, "a node that is to join lets another be founded");
     Ok(())

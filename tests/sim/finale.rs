@@ -106,8 +106,9 @@ impl World {
         let mut alive: Vec<usize> = (0..self.hosts.len()).collect();
         // A membership that changed could need any of them, and so could a cluster of which not everybody has heard.
         let newest = self.oracle.newest.as_ref();
-        let born = newest.is_some_and(|(_, now)| now.members.values().all(|member| member.seen));
-        if born && self.plan.spares == 0 && !self.plan.faults.contains(&Fault::Wipe) {
+        let all_came =
+            newest.is_some_and(|(_, now)| now.members.values().all(|member| member.seen));
+        if all_came && self.plan.spares == 0 && !self.plan.faults.contains(&Fault::Wipe) {
             self.chance.nemesis.shuffle(&mut alive);
             let count = self.chance.nemesis.range(voters as u64 / 2 + 1, voters as u64);
             for host in alive.split_off(count as usize) {

@@ -22,7 +22,7 @@ use konsen::store::{
     self, BackupError, Frozen, Incoming, Log, LogReader, RowsRead, State, StoreError,
 };
 
-use super::births::Founding;
+use super::bootstrap::Founding;
 use super::disk::{Ail, Disk, Operation, Survival, damage, power_off};
 use super::plan::{Plan, Time};
 use super::random::Random;

@@ -322,9 +322,9 @@ impl World {
     /// A host's log states another membership, or has committed another.
     pub(super) fn follow_memberships(&mut self, host: usize) -> Result<(), Broken> {
         let Some(running) = &mut self.hosts[host].running else { return Ok(()) };
-        let newborn = running.roster.cluster().is_none();
+        let newcomer = running.roster.cluster().is_none();
         running.roster.follow(running.replica.memberships());
-        if newborn && let Some((hello, _)) = self.hello(host) {
+        if newcomer && let Some((hello, _)) = self.hello(host) {
             // It says so at once to everybody that it is connected with.
             for ((from, to), link) in &mut self.links {
                 for (end, place) in [(*from, 0), (*to, 1)] {

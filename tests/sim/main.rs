@@ -2,7 +2,7 @@
 //! network and disks that lose power. All of it comes from one seed.
 //!
 //! What the server and the network decide about the cluster is decided here by the same functions: whom to dial and
-//! where, whom to let in, who was put out (`links`), who founds a cluster (`births`), what becomes of a write that
+//! where, whom to let in, who was put out (`links`), who founds a cluster (`bootstrap`), what becomes of a write that
 //! is passed on (`passing`), what of the log stays for a snapshot (`transfer`), what of the past goes and whose
 //! state is wrong (`chores`), when the feature level is raised (`features`), which settings are agreed on and whether leases count
 //! (`settings`). Operators (`operator`) use the commands that there are, and what they were told has to
@@ -24,7 +24,7 @@
 
 mod anew;
 mod asking;
-mod births;
+mod bootstrap;
 mod capacity;
 mod changes;
 mod chores;

@@ -98,7 +98,7 @@ pub(crate) struct World {
     /// Connections, by who dialled and who was dialled.
     pub(super) links: BTreeMap<(usize, usize), Link>,
     /// How many clusters were founded.
-    pub(super) births: u64,
+    pub(super) founded: u64,
     pub(super) attic: Vec<Message>,
     /// Snapshots on their way, and how many there have been.
     pub(super) transfers: BTreeMap<u64, Transfer>,
@@ -195,7 +195,7 @@ impl World {
             blocked: vec![vec![0; count]; count],
             holes: vec![vec![0; count]; count],
             links: BTreeMap::new(),
-            births: 0,
+            founded: 0,
             attic: Vec::new(),
             transfers: BTreeMap::new(),
             transfers_begun: 0,

@@ -125,7 +125,7 @@ impl Bootstrap {
 
     fn present(&self) -> Present {
         let connected = self.handle.net().peers().into_iter().filter(|peer| peer.connected);
-        connected.filter_map(|peer| Some((peer.name, (peer.node_id?, peer.born)))).collect()
+        connected.filter_map(|peer| Some((peer.name, (peer.node_id?, peer.cluster_id)))).collect()
     }
 
     /// Asks those that are there to let this node found the cluster.
@@ -138,7 +138,7 @@ impl Bootstrap {
         let ballot = attempt.ballot();
         for ask in [Ask::Promise(ballot), Ask::Grant(ballot)] {
             // On its own disk first: a ballot is never used again.
-            let standing = Standing { born: false, joins: false };
+            let standing = Standing { founded: false, joins: false };
             attempt.answered(founder, answer(&self.data, standing, ask).await);
             let answers = others.iter().map(|id| async move { (*id, self.ask(*id, ask).await) });
             for (id, answer) in join_all(answers).await {
@@ -167,7 +167,7 @@ fn obstacle(attempt: &Attempt, now: &Situation<'_>) -> String {
     let size = now.servers.len();
     let Verdict::Held(holder) = attempt.verdict() else {
         return match attempt.verdict() {
-            Verdict::Born => "one that is here belongs to a cluster already".to_owned(),
+            Verdict::Founded => "one that is here belongs to a cluster already".to_owned(),
             _ => format!("only {} of {size} nodes agree that this one founds it", attempt.grants()),
         };
     };
@@ -194,9 +194,9 @@ fn servers(config: &Config) -> BTreeMap<String, Addresses> {
 
 /// Answers a peer that wants to found the cluster; what is said is durable when it returns.
 pub(crate) async fn answer_peer(handle: &Handle, ask: Ask) -> Answer {
-    let born = handle.shared.membership.borrow().is_some();
+    let founded = handle.shared.membership.borrow().is_some();
     // One that is to join a cluster helps nobody to found one.
-    let standing = Standing { born, joins: handle.shared.config.join };
+    let standing = Standing { founded, joins: handle.shared.config.join };
     answer(&handle.shared.data, standing, ask).await
 }
 

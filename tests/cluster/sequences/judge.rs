@@ -32,7 +32,7 @@ pub(super) struct Host {
     /// Whether it has ended by itself since. If it was needed it counts as one that is up.
     pub(super) ended: bool,
     /// Whether it belongs to a cluster, or did; one that does not waits to be taken in.
-    pub(super) born: bool,
+    pub(super) belongs: bool,
     /// Whether it was a member, as far as somebody has told.
     pub(super) seated: bool,
 }
@@ -187,7 +187,7 @@ async fn look(known: &Mutex<Known>, http: &reqwest::Client) {
             continue;
         }
         known.hosts[at].answered = true;
-        known.hosts[at].born = status["cluster_id"].is_string();
+        known.hosts[at].belongs = status["cluster_id"].is_string();
         known.hosts[at].id = status["id"].as_str().map(str::to_owned);
         let (Some(term), Some(mut cluster)) = (status["term"].as_u64(), cluster) else { continue };
         if term < known.view.term {

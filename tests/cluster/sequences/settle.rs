@@ -105,7 +105,7 @@ impl World {
         let hosts = self.judge.hosts(|hosts| hosts.clone());
         for (host, known) in hosts.iter().enumerate() {
             let is_in = |own: &str| view.members.iter().any(|one| one["id"].as_str() == Some(own));
-            let may_wait = known.answered && !known.born;
+            let may_wait = known.answered && !known.belongs;
             if !self.cluster.nodes[host].runs()
                 || may_wait
                 || known.id.as_deref().is_some_and(is_in)

@@ -123,7 +123,7 @@ impl World {
         let Some(under_way) = &running.founding.under_way else { return Ok(()) };
         let (asked, id) = (under_way.asked.clone(), self.hosts[host].id);
         let ballot = under_way.attempt.ballot();
-        let standing = Standing { born: false, joins: false };
+        let standing = Standing { founded: false, joins: false };
         let own = self.say(host, standing, ask);
         for (other, of) in asked {
             // Both the question and the answer may be lost.
@@ -148,8 +148,8 @@ impl World {
         if self.hosts[host].id != of {
             return Ok(());
         }
-        let born = running.replica.membership().is_some();
-        let answer = self.say(host, Standing { born, joins: self.hosts[host].config.join }, ask);
+        let founded = running.replica.membership().is_some();
+        let answer = self.say(host, Standing { founded, joins: self.hosts[host].config.join }, ask);
         self.trace(|_| format!("{of} is asked for {ask:?}: {answer:?}"));
         let lost = !self.calm && self.chance.net.chance(self.plan.loss);
         if !lost {
@@ -191,11 +191,11 @@ impl World {
                 self.ask_to_found(host, Ask::Grant(ballot))
             }
             Verdict::Chosen => {
-                let born = running.replica.membership().is_some();
+                let founded = running.replica.membership().is_some();
                 running.founding.end_attempt(self.now);
-                if born { Ok(()) } else { self.found(host) }
+                if founded { Ok(()) } else { self.found(host) }
             }
-            Verdict::Held(_) | Verdict::Born | Verdict::Open | Verdict::Free => Ok(()),
+            Verdict::Held(_) | Verdict::Founded | Verdict::Open | Verdict::Free => Ok(()),
         }
     }
 
@@ -207,14 +207,14 @@ impl World {
         let present = present.into_iter();
         let present = present.map(|(name, (_, id, cluster))| (name, (id, cluster))).collect();
         // Each birth is another cluster, though it is one with the same name.
-        let cluster = ClusterId(1_001 + self.births);
+        let cluster = ClusterId(1_001 + self.founded);
         let own = (config.name.as_str(), founder);
         let Some(membership) = bootstrap::first_membership(cluster, own, &config.servers, &present)
         else {
             self.count("foundings that came too late");
             return Ok(());
         };
-        self.births += 1;
+        self.founded += 1;
         self.trace(|_| format!("{founder} founds the cluster: {membership:?}"));
         self.count("clusters founded");
         self.step(host, Event::Raft(Input::Found { membership }))?;
