@@ -125,10 +125,10 @@ impl Server {
         let removed = signs.removed.subscribe();
         let admits = certificates::admits(config.clone(), membership.clone());
         let (https_sender, https) = watch::channel(config.http_tls(admits.clone())?);
-        let (stopping_sender, stopping) = watch::channel(false);
+        let (stopping, is_stopping) = watch::channel(false);
 
-        let standing = published.standing.subscribe();
-        let inbound = inbound(&config, mailbox.clone(), &opened, &signs, standing);
+        let inbound =
+            inbound(&config, mailbox.clone(), &opened, &signs, published.standing.subscribe());
         let net_config = net_config(&config, id, listen, material, published.features.clone());
         let frame_bytes_max = net_config.frame_bytes_max;
         let replica_thread = ReplicaThread::start().await?;
@@ -171,20 +171,19 @@ impl Server {
             checkpoints: published.checkpoints.subscribe(),
             clock_ms: published.clock_ms.clone(),
             started,
-            stopping,
+            stopping: is_stopping,
             removed: removed.clone(),
         }));
         let elsewhere = tokio::runtime::Handle::current();
         listener.accept(Arc::new(Answering { handle: handle.clone(), elsewhere }));
 
-        let waiters = handle.shared.waiters.clone();
-        let read_load = handle.shared.read_load.clone();
+        let Shared { waiters, read_load, .. } = &*handle.shared;
+        let (waiters, read_load) = (waiters.clone(), read_load.clone());
         let base = Base { mailbox: mailbox.clone(), life, net: net.clone(), waiters, read_load };
         let driver = workers::start(base, opened, node, published, timing, lag)?;
         let ended = replica_thread.run(driver);
         let users = Users { net, https: https_sender, admits, facts };
         let tasks = Server::tasks(&handle, signs, memberships, certificates, users);
-        let stopping = stopping_sender;
         Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks })
     }
 
