@@ -15,9 +15,10 @@ const BODIES_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 const CACHE_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 const FREE_SPACE_SIZES: RangeInclusive<u64> = 16 * MIB..=1024 * GIB;
 const LOG_TAIL_SIZES: RangeInclusive<u64> = 0..=1024 * GIB;
-const CONNECTIONS: RangeInclusive<u64> = 1..=100_000;
+const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 const WAITERS: RangeInclusive<u64> = 0..=10_000_000;
-const DELETE_KEYS: RangeInclusive<u64> = 1..=1_000_000;
+// One entry of the log is not to hold a node up for long.
+const DELETE_KEYS: RangeInclusive<u64> = 1..=100_000;
 const TXN_OPERATIONS: RangeInclusive<u64> = 1..=1_000;
 const LIST_ROWS: RangeInclusive<u64> = 1..=100_000_000;
 const READS: RangeInclusive<u64> = 1..=100_000;
