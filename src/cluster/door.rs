@@ -143,8 +143,10 @@ fn place_of(
     }
     let expected = peers.iter().find(|(_, peer)| peer.name == name).map(|(expected, _)| *expected);
     match (expected, at) {
-        // Whoever has been in this cluster was a member of it.
-        (Some(_), Some(at)) if cluster.is_some() => Err(Why::Replaced { at }),
+        // Whoever has been in this cluster was a member of it; so was one that went before anything had reached it.
+        (Some(_), Some(at)) if cluster.is_some() || roster.was_put_out(id) => {
+            Err(Why::Replaced { at })
+        }
         (Some(expected), _) => Err(Why::OtherIdentity { expected }),
         (None, at) => Err(Why::NoMember { at }),
     }

@@ -38,6 +38,13 @@ fn a_directory_that_was_lost_is_told_from_a_host_that_was_replaced() {
     assert!(lost.is_err_and(|why| !why.disowns()));
     let late = at_door(&own, visitor("n2", 7, CLUSTER));
     assert_eq!(late, Err(Why::Replaced { at: Index(5) }));
+    // Nothing had reached it before it went, and another has its name now.
+    let mut remembers = roster(1, 5, voters([1, 3, 7]));
+    let mut before = voters([1, 3]);
+    before.members.insert(NodeId(2), member("n7"));
+    remembers.remember([(Index(4), before)]);
+    let late = at_door(&remembers, visitor("n7", 2, None));
+    assert_eq!(late, Err(Why::Replaced { at: Index(5) }));
     let mut now = voters([1, 3]);
     now = awaiting(now, "n2", Some(2));
     let own = roster(1, 6, now);

@@ -67,9 +67,9 @@ fn has_lost_its_place(roster: &Roster, newest: &Known) -> bool {
     place.is_some_and(|place| place.replaces == Some(*id))
 }
 
-/// The newest membership that is known to be committed, of the cluster that the node belongs to if it does.
+/// The newest membership that is known to be committed, of the cluster that the node belongs to, or that waits for it.
 fn newest<'a>(roster: &'a Roster, disowners: &'a BTreeMap<NodeId, Known>) -> Option<&'a Known> {
-    let own = roster.cluster();
+    let own = roster.cluster().or_else(|| Some(roster.newest()?.membership.cluster));
     let told = disowners.values().chain(roster.newest());
     told.filter(|known| own.is_none_or(|own| known.membership.cluster == own))
         .max_by_key(|known| known.as_of())

@@ -1,6 +1,6 @@
 use super::super::sample::{empty, entry, known, member, roster, voters};
 use super::*;
-use crate::raft::{Member, Membership, Term};
+use crate::raft::{ClusterId, Member, Membership, Term};
 
 /// Whether n3 was put out, which knows `own`, if these say so, each with what it knows.
 fn removed(own: &Roster, say: &[(u64, Known)]) -> bool {
@@ -84,6 +84,16 @@ fn who_was_removed_before_anything_reached_it_is_told_so() {
     assert!(!removed(&own, &say));
     own.told_put_out();
     assert!(removed(&own, &say) && !removed(&own, &say[..1]));
+    // Of a cluster that is not the one which waits for it that says nothing.
+    let mut awaited = empty(3);
+    let mut waits = voters(1..=2);
+    waits.members.insert(NodeId(3), member("n3"));
+    assert!(awaited.learn(&Known {
+        membership: Membership { cluster: ClusterId(7), ..waits },
+        ..known(4, voters([1]))
+    }));
+    awaited.told_put_out();
+    assert!(!removed(&awaited, &say));
 }
 
 #[test]

@@ -296,12 +296,13 @@ impl World {
         Ok(())
     }
 
-    /// Whether a host finds so many of the voters that it has to believe what they say.
+    /// Whether a host finds so many of the voters who remember that it was put out that it has to believe them.
     fn hears_a_majority(&self, host: usize, now: &Membership) -> bool {
         let voters =
             (0..self.hosts.len()).filter(|&other| now.voters.contains(&self.hosts[other].id));
+        let id = self.hosts[host].id;
         let heard = voters.filter(|&other| {
-            self.hosts[other].running.is_some()
+            self.roster(other).is_some_and(|other| other.was_put_out(id))
                 && !self.is_lost(other)
                 && self.knows_the_way(host, other)
         });

@@ -7,7 +7,7 @@ use konsen::cluster::{
     Addresses, Features, Known, Roster, Seat, Shown, Visitor, Why, door, reconcile, removal, roster,
 };
 use konsen::kv::{FeatureLevel, Settings};
-use konsen::raft::{ClusterId, Input, NodeId};
+use konsen::raft::{ClusterId, Input, Membership, NodeId};
 use konsen::replica::Event;
 
 use super::due::Due;
@@ -473,7 +473,11 @@ impl World {
             return Ok(());
         }
         let id = self.hosts[host].id;
-        if let Some((at, now)) = self.newest_committed(host) {
+        // An empty directory may be put out by one cluster while the other one waits for it, too.
+        let by = |now: &Membership| {
+            disowners.values().any(|known| known.membership.cluster == now.cluster)
+        };
+        if let Some((at, now)) = self.newest_committed(host).filter(|(_, now)| by(now)) {
             ensure!(
                 !now.members.contains_key(&id) && !now.is_voter(id),
                 "{id} stops as if removed, and is a member as of {at}: {now:?}"

@@ -166,6 +166,13 @@ impl World {
         }
     }
 
+    /// Moves a host, unless another of its name is there already: one machine is there.
+    fn move_to_free(&mut self, host: usize, addresses: Addresses) {
+        if self.hosts.iter().all(|other| other.config.addresses != addresses) {
+            self.move_to(host, addresses);
+        }
+    }
+
     fn move_to(&mut self, host: usize, addresses: Addresses) {
         self.hosts[host].config.addresses = addresses.clone();
         let name = self.hosts[host].config.name.clone();
@@ -369,7 +376,7 @@ impl World {
             // It has another directory already, and moves to where the command says that it is.
             let named = self.hosts.iter().position(|host| host.config.name == name);
             if let (Some(host), Change::Replace { addresses: Some(to), .. }) = (named, change) {
-                self.move_to(host, to);
+                self.move_to_free(host, to);
             }
             return;
         };
@@ -379,7 +386,7 @@ impl World {
                 self.renew(host);
                 self.start_newcomer(host);
                 if let Some(addresses) = addresses {
-                    self.move_to(host, addresses);
+                    self.move_to_free(host, addresses);
                 }
             }
             Change::Remove { .. } if self.chance.operator.chance(300) => self.crash(host, false),

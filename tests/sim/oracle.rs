@@ -143,10 +143,17 @@ impl Oracle {
                 let gone = host.entries.drain((from.prev().0 as usize).min(host.entries.len())..);
                 let gone: Vec<(Entry, u64)> = gone.collect();
                 host.memberships.retain(|(at, _)| at.index < from);
+                let instead = write.entries.first().map(|entry| entry.id);
                 for (entry, hash) in gone {
-                    let decided = self.committed.get(entry.id.index.0 as usize - 1);
+                    let at = entry.id.index.0 as usize - 1;
+                    let decided = self.committed.get(at);
+                    // Who has slept through two terms may hear first of the older one, whose leader lacked the entry.
+                    let by_older = instead.is_some_and(|instead| {
+                        instead.index == from
+                            && self.committed_in.get(at).is_some_and(|term| instead.term < *term)
+                    });
                     ensure!(
-                        decided.is_none_or(|(_, known)| *known != hash),
+                        by_older || decided.is_none_or(|(_, known)| *known != hash),
                         "{id} cuts off {}, which is committed",
                         entry.id
                     );
