@@ -85,12 +85,16 @@ impl World {
         }
     }
 
-    /// Whether a host stops rightly before what its release cannot read: nobody had asked what it knows before the level
-    /// was raised. Somebody gives it the newer one.
+    /// Whether a host's release is too old for the cluster, and rightly so: nobody had asked what it knows before the level was
+    /// raised. Only a change that no operator could make, or one at that very moment, makes it a member.
+    pub(super) fn is_too_old(&self, host: usize) -> bool {
+        let (one, asked) = (&self.hosts[host], &self.asked_for_level);
+        one.highest == OLD && !asked.is_empty() && !asked.contains(&one.id)
+    }
+
+    /// Whether a host stops rightly before what its release cannot read. Somebody gives it the newer one.
     pub(super) fn was_outgrown(&mut self, host: usize, why: &str) -> bool {
-        let one = &self.hosts[host];
-        let newer = why.contains("newer release") && one.highest == OLD;
-        if !newer || self.asked_for_level.is_empty() || self.asked_for_level.contains(&one.id) {
+        if !why.contains("newer release") || !self.is_too_old(host) {
             return false;
         }
         self.count("hosts that stop before what they cannot read");

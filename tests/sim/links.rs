@@ -269,8 +269,7 @@ impl World {
             Why::Outgrown { .. } => Some(by),
             _ => None,
         };
-        // Who became a member after leaders had asked what all know may be too old.
-        if too_old.is_some_and(|host| !self.asked_for_level.contains(&self.hosts[host].id)) {
+        if too_old.is_some_and(|host| self.is_too_old(host)) {
             return Ok(());
         }
         let Some((at, now)) = self.newest_committed(by) else { return Ok(()) };

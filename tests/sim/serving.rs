@@ -77,7 +77,7 @@ impl World {
         }
         self.watch.look = self.now + self.plan.election() / 4;
         for (host, one) in self.hosts.iter().enumerate() {
-            if one.is_ailing() {
+            if one.is_ailing() || self.is_too_old(host) {
                 self.watch.is_ill(host, self.now);
             }
         }
