@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::api::{Consistency, Error, Found, Get, Got, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
+use crate::api::{
+    Consistency, Error, Found, Freshness, Get, Got, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX,
+};
 use crate::kv::{Matcher, Page};
 use crate::raft::NodeId;
 use crate::server::handle::Handle;
+use crate::server::peer::at_leader::Leader;
 use crate::server::wire::{self, PeerAnswer, PeerRead, PeerReply, PeerRequest};
 
 /// How much longer than its deadline a forwarded read is waited for, so that what the leader says of it still arrives.
@@ -22,7 +25,7 @@ impl Handle {
     /// # Errors
     /// [`Error::ReadTimedOut`] after the deadline, and whatever else hinders a read that is as fresh as asked for.
     pub async fn get(&self, get: Get, deadline: Instant) -> Result<Got, Error> {
-        if let Some(leader) = self.reads_elsewhere(get.freshness.consistency) {
+        if let Some(leader) = self.reads_elsewhere(get.freshness, deadline).await? {
             let read = PeerRead::Get(get.clone());
             if let Some(PeerAnswer::Got(got)) = self.forward_read(leader, read, deadline).await? {
                 return Ok(got);
@@ -67,7 +70,7 @@ impl Handle {
         deadline: Instant,
         then: impl FnOnce(Page) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        if let Some(leader) = self.reads_elsewhere(list.consistency) {
+        if let Some(leader) = self.reads_elsewhere(list.freshness(), deadline).await? {
             let read = PeerRead::List(list.clone());
             if let Some(PeerAnswer::Page(page)) = self.forward_read(leader, read, deadline).await? {
                 return self.read_apart(deadline + WAY, move || then(page)).await;
@@ -88,12 +91,29 @@ impl Handle {
 
     /// Who should answer a read, if this node does not keep up, or lacks the room to: the leader. Whoever wants what this
     /// node has gets it here.
-    pub(super) fn reads_elsewhere(&self, consistency: Consistency) -> Option<NodeId> {
+    ///
+    /// # Errors
+    /// Nobody leads until the deadline, which a fresh read needs here, too: once somebody does, this node still lacks what
+    /// it has decided.
+    pub(super) async fn reads_elsewhere(
+        &self,
+        freshness: Freshness,
+        deadline: Instant,
+    ) -> Result<Option<NodeId>, Error> {
         let keeps_up = !self.shared.space.is_low() && !self.shared.behind.now();
-        if keeps_up || consistency == Consistency::Stale {
-            return None;
+        if keeps_up || freshness.consistency == Consistency::Stale {
+            return Ok(None);
         }
-        self.standing().leader.filter(|leader| *leader != self.shared.id)
+        let known = self.standing().leader;
+        match known {
+            Some(leader) => Ok(Some(leader).filter(|leader| *leader != self.shared.id)),
+            // The past needs nobody.
+            None if freshness.at.is_some() => Ok(None),
+            None => match self.leaders(deadline).next().await? {
+                Leader::There(leader) => Ok(Some(leader)),
+                Leader::Here => Ok(None),
+            },
+        }
     }
 
     /// Lets the leader answer a read; none if it has no answer that fits between nodes, so that it is to be read here.

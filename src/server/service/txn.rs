@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::fill::Fill;
 use super::read::WAY;
-use crate::api::{Consistency, Error, TxnDone, TxnJson, TxnRequest};
+use crate::api::{Consistency, Error, Freshness, TxnDone, TxnJson, TxnRequest};
 use crate::kv::{self, Counters, Outcome, Reply, Write};
 use crate::server::handle::Handle;
 use crate::server::run::readers::{Queued, ROWS_UNWATCHED};
@@ -80,7 +80,7 @@ impl Handle {
         deadline: Instant,
         then: impl FnOnce(TxnDone) -> T + Clone + Send + 'static,
     ) -> Result<Result<T, Reply>, Error> {
-        if let Some(leader) = self.reads_elsewhere(Consistency::Linearizable) {
+        if let Some(leader) = self.reads_elsewhere(Freshness::default(), deadline).await? {
             let read = PeerRead::Txn(request.to_json().to_string().into());
             if let Some(PeerAnswer::Txn(answer)) = self.forward_read(leader, read, deadline).await?
             {
