@@ -114,7 +114,11 @@ impl Driver {
             } else {
                 self.mailbox.filled(until_tick.as_mut(), gate.opened()).await;
             }
-            self.mailbox.take(&mut mail, gate.is_open(Instant::now()));
+            self.mailbox.take(&mut mail, stop_by.is_some() || gate.is_open(Instant::now()));
+            if mail.stop {
+                // Whoever reads is answered, and not held until nobody is there.
+                self.mailbox.take(&mut mail, true);
+            }
             if !mail.reads.is_empty() {
                 gate.passed(Instant::now(), self.read_load.clients());
             }
