@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::ahead::Halt;
+use super::at_hand::Halt;
 use super::error::StoreError;
 use super::events::Telling;
 use super::life::AtWork;
@@ -121,9 +121,9 @@ impl State {
         let mut shared = self.shared.write();
         shared.active_since.get_or_insert_with(Instant::now);
         telling.hand_over(&changes);
-        let Shared { active, ahead, .. } = &mut *shared;
-        changes.keys.keys().for_each(|key| ahead.overlaid(key));
-        ranges.iter().for_each(|range| ahead.used(range));
+        let Shared { active, at_hand, .. } = &mut *shared;
+        changes.keys.iter().for_each(|(key, row)| at_hand.set(key, row));
+        ranges.iter().for_each(|range| at_hand.used(range));
         active.absorb(changes);
         shared.position = position;
         hashes.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));

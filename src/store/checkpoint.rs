@@ -22,6 +22,8 @@ use crate::raft::LogId;
 #[derive(Debug)]
 pub struct Frozen {
     pub(super) overlay: Arc<Overlay>,
+    /// Which one it is.
+    pub(super) number: u64,
     pub(super) position: Position,
     /// How often a snapshot had taken the state's place by then.
     pub(super) installs: u64,

@@ -81,7 +81,8 @@ impl State {
         let overlay = Arc::new(std::mem::take(&mut shared.active));
         shared.active_since = None;
         shared.frozen = Some(overlay.clone());
-        Some(Frozen { overlay, position: shared.position.clone(), installs: shared.installs })
+        let (position, installs) = (shared.position.clone(), shared.installs);
+        Some(Frozen { overlay, number: shared.at_hand.frozen(), position, installs })
     }
 
     /// Everything up to `index` is durable in the log, as it is applied: checkpoints may cover it.
@@ -138,7 +139,7 @@ impl State {
         let applied = frozen.applied();
         let mut shared = self.shared.write();
         let old = (shared.frozen.take(), std::mem::replace(&mut shared.view, view));
-        shared.ahead.checkpointed();
+        shared.at_hand.checkpointed(frozen.number);
         shared.durable = applied;
         shared.since = Instant::now();
         drop(shared);

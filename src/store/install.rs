@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use redb::{CursorError, Durability};
 
-use super::ahead::Ahead;
+use super::at_hand::AtHand;
 use super::checkpoint;
 use super::coalesce::{Coalesce, Coalesced};
 use super::early_sync::EarlySync;
@@ -92,9 +92,9 @@ impl State {
             std::mem::take(&mut shared.active),
             shared.frozen.take(),
             std::mem::replace(&mut shared.view, view),
+            // Its rows, and those of the file that was.
+            std::mem::replace(&mut shared.at_hand, AtHand::nothing(self.options.rows_bytes)),
         );
-        // Nor is what was fetched of the file that was.
-        shared.ahead = Ahead::default();
         shared.active_since = None;
         shared.durable = position.applied;
         shared.position = position;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ahead::{Halt, RANGES_MAX, RangeAhead, row_bytes};
+use super::at_hand::{Halt, RANGES_MAX, RangeAhead, row_bytes};
 use super::error::StoreError;
 use super::read::missing;
 use super::state::{Shared, State};
@@ -23,30 +23,31 @@ const RANGE_BYTES_MAX: usize = 32 << 20;
 const PIECE_KEYS: usize = 512;
 
 impl Shared {
-    /// The row of a key as the overlays have it.
-    fn overlaid(&self, key: &[u8]) -> Option<&KeyRow> {
-        let frozen = || self.frozen.as_ref().and_then(|old| old.keys.get(key));
-        self.active.keys.get(key).or_else(frozen)
+    /// The newest row of a key, none if there is none; none at all if the file would have to be read for it.
+    pub(super) fn row(&self, key: &[u8]) -> Option<Option<KeyRow>> {
+        self.at_hand.key(key)
     }
 
     /// A change that is the newest of a key, if it is in memory.
     fn change(&self, id: RowId) -> Option<&RevisionRow> {
+        self.overlaid_change(id).or_else(|| self.at_hand.change(id))
+    }
+
+    /// A change, if the overlays have it.
+    pub(super) fn overlaid_change(&self, id: RowId) -> Option<&RevisionRow> {
         let frozen = || self.frozen.as_ref().and_then(|old| old.rows.get(&id));
-        self.active.rows.get(&id).or_else(frozen).or_else(|| self.ahead.change(id))
+        self.active.rows.get(&id).or_else(frozen)
     }
 
     /// Whether what a write needs is at hand, but for the end of a range.
     fn has(&self, need: Need<'_>) -> bool {
-        // Overlays hold a key and its newest change.
         match need {
-            Need::Key(key) => self.overlaid(key).is_some() || self.ahead.key(key).is_some(),
-            Need::Value(key) => {
-                let live = |row: KeyRow| row.is_live().then_some(row.newest);
-                let held = || Some(self.ahead.key(key)?.and_then(live));
-                self.overlaid(key).is_some()
-                    || held().is_some_and(|id| id.is_none_or(|id| self.ahead.change(id).is_some()))
-            }
-            Need::Range(range) => self.ahead.range(range).is_some(),
+            Need::Key(key) => self.at_hand.knows(key),
+            Need::Value(key) => self.row(key).is_some_and(|row| {
+                let row = row.filter(KeyRow::is_live);
+                row.is_none_or(|row| self.change(row.newest).is_some())
+            }),
+            Need::Range(range) => self.at_hand.range(range).is_some(),
             Need::Values(_) => false,
         }
     }
@@ -55,8 +56,7 @@ impl Shared {
 impl State {
     /// The row of a key, none if there is none; none at all if the file would have to be read for it.
     pub(super) fn row_at_hand(&self, key: &[u8]) -> Option<Option<KeyRow>> {
-        let shared = self.shared.read();
-        shared.overlaid(key).cloned().map(Some).or_else(|| shared.ahead.key(key))
+        self.shared.read().row(key)
     }
 
     /// The newest change of a key, unless the file would have to be read for it.
@@ -107,7 +107,7 @@ impl State {
         }
         let view = shared.view.clone();
         drop(shared);
-        let Wanted { keys, values, ranges, first, .. } = wanted;
+        let Wanted { keys, values, ranges, first } = wanted;
         let further = || self.life.lookup.beat();
         let (mut rows, mut changes) = (Vec::new(), Vec::new());
         for key in keys {
@@ -171,15 +171,14 @@ impl State {
             return;
         }
         // Some may have been written meanwhile.
-        let rows: Vec<_> =
-            rows.into_iter().filter(|(_, key)| shared.overlaid(key).is_none()).collect();
-        shared.ahead.hold(rows, changes);
+        let rows: Vec<_> = rows.into_iter().filter(|(_, key)| !shared.at_hand.knows(key)).collect();
+        shared.at_hand.hold(rows, changes);
         if at_once && !first.is_empty() {
-            shared.ahead.make_place(&first);
+            shared.at_hand.make_place(&first);
         }
         for range in ranges {
             let needed = at_once && first.contains(&range.range);
-            shared.ahead.hold_range(range, needed);
+            shared.at_hand.hold_range(range, needed);
         }
     }
 }
@@ -229,7 +228,7 @@ impl Wanted {
                 }
                 let known = self.ranges.iter().any(|wanted| wanted.range == *range);
                 let values = matches!(need, Need::Values(_));
-                let held = shared.ahead.range(range).cloned();
+                let held = shared.at_hand.range(range).cloned();
                 let whole = held.as_ref().is_some_and(|held| held.until.is_none());
                 if (known || whole) && !values || !is_first && self.ranges.len() >= RANGES_MAX {
                     return;
@@ -298,7 +297,7 @@ impl<'a> ScanAtHand<'a> {
     pub(super) fn new(state: &'a State, range: &KeyRange) -> Result<ScanAtHand<'a>, Halt> {
         let shared = state.shared.read();
         let view = shared.view.clone();
-        let held = match shared.ahead.range(range) {
+        let held = match shared.at_hand.range(range) {
             Some(held) => held.clone(),
             None if range.is_empty() => RangeAhead::nothing_of(range.clone()),
             None => return Err(Halt::LacksRows),

@@ -5,15 +5,22 @@ use redb::backends::InMemoryBackend;
 use super::*;
 use crate::kv::{Command, Condition, Write};
 use crate::raft::{Entry, Index, LogId, Payload, Term};
+use crate::store::at_hand::AtHand;
 use crate::store::test_disk::{Disk, Power};
 use crate::store::{Carried, StateOptions};
 
+/// Nothing stays at hand that was only changed.
 fn options() -> StateOptions {
-    StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() }
+    StateOptions { cache_bytes: 1 << 20, rows_bytes: 0, ..StateOptions::default() }
 }
 
 fn state() -> State {
     State::open_backend(InMemoryBackend::new(), &options()).unwrap()
+}
+
+fn state_that_holds(rows_bytes: usize) -> State {
+    let options = StateOptions { rows_bytes, ..options() };
+    State::open_backend(InMemoryBackend::new(), &options).unwrap()
 }
 
 fn key(number: u16) -> Bytes {
@@ -45,6 +52,12 @@ fn checkpoint(state: &State) {
     }
 }
 
+/// The same, and no row at hand of what was changed.
+fn put_away(state: &State) {
+    checkpoint(state);
+    state.shared.write().at_hand = AtHand::nothing(0);
+}
+
 fn at_hand(state: &State, entries: &[Entry]) -> (usize, bool) {
     let Carried { applied, lacks_rows } = state.apply_at_hand(entries).unwrap();
     (applied.len(), lacks_rows)
@@ -66,7 +79,7 @@ fn fetch_ahead(state: &State, entries: &[Entry]) {
 fn nothing_is_applied_without_its_rows_and_all_of_it_with_them() {
     let state = state();
     state.apply(&[entry(1, put(1)), entry(2, put(2))]).unwrap();
-    checkpoint(&state);
+    put_away(&state);
     // A write of many keys changes nothing as long as the last of them is not at hand.
     let pairs = vec![(key(7), key(7)), (key(1), key(8))];
     let entries = [entry(3, put(7)), entry(4, Write::put_many(pairs)), entry(5, put(2))];
@@ -80,8 +93,23 @@ fn nothing_is_applied_without_its_rows_and_all_of_it_with_them() {
     assert_eq!(at_hand(&state, &entries[1..]), (2, false));
     // What the overlays hold is at hand; what they held is in the file then.
     assert_eq!(at_hand(&state, &[entry(6, put(7))]), (1, false));
-    checkpoint(&state);
+    put_away(&state);
     assert_eq!(at_hand(&state, &[entry(7, put(7))]), (0, true));
+}
+
+#[test]
+fn what_was_changed_lately_is_at_hand_when_the_file_holds_it() {
+    let state = state_that_holds(1 << 20);
+    let gone = Write::delete(key(2));
+    state.apply(&[entry(1, put(1)), entry(2, put(2)), entry(3, gone)]).unwrap();
+    checkpoint(&state);
+    assert!(state.shared.read().active.keys.is_empty());
+    assert_eq!(at_hand(&state, &[entry(4, put(1)), entry(5, put(2))]), (2, false));
+    assert_eq!(at_hand(&state, &[entry(6, put(3))]), (0, true));
+    let (_, item) = state.get(&key(1), None).unwrap();
+    assert_eq!(item.map(|item| item.version), Some(2));
+    let (_, item) = state.get(&key(2), None).unwrap();
+    assert_eq!(item.map(|item| item.version), Some(1));
 }
 
 #[test]
@@ -183,14 +211,15 @@ fn what_was_read_before_a_checkpoint_ended_is_not_held() {
     // The overlay has the key.
     let again = state.read_rows(commands(&next)).unwrap();
     assert_eq!(again.rows.len(), 0);
-    checkpoint(&state);
+    put_away(&state);
     state.hold_rows(read, true);
     assert_eq!(at_hand(&state, &next[1..]), (0, true), "the file says something else now");
     fetch(&state, &next);
-    let held = state.shared.read().ahead.key(&key(1)).unwrap();
+    let held = state.shared.read().at_hand.key(&key(1)).unwrap();
     assert_eq!(held.map(|row| row.version), Some(1));
     assert_eq!(at_hand(&state, &next[1..]), (1, false));
-    assert_eq!(state.shared.read().ahead.key(&key(1)), None, "the overlay has it");
+    let held = state.shared.read().at_hand.key(&key(1)).unwrap();
+    assert_eq!(held.map(|row| row.version), Some(2), "the overlay has it");
 }
 
 #[derive(Clone, Debug)]
@@ -226,8 +255,11 @@ proptest! {
 
     /// Whatever is fetched when, and whenever checkpoints begin and end.
     #[test]
-    fn what_is_applied_at_hand_is_what_is_applied_from_the_file(steps in steps()) {
-        let (state, plain) = (state(), state());
+    fn what_is_applied_at_hand_is_what_is_applied_from_the_file(
+        steps in steps(),
+        rows_bytes in prop_oneof![Just(0), Just(600), Just(1 << 20)],
+    ) {
+        let (state, plain) = (state_that_holds(rows_bytes), state());
         let mut log: Vec<Entry> = Vec::new();
         let mut replies = Vec::new();
         let mut frozen = None;

@@ -3,8 +3,8 @@
 //! A data directory holds `identity` (whose it is), `log.redb`, `state.redb` and `ballast` (room that is kept). Two databases, since one
 //! redb database has one writer, and the log must never wait for the state.
 
-mod ahead;
 mod apply;
+mod at_hand;
 mod backend;
 mod backup;
 mod backup_check;

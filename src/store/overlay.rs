@@ -59,13 +59,6 @@ impl Overlay {
         }
     }
 
-    /// The newest change of a key that this overlay holds.
-    pub(super) fn newest(&self, key: &[u8]) -> Option<(&KeyRow, &RevisionRow)> {
-        let key = self.keys.get(key)?;
-        // A key and the row that made it newest are added together.
-        self.rows.get(&key.newest).map(|row| (key, row))
-    }
-
     /// The changed keys of a range, in order.
     pub(super) fn range(
         &self,

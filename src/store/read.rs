@@ -81,10 +81,8 @@ impl State {
     fn newest_row(&self, key: &[u8]) -> Result<(Revision, Option<KeyRow>), StoreError> {
         let shared = self.shared.read();
         let at = shared.position.counters.revision;
-        let fresh = shared.active.keys.get(key);
-        let fresh = fresh.or_else(|| shared.frozen.as_ref().and_then(|old| old.keys.get(key)));
-        let row = match fresh {
-            Some(row) => Some(row.clone()),
+        let row = match shared.row(key) {
+            Some(row) => row,
             None => {
                 let view = shared.view.clone();
                 drop(shared);
@@ -97,33 +95,34 @@ impl State {
     /// One key at a revision, or where to begin to look for it.
     pub(super) fn find(&self, key: &[u8], at: Option<Revision>) -> Result<Sought, ReadError> {
         let shared = self.shared.read();
-        let newest = shared.position.counters.revision;
         let at = readable(at, &shared.position)?;
         let when = When::at(at);
-        let found = shared
-            .active
-            .newest(key)
-            .or_else(|| shared.frozen.as_ref().and_then(|frozen| frozen.newest(key)));
-        if let Some((key_row, row)) = found {
-            if key_row.newest < when.before {
-                return Ok(Sought::Found(at.min(newest), item(key_row.newest, row.clone())));
-            }
-            let chain = Chain::from_change(row, when);
+        let known = shared.row(key);
+        // With the view of the same moment, so that whatever is compacted meanwhile does not matter.
+        let change = known.iter().flatten().find_map(|row| shared.overlaid_change(row.newest));
+        let (change, view) = (change.cloned(), shared.view.clone());
+        drop(shared);
+        let row = match known {
+            Some(row) => row,
+            None => view.key(key)?,
+        };
+        let Some(row) = row else { return Ok(Sought::Found(at, None)) };
+        let newest = row.newest;
+        if newest >= when.before {
+            let chain = match change {
+                Some(change) => Chain::from_change(&change, when),
+                None => Chain { next: Some(newest), created: false },
+            };
             return Ok(Sought::Before(at, chain));
         }
-        let view = shared.view.clone();
-        drop(shared);
-        let Some(key_row) = view.key(key)? else { return Ok(Sought::Found(at, None)) };
-        let newest = key_row.newest;
-        if newest >= when.before {
-            return Ok(Sought::Before(at, Chain { next: Some(newest), created: false }));
-        }
-        if !key_row.is_live() {
+        if !row.is_live() {
             return Ok(Sought::Found(at, None));
         }
-        // From the same view, so that whatever is compacted meanwhile does not matter.
-        let row = view.row(newest)?.ok_or_else(|| missing(newest))?;
-        Ok(Sought::Found(at, item(newest, row)))
+        let change = match change {
+            Some(change) => change,
+            None => view.row(newest)?.ok_or_else(|| missing(newest))?,
+        };
+        Ok(Sought::Found(at, item(newest, change)))
     }
 
     /// The newest change along a key's chain as of then, which may be a deletion; none if there is none. Where

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, StorageBackend};
 
-use super::ahead::Ahead;
+use super::at_hand::AtHand;
 use super::checkpoint;
 use super::coalesce::Coalesce;
 use super::error::StoreError;
@@ -39,6 +39,8 @@ pub struct StateOptions {
     /// A checkpoint is due when the overlay takes so many bytes. Default 64 MiB. While one is being
     /// written, or waits for room on the disk, an overlay of twice that may grow; then apply waits.
     pub overlay_bytes: usize,
+    /// How much of the rows of keys that were changed or looked up lately is held in memory, in bytes. Default 32 MiB.
+    pub rows_bytes: usize,
     /// A checkpoint is due when the oldest change is this old. Default 5 s.
     pub checkpoint_age: Duration,
     /// How many changes up to the compacted revision a checkpoint looks at, to remove what is hidden, beyond
@@ -55,6 +57,7 @@ impl Default for StateOptions {
         StateOptions {
             cache_bytes: 64 << 20,
             overlay_bytes: 64 << 20,
+            rows_bytes: 32 << 20,
             checkpoint_age: Duration::from_secs(5),
             sweep_rows: 65_536,
             sweep_pause: Duration::from_millis(500),
@@ -97,8 +100,8 @@ pub(super) struct Shared {
     /// When the first change of `active` came.
     pub(super) active_since: Option<Instant>,
     pub(super) frozen: Option<Arc<Overlay>>,
-    /// What was fetched of the file for what is to be applied.
-    pub(super) ahead: Ahead,
+    /// What apply need not look for in the file.
+    pub(super) at_hand: AtHand,
     /// What the file holds.
     pub(super) view: Arc<FileView>,
     pub(super) position: Position,
@@ -147,7 +150,7 @@ impl State {
             active: Overlay::default(),
             active_since: None,
             frozen: None,
-            ahead: Ahead::default(),
+            at_hand: AtHand::nothing(options.rows_bytes),
             durable: view.position.applied,
             position: view.position.clone(),
             view,

@@ -47,6 +47,7 @@ pub(crate) struct Plan {
     pub(crate) reads: usize,
     pub(crate) overlay_bytes: usize,
     pub(crate) cache_bytes: usize,
+    pub(crate) rows_bytes: usize,
     /// How many of a thousand operations give up the past.
     pub(crate) compactions: u64,
     /// How many changes a checkpoint looks at, to remove what is hidden, beyond twice what it writes.
@@ -332,6 +333,7 @@ impl Plan {
             reads: size(random, 1, 8, 1 << 16),
             overlay_bytes: if random.chance(500) { random.below(2_000) as usize } else { 64 << 20 },
             cache_bytes: if random.chance(300) { 0 } else { 1 << 20 },
+            rows_bytes: *random.pick(&[0, 0, 500, 5_000, 32 << 20]),
             compactions: rate(random, 100),
             sweep_rows: *random.pick(&[1, 3, 10, 65_536]),
             checkpoint_every: match away {
@@ -490,6 +492,7 @@ impl Plan {
         StateOptions {
             cache_bytes: self.cache_bytes,
             overlay_bytes: self.overlay_bytes,
+            rows_bytes: self.rows_bytes,
             sweep_rows: self.sweep_rows,
             // The simulator decides when; the wall clock has no say.
             checkpoint_age: Duration::MAX,

@@ -33,6 +33,7 @@ pub(crate) fn open(
     let _room = space.make_way();
     let state_options = StateOptions {
         cache_bytes: bytes(config.limits.state_cache),
+        rows_bytes: bytes(config.limits.state_cache) / 2,
         overlay_bytes: bytes(config.limits.overlay),
         ..StateOptions::default()
     };
