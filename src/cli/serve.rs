@@ -1,12 +1,13 @@
 //! `konsen serve`: one node.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,10 @@ use crate::config::{Config, HostPort};
 use crate::http;
 use crate::server::{Ending, Server, StartError};
 use crate::store::{Life, StoreError};
+
+/// How many connections of clients wait in the system's queue, as far as that allows it: with fewer than come at once some
+/// would be cut off before anybody has seen them.
+const BACKLOG: u32 = 4096;
 
 /// Runs one node of a cluster.
 #[derive(Debug, ClapArgs)]
@@ -221,8 +226,18 @@ async fn asked_to_stop(with_stdin: bool) {
 }
 
 async fn listen(address: &HostPort) -> Result<TcpListener, CliError> {
-    let socket = address.resolve().await?;
-    TcpListener::bind(socket).await.map_err(|error| match error.kind() {
+    let address_of = address.resolve().await?;
+    let bind = || {
+        let socket = match address_of {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A node that starts again need not wait until the connections of the one before are forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address_of)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             CliError::failed(format!("the HTTP address {address} is in use by another process"))
                 .hint("stop that process, or choose another port in httpServers or --http-listen")

@@ -1,7 +1,8 @@
 //! What the system grants a node: file descriptors, the largest file, who may read what it writes.
 
 use std::fs;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -126,4 +127,31 @@ async fn a_value_that_nobody_gave_is_not_stored() {
     }
     assert_eq!(cluster.get(0, "a").await.unwrap().as_deref(), Some("value\n"));
     assert_eq!(script("get a --timeout 1us").0, Some(2));
+}
+
+/// More than wait where nobody says how many.
+const AT_ONCE: usize = 600;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_that_come_at_once_wait_and_none_is_cut_off() {
+    let mut cluster = Cluster::build(1, "");
+    cluster.nodes[0].start();
+    cluster.wait_ready(0).await;
+    let address = SocketAddr::from(([127, 0, 0, 1], cluster.nodes[0].http_port));
+    // It accepts nobody meanwhile.
+    cluster.nodes[0].signal("STOP");
+    let queue: usize =
+        fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let connect = |_| TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    let mut streams: Vec<_> = (0..AT_ONCE.min(queue)).map(connect).collect();
+    cluster.nodes[0].signal("CONT");
+    for stream in &mut streams {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    }
+    for stream in &mut streams {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(status, *b"HTTP/1.1 200");
+    }
 }
