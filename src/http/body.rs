@@ -1,15 +1,18 @@
-//! Reads request bodies: bounded each, bounded together, and in bounded time.
+//! Reads request bodies: bounded each, bounded together and by address, and in bounded time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::HttpBody;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
+use axum::http::request::Parts;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::budget::{BodyBytes, Guest};
 use super::error::{Kind, Problem};
 use super::headers;
 use crate::api::Limits;
@@ -50,6 +53,12 @@ impl Bodies {
         }
     }
 
+    /// Half of it all for one address.
+    fn of_one_address(&self) -> BodyBytes {
+        let half = |bytes: usize| Arc::new(Semaphore::new(bytes.div_ceil(2)));
+        BodyBytes { small: half(self.budget_bytes / 4), large: half(self.budget_bytes) }
+    }
+
     /// When a body that began then has to have more than so many bytes.
     fn due(&self, began: Instant, bytes: usize) -> Instant {
         let by_rate = Duration::from_millis((bytes as u64).saturating_mul(1000) / self.rate_min);
@@ -62,7 +71,23 @@ impl Bodies {
 #[derive(Debug)]
 pub(crate) struct Held<'a> {
     pub(crate) bytes: Bytes,
-    _share: Option<SemaphorePermit<'a>>,
+    _share: Option<Share<'a>>,
+}
+
+/// Room for a body: of its address, and of all.
+#[derive(Debug)]
+struct Share<'a> {
+    own: Option<OwnedSemaphorePermit>,
+    all: SemaphorePermit<'a>,
+}
+
+/// Where a body finds room.
+struct Room<'a> {
+    /// Of its address; none for a peer.
+    own: Option<Arc<Semaphore>>,
+    /// The most that it can have of that: one body alone may be larger.
+    own_max: usize,
+    all: &'a Semaphore,
 }
 
 /// The length that a request says its body has.
@@ -75,7 +100,7 @@ pub(crate) fn declared<B: HttpBody>(headers: &HeaderMap, body: &B) -> Option<u64
 
 /// Reads a whole body of at most `bytes_max` bytes.
 pub(crate) async fn read<'a, B>(
-    headers: &HeaderMap,
+    head: &Parts,
     body: B,
     bytes_max: usize,
     bodies: &'a Bodies,
@@ -83,14 +108,16 @@ pub(crate) async fn read<'a, B>(
 where
     B: HttpBody<Data = Bytes>,
 {
-    headers::refuse_encoding(headers)?;
-    let declared = declared(headers, &body);
-    read_declared(declared, body, bytes_max, bodies).await
+    headers::refuse_encoding(&head.headers)?;
+    let declared = declared(&head.headers, &body);
+    let guest = Guest::of(&head.extensions);
+    read_declared(declared, &guest, body, bytes_max, bodies).await
 }
 
 /// The same where the head is gone, which said that the body has so many bytes.
 pub(crate) async fn read_declared<'a, B>(
     declared: Option<u64>,
+    guest: &Guest,
     body: B,
     bytes_max: usize,
     bodies: &'a Bodies,
@@ -109,11 +136,15 @@ where
     }
     // The connection holds a body to what it declares.
     let is_small = declared.is_some_and(|declared| declared <= SMALL_BYTES);
-    let budget = if is_small { &bodies.small } else { &bodies.budget };
+    let own = guest.body_bytes(|| bodies.of_one_address());
+    let room = match is_small {
+        true => Room::new(own.map(|own| own.small), bodies.budget_bytes / 4, &bodies.small),
+        false => Room::new(own.map(|own| own.large), bodies.budget_bytes, &bodies.budget),
+    };
     let began = Instant::now();
     let mut body = std::pin::pin!(body);
     let mut bytes = BytesMut::new();
-    let mut share: Option<SemaphorePermit<'a>> = None;
+    let mut share: Option<Share<'a>> = None;
     loop {
         let now = Instant::now();
         let until = bodies.due(began, bytes.len()).min(now + bodies.pause_max);
@@ -128,16 +159,13 @@ where
         if data.len() > bytes_max - bytes.len() {
             return Err(too_large());
         }
-        let Some(more) = take(budget, data.len(), share.is_none()).await else {
+        if let Err(whose) = room.take(&mut share, data.len()).await {
             // Nothing is kept from others meanwhile.
             drop((share, bytes, data));
             tokio::time::sleep_until(began + WAIT_MAX).await;
-            let detail = "the bodies of other requests fill the memory set aside for them";
+            let detail =
+                format!("bodies {whose} fill the memory set aside for them (limits.bodies)");
             return Err(Problem::new(Kind::TooBusy, detail));
-        };
-        match &mut share {
-            Some(share) => share.merge(more),
-            None => share = Some(more),
         }
         if bytes.is_empty() {
             // A size that the client merely declares is not reserved beyond a modest part.
@@ -151,12 +179,42 @@ where
     Ok(Held { bytes: bytes.freeze(), _share: share })
 }
 
-/// Room for so many bytes more. Only who has none yet waits for it: if all who have some waited, nobody would ever end.
-async fn take(budget: &Semaphore, bytes: usize, waits: bool) -> Option<SemaphorePermit<'_>> {
-    let bytes = u32::try_from(bytes).ok()?;
-    match waits {
-        true => tokio::time::timeout(WAIT_MAX, budget.acquire_many(bytes)).await.ok()?.ok(),
-        false => budget.try_acquire_many(bytes).ok(),
+impl<'a> Room<'a> {
+    fn new(own: Option<Arc<Semaphore>>, bytes_max: usize, all: &'a Semaphore) -> Room<'a> {
+        Room { own, own_max: bytes_max.div_ceil(2), all }
+    }
+
+    /// Adds room for so many bytes more to what a body has, or says whose bodies left none. Only who has none yet waits for
+    /// it: if all who have some waited, nobody would ever end.
+    async fn take(&self, share: &mut Option<Share<'a>>, bytes: usize) -> Result<(), &'static str> {
+        const OF_ADDRESS: &str = "of this address";
+        const OF_OTHERS: &str = "of other requests";
+        let count = |bytes: usize| u32::try_from(bytes).map_err(|_| OF_OTHERS);
+        let Some(share) = share else {
+            let mut whose = OF_ADDRESS;
+            let wait = async {
+                let own = match &self.own {
+                    Some(own) => {
+                        let bytes = count(bytes.min(self.own_max))?;
+                        Some(own.clone().acquire_many_owned(bytes).await.map_err(|_| OF_ADDRESS)?)
+                    }
+                    None => None,
+                };
+                whose = OF_OTHERS;
+                let all = self.all.acquire_many(count(bytes)?).await.map_err(|_| OF_OTHERS)?;
+                Ok::<_, &str>(Share { own, all })
+            };
+            let waited = tokio::time::timeout(WAIT_MAX, wait).await;
+            *share = Some(waited.map_err(|_| whose)??);
+            return Ok(());
+        };
+        if let (Some(own), Some(has)) = (&self.own, &mut share.own) {
+            let more = count(bytes.min(self.own_max.saturating_sub(has.num_permits())))?;
+            has.merge(own.clone().try_acquire_many_owned(more).map_err(|_| OF_ADDRESS)?);
+        }
+        let more = self.all.try_acquire_many(count(bytes)?).map_err(|_| OF_OTHERS)?;
+        share.all.merge(more);
+        Ok(())
     }
 }
 
@@ -208,8 +266,27 @@ mod tests {
         }
     }
 
+    fn head(headers: HeaderMap) -> Parts {
+        let mut head = axum::http::Request::new(()).into_parts().0;
+        head.headers = headers;
+        head
+    }
+
+    /// Of a peer.
+    async fn read_declared<'a, B>(
+        declared: Option<u64>,
+        body: B,
+        bytes_max: usize,
+        bodies: &'a Bodies,
+    ) -> Result<Held<'a>, Problem>
+    where
+        B: HttpBody<Data = Bytes>,
+    {
+        super::read_declared(declared, &Guest::default(), body, bytes_max, bodies).await
+    }
+
     async fn read_all(body: Body, bytes_max: usize, budget: &Bodies) -> Result<Bytes, Kind> {
-        let read = read(&HeaderMap::new(), body, bytes_max, budget).await;
+        let read = read(&head(HeaderMap::new()), body, bytes_max, budget).await;
         read.map(|held| held.bytes).map_err(|problem| problem.kind())
     }
 
@@ -221,7 +298,7 @@ mod tests {
         assert_eq!(read_all(Body::from("123456"), 5, &budget).await, Err(Kind::ValueTooLarge));
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, 6.into());
-        let declared = read(&headers, NeverEnding, 5, &budget).await;
+        let declared = read(&head(headers), NeverEnding, 5, &budget).await;
         assert_eq!(declared.err().unwrap().kind(), Kind::ValueTooLarge);
         let left = [&budget.budget, &budget.small].map(Semaphore::available_permits);
         assert_eq!(left, [100, 25]);
@@ -254,6 +331,36 @@ mod tests {
         drop((first, beside));
         assert_eq!(large().await.unwrap().bytes.len(), 15);
         assert_eq!(small().await.unwrap().bytes, "12345");
+    }
+
+    #[tokio::test]
+    async fn one_address_leaves_half_to_others_and_one_body_may_be_larger() {
+        let budget = bodies(20);
+        let (one, other) = (Guest::new(), Guest::new());
+        let of = |guest: Guest, declared, length: usize| {
+            let body = Body::from("x".repeat(length));
+            let budget = &budget;
+            async move { super::read_declared(declared, &guest, body, 20, budget).await }
+        };
+        let first = of(one.clone(), None, 8).await.unwrap();
+        let refused = of(one.clone(), None, 8).await.unwrap_err();
+        assert!(refused.detail().contains("of this address"), "{}", refused.detail());
+        assert!(refused.detail().contains("limits.bodies"), "{}", refused.detail());
+        let second = of(other.clone(), None, 10).await.unwrap();
+        let refused = of(Guest::default(), None, 8).await.unwrap_err();
+        assert!(refused.detail().contains("of other requests"), "{}", refused.detail());
+        // Of small ones as well.
+        let third = of(one.clone(), Some(3), 3).await.unwrap();
+        assert_eq!(of(one.clone(), Some(1), 1).await.unwrap_err().kind(), Kind::TooBusy);
+        drop((of(other.clone(), Some(2), 2).await.unwrap(), third, second, first));
+        let parts = [15, 5].map(|length| Ok::<_, Infallible>(Bytes::from("x".repeat(length))));
+        let body = Body::from_stream(stream::iter(parts));
+        let whole = super::read_declared(None, &one, body, 20, &budget).await.unwrap();
+        assert_eq!(whole.bytes.len(), 20);
+        drop(whole);
+        let own = one.body_bytes(|| panic!("it has some")).unwrap();
+        let left = [&*own.large, &*own.small, &budget.budget, &budget.small];
+        assert_eq!(left.map(Semaphore::available_permits), [10, 3, 20, 5]);
     }
 
     #[tokio::test]

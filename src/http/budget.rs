@@ -1,11 +1,13 @@
-//! The memory that answers may take, all together and those of one address, and how many of one address may wait.
+//! The memory that answers may take, all together and those of one address, what bodies of one address may take, and how
+//! many of one address may wait.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::http::Extensions;
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::error::{Kind, Problem};
 
@@ -46,6 +48,16 @@ impl Counter {
 pub(super) struct Held {
     answer_bytes: Counter,
     waiters: Counter,
+    body_bytes: OnceLock<BodyBytes>,
+}
+
+/// One permit for each byte that the bodies of one address may have.
+#[derive(Clone, Debug)]
+pub(super) struct BodyBytes {
+    /// Of small ones.
+    pub(super) small: Arc<Semaphore>,
+    /// Of others.
+    pub(super) large: Arc<Semaphore>,
 }
 
 /// Whom a request is from: the address of its connection; nobody's if a peer passed it on.
@@ -61,6 +73,11 @@ impl Guest {
     /// The one that a request carries.
     pub(super) fn of(extensions: &Extensions) -> Guest {
         extensions.get::<Guest>().cloned().unwrap_or_default()
+    }
+
+    /// What its bodies may take, made when it has the first; none if there is no bound.
+    pub(super) fn body_bytes(&self, make: impl FnOnce() -> BodyBytes) -> Option<BodyBytes> {
+        self.0.as_ref().map(|held| held.body_bytes.get_or_init(make).clone())
     }
 
     /// A place to wait at; it is free again when this is dropped.

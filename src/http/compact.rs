@@ -23,7 +23,7 @@ pub(super) async fn compact(
     Query::parse(request.uri().query(), &[])?;
     let (parts, body) = request.into_parts();
     headers::refuse_idempotency_key(&parts.headers)?;
-    let held = body::read(&parts.headers, body, BODY_BYTES_MAX, &api.bodies).await?;
+    let held = body::read(&parts, body, BODY_BYTES_MAX, &api.bodies).await?;
     let deadline = headers::deadline(&parts.headers)?;
     let wanted = parse(&held.bytes)?;
     let CompactJson { revision } = wanted;

@@ -114,7 +114,7 @@ async fn put_form(api: &Api, request: Request) -> Result<Response, Problem> {
     let value_bytes_max = api.handle.value_bytes_max();
     // Percent-encoding can make every byte three.
     let form_bytes_max = 3 * value_bytes_max + FORM_EXTRA_BYTES_MAX;
-    let held = body::read(&parts.headers, body, form_bytes_max, &api.bodies).await?;
+    let held = body::read(&parts, body, form_bytes_max, &api.bodies).await?;
     let content_type = parts.headers.get(CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
     // Without a body there is nothing to be of a type.
@@ -188,7 +188,7 @@ async fn put_json(api: &Api, request: Request) -> Result<Response, Problem> {
     let value_bytes_max = api.handle.value_bytes_max();
     // JSON writes a byte in six characters at most.
     let json_bytes_max = 6 * value_bytes_max + FORM_EXTRA_BYTES_MAX;
-    let held = body::read(&parts.headers, body, json_bytes_max, &api.bodies).await?;
+    let held = body::read(&parts, body, json_bytes_max, &api.bodies).await?;
     let put = PutJson::parse(&held.bytes)
         .map_err(|error| Problem::new(Kind::Malformed, format!("invalid JSON: {error}")))?;
     if put.key.is_empty() {

@@ -43,8 +43,9 @@ where
         Method::PUT => match PutHead::parse(&head, key_start) {
             Ok(wanted) => {
                 let length = body::declared(&head.headers, &body);
+                let guest = Guest::of(&head.extensions);
                 drop(head);
-                put(api, wanted, body, length).await
+                put(api, wanted, body, length, &guest).await
             }
             Err(problem) => Err(problem),
         },
@@ -303,13 +304,14 @@ async fn put<B>(
     wanted: PutHead,
     body: B,
     length: Option<u64>,
+    guest: &Guest,
 ) -> Result<Response, Problem>
 where
     B: HttpBody<Data = Bytes>,
 {
     let PutHead { key, condition, content_type, timeout } = wanted;
     let value_bytes_max = api.handle.value_bytes_max();
-    let held = body::read_declared(length, body, value_bytes_max, &api.bodies).await?;
+    let held = body::read_declared(length, guest, body, value_bytes_max, &api.bodies).await?;
     // The time counts from the body's end, so that a slow upload does not use it up.
     let deadline = Instant::now() + timeout;
     let put = Put { content_type, ..Put::new(key, held.bytes.clone()) };

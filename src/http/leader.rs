@@ -23,7 +23,7 @@ pub(super) async fn transfer(
     let (parts, body) = request.into_parts();
     let deadline = headers::deadline(&parts.headers)?;
     headers::refuse_idempotency_key(&parts.headers)?;
-    let held = body::read(&parts.headers, body, BODY_BYTES_MAX, &api.bodies).await?;
+    let held = body::read(&parts, body, BODY_BYTES_MAX, &api.bodies).await?;
     let wanted: TransferJson = match &held.bytes[..] {
         b"" => TransferJson::default(),
         bytes => json::object(bytes).map_err(|error| {

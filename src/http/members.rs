@@ -139,7 +139,7 @@ async fn carry_out<T: Wanted>(
     let (parts, body) = request.into_parts();
     let deadline = headers::deadline(&parts.headers)?;
     headers::refuse_idempotency_key(&parts.headers)?;
-    let held = body::read(&parts.headers, body, BODY_BYTES_MAX, &api.bodies).await?;
+    let held = body::read(&parts, body, BODY_BYTES_MAX, &api.bodies).await?;
     let wanted = match &held.bytes[..] {
         b"" => None,
         bytes => Some(json::object(bytes).map_err(malformed::<T>)?),

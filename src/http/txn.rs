@@ -35,7 +35,7 @@ pub(super) async fn txn(
     let timeout = headers::timeout(&parts.headers)?;
     let guest = Guest::of(&parts.extensions);
     let limits = api.handle.txn_limits();
-    let held = body::read(&parts.headers, body, body_bytes_max(&limits), &api.bodies).await?;
+    let held = body::read(&parts, body, body_bytes_max(&limits), &api.bodies).await?;
     // There may be many who wait, and a head may be large.
     drop(parts);
     let request = TxnRequest::parse(&held.bytes, &limits)?;

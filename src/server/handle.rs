@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) space: Arc<Space>,
     pub(super) behind: IsBehind,
     pub(super) write_room: WriteRoom,
+    /// The same for writes that are passed on to a leader elsewhere.
+    pub(super) forward_room: WriteRoom,
     pub(super) read_load: Arc<ReadLoad>,
     pub(super) life: Arc<Life>,
     pub(super) facts: Arc<ArcSwap<Facts>>,

@@ -151,6 +151,7 @@ impl Server {
             space: opened.space.clone(),
             behind,
             write_room: WriteRoom::new(waiting_bytes_max(&config)),
+            forward_room: WriteRoom::new(waiting_bytes_max(&config)),
             life: life.clone(),
             facts: facts.clone(),
             answer_room: AnswerRoom::new(limits.answer_bytes_max),

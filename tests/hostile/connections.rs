@@ -63,3 +63,29 @@ pub async fn drip(scene: &Scene) {
     }
     assert_eq!(ended, streams.len(), "bodies that drip were not given up");
 }
+
+/// Bodies that come but for their end, together more than there is room for.
+pub async fn hoard(scene: &Scene) {
+    const BODY_BYTES: usize = 1 << 20;
+    let head = format!(
+        "PUT /v1/kv/hoard HTTP/1.1\r\nHost: localhost\r\nContent-Length: {BODY_BYTES}\r\n\r\n"
+    );
+    let begun = [head.into_bytes(), vec![b'x'; BODY_BYTES - 4096]].concat();
+    let begin = |_| async {
+        let mut stream = connect(scene.address).await.ok()?;
+        // It is cut off if there is no room for it.
+        let _ = stream.write_all(&begun).await;
+        Some(stream)
+    };
+    let streams = futures_util::future::join_all((0..64).map(begin)).await;
+    let mut streams: Vec<_> = streams.into_iter().flatten().collect();
+    assert!(streams.len() > 32);
+    let until = Instant::now() + scene.lasts;
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));
+    while Instant::now() < until {
+        ticks.tick().await;
+        for stream in &mut streams {
+            let _ = stream.write_all(b"x").await;
+        }
+    }
+}

@@ -41,6 +41,7 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("slow backups", |scene| answers::backups(scene).boxed_local()),
     ("idle connections", |scene| connections::idle(scene).boxed_local()),
     ("bodies that drip", |scene| connections::drip(scene).boxed_local()),
+    ("bodies that lack their end", |scene| connections::hoard(scene).boxed_local()),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,6 +28,8 @@ const P99_MAX: Duration = Duration::from_secs(3);
 const HEALTH_MAX: Duration = Duration::from_secs(3);
 /// How often another client asks for something: a tenth of what a machine can do, or less.
 const EVERY: Duration = Duration::from_millis(10);
+/// How much another client writes: no small body, of which attackers fill the room.
+const PUT_BYTES: usize = 10 << 10;
 
 /// How many keys there are of each kind that attacks read and delete.
 const KEYS: usize = 20_000;
@@ -151,7 +153,8 @@ impl Scene {
         let snapshots = self.snapshots_sent();
         let over = Arc::new(AtomicBool::new(false));
         let url = |path: &str| self.cluster.url(self.victim, path);
-        let put = reqwest::Client::new().put(url("/v1/kv/other-client")).body("x");
+        let put = reqwest::Client::new().put(url("/v1/kv/other-client"));
+        let put = put.body("x".repeat(PUT_BYTES));
         let get = reqwest::Client::new().get(url("/v1/kv/other-client"));
         let health = reqwest::Client::new().get(url("/healthz"));
         let users = [(put, EVERY), (get, EVERY), (health, EVERY * 10)]

@@ -1,5 +1,5 @@
-//! Room for the writes that a leader has under way: each takes as many bytes as it costs until it is answered, and waits its
-//! turn for them. So a leader's queue is as long as its disks need, clients come in the order in which they asked, and
+//! Room for the writes that a node has under way, as the leader or on their way to it: each takes as many bytes as it costs
+//! until it is answered, and waits its turn for them. So a leader's queue is as long as its disks need, clients come in the order in which they asked, and
 //! nobody has to try again in a loop to be served.
 //!
 //! The log is one queue, and a small write in it waits for the large ones before it. So large writes have a lane of their own,

@@ -79,6 +79,10 @@ impl Handle {
         write: Write,
         deadline: Instant,
     ) -> Result<Reply, Fate> {
+        // It is in memory several times on its way.
+        let Some(_room) = self.shared.forward_room.wait(write.cost_bytes(), deadline).await else {
+            return Err(Fate::NotApplied(Cause::Busy));
+        };
         let left = deadline.saturating_duration_since(Instant::now());
         let request = PeerRequest::Write { write, deadline: left };
         let passed = match self.ask_leader(leader, &request, deadline).await {
