@@ -18,7 +18,7 @@ use super::run::lag::IsBehind;
 use super::run::mailbox::{Mailbox, NotTaken};
 use super::run::read_load::{ReadClient, ReadLoad};
 use super::run::readers::Readers;
-use super::run::write_room::WriteRoom;
+use super::run::write_room::WriteRooms;
 use super::watch::waiters::Waiters;
 use crate::api::{Error, Limits, TxnLimits};
 use crate::cluster::{Addresses, Settings};
@@ -46,9 +46,7 @@ pub(super) struct Shared {
     pub(super) state: Arc<State>,
     pub(super) space: Arc<Space>,
     pub(super) behind: IsBehind,
-    pub(super) write_room: WriteRoom,
-    /// The same for writes that are passed on to a leader elsewhere.
-    pub(super) forward_room: WriteRoom,
+    pub(super) write_rooms: WriteRooms,
     pub(super) read_load: Arc<ReadLoad>,
     pub(super) life: Arc<Life>,
     pub(super) facts: Arc<ArcSwap<Facts>>,

@@ -25,7 +25,7 @@ use super::run::thread::ReplicaThread;
 use super::run::timing::Timing;
 use super::run::watched;
 use super::run::workers::{self, Base};
-use super::run::write_room::WriteRoom;
+use super::run::write_room::WriteRooms;
 use super::tasks::agreements;
 use super::tasks::bootstrap::Bootstrap;
 use super::tasks::certificates::{Files, Users};
@@ -150,8 +150,7 @@ impl Server {
             state: opened.state.clone(),
             space: opened.space.clone(),
             behind,
-            write_room: WriteRoom::new(waiting_bytes_max(&config)),
-            forward_room: WriteRoom::new(waiting_bytes_max(&config)),
+            write_rooms: WriteRooms::new(waiting_bytes_max(&config)),
             life: life.clone(),
             facts: facts.clone(),
             answer_room: AnswerRoom::new(limits.answer_bytes_max),

@@ -19,6 +19,22 @@ const SMALL_BYTES_MAX: usize = 32 << 10;
 /// Which part of all room large writes may have at a time.
 const LARGE_PART: usize = 4;
 
+/// Both rooms of a node, of one size.
+#[derive(Debug)]
+pub(crate) struct WriteRooms {
+    /// For writes that it leads.
+    pub(crate) here: WriteRoom,
+    /// For writes that it passes on.
+    pub(crate) passed_on: WriteRoom,
+}
+
+impl WriteRooms {
+    /// Rooms for so many bytes each.
+    pub(crate) fn new(bytes_max: usize) -> WriteRooms {
+        WriteRooms { here: WriteRoom::new(bytes_max), passed_on: WriteRoom::new(bytes_max) }
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct WriteRoom {

@@ -56,7 +56,8 @@ impl Handle {
         from: Asker,
         deadline: Instant,
     ) -> Result<Reply, Fate> {
-        let Some(_room) = self.shared.write_room.wait(write.cost_bytes(), deadline).await else {
+        let Some(_room) = self.shared.write_rooms.here.wait(write.cost_bytes(), deadline).await
+        else {
             return Err(Fate::NotApplied(Cause::Busy));
         };
         let (reply, answer) = oneshot::channel();
@@ -80,7 +81,9 @@ impl Handle {
         deadline: Instant,
     ) -> Result<Reply, Fate> {
         // It is in memory several times on its way.
-        let Some(_room) = self.shared.forward_room.wait(write.cost_bytes(), deadline).await else {
+        let Some(_room) =
+            self.shared.write_rooms.passed_on.wait(write.cost_bytes(), deadline).await
+        else {
             return Err(Fate::NotApplied(Cause::Busy));
         };
         let left = deadline.saturating_duration_since(Instant::now());
