@@ -25,8 +25,8 @@ pub use outcome::Outcome;
 pub use read::{Consistency, Found, Freshness, Get, Got, List};
 pub use request::{CompactJson, TransferJson};
 pub use status::{
-    ClusterFeatures, ClusterStatus, Leadership, MemberInfo, MemberStatus, Members, NodeFeatures,
-    PendingChange, Status,
+    AgreedSettings, ClusterFeatures, ClusterStatus, Leadership, MemberInfo, MemberStatus, Members,
+    NodeFeatures, PendingChange, Status,
 };
 pub use txn::{
     RELATIONS, TXN_DEPTH_MAX, TXN_EXTRA_BYTES_MAX, TXN_LISTS_MAX, TxnDone, TxnError, TxnJson,

@@ -76,6 +76,17 @@ pub struct ClusterFeatures {
     pub held_back_by: Vec<String>,
 }
 
+/// The settings that all members follow alike, whatever their own files say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgreedSettings {
+    /// `limits.value`, in bytes.
+    pub value_bytes: u64,
+    /// `raft.electionTimeout`, in milliseconds.
+    pub election_timeout_ms: u64,
+    /// `reads.lease`.
+    pub lease_reads: bool,
+}
+
 /// Who leads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leadership {
@@ -166,6 +177,9 @@ pub struct ClusterStatus {
     /// The feature level; none of a release from before there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<ClusterFeatures>,
+    /// What the cluster has agreed on; none before it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<AgreedSettings>,
     /// Everybody.
     pub members: Vec<MemberStatus>,
     /// The change of the voters that is under way, if one is.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytesize::ByteSize;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -9,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::output::say;
 use super::remote::{Connection, Format, columns, print, print_json};
 use super::{CliError, Exit};
-use crate::api::{ClusterStatus, Status};
+use crate::api::{AgreedSettings, ClusterStatus, Status};
 use crate::client::{Error, differ};
 
 /// How long before its end a certificate is warned of.
@@ -186,7 +187,7 @@ pub(super) fn member_table(cluster: &ClusterStatus) -> String {
             member.certificate_expires.as_deref().unwrap_or("-"),
         ]));
     }
-    columns(&rows) + &feature_level(cluster) + &pending_change(cluster)
+    columns(&rows) + &feature_level(cluster) + &agreed_on(cluster) + &pending_change(cluster)
 }
 
 /// The cluster's feature level in words, and who keeps it there.
@@ -202,6 +203,16 @@ fn feature_level(cluster: &ClusterStatus) -> String {
         );
     }
     text
+}
+
+/// The settings that all members follow.
+fn agreed_on(cluster: &ClusterStatus) -> String {
+    let Some(settings) = cluster.settings else { return String::new() };
+    let AgreedSettings { value_bytes, election_timeout_ms, lease_reads } = settings;
+    format!(
+        "It has agreed on limits.value {}, raft.electionTimeout {election_timeout_ms}ms, reads.lease {lease_reads}.\n",
+        ByteSize::b(value_bytes)
+    )
 }
 
 /// Whether a member votes: the place of one that was never taken in counts, and its host has no vote to give.

@@ -70,14 +70,21 @@ pub fn differences(own: Settings, name: &str, theirs: Settings) -> Vec<String> {
     differing.map(sentence).collect()
 }
 
+/// A member's own rules for whom it helps to the leader's place and when, whatever was agreed on.
+const ELECTION_TIMEOUT: &str = "raft.electionTimeout";
+
 /// Where somebody says something else than the cluster has agreed on: this node, or the peer `name`.
 pub fn deviations(said: Settings, name: Option<&str>, agreed: Settings) -> Vec<String> {
     let place = name.map_or("here".to_owned(), |name| format!("at {name}"));
     let differing = differing(said, agreed).into_iter();
-    let sentence = |(key, said, agreed)| {
-        format!(
+    let sentence = |(key, said, agreed)| match key {
+        ELECTION_TIMEOUT => format!(
+            "{key} is {said} {place}, and the cluster has agreed on {agreed}: until all members say the same, how long the \
+             cluster may be without a leader is for the longest of them to say"
+        ),
+        key => format!(
             "{key} is {said} {place}, and the cluster has agreed on {agreed}, which rules until all members say the same"
-        )
+        ),
     };
     differing.map(sentence).collect()
 }
@@ -88,7 +95,7 @@ fn differing(one: Settings, other: Settings) -> Vec<(&'static str, String, Strin
         let Settings { value_bytes_max, election_timeout_ms, lease_reads } = settings;
         [
             ("limits.value", format!("{value_bytes_max} bytes")),
-            ("raft.electionTimeout", format!("{election_timeout_ms} ms")),
+            (ELECTION_TIMEOUT, format!("{election_timeout_ms} ms")),
             ("reads.lease", lease_reads.to_string()),
         ]
     });

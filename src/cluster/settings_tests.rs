@@ -102,7 +102,7 @@ fn each_difference_is_named_with_both_values() {
         deviations(own, None, theirs),
         [
             "limits.value is 1048576 bytes here, and the cluster has agreed on 2097152 bytes, which rules until all members say the same",
-            "raft.electionTimeout is 100 ms here, and the cluster has agreed on 200 ms, which rules until all members say the same",
+            "raft.electionTimeout is 100 ms here, and the cluster has agreed on 200 ms: until all members say the same, how long the cluster may be without a leader is for the longest of them to say",
             "reads.lease is true here, and the cluster has agreed on false, which rules until all members say the same",
         ]
     );

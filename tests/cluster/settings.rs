@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Cluster, Node, PATIENCE, client};
 
@@ -87,6 +87,9 @@ async fn wait_agreed(cluster: &Cluster, bytes: usize) {
             assert!(Instant::now() < deadline, "node{}: {}", node + 1, cluster.logs());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        let url = cluster.url(node, "/v1/cluster");
+        let told: Value = cluster.http.get(url).send().await.unwrap().json().await.unwrap();
+        assert_eq!(told["settings"]["value_bytes"], bytes, "{told}");
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::progress::progress_of;
 use crate::api::{
-    ClusterFeatures, ClusterStatus, MemberStatus, NodeFeatures, PendingChange, Status,
+    AgreedSettings, ClusterFeatures, ClusterStatus, MemberStatus, NodeFeatures, PendingChange,
+    Status,
 };
 use crate::cluster::ClusterView;
 use crate::cluster::leaderless::is_awaited;
@@ -119,6 +120,11 @@ impl Handle {
                 level: self.state().level().0,
                 raised_by,
                 held_back_by: self.level_held_back_by(),
+            }),
+            settings: self.state().settings().map(|agreed| AgreedSettings {
+                value_bytes: agreed.value_bytes_max,
+                election_timeout_ms: agreed.election_timeout_ms,
+                lease_reads: agreed.lease_reads,
             }),
             change,
         })

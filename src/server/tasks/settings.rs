@@ -43,7 +43,9 @@ pub(crate) async fn tell(handle: Handle) {
             );
         }
         let led = standing.borrow_and_update().role == RoleName::Leader;
-        if now.is_some() && (now != told || led) {
+        // What all members say will be agreed on in a moment.
+        let next = to_agree(now, handle.own_settings(), &handle.settings_known());
+        if now.is_some() && next.is_none() && (now != told || led) {
             handle.settings_that_differ().iter().for_each(|differs| tracing::warn!("{differs}"));
         }
         told = now;
