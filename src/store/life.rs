@@ -3,25 +3,34 @@
 //! A worker that has nothing to do rests. One that is at work beats whenever it got further, be it by one row;
 //! one that has not for long hangs, or meets a disk that answers nothing. What is long is not decided here.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// When moments begin to be counted.
-static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+use rustix::time::{ClockId, clock_gettime};
+
+/// The clock, which is looked at for every row: a few milliseconds do not matter.
+#[cfg(target_os = "linux")]
+const CLOCK: ClockId = ClockId::MonotonicCoarse;
+#[cfg(not(target_os = "linux"))]
+const CLOCK: ClockId = ClockId::Monotonic;
+
+/// Microseconds since the machine started.
+fn now_us() -> u64 {
+    let now = clock_gettime(CLOCK);
+    u64::try_from(now.tv_sec * 1_000_000 + now.tv_nsec / 1_000).unwrap_or_default()
+}
 
 /// One worker's signs.
 #[derive(Debug, Default)]
 pub struct Pulse {
-    /// Microseconds after the origin, plus one; 0 while it rests.
+    /// When it last got further, plus one; 0 while it rests.
     last: AtomicU64,
 }
 
 impl Pulse {
     /// The worker is at work, and has just got further.
     pub fn beat(&self) {
-        let now = u64::try_from(ORIGIN.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
-        self.last.store(now + 1, Ordering::Relaxed);
+        self.last.store(now_us() + 1, Ordering::Relaxed);
     }
 
     /// The worker has nothing to do.
@@ -32,7 +41,7 @@ impl Pulse {
     /// For how long the worker has not got further although it is at work; none while it rests.
     pub fn still_for(&self) -> Option<Duration> {
         let last = self.last.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(ORIGIN.elapsed().saturating_sub(Duration::from_micros(last)))
+        Some(Duration::from_micros(now_us().saturating_sub(last)))
     }
 }
 
