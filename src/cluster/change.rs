@@ -415,7 +415,9 @@ pub(super) fn has_quorum(
     if here.len() >= needed {
         return Ok(());
     }
-    let missing = gone.iter().map(|id: &&NodeId| name_of(now, **id)).collect::<Vec<_>>().join(", ");
+    let mut missing: Vec<String> = gone.into_iter().map(|id: &NodeId| name_of(now, *id)).collect();
+    missing.sort_unstable();
+    let missing = missing.join(", ");
     let forcible = when == When::After && !force;
     Err(ChangeRefused::QuorumAtRisk { when, needed, reachable: here.len(), missing, forcible })
 }

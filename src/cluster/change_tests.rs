@@ -100,6 +100,11 @@ fn a_change_needs_a_reachable_majority_before_and_after_it() {
             let refused = change(&three(), &remove("n2"), view, force);
             assert_eq!(refused, at_risk(When::Before, 2, 1, "n2, n3", false));
         }
+        // By their names, whatever their numbers are.
+        let mut renamed = three();
+        renamed.members.get_mut(&NodeId(2)).unwrap().name = "z".to_owned();
+        let refused = change(&renamed, &remove("n3"), view, false);
+        assert_eq!(refused, at_risk(When::Before, 2, 1, "n3, z", false));
     });
 }
 

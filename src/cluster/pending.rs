@@ -30,6 +30,10 @@ pub fn pending(now: &Membership, view: ClusterView<'_>) -> Option<Pending> {
     }
     missing.sort_unstable();
     missing.dedup();
-    let names = |voters: &std::collections::BTreeSet<NodeId>| voters.iter().map(name).collect();
+    let names = |voters: &std::collections::BTreeSet<NodeId>| {
+        let mut names: Vec<String> = voters.iter().map(name).collect();
+        names.sort_unstable();
+        names
+    };
     Some(Pending { before: names(outgoing), after: names(&now.voters), missing })
 }

@@ -60,6 +60,9 @@ async fn leadership_moves_to_whom_an_operator_names_and_no_client_sees_an_error(
     let (status, answer) = transfer(&cluster, 0, "").await;
     assert_eq!(status, 200, "{answer}");
     assert_ne!(answer["leader"], "node1");
+    // By their names, whatever their numbers are.
+    let (_, answer) = transfer(&cluster, 0, r#"{"to":"nobody"}"#).await;
+    assert_eq!(answer["detail"], r#""nobody" is no member; the members are node1, node2, node3"#);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,7 +98,9 @@ impl Handle {
             Some(_) => Err(TransferError::Learner(name.to_owned())),
             None => {
                 let names = membership.members.values().map(|member| member.name.as_str());
-                let members = names.collect::<Vec<_>>().join(", ");
+                let mut names: Vec<&str> = names.collect();
+                names.sort_unstable();
+                let members = names.join(", ");
                 Err(TransferError::NoSuchMember { name: name.to_owned(), members })
             }
         }
