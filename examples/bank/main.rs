@@ -201,6 +201,7 @@ fn passes(error: &Error) -> bool {
     matches!(
         error,
         Error::Unavailable(_)
+            | Error::Busy(_)
             | Error::NoLeader(_)
             | Error::Unknown(_)
             | Error::Compacted(_)

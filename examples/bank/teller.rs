@@ -121,7 +121,7 @@ pub(crate) async fn work(
                 }
                 known = Some(transfer.id);
             }
-            Err(Error::Unavailable(_) | Error::NoLeader(_)) => {
+            Err(Error::Unavailable(_) | Error::Busy(_) | Error::NoLeader(_)) => {
                 books.not_taken += 1;
                 let pause = PAUSE_MAX.mul_f64(rand::rng().random_range(0.0..=1.0));
                 tokio::time::sleep(pause).await;

@@ -27,7 +27,7 @@ pub struct Args {
     /// The value; without it, or as -, it is read from stdin.
     pub value: Option<OsString>,
     /// Only if the key's revision is this one.
-    #[arg(long, value_name = "REVISION")]
+    #[arg(long, value_name = "REVISION", conflicts_with_all = ["if_absent", "if_none_match"])]
     pub if_match: Option<u64>,
     /// Only if the key does not exist.
     #[arg(long)]

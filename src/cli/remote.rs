@@ -38,9 +38,9 @@ pub struct Connection {
     /// The private key of --cert (PEM).
     #[arg(long, env = "KONSEN_KEY", value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// How long an answer may take.
+    /// How long an answer may take, over all endpoints together.
     #[arg(long, env = "KONSEN_TIMEOUT", value_name = "TIME", default_value = "5s",
-          value_parser = humantime::parse_duration)]
+          value_parser = time_of)]
     pub timeout: Duration,
 }
 
@@ -51,6 +51,10 @@ impl Connection {
         let options = Options { endpoints: self.endpoints, tls, timeout: self.timeout };
         Ok(Client::new(&options)?.with_notice(|what| say(&format!("{what}\n"))))
     }
+}
+
+fn time_of(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write it as 500ms, 2s or 1m".to_owned())
 }
 
 /// How results are printed.
@@ -90,6 +94,8 @@ impl From<Error> for CliError {
                 .hint("write it as https://…, and name the cluster's authority with --cacert"),
             Error::Unavailable(_) => CliError::new(Exit::Unavailable, message)
                 .hint("are the nodes up? name them with --endpoints or KONSEN_ENDPOINTS"),
+            Error::Busy(_) => CliError::new(Exit::Unavailable, message)
+                .hint("nothing was changed; try again, or name other nodes with --endpoints"),
             Error::NoLeader(_) => CliError::new(Exit::Unavailable, message)
                 .hint("nothing was changed; `konsen status` shows which nodes are there"),
             Error::Unknown(_) => CliError::new(Exit::OutcomeUnknown, message)
@@ -176,10 +182,18 @@ mod tests {
         assert_eq!(code(Error::ConditionFailed { current: None }) as u8, 4);
         assert_eq!(code(Error::Unavailable(String::new())) as u8, 5);
         assert_eq!(code(Error::NoLeader(String::new())) as u8, 5);
+        assert_eq!(code(Error::Busy(String::new())) as u8, 5);
         assert_eq!(code(Error::Unknown(String::new())) as u8, 6);
         assert_eq!(code(Error::Tls(String::new())) as u8, 7);
         assert_eq!(code(Error::NotAllowed(String::new())) as u8, 7);
         assert_eq!(code(Error::Refused(String::new())) as u8, 1);
+    }
+
+    #[test]
+    fn only_where_no_node_answered_it_is_asked_whether_they_are_up() {
+        let asks = |error: Error| CliError::from(error).to_string().contains("are the nodes up?");
+        assert!(asks(Error::Unavailable(String::new())));
+        assert!(!asks(Error::Busy(String::new())) && !asks(Error::NoLeader(String::new())));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! `konsen status`: the endpoints and the members of a cluster.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 
 use bytesize::ByteSize;
+use futures_util::future::{self, Either};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -23,8 +25,8 @@ const WARN_AHEAD: time::Duration = time::Duration::days(30);
   konsen status --endpoints http://127.0.0.1:20001,http://127.0.0.1:20002
   konsen status -o json | jq .cluster.leader
 
-raw prints the leader's name alone. The exit code is 5 if no endpoint answers that belongs to a cluster, and 1 if
-they belong to different ones.")]
+raw prints the leader's name alone; without a leader the exit code is 5. It is 5 also if no endpoint answers that
+belongs to a cluster, and 1 if they belong to different ones.")]
 pub struct Args {
     /// How to print it.
     #[arg(short, long, value_enum, default_value = "table")]
@@ -52,7 +54,12 @@ struct StatusJson<'a> {
 /// Runs the command.
 pub async fn run(args: Args) -> Result<(), CliError> {
     let client = args.connection.client()?;
-    let endpoints = client.status().await;
+    // Together, so that both are there within the time.
+    let mut cluster = pin!(client.cluster());
+    let (endpoints, early) = match future::select(pin!(client.status()), &mut cluster).await {
+        Either::Left((endpoints, _)) => (endpoints, None),
+        Either::Right((cluster, endpoints)) => (endpoints.await, Some(cluster)),
+    };
     if endpoints.iter().all(|(_, answer)| answer.is_err()) {
         let errors = endpoints.into_iter().filter_map(|(_, answer)| answer.err());
         // Whoever gave a reason says more than one that is down.
@@ -65,7 +72,11 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     if let Some(error) = differ(told) {
         return Err(error.into());
     }
-    let cluster = match client.cluster().await {
+    let cluster = match early {
+        Some(cluster) => cluster,
+        None => cluster.await,
+    };
+    let cluster = match cluster {
         Ok(cluster) => cluster,
         Err(error) => {
             // What the nodes say of themselves is all that there is.
@@ -84,7 +95,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             cluster: &cluster,
         })?,
         Format::Raw => {
-            let leader = cluster.leader.as_deref().unwrap_or_default();
+            let Some(leader) = &cluster.leader else {
+                return Err(Error::NoLeader("no node leads that the cluster knows".into()).into());
+            };
             print(format!("{leader}\n").as_bytes())?
         }
         Format::Table => {

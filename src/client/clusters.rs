@@ -1,56 +1,80 @@
 //! Whether all endpoints belong to one cluster: whoever names two changes one of them by chance.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use reqwest::Method;
 
-use super::send::{HEDGE_AFTER, SEARCH_TIME_MAX};
-use super::{Call, Client, Error, json_body};
+use super::error::{Failure, Heard};
+use super::send::HEDGE_AFTER;
+use super::{Call, Client, Error, TIMEOUT_MIN, json_body};
 use crate::api::{Members, Status};
 
 impl Client {
-    /// Refuses endpoints of different clusters. Whoever says nothing is not waited for longer than others are, and
-    /// one that belongs to a cluster is asked first from then on.
+    /// Refuses endpoints of different clusters, and those of which none answers as konsen does. Whoever says nothing is not
+    /// waited for longer than others are, and one that belongs to a cluster is asked first from then on.
     pub async fn one_cluster(&self) -> Result<(), Error> {
+        let found = self.search(Instant::now() + self.timeout).await;
+        found.map(drop).map_err(|failure| failure.error)
+    }
+
+    /// Who answers as konsen does, those first that belong to a cluster: one at least, and all of one cluster.
+    pub(super) async fn search(&self, due: Instant) -> Result<Vec<usize>, Failure> {
         let call = &Call::new(Method::GET, "v1/status");
         let ask = |at: usize| async move {
-            let answer = self.send_to(&self.endpoints[at], call).await.ok()?;
-            json_body::<Status>(answer).await.ok().map(|status| (at, status))
+            let endpoint = &self.endpoints[at];
+            let answer = self.send_to(endpoint, call, due).await?;
+            let status = json_body::<Status>(answer).await;
+            status.map(|status| (at, status)).map_err(|error| Failure {
+                error,
+                may_try_another: true,
+                heard: Heard::Misunderstood,
+            })
         };
         let mut asked: FuturesUnordered<_> = (0..self.endpoints.len()).map(ask).collect();
         let mut told: BTreeMap<usize, Status> = BTreeMap::new();
-        let mut until = tokio::time::Instant::now() + SEARCH_TIME_MAX;
-        while let Ok(Some(answer)) = tokio::time::timeout_at(until, asked.next()).await {
-            let Some((at, status)) = answer else { continue };
-            if status.cluster_id.is_some() {
-                until = until.min(tokio::time::Instant::now() + HEDGE_AFTER);
+        let mut most = None;
+        let mut until = due;
+        while let Ok(Some(answer)) = tokio::time::timeout_at(until.into(), asked.next()).await {
+            match answer {
+                Ok((at, status)) => {
+                    // Who belongs to no cluster may be the only one that lives, and only that is said then.
+                    let more = if status.cluster_id.is_some() { HEDGE_AFTER } else { SEARCH_MORE };
+                    let more = more.min(self.timeout / 4);
+                    until = until.min(Instant::now() + more);
+                    told.insert(at, status);
+                }
+                Err(failure) => most = Some(Failure::with_most_to_say(most, failure)),
             }
-            told.insert(at, status);
         }
         let all = told.iter().map(|(at, status)| (self.endpoints[*at].as_str(), status));
-        differ(all).map_or(Ok(()), Err)?;
-        let count = self.endpoints.len();
-        let first = self.first.load(Ordering::Relaxed);
-        let mut order = (0..count).map(|number| (first + number) % count);
-        let belongs = |at: &usize| told.get(at).is_some_and(|status| status.cluster_id.is_some());
-        let chosen = order.clone().find(belongs).or_else(|| order.find(|at| told.contains_key(at)));
-        if let Some(at) = chosen {
-            self.first.store(at, Ordering::Relaxed);
-            *self.answered.lock() = Some(Instant::now());
+        if let Some(error) = differ(all) {
+            return Err(Failure { error, may_try_another: false, heard: Heard::Answer });
         }
-        Ok(())
+        let (mut order, outside): (Vec<usize>, Vec<usize>) = self
+            .order()
+            .filter(|at| told.contains_key(at))
+            .partition(|at| told.get(at).is_some_and(|status| status.cluster_id.is_some()));
+        order.extend(outside);
+        match order.first() {
+            Some(&at) => {
+                self.proves(at);
+                Ok(order)
+            }
+            None => Err(most.unwrap_or_else(|| Failure::of_silence(&self.endpoints[0]))),
+        }
     }
 
     /// Waits until the members are decided to be as `wanted` says; false if they are not within that time, or within
     /// the time that an answer may take.
     pub async fn settles(&self, within: Duration, wanted: impl Fn(&Members) -> bool) -> bool {
+        let due = Instant::now() + self.timeout;
         let deadline = Instant::now() + within.min(self.timeout);
         loop {
-            let members = self.members().await;
+            let left = due.saturating_duration_since(Instant::now()).max(TIMEOUT_MIN);
+            let members = Client { timeout: left, ..self.clone() }.members().await;
             if members.is_ok_and(|members| members.decided && wanted(&members)) {
                 return true;
             }
@@ -63,6 +87,8 @@ impl Client {
     }
 }
 
+/// How long others are waited for once a node has answered that belongs to no cluster.
+const SEARCH_MORE: Duration = Duration::from_secs(3);
 /// Between two looks at the members.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 

@@ -59,9 +59,12 @@ pub enum Error {
         /// Whether the URL says TLS.
         is_tls: bool,
     },
-    /// Nobody took the request.
+    /// Nobody took the request, and no node said why.
     #[error("{0}")]
     Unavailable(String),
+    /// A node answers that it cannot take the request now, and says why.
+    #[error("{0}")]
+    Busy(String),
     /// The cluster answers and has no leader that could take the request.
     #[error("{0}")]
     NoLeader(String),
@@ -212,7 +215,10 @@ impl Failure {
         }
         let failure =
             |error, may_try_another| Failure { error, may_try_another, heard: Heard::Nothing };
-        let text = format!("{endpoint}: {}", chain(error));
+        let text = match error.is_timeout() && !error.is_connect() {
+            true => format!("{endpoint}: no answer in time"),
+            false => format!("{endpoint}: {}", chain(error)),
+        };
         if error.is_connect() || !writes {
             return failure(Error::Unavailable(text), true);
         }
@@ -222,10 +228,35 @@ impl Failure {
         failure(Error::Unknown(text), false)
     }
 
-    /// Nothing came of a read for too long.
+    /// Something else than konsen answered as if it had done what was asked.
+    pub(super) fn of_stranger(text: String, writes: bool) -> Failure {
+        match writes {
+            true => Failure {
+                // It was carried out, or by somebody who does not speak as konsen does.
+                error: Error::Unknown(text),
+                may_try_another: false,
+                heard: Heard::Answer,
+            },
+            false => Failure {
+                error: Error::Failed(text),
+                may_try_another: true,
+                heard: Heard::Misunderstood,
+            },
+        }
+    }
+
+    /// Nothing was sent, or nothing came of a read for too long.
     pub(super) fn of_silence(endpoint: &Url) -> Failure {
         let text = format!("{}: no answer in time", endpoint.as_str().trim_end_matches('/'));
         Failure { error: Error::Unavailable(text), may_try_another: true, heard: Heard::Nothing }
+    }
+
+    /// Of two failures the one that has more to say, the earlier one if both have as much.
+    pub(super) fn with_most_to_say(before: Option<Failure>, now: Failure) -> Failure {
+        match before {
+            Some(before) if before.heard >= now.heard => before,
+            _ => now,
+        }
     }
 
     /// The same, which names the endpoint where it is that which is wrong.
@@ -263,6 +294,7 @@ impl Failure {
                 (true, _) if kind == Some(Kind::NoLeader) => {
                     failure(Error::NoLeader(detail), true, Heard::Answer)
                 }
+                (true, _) if kind.is_some() => failure(Error::Busy(detail), true, Heard::Answer),
                 (true, _) => failure(Error::Unavailable(detail), true, Heard::Answer),
                 (false, _) => settled(Error::Unknown(detail)),
             };
@@ -282,7 +314,7 @@ impl Failure {
             StatusCode::PRECONDITION_FAILED if kind == Some(Kind::NothingToKeep) => {
                 settled(Error::Refused(detail))
             }
-            StatusCode::PRECONDITION_FAILED => {
+            StatusCode::PRECONDITION_FAILED if kind == Some(Kind::ConditionFailed) => {
                 settled(Error::ConditionFailed { current: told.current })
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => settled(Error::NotAllowed(detail)),
@@ -308,6 +340,12 @@ mod tests {
             Told { revision: Some(Revision(9)), current: Some(Revision(7)) },
             writes,
         )
+    }
+
+    fn problem(name: &str) -> Option<Problem> {
+        let text =
+            format!(r#"{{"type":"{PROBLEM_TYPE}{name}","detail":"d","outcome":"not_applied"}}"#);
+        Some(serde_json::from_str(&text).unwrap())
     }
 
     #[test]
@@ -336,10 +374,20 @@ mod tests {
             failure(404, Some("not_applied"), true).error,
             Error::NoSuchKey { revision: Some(Revision(9)) }
         );
-        assert_eq!(
-            failure(412, Some("not_applied"), true).error,
-            Error::ConditionFailed { current: Some(Revision(7)) }
-        );
+        let told = Told { revision: Some(Revision(9)), current: Some(Revision(7)) };
+        let answer = |status: StatusCode, name: &str| {
+            Failure::of_answer(status, problem(name), told, true).error
+        };
+        let failed = StatusCode::PRECONDITION_FAILED;
+        let current = Some(Revision(7));
+        assert_eq!(answer(failed, "condition-failed"), Error::ConditionFailed { current });
+        // Not of whoever else says so: nothing is known of the key then.
+        assert!(matches!(failure(412, None, true).error, Error::Refused(_)));
+        // A node that answers is up; of a proxy nobody knows whether one is behind it.
+        let busy = |status| answer(status, "too-busy");
+        assert_eq!(busy(StatusCode::TOO_MANY_REQUESTS), Error::Busy("d".to_owned()));
+        assert_eq!(busy(StatusCode::SERVICE_UNAVAILABLE), Error::Busy("d".to_owned()));
+        assert!(matches!(failure(502, None, false).error, Error::Unavailable(_)));
         assert!(matches!(failure(404, None, false).error, Error::Refused(_)));
         assert!(matches!(failure(403, None, true).error, Error::NotAllowed(_)));
         assert!(matches!(failure(413, Some("not_applied"), true).error, Error::Refused(_)));
@@ -349,16 +397,10 @@ mod tests {
     #[test]
     fn a_reason_counts_more_than_silence() {
         let silent = Failure::of_silence(&"http://h:1/".parse().unwrap());
-        let problem = |name: &str| {
-            let text = format!(
-                r#"{{"type":"{PROBLEM_TYPE}{name}","detail":"d","outcome":"not_applied"}}"#
-            );
-            serde_json::from_str(&text).unwrap()
-        };
         let told = Told { revision: None, current: None };
         let answer = |name: &str| {
             let status = StatusCode::SERVICE_UNAVAILABLE;
-            Failure::of_answer(status, Some(problem(name)), told, true)
+            Failure::of_answer(status, problem(name), told, true)
                 .at(&"http://h:2/".parse().unwrap())
         };
         let outside = answer("no-cluster");

@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 
 use reqwest::StatusCode;
-use reqwest::header::{ETAG, HeaderMap, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderValue};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::error::{Failure, Problem, Told};
-use super::revision_in;
+use super::{ETAG, REVISION, revision_in};
 use crate::api::{ClusterStatus, DeletedJson, Outcome, PageJson, Status, TxnJson};
 
 /// A status in two bytes, a line for each of the two headers with revisions, and a body. A write goes to
@@ -17,16 +17,14 @@ pub fn answers(data: &[u8]) {
     let Some((&[high, low], rest)) = data.split_first_chunk() else { return };
     let mut lines = rest.splitn(3, |&byte| byte == b'\n');
     let mut headers = HeaderMap::new();
-    for name in ["konsen-revision", ETAG.as_str()] {
+    for name in [REVISION, ETAG] {
         if let Ok(value) = HeaderValue::from_bytes(lines.next().unwrap_or_default()) {
             headers.insert(name, value);
         }
     }
     let body = lines.next().unwrap_or_default();
-    let told = Told {
-        revision: revision_in(&headers, "konsen-revision"),
-        current: revision_in(&headers, ETAG.as_str()),
-    };
+    let told =
+        Told { revision: revision_in(&headers, REVISION), current: revision_in(&headers, ETAG) };
     if let Ok(status) = StatusCode::from_u16(u16::from_be_bytes([high, low])) {
         failure(status, body, told);
     }

@@ -2,8 +2,8 @@
 //!
 //! An endpoint that is down is passed over for the next one, but only when the request certainly
 //! did not happen there. A write whose outcome is unknown is never sent again. A read that one endpoint does
-//! not answer is asked of the next one, too; a write goes first to one that lives, and only where all endpoints
-//! that answer belong to one cluster.
+//! not answer is asked of the next one, too; a write goes only to one that answers as konsen does, and only where
+//! all endpoints that answer belong to one cluster. All that together is bounded by the timeout.
 
 mod clusters;
 mod error;
@@ -41,22 +41,23 @@ use crate::api::{
     TIMEOUT_MAX, TransferJson,
 };
 use crate::kv::Revision;
-use error::Failure;
 
 /// All but the unreserved characters of RFC 3986.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// How much longer than the server's deadline the client waits for its answer.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long a stream may take altogether, and how long its beginning, for which a node may write a
-/// checkpoint.
+/// How much longer than the timeout the client waits: so a node that says at the end of the time what became of the
+/// request is still heard.
+const GRACE: Duration = Duration::from_millis(250);
+/// How long a stream may take altogether.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-const STREAM_BEGIN_MAX: Duration = Duration::from_secs(70);
 /// How long an endpoint may take to say how it is: that needs no other node.
 const STATUS_TIME_MAX: Duration = Duration::from_secs(2);
 /// The shortest time that an answer may be given.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// How long a connection may take to be set up.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// The fields of the store's revision and of the key's.
+const REVISION: &str = "konsen-revision";
+const ETAG: &str = "etag";
 /// How long an idle connection is kept; less than the server keeps it, so that no request meets a
 /// connection that is being closed.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -68,7 +69,9 @@ pub struct Options {
     pub endpoints: Vec<String>,
     /// Certificates, for `https`.
     pub tls: TlsFiles,
-    /// How long an answer may take, at most five minutes.
+    /// How long an answer may take, over all endpoints together, at most five minutes. A quarter of a second more is
+    /// waited for a node that gives its own answer at the end of that time. Of a stream it bounds the beginning, and
+    /// each pause.
     pub timeout: Duration,
 }
 
@@ -98,7 +101,8 @@ pub struct Client {
     timeout: Duration,
     /// Who is asked first: whoever answered last.
     first: Arc<AtomicUsize>,
-    answered: Arc<Mutex<Option<Instant>>>,
+    /// Who answered last as konsen does, and when.
+    proven: Arc<Mutex<Option<(usize, Instant)>>>,
     notice: Option<fn(&str)>,
 }
 
@@ -114,6 +118,8 @@ struct Call<'a> {
     only_reads: bool,
     /// The answer goes on for as long as something comes.
     streams: bool,
+    /// The fields with numbers that each success of konsen has. Without any, its body shows whose it is.
+    shows: &'static [&'static str],
 }
 
 impl Call<'_> {
@@ -126,6 +132,7 @@ impl Call<'_> {
             body: None,
             only_reads: false,
             streams: false,
+            shows: &[],
         }
     }
 
@@ -161,7 +168,6 @@ impl Client {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::config(&options.tls)?)
             .connect_timeout(CONNECT_TIME_MAX.min(options.timeout))
-            .timeout(options.timeout + GRACE)
             .pool_idle_timeout(IDLE_TIME_MAX)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -173,7 +179,7 @@ impl Client {
             http,
             timeout: options.timeout,
             first: Arc::default(),
-            answered: Arc::default(),
+            proven: Arc::default(),
             notice: None,
         })
     }
@@ -194,6 +200,7 @@ impl Client {
     ) -> Result<Written, Error> {
         let mut call = Call::new(Method::PUT, key_path(key)?);
         call.body = Some(value);
+        call.shows = &[REVISION, ETAG];
         if let Some(content_type) = content_type {
             let parsed = content_type.parse().map_err(|_| {
                 Error::Usage(format!("{content_type:?} cannot be sent as a content type"))
@@ -201,9 +208,9 @@ impl Client {
             call.headers.insert(CONTENT_TYPE, parsed);
         }
         conditional(&mut call.headers, preconditions)?;
-        let response = self.send(call).await?;
+        let (_, response) = self.send(call).await?;
         let created = response.status() == StatusCode::CREATED;
-        Ok(Written { revision: store_revision(&response), created })
+        Ok(Written { revision: Revision(shown(&response, REVISION)), created })
     }
 
     /// Deletes a key; the store's revision then.
@@ -213,8 +220,10 @@ impl Client {
         preconditions: Preconditions,
     ) -> Result<Revision, Error> {
         let mut call = Call::new(Method::DELETE, key_path(key)?);
+        call.shows = &[REVISION];
         conditional(&mut call.headers, preconditions)?;
-        Ok(store_revision(&self.send(call).await?))
+        let (_, response) = self.send(call).await?;
+        Ok(Revision(shown(&response, REVISION)))
     }
 
     /// Deletes every key that begins so.
@@ -232,6 +241,14 @@ impl Client {
     /// Deletes every key of a range.
     pub async fn delete_all(&self, range: &DeleteRequest) -> Result<DeletedJson, Error> {
         let DeleteRequest { prefix, start, end, in_steps } = range;
+        let empty = |bound: &&Option<Bytes>| bound.as_ref().is_none_or(Bytes::is_empty);
+        if [prefix, start, end].iter().all(empty) {
+            let text = "to delete every key there is, name a bound that is not empty";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        if end.as_ref().is_some_and(Bytes::is_empty) {
+            return Err(Error::Usage("nothing comes before an empty end".to_owned()));
+        }
         let mut call = Call::new(Method::DELETE, "v1/kv");
         for (name, bound) in [("prefix", prefix), ("start", start), ("end", end)] {
             call.query.extend(bound.as_ref().map(|bound| (name, encode(bound))));
@@ -320,27 +337,31 @@ impl Client {
 
     /// What each endpoint says of itself, in order, beside its URL. All are asked at once.
     pub async fn status(&self) -> Vec<(String, Result<Status, Error>)> {
-        let due = STATUS_TIME_MAX.min(self.timeout + GRACE);
-        let ask = |endpoint| async move {
-            let call = Call::new(Method::GET, "v1/status");
-            let answer = async {
-                json_body(self.send_to(endpoint, &call).await.map_err(|failure| failure.error)?)
-                    .await
-            };
-            let answer = tokio::time::timeout(due, answer).await;
-            let answer = answer.unwrap_or_else(|_| Err(Failure::of_silence(endpoint).error));
-            (endpoint.as_str().trim_end_matches('/').to_owned(), answer)
+        let due = Instant::now() + STATUS_TIME_MAX.min(self.timeout);
+        let ask = |endpoint: &'_ Url| {
+            let endpoint = endpoint.clone();
+            async move {
+                let call = Call::new(Method::GET, "v1/status");
+                let answer = match self.send_to(&endpoint, &call, due).await {
+                    Ok(response) => json_body(response).await,
+                    Err(failure) => Err(failure.error),
+                };
+                (endpoint.as_str().trim_end_matches('/').to_owned(), answer)
+            }
         };
         futures_util::future::join_all(self.endpoints.iter().map(ask)).await
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Error> {
         let writes = call.changes_something();
-        json_body(self.send(call).await?).await.map_err(|error| match error {
+        let (at, response) = self.send(call).await?;
+        let answer = json_body(response).await.map_err(|error| match error {
             // It was carried out, or by somebody who does not speak as konsen does.
             Error::Failed(text) if writes => Error::Unknown(text),
             error => error,
-        })
+        })?;
+        self.proves(at);
+        Ok(answer)
     }
 }
 
@@ -380,6 +401,10 @@ fn key_path(key: &[u8]) -> Result<String, Error> {
 }
 
 fn conditional(headers: &mut HeaderMap, preconditions: Preconditions) -> Result<(), Error> {
+    if preconditions.if_match.is_some() && preconditions.if_absent {
+        let text = "a key that does not exist has no revision: both conditions never hold";
+        return Err(Error::Usage(text.to_owned()));
+    }
     let invalid = |_| Error::Usage("the condition cannot be sent".to_owned());
     if let Some(revision) = preconditions.if_match {
         let tag = format!("\"{revision}\"").parse().map_err(invalid)?;
@@ -392,13 +417,24 @@ fn conditional(headers: &mut HeaderMap, preconditions: Preconditions) -> Result<
     Ok(())
 }
 
-fn store_revision(response: &Response) -> Revision {
-    revision_in(response.headers(), "konsen-revision").unwrap_or_default()
+/// The number in a field that the call says every answer shows, so that it was looked for.
+fn shown(response: &Response, header: &str) -> u64 {
+    number_in(response.headers(), header).unwrap_or_default()
 }
 
 fn revision_in(headers: &HeaderMap, header: &str) -> Option<Revision> {
+    number_in(headers, header).map(Revision)
+}
+
+fn number_in(headers: &HeaderMap, header: &str) -> Option<u64> {
     let text = headers.get(header)?.to_str().ok()?;
-    text.trim_matches('"').parse().ok().map(Revision)
+    text.trim_matches('"').parse().ok()
+}
+
+/// What to say of an answer that konsen does not give.
+fn not_konsens(from: &Url, why: impl std::fmt::Display) -> String {
+    let from = from.origin().ascii_serialization();
+    format!("{from}: the answer is not konsen's: {why}")
 }
 
 fn broken_answer(error: &reqwest::Error) -> Error {
@@ -406,9 +442,9 @@ fn broken_answer(error: &reqwest::Error) -> Error {
 }
 
 async fn json_body<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, Error> {
+    let from = response.url().clone();
     let bytes = response.bytes().await.map_err(|error| broken_answer(&error))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::Failed(format!("the answer is not konsen's: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| Error::Failed(not_konsens(&from, error)))
 }
 
 #[cfg(test)]

@@ -2,11 +2,15 @@
 
 use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, ETAG};
+use reqwest::header::CONTENT_TYPE;
 
-use super::{Call, Client, Error, broken_answer, encode, key_path, store_revision};
+use super::{Call, Client, ETAG, Error, REVISION, broken_answer, encode, key_path, shown};
 use crate::api::PageJson;
 use crate::kv::{Item, Revision};
+
+/// The fields of a key's create revision and version.
+const CREATE_REVISION: &str = "konsen-create-revision";
+const VERSION: &str = "konsen-version";
 
 /// A value and what the store knows about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,21 +72,18 @@ impl Client {
     async fn read(&self, key: &[u8], at: Option<Revision>) -> Result<Value, Error> {
         let mut call = Call::new(Method::GET, key_path(key)?);
         call.query.extend(at.map(|revision| ("revision", revision.to_string())));
-        let response = self.send(call).await?;
-        let number = |name: &str| {
-            let text = response.headers().get(name).and_then(|value| value.to_str().ok());
-            text.and_then(|text| text.trim_matches('"').parse().ok()).unwrap_or_default()
-        };
+        call.shows = &[REVISION, ETAG, CREATE_REVISION, VERSION];
+        let (_, response) = self.send(call).await?;
         let content_type = response.headers().get(CONTENT_TYPE);
         let mut item = Item {
             key: Bytes::copy_from_slice(key),
             value: Bytes::new(),
             content_type: content_type.and_then(|value| value.to_str().ok()).map(str::to_owned),
-            create_revision: Revision(number("konsen-create-revision")),
-            mod_revision: Revision(number(ETAG.as_str())),
-            version: number("konsen-version"),
+            create_revision: Revision(shown(&response, CREATE_REVISION)),
+            mod_revision: Revision(shown(&response, ETAG)),
+            version: shown(&response, VERSION),
         };
-        let revision = store_revision(&response);
+        let revision = Revision(shown(&response, REVISION));
         item.value = response.bytes().await.map_err(|error| broken_answer(&error))?;
         Ok(Value { item, revision })
     }

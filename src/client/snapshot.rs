@@ -7,12 +7,9 @@ use http_body_util::BodyExt;
 use reqwest::header::{HeaderValue, TE};
 use reqwest::{Body, Method};
 
-use super::{Call, Client, Error, error, store_revision};
+use super::{Call, Client, Error, REVISION, error, shown};
 use crate::api::DIGEST_TRAILER;
 use crate::kv::Revision;
-
-/// How long nothing may come.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// A backup that is coming in.
 #[derive(Debug)]
@@ -20,17 +17,22 @@ pub struct SnapshotStream {
     revision: Revision,
     body: Body,
     digest: Option<String>,
+    /// How long nothing may come.
+    silence_max: Duration,
 }
 
 impl Client {
-    /// Begins a backup at the first endpoint that gives one. It reflects everything acknowledged before.
+    /// Begins a backup at the first endpoint that gives one. It reflects everything acknowledged before. Its beginning, for
+    /// which a node may have to write a checkpoint, is due within the timeout, and so is what comes after each pause.
     /// What came is whole only if it is a sound backup in itself.
     pub async fn snapshot(&self) -> Result<SnapshotStream, Error> {
-        let mut call = Call { streams: true, ..Call::new(Method::GET, "v1/snapshot") };
+        let mut call =
+            Call { streams: true, shows: &[REVISION], ..Call::new(Method::GET, "v1/snapshot") };
         call.headers.insert(TE, HeaderValue::from_static("trailers"));
-        let response = self.send(call).await?;
-        let revision = store_revision(&response);
-        Ok(SnapshotStream { revision, body: response.into(), digest: None })
+        let (_, response) = self.send(call).await?;
+        let revision = Revision(shown(&response, REVISION));
+        let silence_max = self.timeout;
+        Ok(SnapshotStream { revision, body: response.into(), digest: None, silence_max })
     }
 }
 
@@ -45,11 +47,14 @@ impl SnapshotStream {
         loop {
             let broke_off =
                 |why: String| Error::Unavailable(format!("the backup broke off: {why}"));
-            let frame = match tokio::time::timeout(SILENCE_MAX, self.body.frame()).await {
+            let frame = match tokio::time::timeout(self.silence_max, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => return Err(broke_off(error::chain(&error))),
                 Ok(None) => return Ok(None),
-                Err(_) => return Err(broke_off("nothing came for a minute".to_owned())),
+                Err(_) => {
+                    let silence = humantime::format_duration(self.silence_max);
+                    return Err(broke_off(format!("nothing came for {silence}")));
+                }
             };
             match frame.into_data() {
                 Ok(bytes) => return Ok(Some(bytes)),

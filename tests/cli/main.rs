@@ -1,4 +1,4 @@
-//! The built binary's commands for certificates, folders and configuration.
+//! The built binary's commands for certificates, folders and configuration, and its endpoints where none is a node.
 #![allow(clippy::unwrap_used)]
 
 mod bootstrap;
@@ -6,6 +6,7 @@ mod cert;
 mod check;
 mod cluster;
 mod config;
+mod endpoints;
 mod output;
 mod txn;
 

@@ -18,7 +18,7 @@ fn run(cluster: &Cluster, arguments: &[&str], endpoints: &str) -> (Output, Durat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_hangs_costs_a_moment() {
-    let cluster = Cluster::start(3).await;
+    let mut cluster = Cluster::start(3).await;
     assert_eq!(cluster.put(0, "a", "1").await.unwrap(), 201);
     let leader = cluster.wait_leader().await;
     let hung = (leader + 1) % 3;
@@ -43,11 +43,25 @@ async fn an_endpoint_that_hangs_costs_a_moment() {
             assert!(error.contains("no answer yet; asking http://"), "{error}");
         }
     }
-    // With nobody else to ask it says at least what it waits for.
-    let (output, _) = run(&cluster, &["get", "a", "--timeout", "2s"], &urls[0]);
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(5), "{error}");
-    assert!(error.contains("no answer for 2 s; waiting on"), "{error}");
+    // With nobody else to ask it says at least what it waits for, as long as there is something to wait for.
+    for (arguments, code, waits_on) in [
+        (&["get", "a", "--timeout", "3s"][..], 5, true),
+        (&["put", "a", "2", "--timeout", "1s"], 6, false),
+        (&["snapshot", "save", "late", "--timeout", "1s"], 5, false),
+    ] {
+        let (output, took) = run(&cluster, arguments, &urls[0]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert_eq!(error.contains("no answer for 2 s; waiting on"), waits_on, "{error}");
+        let due = Duration::from_secs(if waits_on { 3 } else { 1 });
+        assert!(took < due + Duration::from_secs(1), "{arguments:?} took {took:?}: {error}");
+    }
+    // Nor does the next one take a time of its own.
+    cluster.nodes[leader].kill();
+    let two = format!("{},{}", cluster.url(leader, ""), urls[0]);
+    let (output, took) = run(&cluster, &["put", "a", "3", "--timeout", "1s"], &two);
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
     cluster.nodes[hung].signal("CONT");
 }
 

@@ -172,6 +172,7 @@ impl Store {
         let Some(cell) = state.cells.get(key) else { return missing(revision) };
         let answer = Response::builder().header("konsen-revision", revision);
         let answer = answer.header("etag", format!("\"{}\"", cell.revision));
+        let answer = answer.header("konsen-create-revision", 1).header("konsen-version", 1);
         answer.body(cell.value.clone().into()).unwrap()
     }
 

@@ -82,6 +82,9 @@ async fn a_host_that_was_never_taken_in_is_not_taken_for_a_voter_that_is_here() 
         let line = out.lines().find(|line| line.starts_with("node1")).unwrap();
         assert!(line.contains("awaited") && line.contains("once taken in"), "{words:?}: {out}");
     }
+    let (code, out, said) = told(&cluster, 1, &["status", "-o", "raw"]);
+    assert_eq!((code, &*out), (5, ""), "{said}");
+    assert!(said.contains("error: no node leads"), "{said}");
     assert_eq!(row(&cluster, 1, "node1").await["awaited"], true);
     for (node, says) in [(1, because.to_owned()), (0, format!("let this node in yet: {because}"))] {
         let deadline = Instant::now() + PATIENCE;

@@ -69,7 +69,9 @@ async fn the_client_does_what_the_api_does() {
     assert_eq!(listed, ["l0", "l1", "l2", "l3", "l4"]);
     assert_eq!(client.delete_prefix(b"l").await.unwrap().deleted, 5);
     let empty = client.delete_prefix(b"").await;
-    assert!(matches!(empty, Err(Error::Refused(_))));
+    assert!(matches!(empty, Err(Error::Usage(_))));
+    let never = Preconditions { if_match: Some(Revision(1)), if_absent: true };
+    assert!(matches!(client.put(b"a", &value, None, never).await, Err(Error::Usage(_))));
     assert!(matches!(client.put(b"..", &value, None, NONE).await, Err(Error::Usage(_))));
 
     let status = client.status().await;
@@ -129,6 +131,32 @@ async fn nobody_there_is_not_applied_and_a_lost_answer_is_unknown() {
     assert!(matches!(client.get(b"a").await, Err(Error::NoSuchKey { .. })));
 }
 
+/// Something else at one of the endpoints keeps nobody from konsen at the other, and is never written to.
+#[tokio::test]
+async fn an_endpoint_that_is_not_konsen_is_passed_over() {
+    let server = Server::start().await;
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let (sender, requests) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in other.incoming() {
+            let (mut stream, mut head) = (stream.unwrap(), [0; 1024]);
+            let read = std::io::Read::read(&mut stream, &mut head).unwrap_or_default();
+            let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno";
+            let _ = std::io::Write::write_all(&mut stream, ok);
+            let _ = sender.send(String::from_utf8_lossy(&head[..read]).into_owned());
+        }
+    });
+    let client = client(&[url(port), url(server.port)]);
+    assert!(matches!(client.get(b"a").await, Err(Error::NoSuchKey { .. })));
+    let written = client.put(b"a", &"x".into(), None, NONE).await.unwrap();
+    assert!(written.created && written.revision > Revision(1));
+    let again = client_with(&[url(port), url(server.port)], TlsFiles::default());
+    assert!(again.put(b"b", &"x".into(), None, NONE).await.unwrap().created);
+    let asked: Vec<String> = requests.try_iter().collect();
+    assert!(!asked.is_empty() && asked.iter().all(|head| head.starts_with("GET ")), "{asked:?}");
+}
+
 #[tokio::test]
 async fn tls_is_checked_on_both_sides() {
     let mut cluster = Cluster::build(1, "http: { tls: true, clientAuth: required }\n");
@@ -151,7 +179,8 @@ async fn tls_is_checked_on_both_sides() {
     let client = client_with(std::slice::from_ref(&endpoint), good.clone());
     let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
     while let Err(error) = client.put(b"a", &"x".into(), None, NONE).await {
-        assert!(matches!(error, Error::Unavailable(_) | Error::NoLeader(_)), "{error:?}");
+        let passes = matches!(error, Error::Unavailable(_) | Error::Busy(_) | Error::NoLeader(_));
+        assert!(passes, "{error:?}");
         assert!(std::time::Instant::now() < deadline, "{}", cluster.logs());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -196,6 +196,10 @@ async fn exit_codes_say_what_went_wrong() {
     assert_eq!(shell.fails(&["delete", "k", "--if-match", "999"]), 4);
     assert_eq!(shell.fails(&["put", "", "v"]), 2);
     assert_eq!(shell.fails(&["get"]), 2);
+    let unplaced = shell.run(&["snapshot", "save", "/nonexist/x"], b"");
+    let said = String::from_utf8(unplaced.stderr).unwrap();
+    assert_eq!(unplaced.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: cannot create /nonexist/x: "), "{said}");
     assert_eq!(shell.fails(&["list", "--revision", "100000"]), 1);
     assert_eq!(shell.fails(&["get", "k", "--cacert", "/nowhere"]), 7);
     assert_eq!(shell.fails(&["get", "k", "--endpoints", "ftp://x"]), 2);

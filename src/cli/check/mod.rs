@@ -169,13 +169,7 @@ async fn live(args: Args) -> Result<(), CliError> {
     }
     let history = recorder.take_history();
     if !history.calls.iter().any(|call| !matches!(call.answer, Answer::Unknown | Answer::Refused)) {
-        let complaint = recorder.complaint();
-        let text = complaint.as_ref().map(ToString::to_string).unwrap_or_default();
-        let error = CliError::new(Exit::Unavailable, format!("no call was answered: {text}"));
-        return Err(error.hint(match complaint {
-            Some(Error::NoLeader(_)) => "`konsen status` shows which nodes are there",
-            _ => "are the nodes up? name them with --endpoints or KONSEN_ENDPOINTS",
-        }));
+        return Err(unanswered(recorder.complaint()));
     }
     let mut kept = None;
     if let Some((file, path)) = file {
@@ -197,6 +191,16 @@ async fn live(args: Args) -> Result<(), CliError> {
     tell(&report, args.show, args.output)
 }
 
+fn unanswered(complaint: Option<Error>) -> CliError {
+    let text = complaint.as_ref().map(ToString::to_string).unwrap_or_default();
+    let error = CliError::new(Exit::Unavailable, format!("no call was answered: {text}"));
+    error.hint(match complaint {
+        Some(Error::NoLeader(_)) => "`konsen status` shows which nodes are there",
+        Some(Error::Busy(_)) => "the nodes are up; try it with fewer --clients",
+        _ => "are the nodes up? name them with --endpoints or KONSEN_ENDPOINTS",
+    })
+}
+
 /// Waits until the cluster answers; the prefix must be free, for the judge takes all keys to be absent at first.
 async fn begin(client: &Client, prefix: &str) -> Result<(), CliError> {
     let began = Instant::now();
@@ -209,8 +213,8 @@ async fn begin(client: &Client, prefix: &str) -> Result<(), CliError> {
                     error.hint("take another --prefix, or remove them with konsen delete --prefix")
                 );
             }
-            Err(Error::Unavailable(_) | Error::NoLeader(_)) if began.elapsed() < START_TIME_MAX => {
-            }
+            Err(Error::Unavailable(_) | Error::Busy(_) | Error::NoLeader(_))
+                if began.elapsed() < START_TIME_MAX => {}
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(START_PAUSE).await;

@@ -32,6 +32,10 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 /// name once it is whole, checked and on the disk. A fifo or a device is written through, and a symbolic link
 /// stays one.
 #[derive(Clone, Debug, clap::Args)]
+#[command(mut_arg("timeout", |arg| arg.default_value("70s").help(
+    "How long it may take until the backup begins, for which a node may write a checkpoint, and how long nothing may come \
+     then"
+)))]
 #[command(after_help = "Examples:
   konsen snapshot save konsen.backup
   konsen snapshot save - | zstd | ssh backups 'cat > konsen.backup.zst'
@@ -76,7 +80,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
             }
             Target::File(path) => {
                 let mut part = PartFile::create(&path)?;
-                let name = part.path.display().to_string();
+                let name = path.display().to_string();
                 let copy = part
                     .file
                     .try_clone()
@@ -247,7 +251,8 @@ impl PartFile {
         // It holds everything that the cluster does.
         let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
         let file = file.map_err(|error| {
-            CliError::failed(format!("cannot create {}: {error}", path.display()))
+            // Nobody has named the file beside it.
+            CliError::failed(format!("cannot create {}: {error}", target.display()))
         })?;
         Ok(PartFile { path, file, placed: false })
     }

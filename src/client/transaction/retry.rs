@@ -18,8 +18,8 @@ pub struct Retry {
     pub pause: Duration,
     /// The longest pause.
     pub pause_max: Duration,
-    /// How long all attempts may take together. A commit that is under way then is waited for, since nobody else would
-    /// know its outcome: a few seconds more.
+    /// How long all attempts may take together. A commit that is under way then is waited for a quarter of a second more,
+    /// since nobody else would know its outcome.
     pub time_max: Duration,
     /// The cluster's `limits.txnOperations`.
     pub operations_max: usize,
@@ -83,7 +83,7 @@ impl Client {
     /// What `body` returns, unless that came of a past that was given up; nothing was applied then. Else as
     /// [`Transaction::commit`]: [`Error::Conflict`] and [`Error::Compacted`] once there were as many attempts as may be, or
     /// the time is up. An outcome that is unknown ([`Error::Unknown`]) ends it at once: it is never tried again. Nor is what
-    /// nobody took ([`Error::Unavailable`], [`Error::NoLeader`]).
+    /// nobody took ([`Error::Unavailable`], [`Error::Busy`], [`Error::NoLeader`]).
     pub async fn transaction<T, E: From<Error>, F: Future<Output = Result<T, E>>>(
         &self,
         retry: &Retry,
