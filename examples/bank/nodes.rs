@@ -61,6 +61,7 @@ impl Nodes {
             out: dir.path().to_path_buf(),
             certs: dir.path().join("certs"),
             keep_certificates: true,
+            keep_configuration: std::collections::BTreeSet::new(),
             with_binary: false,
         });
         let homes = homes.map_err(|error| anyhow::anyhow!("{error}"))?;

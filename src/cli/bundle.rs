@@ -4,6 +4,7 @@
 //! So whatever can fail on this machine fails first; and since a node's key is made anew each time, the command
 //! can be repeated until the folder is there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -148,6 +149,7 @@ impl Bundle {
             out: staging,
             certs: self.certs,
             keep_certificates: false,
+            keep_configuration: BTreeSet::new(),
             with_binary: true,
         };
         let origin = "made when it was taken into the cluster";

@@ -1,5 +1,6 @@
 //! `konsen cluster build`: a folder for each node, ready to copy to its host.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -65,6 +66,8 @@ pub struct BuildOptions {
     pub certs: PathBuf,
     /// Whether certificates that are still good are kept.
     pub keep_certificates: bool,
+    /// Nodes whose configuration stays as it is.
+    pub keep_configuration: BTreeSet<NodeName>,
     /// Whether the program is copied, with its start script and its unit.
     pub with_binary: bool,
 }
@@ -77,6 +80,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         out: build.out,
         certs: build.certs,
         keep_certificates: !build.force,
+        keep_configuration: BTreeSet::new(),
         with_binary: true,
     };
     super::config::warn(&load(&options.config)?);
@@ -108,7 +112,7 @@ pub(super) fn copy_line(folder: &str) -> String {
 pub fn build_nodes(options: &BuildOptions) -> Result<Vec<PathBuf>, CliError> {
     let config = load(&options.config)?;
     let authority = authority(&config, &options.certs)?;
-    let origin = format!("from {}", options.config.display());
+    let origin = origin(&options.config);
     config
         .servers
         .keys()
@@ -127,17 +131,27 @@ pub(super) fn build_node(
     let home = options.out.join(name.as_str());
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     certificates(config, name, authority, &home, options)?;
-    let yml = format!(
-        "# {name}, {origin}, with every default spelled out.\n{}",
-        config.to_yaml_for(name)
-    );
-    write(&home.join("cluster.yml"), yml.as_bytes(), 0o644)?;
+    let yml = configuration(config, name, origin);
+    if !options.keep_configuration.contains(name) {
+        write(&home.join("cluster.yml"), yml.as_bytes(), 0o644)?;
+    }
     if options.with_binary {
         copy_program(&home.join("konsen"))?;
         write(&home.join("bootstrap.sh"), BOOTSTRAP.as_bytes(), 0o755)?;
         write(&home.join("konsen.service"), SERVICE.as_bytes(), 0o644)?;
     }
     Ok(home)
+}
+
+/// Where a node's configuration comes from that is made from this file.
+pub(super) fn origin(file: &Path) -> String {
+    format!("from {}", file.display())
+}
+
+/// The configuration in a node's folder.
+pub(super) fn configuration(config: &Config, name: &NodeName, origin: &str) -> String {
+    let yml = config.to_yaml_for(name);
+    format!("# {name}, {origin}, with every default spelled out.\n{yml}")
 }
 
 /// The file as any of its nodes would have it: it need not say which.

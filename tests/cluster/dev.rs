@@ -160,11 +160,22 @@ async fn a_killed_leader_is_brought_back_and_everything_is_there_again() {
     assert_eq!(status.code(), Some(0));
     dev.line_with("stopped; the data stays in");
 
+    // What somebody adds to the configuration stays.
+    let [common, own] = ["cluster.yml", "node1/cluster.yml"].map(|file| dir.path().join(file));
+    for (file, added) in [(&common, "limits: {value: 4MiB}\n"), (&own, "# Mine.\n")] {
+        let text = std::fs::read_to_string(file).unwrap();
+        std::fs::write(file, format!("{added}{text}")).unwrap();
+    }
+
     let dev = Dev::start(dir.path());
     for node in &dev.nodes {
         until_it_has(node, "greeting", "hello").await;
         until_it_has(node, "after", "the kill").await;
     }
+    let text = |file: &Path| std::fs::read_to_string(file).unwrap();
+    assert!(text(&common).starts_with("limits: {value: 4MiB}\n"));
+    assert!(text(&own).starts_with("# Mine.\n"));
+    assert!(text(&dir.path().join("node2/cluster.yml")).contains("\n  value: 4MiB\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,8 @@
 //! `konsen dev`: a whole cluster on this machine, under a supervisor.
 
-use std::collections::BTreeMap;
+mod files;
+
 use std::fs::{self, File, TryLockError};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -15,16 +15,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 
-use super::cluster::{BuildOptions, build_nodes};
 use super::error::CliError;
 use super::logging::interrupted;
 use super::output::{self, say};
 use crate::client::{Client, Options, TlsFiles};
-use crate::config::{Config, HostPort};
 
-/// The first ports tried.
-const RAFT_PORT: u16 = 10_001;
-const HTTP_PORT: u16 = 20_001;
 /// The shortest and the longest pause before a node that ended is started again.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -40,19 +35,23 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 /// How long to wait for the first leader before saying so.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A whole cluster on this machine, certificates generated, under a supervisor.
+/// A whole cluster on this machine, certificates generated, under a supervisor
+///
+/// The configuration is made at the first start: DIR/cluster.yml, and from it DIR/nodeN/cluster.yml of each node. What
+/// is added to the first holds for all nodes from the next start on. A node's own that was edited stays as it is, until it
+/// is removed. Addresses whose ports are taken are replaced in all of them.
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Example:\n  konsen dev\n  curl -X PUT --data-binary hello http://127.0.0.1:20001/v1/kv/greeting\n  curl http://127.0.0.1:20003/v1/kv/greeting"
 )]
 pub struct Args {
     /// How many nodes
-    #[arg(long, env = "KONSEN_DEV_NODES", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(long, env = "KONSEN_DEV_NODES", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(files::NODES_MAX)))]
     nodes: u8,
     /// Where configuration, certificates and data are kept
-    #[arg(long, env = "KONSEN_DEV_DIR", default_value = "data/dev")]
+    #[arg(long, env = "KONSEN_DEV_DIR", value_name = "DIR", default_value = "data/dev")]
     dir: PathBuf,
-    /// Throw away what an earlier run left in the directory
+    /// Throw away what an earlier run left in the directory, the configuration, too
     #[arg(long)]
     fresh: bool,
 }
@@ -64,9 +63,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let dir = &dir.canonicalize().with_context(|| format!("cannot open {}", dir.display()))?;
     let _lock = lock(dir)?;
     if args.fresh {
-        remove_nodes(dir)?;
+        files::remove_nodes(dir)?;
     }
-    let homes = prepare(dir, args.nodes)?;
+    let homes = files::prepare(dir, args.nodes)?;
     let binary = std::env::current_exe().context("cannot find this program's own file")?;
 
     let (stop, stopping) = watch::channel(false);
@@ -140,120 +139,6 @@ fn lock(dir: &Path) -> Result<File, CliError> {
             Err(CliError::failed(format!("cannot lock {}: {error}", path.display())))
         }
     }
-}
-
-/// Removes what earlier runs made, and nothing else that may lie in the directory.
-fn remove_nodes(dir: &Path) -> Result<(), CliError> {
-    let remove = |path: PathBuf| {
-        let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        match gone {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(CliError::failed(format!("cannot remove {}: {error}", path.display())))
-            }
-            _ => Ok(()),
-        }
-    };
-    for number in 1..=9 {
-        remove(dir.join(format!("node{number}")))?;
-    }
-    remove(dir.join("certs"))?;
-    remove(dir.join("cluster.yml"))
-}
-
-/// Makes cluster.yml, certificates and folders, or takes what an earlier run left. Ports that are taken by
-/// now are replaced by the next free ones.
-fn prepare(dir: &Path, count: u8) -> Result<Vec<Home>, CliError> {
-    let file = dir.join("cluster.yml");
-    let before = file.exists().then(|| Config::load(&file, None)).transpose()?;
-    if let Some(before) = &before
-        && before.servers.len() != usize::from(count)
-    {
-        return Err(CliError::failed(format!(
-            "{} holds a cluster of {} nodes, not {count}",
-            dir.display(),
-            before.servers.len()
-        ))
-        .hint(format!(
-            "start it with --nodes {}, use another --dir, or throw its data away with --fresh",
-            before.servers.len()
-        )));
-    }
-    let mut ports = Ports::default();
-    let mut yml = String::from("# Made by `konsen dev`.\nservers:\n");
-    let mut https = BTreeMap::new();
-    for number in 1..=u16::from(count) {
-        let name = format!("node{number}");
-        let (raft, http) = match &before {
-            Some(before) => (
-                port_of(before.servers.get(name.as_str())),
-                port_of(before.http_servers.get(name.as_str())),
-            ),
-            None => (None, None),
-        };
-        let raft = ports.udp(raft.unwrap_or(RAFT_PORT + number - 1))?;
-        let http = ports.tcp(http.unwrap_or(HTTP_PORT + number - 1))?;
-        yml += &format!("  {name}: 127.0.0.1:{raft}\n");
-        https.insert(name, http);
-    }
-    yml += "httpServers:\n";
-    for (name, port) in &https {
-        yml += &format!("  {name}: 127.0.0.1:{port}\n");
-    }
-    yml += "localServerName: node1\ncluster: konsen-dev\n";
-    drop(ports);
-    fs::write(&file, yml).with_context(|| format!("cannot write {}", file.display()))?;
-    build_nodes(&BuildOptions {
-        config: file,
-        out: dir.to_path_buf(),
-        certs: dir.join("certs"),
-        keep_certificates: true,
-        with_binary: false,
-    })?;
-    Ok(https
-        .into_iter()
-        .map(|(name, port)| Home {
-            dir: dir.join(&name),
-            http: format!("http://127.0.0.1:{port}"),
-            name,
-            process: Arc::default(),
-        })
-        .collect())
-}
-
-fn port_of(address: Option<&HostPort>) -> Option<u16> {
-    address.map(HostPort::port)
-}
-
-/// Ports found free, held until all are chosen.
-#[derive(Default)]
-struct Ports {
-    udp: Vec<UdpSocket>,
-    tcp: Vec<TcpListener>,
-}
-
-impl Ports {
-    /// `wanted` if it is free, else the next that is.
-    fn udp(&mut self, wanted: u16) -> Result<u16, CliError> {
-        let bound = (wanted..=u16::MAX).find_map(|port| {
-            UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|socket| (port, socket))
-        });
-        let (port, socket) = bound.ok_or_else(|| no_port("UDP", wanted))?;
-        self.udp.push(socket);
-        Ok(port)
-    }
-
-    fn tcp(&mut self, wanted: u16) -> Result<u16, CliError> {
-        let bound = (wanted..=u16::MAX).find_map(|port| {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|socket| (port, socket))
-        });
-        let (port, socket) = bound.ok_or_else(|| no_port("TCP", wanted))?;
-        self.tcp.push(socket);
-        Ok(port)
-    }
-}
-
-fn no_port(kind: &str, wanted: u16) -> CliError {
-    CliError::failed(format!("no {kind} port from {wanted} on is free on 127.0.0.1"))
 }
 
 /// Waits for a leader and says how to talk to the cluster.
