@@ -71,7 +71,7 @@ pub enum Error {
     /// A write whose outcome nobody told.
     #[error("{0}")]
     Unknown(String),
-    /// An answer that says or means nothing; of reads only.
+    /// An answer that says or means nothing, to what changes nothing: a read, or the look for somebody to write to.
     #[error("{0}")]
     Failed(String),
 }

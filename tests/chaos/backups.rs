@@ -16,10 +16,8 @@ use crate::harness::{PATIENCE, client, konsen};
 use crate::hosts::{Hosts, MORTAL};
 use crate::nemesis::{Chaos, Skipped};
 
-/// How long a node may take to find out what has to be in a backup.
-const TIMEOUT: &str = "4s";
-/// How long a save may take: a node that is silent is waited for a minute.
-const SAVE: Duration = Duration::from_secs(60).saturating_add(PATIENCE);
+/// How long a save may take: a backup that pauses is waited for as long as `--timeout` says, which is 70 s.
+const SAVE: Duration = Duration::from_secs(70).saturating_add(PATIENCE);
 
 /// What became of the backups.
 #[derive(Clone, Copy, Default)]
@@ -77,7 +75,7 @@ impl Saving {
         let child = Command::new(MORTAL[0])
             .args(&MORTAL[1..])
             .arg(konsen().get_program())
-            .args(["snapshot", "save", "--endpoints", url, "--timeout", TIMEOUT, "-o", "json"])
+            .args(["snapshot", "save", "--endpoints", url, "-o", "json"])
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
