@@ -22,9 +22,17 @@ const FREEING_BYTES: u64 = 1024;
 pub(super) struct Capacities {
     own: Capacity,
     peers: BTreeMap<NodeId, Peer>,
-    /// The leader that was told last, and the ticks until it is told again.
-    told: Option<(NodeId, u32)>,
+    told: Option<Told>,
     retry_ticks: u32,
+}
+
+/// What was said last.
+#[derive(Debug)]
+struct Told {
+    leader: NodeId,
+    /// That there is little room.
+    low: bool,
+    ticks_left: u32,
 }
 
 #[derive(Debug)]
@@ -47,8 +55,8 @@ impl Capacities {
         }
     }
 
-    /// A tick went by. Whom to tell how much room there is here: the leader, while there is little, and once
-    /// when there is enough again.
+    /// A tick went by. Whom to tell how much room there is here: the leader, while there is little, and twice when there
+    /// is enough again, since what was said before may arrive after it.
     pub(super) fn tick(&mut self, node: &Node) -> Option<(NodeId, Capacity)> {
         self.peers.retain(|_, peer| {
             peer.ticks_left -= 1;
@@ -56,20 +64,19 @@ impl Capacities {
         });
         self.retry_ticks = self.retry_ticks.saturating_sub(1);
         let leader = node.leader().filter(|leader| *leader != node.id());
-        if let (Some(leader), Some((told, ticks))) = (leader, &mut self.told)
-            && self.own.low
-            && leader == *told
-            && *ticks > 1
+        let low = self.own.low;
+        if let (Some(leader), Some(told)) = (leader, &mut self.told)
+            && (leader, low) == (told.leader, told.low)
+            && told.ticks_left > 1
         {
-            *ticks -= 1;
+            told.ticks_left -= 1;
             return None;
         }
-        let knows = self.told.take().map(|(told, _)| told);
-        if self.own.low {
-            self.told = leader.map(|leader| (leader, TELL_TICKS));
+        let before = self.told.take();
+        if low || before.as_ref().is_some_and(|before| before.low) {
+            self.told = leader.map(|leader| Told { leader, low, ticks_left: TELL_TICKS });
         }
-        let news = self.own.low || knows.is_some();
-        leader.filter(|_| news).map(|leader| (leader, self.own))
+        leader.filter(|_| low || before.is_some()).map(|leader| (leader, self.own))
     }
 
     /// Whether nobody has little room, as far as is known.
