@@ -255,7 +255,8 @@ fn a_log_that_waits_for_room_lives_and_one_with_nothing_to_do_rests() {
     // It looks for room again and again, each of which is a sign.
     while beats < 3 {
         assert!(began.elapsed() < Duration::from_secs(60));
-        if let Some(still) = life.log.still_for() {
+        // The clock is a coarse one.
+        if let Some(still) = life.log.still_for().filter(|still| !still.is_zero()) {
             let before = std::time::Instant::now();
             while life.log.still_for().is_some_and(|now| now >= still) {
                 assert!(before.elapsed() < Duration::from_secs(60));
