@@ -133,6 +133,11 @@ pub(super) enum Heard {
     Answer,
 }
 
+/// What to say of a refusal that is not in konsen's form.
+fn foreign(detail: &str) -> String {
+    format!("the answer is not konsen's: {detail}")
+}
+
 /// An error with its causes, in one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -303,6 +308,7 @@ impl Failure {
         if writes && outcome == Some(Outcome::Unknown) {
             return settled(Error::Unknown(detail));
         }
+        let is_konsens = kind.is_some() || outcome.is_some();
         match status {
             StatusCode::NOT_FOUND if kind == Some(Kind::NoSuchKey) => {
                 settled(Error::NoSuchKey { revision: told.revision })
@@ -318,6 +324,11 @@ impl Failure {
                 settled(Error::ConditionFailed { current: told.current })
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => settled(Error::NotAllowed(detail)),
+            // Whoever answered in konsen's place may have passed a write on.
+            _ if !is_konsens && writes => settled(Error::Unknown(foreign(&detail))),
+            _ if !is_konsens => {
+                failure(Error::Failed(foreign(&detail)), true, Heard::Misunderstood)
+            }
             _ => settled(Error::Refused(detail)),
         }
     }
@@ -382,13 +393,18 @@ mod tests {
         let current = Some(Revision(7));
         assert_eq!(answer(failed, "condition-failed"), Error::ConditionFailed { current });
         // Not of whoever else says so: nothing is known of the key then.
-        assert!(matches!(failure(412, None, true).error, Error::Refused(_)));
+        assert!(matches!(failure(412, None, true).error, Error::Unknown(_)));
         // A node that answers is up; of a proxy nobody knows whether one is behind it.
         let busy = |status| answer(status, "too-busy");
         assert_eq!(busy(StatusCode::TOO_MANY_REQUESTS), Error::Busy("d".to_owned()));
         assert_eq!(busy(StatusCode::SERVICE_UNAVAILABLE), Error::Busy("d".to_owned()));
         assert!(matches!(failure(502, None, false).error, Error::Unavailable(_)));
-        assert!(matches!(failure(404, None, false).error, Error::Refused(_)));
+        // Nor whether it has passed a write on; a read may be asked of another.
+        for status in [304, 307, 400, 404, 408, 413] {
+            assert!(matches!(failure(status, None, true).error, Error::Unknown(_)), "{status}");
+            let read = failure(status, None, false);
+            assert!(read.may_try_another && matches!(read.error, Error::Failed(_)), "{status}");
+        }
         assert!(matches!(failure(403, None, true).error, Error::NotAllowed(_)));
         assert!(matches!(failure(413, Some("not_applied"), true).error, Error::Refused(_)));
         assert!(matches!(failure(507, Some("not_applied"), true).error, Error::Refused(_)));

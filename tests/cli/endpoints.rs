@@ -59,7 +59,7 @@ fn a_success_of_something_else_is_none() {
     let half = tagged.replace("ETag", "Konsen-Revision: 7\r\nETag");
     run(&["get", "a"], &stranger(&half).0).failed(1, "no field konsen-create-revision");
     let failed = NO.replace("200 OK", "412 Precondition Failed");
-    run(&["put", "a", "1", "--if-match", "7"], &stranger(&failed).0).failed(1, "412");
+    run(&["put", "a", "1", "--if-match", "7"], &stranger(&failed).0).failed(6, "412");
 }
 
 #[test]
