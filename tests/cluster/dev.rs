@@ -18,6 +18,8 @@ struct Dev {
     child: Child,
     lines: Receiver<String>,
     nodes: Vec<Listed>,
+    /// Everything that was said before the nodes were, and with them.
+    introduction: String,
 }
 
 /// A node as the introduction lists it.
@@ -41,9 +43,10 @@ impl Dev {
         let (sender, lines) = mpsc::channel();
         pass_on(child.stdout.take().unwrap(), sender.clone());
         pass_on(child.stderr.take().unwrap(), sender);
-        let mut dev = Dev { child, lines, nodes: Vec::new() };
+        let mut dev = Dev { child, lines, nodes: Vec::new(), introduction: String::new() };
         loop {
             let line = dev.line_with("");
+            dev.introduction += &format!("{line}\n");
             let words: Vec<&str> = line.split_whitespace().collect();
             if let [name, http, "process", process, rest @ ..] = &words[..] {
                 let [name, http, process] = [*name, *http, *process].map(str::to_owned);
@@ -190,6 +193,22 @@ async fn nodes_end_with_their_supervisor_even_if_it_is_killed() {
     }
     let dev = Dev::start(dir.path());
     assert_eq!(get(&dev.nodes[0], "key").await.as_deref(), Some("value"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_serve_is_not_said_to_be_up() {
+    let _ports = PORTS.lock().await;
+    let dir = TempDir::new().unwrap();
+    let mut dev = Dev::start(dir.path());
+    assert!(put(&dev.nodes[1], "key", "value").await);
+    assert_eq!(dev.end("INT").code(), Some(0));
+    // It is not let back in under its old name.
+    std::fs::remove_dir_all(dir.path().join("node1/data")).unwrap();
+    let dev = Dev::start(dir.path());
+    assert!(dev.introduction.contains("2 of 3 nodes are up"), "{}", dev.introduction);
+    assert!(dev.introduction.contains("does not serve"), "{}", dev.introduction);
+    assert!(!dev.introduction.contains(&format!("{}/v1", dev.nodes[0].http)));
+    assert_eq!(get(&dev.nodes[1], "key").await.as_deref(), Some("value"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

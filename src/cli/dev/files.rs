@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::super::CliError;
@@ -25,22 +25,54 @@ pub(super) const NODES_MAX: u8 = 9;
 /// A node's file as it was made last, beside it.
 const MADE: &str = "cluster.yml.made";
 
-/// Removes what earlier runs made, and nothing else that may lie in the directory.
-pub(super) fn remove_nodes(dir: &Path) -> Result<(), CliError> {
-    let remove = |path: PathBuf| {
-        let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        match gone {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(CliError::failed(format!("cannot remove {}: {error}", path.display())))
-            }
-            _ => Ok(()),
-        }
-    };
-    for number in 1..=NODES_MAX {
-        remove(dir.join(format!("node{number}")))?;
+/// The authority's folder.
+const CERTS: &str = "certs";
+/// The configuration of all nodes, and in each one's folder its own.
+const CONFIGURATION: &str = "cluster.yml";
+
+/// Refuses a directory where no earlier run has left its mark, and where something is that such a run would take for its own:
+/// with `fresh` also a configuration.
+pub(super) fn check_is_ours(dir: &Path, mark: &Path, fresh: bool) -> Result<(), CliError> {
+    if mark.exists() {
+        return Ok(());
     }
-    remove(dir.join("certs"))?;
-    remove(dir.join("cluster.yml"))
+    let nodes = (1..=NODES_MAX).map(|number| format!("node{number}"));
+    let configuration = fresh.then(|| CONFIGURATION.to_owned());
+    let ours = nodes.chain([CERTS.to_owned()]).chain(configuration);
+    match ours.into_iter().find(|name| dir.join(name).exists()) {
+        None => Ok(()),
+        Some(name) => Err(CliError::failed(format!(
+            "{} is there, and no `konsen dev` has run in that folder: nothing of it is used or thrown away",
+            dir.join(name).display()
+        ))
+        .hint("give the cluster a folder of its own with --dir")),
+    }
+}
+
+/// Removes what earlier runs made, with what was added to their nodes' folders since, and says so; nothing else that may lie
+/// in the directory.
+pub(super) fn remove_nodes(dir: &Path) -> Result<(), CliError> {
+    let is_nodes =
+        |name: &String| [CONFIGURATION, MADE].iter().any(|file| dir.join(name).join(file).exists());
+    let nodes = (1..=NODES_MAX).map(|number| format!("node{number}")).filter(is_nodes);
+    let mut gone = Vec::new();
+    for name in nodes.chain([CERTS.to_owned(), CONFIGURATION.to_owned()]) {
+        let path = dir.join(&name);
+        let removed =
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        match removed {
+            Ok(()) => gone.push(name),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let text = format!("cannot remove {}: {error}", path.display());
+                return Err(CliError::failed(text));
+            }
+        }
+    }
+    if !gone.is_empty() {
+        say(&format!("threw away {} in {}\n", gone.join(", "), dir.display()));
+    }
+    Ok(())
 }
 
 /// Which addresses are replaced by which.
@@ -98,7 +130,7 @@ fn prepare_at(
     build_nodes(&BuildOptions {
         config: file,
         out: dir.to_path_buf(),
-        certs: dir.join("certs"),
+        certs: dir.join(CERTS),
         keep_certificates: true,
         keep_configuration: edited.keys().cloned().collect(),
         with_binary: false,
@@ -419,6 +451,35 @@ mod tests {
         edit(&dir, "cluster.yml", "servers:\n", "limits: {value: 4MiB}\nservers:\n");
         again(&dir).unwrap();
         assert!(text(&dir, "node1/cluster.yml").contains("  value: 4MiB"));
+    }
+
+    #[test]
+    fn what_no_earlier_run_made_is_neither_used_nor_thrown_away() {
+        let dir = TempDir::new().unwrap();
+        let mark = dir.path().join("dev.lock");
+        let check = |fresh| check_is_ours(dir.path(), &mark, fresh).map_err(|e| e.to_string());
+        // A configuration to begin with may be there.
+        fs::write(dir.path().join(CONFIGURATION), first(3)).unwrap();
+        assert!(check(false).is_ok());
+        assert!(check(true).unwrap_err().contains("cluster.yml is there, and no `konsen dev`"));
+        for name in ["certs", "node7"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            for fresh in [false, true] {
+                assert!(check(fresh).unwrap_err().contains(&format!("{name} is there")), "{name}");
+            }
+            fs::remove_dir(dir.path().join(name)).unwrap();
+        }
+        let begun = begun();
+        fs::create_dir(begun.path().join("node7")).unwrap();
+        fs::write(begun.path().join("dev.lock"), "").unwrap();
+        check_is_ours(begun.path(), &begun.path().join("dev.lock"), true).unwrap();
+        remove_nodes(begun.path()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(begun.path()).unwrap().flatten().collect();
+        left.sort_by_key(|entry| entry.file_name());
+        assert_eq!(
+            left.iter().map(fs::DirEntry::file_name).collect::<Vec<_>>(),
+            ["dev.lock", "node7"]
+        );
     }
 
     #[test]

@@ -32,6 +32,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How much of what a node says is read at once, and how much of a line without an end is kept.
 const RELAY_BYTES: usize = 8 << 10;
 const LINE_BYTES_MAX: usize = 64 << 10;
+/// How long to wait for the others once one node knows a leader.
+const FOLLOWERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for the first leader before saying so.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -51,7 +53,7 @@ pub struct Args {
     /// Where configuration, certificates and data are kept
     #[arg(long, env = "KONSEN_DEV_DIR", value_name = "DIR", default_value = "data/dev")]
     dir: PathBuf,
-    /// Throw away what an earlier run left in the directory, the configuration, too
+    /// Throw away what earlier runs left in the directory: configuration, certificates, the nodes' folders with all in them
     #[arg(long)]
     fresh: bool,
 }
@@ -61,7 +63,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let dir = &args.dir;
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let dir = &dir.canonicalize().with_context(|| format!("cannot open {}", dir.display()))?;
-    let _lock = lock(dir)?;
+    let mark = dir.join("dev.lock");
+    files::check_is_ours(dir, &mark, args.fresh)?;
+    let _lock = lock(dir, &mark)?;
     if args.fresh {
         files::remove_nodes(dir)?;
     }
@@ -125,10 +129,9 @@ struct Home {
     process: Arc<AtomicU32>,
 }
 
-/// Keeps two supervisors from running the same cluster.
-fn lock(dir: &Path) -> Result<File, CliError> {
-    let path = dir.join("dev.lock");
-    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+/// Keeps two supervisors from running the same cluster, and stays as the mark that one has.
+fn lock(dir: &Path, path: &Path) -> Result<File, CliError> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -147,15 +150,9 @@ async fn introduce(homes: &[Home], stopping: watch::Receiver<bool>) -> Result<()
     let mut said = false;
     while !*stopping.borrow() {
         for home in homes {
-            let client = Client::new(&Options {
-                endpoints: vec![home.http.clone()],
-                tls: TlsFiles::default(),
-                timeout: Duration::from_secs(1),
-            })?;
-            if let Some((_, Ok(status))) = client.status().await.pop()
-                && let Some(leader) = status.leader
-            {
-                print_introduction(homes, &leader);
+            if let Some(leader) = leader_at(home).await? {
+                let serving = serving(homes, &stopping).await?;
+                print_introduction(homes, &serving, &leader);
                 return Ok(());
             }
         }
@@ -171,14 +168,52 @@ async fn introduce(homes: &[Home], stopping: watch::Receiver<bool>) -> Result<()
     Ok(())
 }
 
-fn print_introduction(homes: &[Home], leader: &str) {
-    let (first, last) = match (homes.first(), homes.last()) {
+/// Who leads, as a node knows it.
+async fn leader_at(home: &Home) -> Result<Option<String>, CliError> {
+    let client = Client::new(&Options {
+        endpoints: vec![home.http.clone()],
+        tls: TlsFiles::default(),
+        timeout: Duration::from_secs(1),
+    })?;
+    Ok(match client.status().await.pop() {
+        Some((_, Ok(status))) => status.leader,
+        _ => None,
+    })
+}
+
+/// Which nodes follow a leader, once all do or have had time to.
+async fn serving<'a>(
+    homes: &'a [Home],
+    stopping: &watch::Receiver<bool>,
+) -> Result<Vec<&'a Home>, CliError> {
+    let until = Instant::now() + FOLLOWERS_TIMEOUT;
+    loop {
+        let mut serving = Vec::new();
+        for home in homes {
+            serving.extend(leader_at(home).await?.map(|_| home));
+        }
+        if serving.len() == homes.len() || Instant::now() >= until || *stopping.borrow() {
+            return Ok(serving);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn print_introduction(homes: &[Home], serving: &[&Home], leader: &str) {
+    let (first, last) = match (serving.first(), serving.last()) {
         (Some(first), Some(last)) => (first, last),
         _ => return,
     };
-    let mut text = format!("\nkonsen: {} nodes are up\n\n", homes.len());
+    let mut text = match serving.len() {
+        all if all == homes.len() => format!("\nkonsen: {all} nodes are up\n\n"),
+        some => format!("\nkonsen: {some} of {} nodes are up\n\n", homes.len()),
+    };
     for home in homes {
-        let mark = if home.name == leader { "  leader" } else { "" };
+        let mark = match serving.iter().any(|one| one.name == home.name) {
+            false => "  does not serve: its own lines above say why",
+            true if home.name == leader => "  leader",
+            true => "",
+        };
         let process = home.process.load(Ordering::Relaxed);
         text += &format!("  {}  {}  process {process}{mark}\n", home.name, home.http);
     }
