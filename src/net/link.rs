@@ -162,6 +162,7 @@ impl Link {
         }
         // Fails only on a stream that was finished or reset before.
         let _ = send.finish();
+        // It may be large, and the reply may take its time.
         drop(request);
         let reply = FrameReader::new(receive, self.frame_bytes_max).only();
         match timeout_at(deadline, reply).await {

@@ -152,8 +152,11 @@ async fn introduce(homes: &[Home], stopping: watch::Receiver<bool>) -> Result<()
         for home in homes {
             if let Some(leader) = leader_at(home).await? {
                 let serving = serving(homes, &stopping).await?;
-                print_introduction(homes, &serving, &leader);
-                return Ok(());
+                // The leader may be lost again by then.
+                if let [first, .., last] | [first @ last] = &serving[..] {
+                    print_introduction(homes, &serving, [first, last], &leader);
+                    return Ok(());
+                }
             }
         }
         if began.elapsed() > LEADER_TIMEOUT && !said {
@@ -199,11 +202,7 @@ async fn serving<'a>(
     }
 }
 
-fn print_introduction(homes: &[Home], serving: &[&Home], leader: &str) {
-    let (first, last) = match (serving.first(), serving.last()) {
-        (Some(first), Some(last)) => (first, last),
-        _ => return,
-    };
+fn print_introduction(homes: &[Home], serving: &[&Home], [first, last]: [&Home; 2], leader: &str) {
     let mut text = match serving.len() {
         all if all == homes.len() => format!("\nkonsen: {all} nodes are up\n\n"),
         some => format!("\nkonsen: {some} of {} nodes are up\n\n", homes.len()),
