@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+mod at_start;
 mod bundle;
 pub mod cert;
 pub mod check;
@@ -121,6 +122,7 @@ fn run() -> Result<(), CliError> {
         Ok(cli) => cli,
         // Help and the version are data, and are asked for.
         Err(told) if !told.use_stderr() => {
+            output::writable()?;
             return told.print().map_err(|error| output::unwritten(&error));
         }
         Err(wrong) => {

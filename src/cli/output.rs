@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
+use super::at_start;
 use super::error::{CliError, Exit};
 
 /// The most bytes that wait to be written; as many again may be on their way.
@@ -262,10 +264,19 @@ pub(crate) fn tell_of_panics() {
 pub(crate) fn print(bytes: &[u8]) -> Result<(), CliError> {
     // In the order in which it was said, where both go to the same place.
     settle();
+    writable()?;
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(error) => Err(unwritten(&error)),
+    }
+}
+
+/// An error where the process was started without a standard output: there is /dev/null in its place.
+pub(crate) fn writable() -> Result<(), CliError> {
+    match at_start::stdout_closed() {
+        true => Err(unwritten(&io::Error::from(Errno::BADF))),
+        false => Ok(()),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::io::Read;
 
 use bytes::Bytes;
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
+use rustix::fs::{FileType, fstat, stat};
 
-use super::{CliError, Exit};
+use super::{CliError, Exit, at_start};
 
 /// All of it, at most so many bytes; `what` names what it is.
 pub(super) fn read(what: &str, bytes_max: u64) -> Result<Bytes, CliError> {
@@ -20,8 +20,8 @@ pub(super) fn read(what: &str, bytes_max: u64) -> Result<Bytes, CliError> {
     Ok(bytes.into())
 }
 
-/// Whether it was closed, in whose place Rust's runtime opens /dev/null for reading and writing. Who names it not,
-/// `asked` says whether they did, gets /dev/null from many who start commands, and means nothing empty either.
+/// Whether it was closed. Who names it not, `asked` says whether they did, gets /dev/null from many who start commands,
+/// and means nothing empty either.
 pub(super) fn is_nothing(asked: bool) -> bool {
     let stdin = std::io::stdin();
     let is_null = match (fstat(&stdin), stat("/dev/null")) {
@@ -31,6 +31,5 @@ pub(super) fn is_nothing(asked: bool) -> bool {
         }
         _ => false,
     };
-    let writes = fcntl_getfl(&stdin).is_ok_and(|flags| flags.contains(OFlags::RDWR));
-    is_null && (writes || !asked)
+    at_start::stdin_closed() || (is_null && !asked)
 }

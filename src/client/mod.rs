@@ -208,7 +208,7 @@ impl Client {
             call.headers.insert(CONTENT_TYPE, parsed);
         }
         conditional(&mut call.headers, preconditions)?;
-        let (_, response) = self.send(call).await?;
+        let (_, response) = self.send(&call).await?;
         let created = response.status() == StatusCode::CREATED;
         Ok(Written { revision: Revision(shown(&response, REVISION)), created })
     }
@@ -222,7 +222,7 @@ impl Client {
         let mut call = Call::new(Method::DELETE, key_path(key)?);
         call.shows = &[REVISION];
         conditional(&mut call.headers, preconditions)?;
-        let (_, response) = self.send(call).await?;
+        let (_, response) = self.send(&call).await?;
         Ok(Revision(shown(&response, REVISION)))
     }
 
@@ -353,13 +353,19 @@ impl Client {
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Error> {
-        let writes = call.changes_something();
-        let (at, response) = self.send(call).await?;
-        let answer = json_body(response).await.map_err(|error| match error {
+        let due = Instant::now() + self.timeout;
+        let (at, response) = self.send(&call).await?;
+        let (at, answer) = match json_body(response).await {
+            Ok(answer) => (at, answer),
             // It was carried out, or by somebody who does not speak as konsen does.
-            Error::Failed(text) if writes => Error::Unknown(text),
-            error => error,
-        })?;
+            Err(Error::Failed(text)) if call.changes_something() => {
+                return Err(Error::Unknown(text));
+            }
+            Err(error) => match self.send_elsewhere(&call, at, due).await {
+                Some((other, response)) => (other, json_body(response).await?),
+                None => return Err(error),
+            },
+        };
         self.proves(at);
         Ok(answer)
     }

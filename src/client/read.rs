@@ -73,7 +73,7 @@ impl Client {
         let mut call = Call::new(Method::GET, key_path(key)?);
         call.query.extend(at.map(|revision| ("revision", revision.to_string())));
         call.shows = &[REVISION, ETAG, CREATE_REVISION, VERSION];
-        let (_, response) = self.send(call).await?;
+        let (_, response) = self.send(&call).await?;
         let content_type = response.headers().get(CONTENT_TYPE);
         let mut item = Item {
             key: Bytes::copy_from_slice(key),

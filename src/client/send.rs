@@ -33,8 +33,8 @@ impl Client {
     /// Sends to one endpoint after the other until one of them settles it, or the time is over. What changes nothing is
     /// asked of the next one, too, where one says nothing; anything else goes only to those that answer as konsen does,
     /// and nowhere if the endpoints are those of different clusters. Who answered, and what.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<(usize, Response), Error> {
-        let mut settled = pin!(self.settle(&call, Instant::now() + self.timeout));
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<(usize, Response), Error> {
+        let mut settled = pin!(self.settle(call, Instant::now() + self.timeout));
         let settled = tokio::select! {
             settled = &mut settled => settled,
             // Whoever begins a stream says so in its own words.
@@ -44,6 +44,19 @@ impl Client {
             }
         };
         settled.map_err(|failure| failure.error)
+    }
+
+    /// Sends what changes nothing to those that answer as konsen does, but for the one that did not; none if no other
+    /// settles it.
+    pub(super) async fn send_elsewhere(
+        &self,
+        call: &Call<'_>,
+        not: usize,
+        due: Instant,
+    ) -> Option<(usize, Response)> {
+        let mut others = self.search(due).await.ok()?;
+        others.retain(|at| *at != not);
+        self.ask(call, others, due, true).await.ok()
     }
 
     async fn settle(&self, call: &Call<'_>, due: Instant) -> Result<(usize, Response), Failure> {

@@ -29,7 +29,7 @@ impl Client {
         let mut call =
             Call { streams: true, shows: &[REVISION], ..Call::new(Method::GET, "v1/snapshot") };
         call.headers.insert(TE, HeaderValue::from_static("trailers"));
-        let (_, response) = self.send(call).await?;
+        let (_, response) = self.send(&call).await?;
         let revision = Revision(shown(&response, REVISION));
         let silence_max = self.timeout;
         Ok(SnapshotStream { revision, body: response.into(), digest: None, silence_max })

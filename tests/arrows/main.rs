@@ -155,6 +155,18 @@ fn files_and_functions_stay_small() {
     assert!(large.is_empty(), "these are to be parted: {large:#?}");
 }
 
+/// The lint is one that an `allow` can turn off; nobody does, in no kind of file.
+#[test]
+fn nobody_writes_unsafe_code() {
+    let found: Vec<_> =
+        sources::all().into_iter().filter(|source| source.has_unsafe_code()).collect();
+    let files: Vec<_> = found.iter().map(|source| &source.file).collect();
+    assert!(files.is_empty(), "{files:?}");
+    assert!(["unsafe { f() }", "{ unsafe {} }"].map(sources::is_unsafe).iter().all(|found| *found));
+    assert!(sources::is_unsafe("#![allow(unsafe_code)]"));
+    assert!(!sources::is_unsafe("#[ctor::ctor(unsafe)] fn f() {} // unsafe"));
+}
+
 /// A path is seen however it is written.
 #[test]
 fn paths_are_found_in_every_form() {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItemFn, ItemFn, ItemMod, ItemUse, TraitItemFn, UseTree};
@@ -71,6 +72,11 @@ impl Source {
         functions.0
     }
 
+    /// Whether there is unsafe code in it, or where it would be allowed, tests too.
+    pub(crate) fn has_unsafe_code(&self) -> bool {
+        is_unsafe(&self.text)
+    }
+
     /// How many lines it has before its tests begin.
     pub(crate) fn lines(&self) -> usize {
         let tests = self.syntax.items.iter().find_map(|item| match item {
@@ -87,6 +93,21 @@ fn paths_in(module: Vec<String>, syntax: &syn::File) -> BTreeSet<Vec<String>> {
     let mut paths = Paths { module, found: BTreeSet::new() };
     paths.visit_file(syntax);
     paths.found
+}
+
+/// Whether a text says `unsafe` in front of something, or names the lint against it. What only declares that it is called
+/// before `main` says it alone in brackets.
+pub(crate) fn is_unsafe(text: &str) -> bool {
+    fn found(tokens: TokenStream) -> bool {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        tokens.iter().any(|token| match token {
+            TokenTree::Ident(name) if *name == "unsafe" => tokens.len() > 1,
+            TokenTree::Ident(name) if *name == "unsafe_code" => true,
+            TokenTree::Group(group) => found(group.stream()),
+            _ => false,
+        })
+    }
+    text.parse().is_ok_and(found)
 }
 
 /// The paths in a text, as if it stood in that module.

@@ -43,6 +43,22 @@ fn output_that_cannot_be_written_is_an_error() {
     }
 }
 
+/// Rust's runtime opens /dev/null in its place.
+#[test]
+fn output_that_is_closed_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    write_cluster(dir.path());
+    let show = "config show --config cluster.yml --name node1";
+    for words in ["version", "--help", "--version", "put --help", show] {
+        let line = format!("{} {words} >&-", env!("CARGO_BIN_EXE_konsen"));
+        let output =
+            Command::new("sh").args(["-c", &line]).current_dir(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.starts_with("error: cannot write to standard output: Bad file"), "{error}");
+    }
+}
+
 #[test]
 fn an_error_that_cannot_be_told_leaves_the_exit_code() {
     let dir = tempfile::tempdir().unwrap();

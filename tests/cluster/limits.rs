@@ -127,6 +127,14 @@ async fn a_value_that_nobody_gave_is_not_stored() {
     }
     assert_eq!(cluster.get(0, "a").await.unwrap().as_deref(), Some("value\n"));
     assert_eq!(script("get a --timeout 1us").0, Some(2));
+    for words in ["get a >&-", "list >&-", "status >&-", "snapshot save - >&-"] {
+        let (code, error) = script(words);
+        assert_eq!(code, Some(1), "{words}: {error}");
+        assert!(error.contains("standard output: Bad file descriptor"), "{words}: {error}");
+    }
+    let (code, error) = script("put b value >&-");
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("the key was created"), "{error}");
 }
 
 /// More than wait where nobody says how many.

@@ -149,6 +149,13 @@ async fn an_endpoint_that_is_not_konsen_is_passed_over() {
     });
     let client = client(&[url(port), url(server.port)]);
     assert!(matches!(client.get(b"a").await, Err(Error::NoSuchKey { .. })));
+    // What comes as JSON has no field that shows whose it is.
+    for _ in 0..2 {
+        let fresh = client_with(&[url(port), url(server.port)], TlsFiles::default());
+        assert!(fresh.list(&ListRequest::default()).await.unwrap().items.is_empty());
+        let fresh = client_with(&[url(port), url(server.port)], TlsFiles::default());
+        assert_eq!(fresh.members().await.unwrap().members.len(), 1);
+    }
     let written = client.put(b"a", &"x".into(), None, NONE).await.unwrap();
     assert!(written.created && written.revision > Revision(1));
     let again = client_with(&[url(port), url(server.port)], TlsFiles::default());

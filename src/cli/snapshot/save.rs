@@ -57,6 +57,9 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let target = Target::of(&args.file, args.force)?;
+    if matches!(target, Target::Stdout) {
+        output::writable()?;
+    }
     let client = args.connection.client()?;
     let saved = async {
         let stream = begun(&client).await?;
