@@ -99,7 +99,8 @@ pub(super) fn row_bytes(key: &[u8]) -> usize {
     key.len() + FETCHED_OVERHEAD_BYTES
 }
 
-fn changed_bytes(key: &[u8], row: &KeyRow) -> usize {
+/// What the row of a key that was changed takes in memory, roughly.
+pub(super) fn changed_bytes(key: &[u8], row: &KeyRow) -> usize {
     key.len() + KEY_OVERHEAD_BYTES + row.extra_bytes()
 }
 

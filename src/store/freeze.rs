@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::backend;
 use super::checkpoint::{self, Frozen};
 use super::error::StoreError;
+use super::overlay::Overlay;
 use super::space;
 use super::state::{State, StateOptions};
 use super::sweep::Budget;
@@ -18,7 +19,12 @@ impl State {
     pub fn overlay_full(&self) -> bool {
         let shared = self.shared.read();
         let waits = shared.frozen.is_some() || self.put_off.load(Ordering::Relaxed);
-        waits && shared.active.bytes > 2 * self.options.overlay_bytes
+        waits && self.overlay_bytes(&shared.active) > 2 * self.options.overlay_bytes
+    }
+
+    /// What an overlay takes in memory, and what the rows at hand take for it beyond their own room.
+    pub(super) fn overlay_bytes(&self, overlay: &Overlay) -> usize {
+        overlay.bytes_beyond(self.options.rows_bytes)
     }
 
     /// Says whether the checkpoint that is due has to wait for room on the disk.
@@ -56,7 +62,8 @@ impl State {
         let shared = self.shared.read();
         let StateOptions { overlay_bytes, checkpoint_age, sweep_pause, .. } = self.options;
         let aged = shared.active_since.is_some_and(|since| since.elapsed() >= checkpoint_age);
-        let due = self.wanted.load(Ordering::Acquire) || shared.active.bytes >= overlay_bytes;
+        let due = self.wanted.load(Ordering::Acquire)
+            || self.overlay_bytes(&shared.active) >= overlay_bytes;
         let sweeps = || shared.view.is_unswept(&self.pins) && shared.since.elapsed() >= sweep_pause;
         shared.frozen.is_none() && (due || aged || sweeps())
     }

@@ -245,7 +245,7 @@ impl State {
 
     /// Whether what is applied and not in the file takes as much memory as a checkpoint should leave.
     fn overlay_large(&self) -> bool {
-        self.shared.read().active.bytes >= self.options.overlay_bytes
+        self.overlay_bytes(&self.shared.read().active) >= self.options.overlay_bytes
     }
 }
 

@@ -36,8 +36,9 @@ use crate::raft::{Index, LogId, Membership};
 pub struct StateOptions {
     /// redb's cache, in bytes. Default 64 MiB.
     pub cache_bytes: usize,
-    /// A checkpoint is due when the overlay takes so many bytes. Default 64 MiB. While one is being
-    /// written, or waits for room on the disk, an overlay of twice that may grow; then apply waits.
+    /// A checkpoint is due when the overlay takes so many bytes, with what `rows_bytes` has no room for of the rows of its
+    /// keys. Default 64 MiB. While one is being written, or waits for room on the disk, an overlay of twice that may grow;
+    /// then apply waits.
     pub overlay_bytes: usize,
     /// How much of the rows of keys that were changed or looked up lately is held in memory, in bytes. Default 32 MiB.
     pub rows_bytes: usize,
