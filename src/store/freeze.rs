@@ -21,6 +21,11 @@ impl State {
         waits && shared.active.bytes > 2 * self.options.overlay_bytes
     }
 
+    /// Whether what is applied and not in the file takes as much memory as a checkpoint should leave.
+    pub(super) fn overlay_large(&self) -> bool {
+        self.shared.read().active.bytes >= self.options.overlay_bytes
+    }
+
     /// Says whether the checkpoint that is due has to wait for room on the disk.
     pub(super) fn put_off(&self, put_off: bool) {
         self.put_off.store(put_off, Ordering::Relaxed);

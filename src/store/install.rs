@@ -6,8 +6,6 @@ use std::sync::atomic::Ordering;
 
 use redb::{CursorError, Durability};
 
-use super::at_hand::AtHand;
-use super::checkpoint;
 use super::coalesce::{Coalesce, Coalesced};
 use super::early_sync::EarlySync;
 use super::error::{StoreError, state_failed as failed};
@@ -15,9 +13,7 @@ use super::snapshot::END;
 pub use super::snapshot_decoder::IncomingError;
 use super::snapshot_decoder::{Row, Sequence};
 use super::state::State;
-use super::state_hashes::StateHashes;
 use super::tables::{INCOMING_KEYS, INCOMING_RECORDS, INCOMING_REVISIONS};
-use super::view::FileView;
 use crate::raft::{LogId, Membership};
 
 /// After how many bytes what has come is made durable: it is no use before the end, but until then redb remembers each
@@ -63,51 +59,15 @@ impl State {
         Ok(incoming)
     }
 
-    /// The snapshot that took the state's place last: its last entry, and the membership as of then if
-    /// nothing was applied since.
-    pub fn installed(&self) -> Option<(LogId, Membership)> {
-        let view = self.shared.read().view.clone();
-        let (_, membership) = view.position.membership.clone()?;
-        Some((view.installed?, membership))
-    }
-
     /// Puts a snapshot in the state's place, durably when it returns. Nothing may be applied meanwhile.
     /// False, and nothing is done, if it brings nothing new.
     pub fn put_in_place(&self, incoming: Incoming) -> Result<bool, StoreError> {
-        let _alone = self.writing.lock();
         let position = incoming.sequence.position().cloned().filter(|_| incoming.is_whole());
         let Some(mut position) = position else { return Ok(false) };
         if let Some(members) = &incoming.members {
             position.membership = Some((position.applied.index, members.clone()));
         }
-        if position.applied.index <= self.applied().index {
-            return Ok(false);
-        }
-        checkpoint::install(&self.db, &position)?;
-        let view = Arc::new(FileView::open(&self.db, self.options.highest)?);
-        // With what records hold of it.
-        let position = view.position.clone();
-        let mut shared = self.shared.write();
-        let old = (
-            std::mem::take(&mut shared.active),
-            shared.frozen.take(),
-            std::mem::replace(&mut shared.view, view),
-            // Its rows, and those of the file that was.
-            std::mem::replace(&mut shared.at_hand, AtHand::nothing(self.options.rows_bytes)),
-        );
-        shared.active_since = None;
-        shared.durable = position.applied;
-        shared.position = position;
-        shared.installs += 1;
-        // What was applied before belongs to the state that is gone.
-        shared.marks = StateHashes::default();
-        drop(shared);
-        if let Some(observer) = self.observer.get() {
-            observer.replaced();
-        }
-        drop(old);
-        checkpoint::remove_old(&self.db)?;
-        Ok(true)
+        self.replace(&position)
     }
 }
 

@@ -39,6 +39,7 @@ mod position;
 mod range;
 mod read;
 mod recovery;
+mod replace;
 mod restore;
 #[cfg(any(test, fuzzing))]
 mod sample;

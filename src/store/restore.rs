@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::backup_check::{BackupError, Blocks, origin, refused};
-use super::checkpoint;
 use super::error::StoreError;
 use super::files;
 use super::identity::{DataDir, IdentityCheck, Rebuild};
@@ -232,21 +231,6 @@ pub fn begin_alone(
         reset: Some((last, members)),
         ..LogWrite::default()
     }])
-}
-
-impl State {
-    /// Lets `members` be those of the state as of its last entry, as if a snapshot had brought it. Durable
-    /// when it returns; all that is applied must be in the file. The state must be opened anew after it.
-    fn begin_anew(&self, members: Membership) -> Result<(), StoreError> {
-        let mut position = self.shared.read().view.position.clone();
-        position.membership = Some((position.applied.index, members));
-        checkpoint::rewrite(&self.db, &position)
-    }
-
-    /// Whether what is applied and not in the file takes as much memory as a checkpoint should leave.
-    fn overlay_large(&self) -> bool {
-        self.shared.read().active.bytes >= self.options.overlay_bytes
-    }
 }
 
 impl From<StoreError> for BackupError {

@@ -69,7 +69,7 @@ enum Next {
 impl State {
     /// The state as the newest checkpoint left it.
     pub fn snapshot(&self) -> SnapshotReader {
-        let view = self.shared.read().view.clone();
+        let view = self.view();
         SnapshotReader { view, next: Next::Head, end: End::default(), digest: Xxh3::new() }
     }
 }

@@ -175,6 +175,11 @@ impl State {
         })
     }
 
+    /// What the file holds.
+    pub(super) fn view(&self) -> Arc<FileView> {
+        self.shared.read().view.clone()
+    }
+
     /// The last entry applied.
     pub fn applied(&self) -> LogId {
         self.shared.read().position.applied
