@@ -6,19 +6,19 @@ use std::sync::{Arc, OnceLock};
 use redb::TableHandle;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::backup::{Digest, FORMAT, MAGIC, Origin, push_block};
-use super::backup_check::{BackupCheck, BackupError, BackupSummary};
-use super::identity;
-use super::install::{Incoming, IncomingError};
-use super::read::ReadError;
+use super::dir::identity;
 use super::sample::{
     LogContent, StateContent, content, fill_state, log_files, open_state, read_log, read_state,
     state_files,
 };
 use super::sealed;
-use super::snapshot::{END, End, KEY_ROWS, REVISION_ROWS, pop, push};
+use super::snapshot::backup::{Digest, FORMAT, MAGIC, Origin, push_block};
+use super::snapshot::backup_check::{BackupCheck, BackupError, BackupSummary};
+use super::snapshot::pieces::{END, End, KEY_ROWS, REVISION_ROWS, pop, push};
+use super::snapshot::{Incoming, IncomingError};
+use super::state::ReadError;
 use super::state::State;
-use super::tables::{KEYS, REVISIONS};
+use super::state::tables::{KEYS, REVISIONS};
 use super::test_disk::{Disk, Keeps};
 
 struct Sample {

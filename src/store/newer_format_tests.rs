@@ -6,12 +6,12 @@ use std::path::Path;
 
 use redb::Database;
 
-use super::backup::{MAGIC, push_block};
-use super::identity::{DataDir, IdentityCheck};
+use super::dir::identity::{DataDir, IdentityCheck};
 use super::log::{Log, LogOptions};
 use super::meta::{self, META};
 use super::paths;
 use super::sample::{self, StateContent, content, fill_state};
+use super::snapshot::backup::{MAGIC, push_block};
 use super::state::{State, StateOptions};
 use super::test_disk::Disk;
 use super::{BackupCheck, Origin, StoreError, recover, restore};
@@ -37,7 +37,7 @@ fn backup(change: impl Fn(&mut [u8])) -> Vec<u8> {
     change(&mut pieces[0]);
     pieces.iter().for_each(|piece| push_block(&mut bytes, piece).unwrap());
     bytes.extend_from_slice(&[0; 4]);
-    let mut digest = super::backup::Digest::new();
+    let mut digest = super::snapshot::backup::Digest::new();
     digest.add(&bytes);
     bytes.extend_from_slice(&digest.value().0);
     bytes

@@ -2,7 +2,7 @@
 
 use super::error::StoreError;
 use super::log::{Log, LogOptions, RecoveredLog};
-use super::read::ReadError;
+use super::state::ReadError;
 use super::state::{State, StateOptions};
 use super::test_disk::{Disk, Keeps};
 use crate::kv::{Command, Item, KeyRange, RangeQuery, Revision, Write};

@@ -1,0 +1,136 @@
+//! Opening a database file, and making one so that a crash leaves a whole one or none.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, StorageBackend};
+
+use super::coalesce::{Coalesce, Coalescing};
+use super::space::Space;
+use super::yielding::YieldingFile;
+use crate::store::error::StoreError;
+use crate::store::paths::{dir_of, open_own};
+
+/// Opens the database at `path`; with `space` its ballast gives way to writes that find no room, and whoever
+/// has `gather` may let writes be gathered. A new one is made beside it and renamed once it is whole: a file
+/// that a crash left half made would not be a database.
+pub(in crate::store) fn open(
+    path: &Path,
+    space: Option<&Arc<Space>>,
+    coalesce: &Coalesce,
+    cache_bytes: usize,
+    what: &'static str,
+) -> Result<Database, StoreError> {
+    let failed = |error: redb::DatabaseError| StoreError::opening(what, path, error);
+    let builder = builder(cache_bytes);
+    if !exists(path, what)? {
+        let fresh = path.with_extension("new");
+        let io_failed = |source| StoreError::io(what, "create", &fresh, source);
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_failed(error)),
+            _ => {}
+        }
+        let made = open_own(&fresh).map_err(io_failed)?;
+        let made = FileBackend::new(made).map_err(failed)?;
+        drop(builder.create_with_backend(made).map_err(failed)?);
+        File::open(&fresh).and_then(|file| file.sync_all()).map_err(io_failed)?;
+        fs::rename(&fresh, path).map_err(io_failed)?;
+        sync_dir(dir_of(path), what)?;
+    }
+    let opened = YieldingFile::open(path, space.cloned());
+    opened
+        .and_then(|file| builder.create_with_backend(Coalescing::new(file, coalesce.clone())))
+        .map_err(failed)
+}
+
+/// Opens the database that a backend stands for, or makes it.
+pub(in crate::store) fn open_backend(
+    backend: impl StorageBackend,
+    coalesce: &Coalesce,
+    cache_bytes: usize,
+    what: &'static str,
+) -> Result<Database, StoreError> {
+    let backend = Coalescing::new(backend, coalesce.clone());
+    let created = builder(cache_bytes).create_with_backend(backend);
+    created.map_err(|error| StoreError::database(what, error))
+}
+
+/// Whether there is something at `path`; an error if that cannot be told.
+pub(in crate::store) fn exists(path: &Path, what: &'static str) -> Result<bool, StoreError> {
+    path.try_exists().map_err(|error| StoreError::io(what, "look at", path, error))
+}
+
+/// Makes the names in a directory durable.
+pub(in crate::store) fn sync_dir(dir: &Path, what: &'static str) -> Result<(), StoreError> {
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|error| StoreError::io(what, "sync", dir, error))
+}
+
+/// How every database is opened: redb verifies the checksums of all pages. Without that it believes what
+/// it reads, so that a damaged page could hide rows, show old ones, or make it panic.
+fn builder(cache_bytes: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_half_made_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.redb");
+        fs::write(path.with_extension("new"), "half a database").unwrap();
+        drop(open(&path, None, &Coalesce::default(), 1 << 20, "log").unwrap());
+        assert!(path.exists() && !path.with_extension("new").exists());
+        drop(open(&path, None, &Coalesce::default(), 1 << 20, "log").unwrap());
+    }
+
+    #[test]
+    fn only_the_owner_can_read_a_database_whatever_it_was_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.redb");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        drop(open(&path, None, &Coalesce::default(), 1 << 20, "log").unwrap());
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        drop(open(&path, None, &Coalesce::default(), 1 << 20, "log").unwrap());
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_working_directory() {
+        assert_eq!(dir_of(Path::new("log.redb")), Path::new("."));
+        assert_eq!(dir_of(Path::new("a/log.redb")), Path::new("a"));
+        assert_eq!(dir_of(Path::new("/log.redb")), Path::new("/"));
+        assert_eq!(dir_of(Path::new("/")), Path::new("/"));
+        sync_dir(dir_of(Path::new("log.redb")), "log").unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_taken_for_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let refused =
+            open(&file.join("log.redb"), None, &Coalesce::default(), 1 << 20, "log").unwrap_err();
+        assert!(matches!(refused, StoreError::Io { what: "look at", .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.redb");
+        fs::write(&path, "something else").unwrap();
+        assert!(open(&path, None, &Coalesce::default(), 1 << 20, "log").is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"something else");
+    }
+}

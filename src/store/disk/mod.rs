@@ -1,0 +1,9 @@
+//! The files under redb: how they are opened, how they are written, and the room that there is for them.
+
+pub(super) mod backend;
+pub(super) mod coalesce;
+pub(super) mod files;
+pub(super) mod space;
+mod yielding;
+
+pub use space::{Purpose, Reserved, Space, SpaceWatch};
