@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+pub mod bench;
 mod bundle;
 pub mod cert;
 pub mod check;
@@ -66,6 +67,7 @@ enum Command {
     Leader(leader::Args),
     Snapshot(snapshot::Args),
     Check(check::Args),
+    Bench(bench::Args),
     Cluster(cluster::Args),
     Cert(cert::Args),
     Config(config::Args),
@@ -90,6 +92,7 @@ impl Command {
             Command::Leader(args) => leader::run(args).await,
             Command::Snapshot(args) => snapshot::run(args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Bench(args) => bench::run(args).await,
             Command::Cluster(args) => cluster::run(args),
             Command::Cert(args) => cert::run(args),
             Command::Config(args) => config::run(args),
