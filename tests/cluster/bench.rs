@@ -220,6 +220,32 @@ async fn a_node_that_dies_meanwhile_is_counted_and_not_hidden() {
     assert!(report["servers"]["unknown_because"].as_str().unwrap().contains("ended"), "{report}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn https_is_measured_with_the_certificates_of_every_other_command() {
+    let mut cluster = Cluster::build(1, "http: {tls: true, clientAuth: required}\n");
+    let dir = cluster.dir.path().to_path_buf();
+    let made =
+        konsen().current_dir(&dir).args(["cert", "client", "--name", "alice"]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    cluster.nodes[0].start();
+    let deadline = Instant::now() + PATIENCE;
+    while !cluster.nodes[0].has_served() {
+        assert!(Instant::now() < deadline, "{}", cluster.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let url = cluster.url(0, "").replace("http://", "https://");
+    let files = "--cacert certs/ca.crt --cert certs/alice.crt --key certs/alice.key";
+    let arguments =
+        format!("mixed --reads 50 --keys 20 --connections 3 --seconds 1 -o json {files}");
+    let mut command = tokio::process::Command::from(bench(&url, &arguments));
+    let report = json(&command.current_dir(&dir).kill_on_drop(true).output().await.unwrap());
+    adds_up(&report);
+    assert!(number(&report, "succeeded") > 10, "{report}");
+    assert_eq!(number(&report, "succeeded"), number(&report, "operations"), "{report}");
+    let nobody = run(&url, "put --seconds 1").await;
+    assert_eq!(nobody.status.code(), Some(7), "{nobody:?}");
+}
+
 #[tokio::test]
 async fn an_endpoint_that_is_not_there_is_unavailable() {
     let cluster = Cluster::start(1).await;

@@ -152,6 +152,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         measured: measured.time,
         interrupted: measured.interrupted,
         nodes,
+        measured_nodes: processes.as_ref().map_or(0, Vec::len),
         servers: measured.servers,
         own_cpu: measured.own_cpu,
     };

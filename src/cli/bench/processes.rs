@@ -16,7 +16,7 @@ pub(super) struct Usage {
     pub(super) written_bytes: Option<u64>,
 }
 
-/// The processes of the cluster's nodes, or why they are not known.
+/// The processes of the cluster's nodes, but for those that do not run; or why they are not known.
 pub(super) fn find(addresses: &[String]) -> Result<Vec<u32>, String> {
     let mut wanted = Vec::new();
     for address in addresses {
@@ -29,20 +29,24 @@ pub(super) fn find(addresses: &[String]) -> Result<Vec<u32>, String> {
         let is_it = |(ip, port, _): &&(IpAddr, u16, u64)| {
             *port == place.port() && (*ip == place.ip() || ip.is_unspecified())
         };
-        let listener = listeners.iter().find(is_it);
-        let (.., inode) =
-            listener.ok_or_else(|| format!("nobody on this machine listens on {place}"))?;
-        inodes.insert(*inode, at);
+        if let Some((.., inode)) = listeners.iter().find(is_it) {
+            inodes.insert(*inode, at);
+        }
     }
-    let mut processes = vec![None; wanted.len()];
+    if inodes.is_empty() {
+        return Err("no member of the cluster listens on this machine".to_owned());
+    }
+    let mut processes: BTreeMap<usize, Option<u32>> =
+        inodes.values().map(|at| (*at, None)).collect();
     for process in numbers(Path::new("/proc")) {
         for inode in sockets(process) {
             if let Some(at) = inodes.get(&inode) {
-                processes[*at] = Some(process);
+                processes.insert(*at, Some(process));
             }
         }
     }
-    let found = processes.iter().zip(&wanted).map(|(process, place)| {
+    let found = processes.into_iter().map(|(at, process)| {
+        let place = wanted[at];
         process.ok_or_else(|| format!("the process that listens on {place} is another user's"))
     });
     found.collect()
@@ -177,7 +181,11 @@ mod tests {
         assert_eq!(found, Ok(vec![std::process::id()]));
         assert!(usage(&[std::process::id()]).is_ok() && own_cpu().is_some());
         drop(listener);
-        assert!(find(&[address]).unwrap_err().contains("nobody on this machine listens"));
+        assert!(find(std::slice::from_ref(&address)).unwrap_err().contains("no member"));
+        // One that is down takes nothing.
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = (other.local_addr().unwrap().to_string(), other);
+        assert_eq!(find(&[address, other.0]), Ok(vec![std::process::id()]));
         // Kept for documentation (RFC 5737).
         let elsewhere = find(&["192.0.2.1:20001".to_owned()]).unwrap_err();
         assert_eq!(elsewhere, "192.0.2.1:20001 is not on this machine");

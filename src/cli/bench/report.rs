@@ -21,8 +21,9 @@ pub(super) struct Report<'a> {
     /// From when operations counted until the last of them ended.
     pub(super) measured: Duration,
     pub(super) interrupted: bool,
-    /// How many members the cluster has.
+    /// How many members the cluster has, and of how many there is a process here.
     pub(super) nodes: usize,
+    pub(super) measured_nodes: usize,
     /// What their processes took meanwhile, or why that is not known.
     pub(super) servers: Result<Usage, String>,
     /// What this process took meanwhile.
@@ -89,6 +90,7 @@ struct Latency {
 #[derive(Serialize)]
 struct Servers<'a> {
     nodes: usize,
+    measured: usize,
     cpu_us_per_operation: Option<f64>,
     written_bytes_per_operation: Option<f64>,
     unknown_because: Option<&'a str>,
@@ -191,6 +193,7 @@ impl Report<'_> {
             written_unknown: tally.unsure,
             servers: Servers {
                 nodes: self.nodes,
+                measured: self.measured_nodes,
                 cpu_us_per_operation: usage.and_then(|usage| cpu(usage.cpu)),
                 written_bytes_per_operation: usage
                     .and_then(|usage| each(usage.written_bytes? as f64)),
@@ -235,7 +238,7 @@ impl Report<'_> {
         if let Some(bytes) = json.servers.written_bytes_per_operation {
             rows.push(row(
                 "disk writes an operation",
-                format!("{bytes:.0} B, {} nodes together", self.nodes),
+                format!("{bytes:.0} B, {}", self.together()),
             ));
         }
         if let Some(us) = json.client.cpu_us_per_operation {
@@ -266,11 +269,19 @@ impl Report<'_> {
         text
     }
 
+    fn together(&self) -> String {
+        match (self.measured_nodes, self.nodes) {
+            (1, 1) => "of the one node".to_owned(),
+            (measured, nodes) if measured == nodes => format!("{nodes} nodes together"),
+            (measured, nodes) => format!("{measured} of {nodes} nodes together"),
+        }
+    }
+
     fn server_cpu(&self, json: &Json<'_>) -> String {
         match (&self.servers, json.servers.cpu_us_per_operation) {
             (Err(why), _) => format!("not known: {why}"),
             (Ok(_), None) => "-".to_owned(),
-            (Ok(_), Some(us)) => format!("{us:.1} µs, {} nodes together", self.nodes),
+            (Ok(_), Some(us)) => format!("{us:.1} µs, {}", self.together()),
         }
     }
 }
@@ -335,6 +346,7 @@ mod tests {
             measured: Duration::from_millis(10_004),
             interrupted: false,
             nodes: 3,
+            measured_nodes: 3,
             servers: Ok(Usage { cpu: Duration::from_micros(600), written_bytes: Some(12_288) }),
             own_cpu: Some(Duration::from_micros(30)),
         }
@@ -359,7 +371,7 @@ mod tests {
             "reads":{"operations":2,"succeeded":2,"latency_us":{"mean":1500,"p50":1000,"p90":2000,"p99":2000,
             "p99_9":2000,"max":2000}},"writes":{"operations":3,"succeeded":1,"latency_us":{"mean":4000,
             "p50":4001,"p90":4001,"p99":4001,"p99_9":4001,"max":4001}},"written":1,"written_unknown":1,
-            "servers":{"nodes":3,"cpu_us_per_operation":200.0,"written_bytes_per_operation":4096.0,
+            "servers":{"nodes":3,"measured":3,"cpu_us_per_operation":200.0,"written_bytes_per_operation":4096.0,
             "unknown_because":null},"client":{"cpu_us_per_operation":10.0}}"#;
         // Without the ends of its lines.
         let expected: String = expected.lines().map(str::trim).collect();
