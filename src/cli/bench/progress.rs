@@ -46,7 +46,8 @@ pub(super) async fn show(
             Some(window) => {
                 let counts = tallies.iter().map(|tally| tally.lock().counts());
                 let sum = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-                let rate = (sum.0 - before.0) as f64 / (now - before.1).as_secs_f64();
+                let since = now - before.1.max(window.counts_from);
+                let rate = (sum.0 - before.0) as f64 / since.as_secs_f64().max(f64::EPSILON);
                 before = (sum.0, now);
                 let passed = (now - window.counts_from).as_secs();
                 let errors = if sum.1 > 0 { format!(", {} errors", sum.1) } else { String::new() };
