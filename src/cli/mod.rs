@@ -1,6 +1,7 @@
 //! The command line, one file a subcommand.
 
 mod at_start;
+pub mod bench;
 mod bundle;
 pub mod cert;
 pub mod check;
@@ -67,6 +68,7 @@ enum Command {
     Leader(leader::Args),
     Snapshot(snapshot::Args),
     Check(check::Args),
+    Bench(bench::Args),
     Cluster(cluster::Args),
     Cert(cert::Args),
     Config(config::Args),
@@ -91,6 +93,7 @@ impl Command {
             Command::Leader(args) => leader::run(args).await,
             Command::Snapshot(args) => snapshot::run(args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Bench(args) => bench::run(args).await,
             Command::Cluster(args) => cluster::run(args),
             Command::Cert(args) => cert::run(args),
             Command::Config(args) => config::run(args),

@@ -32,6 +32,7 @@ pub use error::Error;
 pub use read::{ListPage, ListRequest, Value};
 pub use snapshot::SnapshotStream;
 pub use tls::TlsFiles;
+pub(crate) use tls::config as tls_config;
 pub use transaction::{
     LIST_BYTES_MAX, LIST_ITEMS_MAX, OPERATIONS_MAX, READS_MAX, Retry, Transacted, Transaction,
 };
@@ -371,7 +372,8 @@ impl Client {
     }
 }
 
-fn endpoint(text: &str) -> Result<Url, Error> {
+/// A base URL, which ends in a slash.
+pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
     let wrong = || {
         Error::Usage(format!(
             "{text:?} is not an endpoint; write it as http://HOST:PORT or https://HOST:PORT"

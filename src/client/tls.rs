@@ -35,7 +35,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 }
 
 /// The configuration for a client with these files.
-pub(super) fn config(files: &TlsFiles) -> Result<ClientConfig, Error> {
+pub(crate) fn config(files: &TlsFiles) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &files.ca {
         for certificate in certificates(path)? {

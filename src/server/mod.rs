@@ -27,6 +27,7 @@ mod wire;
 
 pub use admin::backup::{Backup, BackupPart};
 pub use handle::Handle;
+pub(crate) use run::fine_timer::FineTimer;
 pub use run::read_load::ReadClient;
 pub use start::{Ending, Server, StartError};
 pub use watch::waiters::Waiter;

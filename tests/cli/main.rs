@@ -1,6 +1,7 @@
 //! The built binary's commands for certificates, folders and configuration, and its endpoints where none is a node.
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 mod bootstrap;
 mod cert;
 mod check;

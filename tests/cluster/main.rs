@@ -3,6 +3,7 @@
 
 mod admission;
 mod backup;
+mod bench;
 mod bootstrap;
 mod check;
 mod copies;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) struct FineTimer {
+pub(crate) struct FineTimer {
     /// None where the system has no such timer, or no descriptor left for one.
     #[cfg(target_os = "linux")]
     file: Option<tokio::io::unix::AsyncFd<rustix::fd::OwnedFd>>,
@@ -14,7 +14,7 @@ pub(super) struct FineTimer {
 
 impl FineTimer {
     /// One that is not set. Within the context of the runtime that waits for it.
-    pub(super) fn new() -> FineTimer {
+    pub(crate) fn new() -> FineTimer {
         FineTimer {
             #[cfg(target_os = "linux")]
             file: linux::open(),
@@ -23,7 +23,7 @@ impl FineTimer {
     }
 
     /// Lets it expire after that time, once, whatever it was set to.
-    pub(super) fn set(&mut self, after: Duration) {
+    pub(crate) fn set(&mut self, after: Duration) {
         #[cfg(target_os = "linux")]
         if let Some(file) = &self.file
             && linux::set(file, after)
@@ -38,7 +38,7 @@ impl FineTimer {
     }
 
     /// Waits until it expires.
-    pub(super) async fn expired(&self) {
+    pub(crate) async fn expired(&self) {
         #[cfg(target_os = "linux")]
         if let Some(file) = &self.file {
             // The runtime is told once of each time that it expires.

@@ -6,7 +6,7 @@ mod background;
 mod clock;
 pub(super) mod driver;
 pub(super) mod event;
-mod fine_timer;
+pub(super) mod fine_timer;
 pub(super) mod lag;
 mod lookups;
 pub(super) mod mailbox;
