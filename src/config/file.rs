@@ -94,6 +94,7 @@ pub(super) struct Limits {
     pub(super) backups: Option<Text>,
     pub(super) backup_growth: Option<Text>,
     pub(super) log_tail: Option<Text>,
+    pub(super) wal: Option<Text>,
     pub(super) log_cache: Option<Text>,
     pub(super) state_cache: Option<Text>,
     pub(super) overlay: Option<Text>,

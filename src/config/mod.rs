@@ -186,6 +186,8 @@ pub struct Limits {
     pub backup_growth: u64,
     /// What stays of the log although a checkpoint covers it.
     pub log_tail: u64,
+    /// How large the write-ahead log becomes.
+    pub wal: u64,
     /// The log's page cache.
     pub log_cache: u64,
     /// The state's page cache.
@@ -250,6 +252,7 @@ impl Default for Limits {
             backups: 2,
             backup_growth: 1 << 30,
             log_tail: 64 << 20,
+            wal: 128 << 20,
             log_cache: 16 << 20,
             state_cache: 64 << 20,
             overlay: 64 << 20,

@@ -101,6 +101,7 @@ impl Config {
         writeln!(out, "  backups: {}", self.limits.backups)?;
         writeln!(out, "  backupGrowth: {}", size(self.limits.backup_growth))?;
         writeln!(out, "  logTail: {}", size(self.limits.log_tail))?;
+        writeln!(out, "  wal: {}", size(self.limits.wal))?;
         writeln!(out, "  logCache: {}", size(self.limits.log_cache))?;
         writeln!(out, "  stateCache: {}", size(self.limits.state_cache))?;
         writeln!(out, "  overlay: {}", size(self.limits.overlay))?;

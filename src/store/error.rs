@@ -185,6 +185,9 @@ pub enum StoreError {
     },
 }
 
+/// What errors call the write-ahead log.
+pub(super) const WAL: &str = "write-ahead log";
+
 /// Whether there is no room, be it on the disk or up to the largest file that the process may write (`ulimit -f`).
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge)
@@ -274,6 +277,7 @@ impl StoreError {
         match self {
             StoreError::CorruptEntry { .. } => Some(paths::LOG),
             StoreError::Damaged { what: "log", .. } => Some(paths::LOG),
+            StoreError::Damaged { what: WAL, .. } => Some(paths::WAL),
             StoreError::Damaged { what: "state", .. } => Some(paths::STATE),
             _ => None,
         }

@@ -13,7 +13,9 @@ use super::sealed;
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// The version of the databases that this release reads and writes; see that of the identity.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
+/// The oldest one that it reads: that of a log without a write-ahead log, which gets one.
+const OLDEST: u32 = 2;
 /// A number of four bytes, sealed; the same in every format, so that each release can read it.
 const FORMAT_KEY: &str = "format";
 
@@ -42,7 +44,7 @@ pub(super) fn check_format(
 ) -> Result<(), StoreError> {
     let found = get_bytes(meta, what, FORMAT_KEY, |bytes| bytes.try_into().ok())?;
     match u32::from_le_bytes(found) {
-        FORMAT => Ok(()),
+        OLDEST..=FORMAT => Ok(()),
         found => Err(StoreError::other_format(Path::new(path), found, FORMAT)),
     }
 }

@@ -64,7 +64,7 @@ fn is_refused(path: &Path, file: &str) {
     let refused = start(path).unwrap_err();
     assert!(matches!(refused, StoreError::NewerFormat { .. }), "{refused}");
     let told = refused.to_string();
-    for word in [&*path.join(file).display().to_string(), "format 9", "format 2", "run the newer"] {
+    for word in [&*path.join(file).display().to_string(), "format 9", "format 3", "run the newer"] {
         assert!(told.contains(word), "{word}: {told}");
     }
 }
@@ -81,7 +81,7 @@ fn a_directory_of_a_newer_format_is_refused_and_not_a_byte_of_it_is_changed() {
     let file = dir.path().join("identity");
     let identity = fs::read_to_string(&file).unwrap();
     // Whatever else a newer one says.
-    let newer = identity.replace("\"format\": 2", "\"format\": 9").replace("\"node\"", "\"host\"");
+    let newer = identity.replace("\"format\": 3", "\"format\": 9").replace("\"node\"", "\"host\"");
     assert!(newer.contains("\"format\": 9"), "{newer}");
     fs::write(&file, newer).unwrap();
     let before = bytes(dir.path());
@@ -106,7 +106,7 @@ fn a_database_of_a_newer_format_is_refused_and_holds_what_it_held() {
         set_format(9);
         is_refused(dir.path(), file);
         is_refused(dir.path(), file);
-        set_format(2);
+        set_format(3);
         assert_eq!(start(dir.path()).unwrap(), before, "{file}");
     }
 }

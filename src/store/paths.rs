@@ -7,8 +7,10 @@ use std::path::Path;
 
 /// What holds data is for its owner alone.
 const OWN_MODE: u32 = 0o600;
-/// The log's file in a data directory.
+/// The log's database in a data directory.
 pub(super) const LOG: &str = "log.redb";
+/// The write-ahead log before it.
+pub(super) const WAL: &str = "log.wal";
 /// The state's.
 pub(super) const STATE: &str = "state.redb";
 

@@ -1,10 +1,9 @@
 //! Small files with a bit of everything in them, and all that can be read from such a file.
 
 use super::error::StoreError;
-use super::log::{Log, LogOptions, RecoveredLog};
 use super::state::ReadError;
 use super::state::{State, StateOptions};
-use super::test_disk::{Disk, Keeps};
+use super::test_disk::{Disk, Keeps, open_log};
 use crate::kv::{Command, Item, KeyRange, RangeQuery, Revision, Write};
 use crate::raft::{
     ClusterId, Entry, HardState, Index, LogId, LogWrite, Membership, NodeId, Payload, Seq, Term,
@@ -53,17 +52,13 @@ pub(super) fn log_files() -> ([Vec<u8>; 2], LogContent) {
     ([open, disk.bytes()], before.expect("60 entries were written"))
 }
 
-fn open_log(disk: &Disk) -> Result<(Log, RecoveredLog), StoreError> {
-    Log::open_backend(disk.clone(), &LogOptions { cache_bytes: 1 << 20, tail_bytes: 0 })
-}
-
 /// All that a log says.
 pub(super) type LogContent = (HardState, LogId, Vec<Entry>, Vec<(Index, Membership)>);
 
 pub(super) fn read_log(disk: Disk) -> Result<LogContent, StoreError> {
     let (log, found) = open_log(&disk)?;
     let base = LogId::new(Term(3), Index(25));
-    let recovered = found.into_recovered(&log, base)?;
+    let recovered = found.into_recovered(&log.reader(), base)?;
     let reader = log.reader();
     let last = reader.last()?;
     let entries = reader.read(Index(26), last, usize::MAX)?;

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use redb::StorageBackend;
 
+use super::error::StoreError;
+use super::log::{Log, LogOptions, RecoveredLog};
+
 /// What a disk writes in one piece.
 const SECTOR_BYTES: usize = 512;
 
@@ -382,6 +385,61 @@ impl StorageBackend for Disk {
         change.carry_out(&mut content.live);
         self.record(|| Told::Change(change));
         Ok(())
+    }
+}
+
+/// How large the write-ahead log of a test is: a few slots, so that they are used again soon.
+const WAL_BYTES: u64 = 6 * WAL_SLOT_BYTES;
+const WAL_SLOT_BYTES: u64 = 12 << 10;
+
+/// A part of a disk, as a file. So both files of a log are seen as one by whoever loses power, or damages something.
+#[derive(Debug)]
+pub(super) struct Part {
+    disk: Disk,
+    from: u64,
+    bytes_max: u64,
+}
+
+/// The database and the write-ahead log of a log that is alone on a disk.
+pub(super) fn log_parts(disk: &Disk) -> (Part, Part) {
+    let database = Part { disk: disk.clone(), from: WAL_BYTES, bytes_max: u64::MAX };
+    (database, Part { disk: disk.clone(), from: 0, bytes_max: WAL_BYTES })
+}
+
+/// How a log on such a disk is opened, of which nothing stays that a checkpoint covers.
+pub(super) const LOG_OPTIONS: LogOptions = LogOptions {
+    cache_bytes: 1 << 20,
+    tail_bytes: 0,
+    wal_bytes: WAL_BYTES,
+    wal_slot_bytes: WAL_SLOT_BYTES,
+};
+
+/// Opens the log that is alone on a disk.
+pub(super) fn open_log(disk: &Disk) -> Result<(Log, RecoveredLog), StoreError> {
+    let (database, wal) = log_parts(disk);
+    Log::open_backends(database, wal, &LOG_OPTIONS)
+}
+
+impl StorageBackend for Part {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.len()?.saturating_sub(self.from).min(self.bytes_max))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.read(self.from + offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        // One that others lie behind is as long as it may become.
+        if self.bytes_max == u64::MAX { self.disk.set_len(self.from + len) } else { Ok(()) }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.disk.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.write(self.from + offset, data)
     }
 }
 

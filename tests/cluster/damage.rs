@@ -19,7 +19,7 @@ fn damage(file: &Path, needle: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_file_is_damaged_says_so_and_the_others_serve() {
-    for file in ["log.redb", "state.redb"] {
+    for file in ["log.wal", "state.redb"] {
         let mut cluster = Cluster::start(3).await;
         cluster.put(0, "key", "a-value-to-be-found").await.unwrap();
         cluster.wait_ready_all().await;
@@ -49,7 +49,7 @@ async fn a_node_alone_is_not_told_to_ask_the_others() {
     let mut cluster = Cluster::start(1).await;
     cluster.put(0, "key", "a-value-to-be-found").await.unwrap();
     assert_eq!(cluster.nodes[0].terminate().code(), Some(0));
-    damage(&cluster.nodes[0].home.join("data/log.redb"), "a-value-to-be-found");
+    damage(&cluster.nodes[0].home.join("data/log.wal"), "a-value-to-be-found");
     cluster.nodes[0].start();
     assert_eq!(cluster.nodes[0].wait().code(), Some(1));
     let said = cluster.nodes[0].log();

@@ -14,7 +14,7 @@ fn lead_astray(node: &Node) {
     let check = IdentityCheck { cluster: "konsen".to_owned(), node: node.name.clone() };
     let data = DataDir::open(&node.home.join("data"), &check).unwrap();
     let state = State::open(&data.state_path(), None, &StateOptions::default()).unwrap();
-    let options = LogOptions { cache_bytes: 1 << 20, tail_bytes: 64 << 20 };
+    let options = LogOptions { cache_bytes: 1 << 20, ..LogOptions::default() };
     let (log, _) = Log::open(&data.log_path(), None, &options).unwrap();
     let next = state.applied().index.next();
     let (_, entries) = log.reader().fetch(next, next, usize::MAX).unwrap().unwrap();

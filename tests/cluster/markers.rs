@@ -10,7 +10,7 @@ use crate::harness::{Cluster, konsen};
 use crate::strace::{Call, parse};
 use crate::syscalls::{can_trace, tracing, whole};
 
-const CALLS: &str = "openat,rename,renameat,renameat2,unlink,unlinkat,write,writev,pwrite64,ftruncate,fallocate,\
+const CALLS: &str = "openat,rename,renameat,renameat2,unlink,unlinkat,write,writev,pwrite64,pwritev2,ftruncate,fallocate,\
                      fsync,fdatasync";
 const MARKER: &str = "unfinished";
 /// Stands for the directory itself: what names there are in it.
@@ -44,7 +44,11 @@ fn step(call: &Call) -> Option<Step<'_>> {
     let mut named = || quoted.next().and_then(name);
     Some(match &*call.name {
         "openat" if call.text.contains("O_CREAT") => Step::Make(named()?),
-        "write" | "writev" | "pwrite64" | "ftruncate" | "fallocate" => Step::Write(open()?),
+        // What is its own sync leaves nothing that a power loss may take back.
+        "pwritev2" if call.text.contains("RWF_DSYNC") => return None,
+        "write" | "writev" | "pwrite64" | "pwritev2" | "ftruncate" | "fallocate" => {
+            Step::Write(open()?)
+        }
         "fsync" | "fdatasync" => Step::Sync(open()?),
         "rename" | "renameat" | "renameat2" => Step::Rename(named()?, named()?),
         "unlink" | "unlinkat" => Step::Remove(named()?),

@@ -13,13 +13,18 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Whether it is about the log's file.
+    /// Whether it is about the write-ahead log.
     fn on_log(&self) -> bool {
-        self.text.split(',').next().is_some_and(|descriptor| descriptor.contains("/log.redb>"))
+        self.text.split(',').next().is_some_and(|descriptor| descriptor.contains("/log.wal>"))
     }
 
     fn writes_log(&self) -> bool {
         self.name.starts_with("pwrite") && self.on_log()
+    }
+
+    /// Whether what it wrote to the log is on the disk when it ends.
+    fn writes_log_durably(&self) -> bool {
+        self.writes_log() && self.text.contains("RWF_DSYNC") && !self.failed
     }
 
     fn syncs_log(&self) -> bool {
@@ -77,10 +82,13 @@ fn micros(seconds: &str) -> Option<u64> {
     (part.len() == 6).then_some(whole * 1_000_000 + part.parse::<u64>().ok()?)
 }
 
-/// When a value was on a node's disk: a write to the log held it, and a sync began after that write, and
+/// When a value was on a node's disk: a write to the log held it and was its own sync, or a sync began after that write, and
 /// after all others that had begun by then, and has ended.
 fn durable(calls: &[Call], value: &str) -> Option<u64> {
     let write = calls.iter().find(|call| call.writes_log() && call.text.contains(value))?;
+    if write.writes_log_durably() {
+        return Some(write.end);
+    }
     let sync = calls.iter().find(|sync| {
         let covers = |other: &Call| other.start >= sync.start || other.end <= sync.start;
         sync.syncs_log()
@@ -125,10 +133,10 @@ mod tests {
 
     const GOOD: &str = "\
 7 10.000100 recvfrom(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, \"PUT /v1/kv/k HTTP/1.1\\r\\nvalue\", 99, 0, NULL, NULL) = 29 <0.000010>
-8 10.000200 pwrite64(13</d/log.redb>, \"..value.. = (1) <x>\", 19, 0 <unfinished ...>
+8 10.000200 pwrite64(13</d/log.wal>, \"..value.. = (1) <x>\", 19, 0 <unfinished ...>
 7 10.000210 write(4<anon_inode:[eventfd]>, \"\\1\", 8) = 8 <0.000010>
 8 10.000250 <... pwrite64 resumed>) = 19 <0.000050>
-8 10.000300 fdatasync(13</d/log.redb>) = 0 <0.000500>
+8 10.000300 fdatasync(13</d/log.wal>) = 0 <0.000500>
 7 10.000900 writev(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, [{iov_base=\"HTTP/1.1 201 Created\\r\\n\", iov_len=22}], 1) = 22 <0.000010>
 7 10.001000 +++ exited with 0 +++
 ";
@@ -155,7 +163,7 @@ mod tests {
             ("no sync", changed("fdatasync", "recvfrom")),
             (
                 "a sync of another file",
-                changed("fdatasync(13</d/log.redb>", "fdatasync(13</d/state.redb>"),
+                changed("fdatasync(13</d/log.wal>", "fdatasync(13</d/state.redb>"),
             ),
             (
                 "a sync that failed",
@@ -176,6 +184,21 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_is_its_own_sync_needs_no_other() {
+        let (write, sync) = ("8 10.000250 <... pwrite64 resumed>) = 19 <0.000050>\n", "fdatasync");
+        let own = |flag: &str, result: &str| {
+            changed("pwrite64(13</d/log.wal>, \"..value.. = (1) <x>\", 19, 0 <unfinished", &format!(
+                "pwritev2(13</d/log.wal>, [{{iov_base=\"..value.. = (1) <x>\", iov_len=19}}], 1, 0, {flag} <unfinished"
+            ))
+            .replace(write, &format!("8 10.000250 <... pwritev2 resumed>) = {result} <0.000050>\n"))
+            .replace(sync, "getpid")
+        };
+        assert_eq!(judged(&[&own("RWF_DSYNC", "19")], 1), Ok(650));
+        assert!(judged(&[&own("RWF_HIPRI", "19")], 1).is_err());
+        assert!(judged(&[&own("RWF_DSYNC", "-1 EIO (Input/output error)")], 1).is_err());
+    }
+
+    #[test]
     fn one_disk_of_three_is_not_enough() {
         let late = changed("10.000300 fdata", "10.000800 fdata");
         assert!(judged(&[GOOD, "", ""], 2).is_err());
@@ -185,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_write_beside_the_sync_that_belongs_to_the_same_commit_must_be_covered() {
-        let second = "9 10.000310 pwrite64(13</d/log.redb>, \"next\", 4, 0) = 4 <0.000020>\n";
+        let second = "9 10.000310 pwrite64(13</d/log.wal>, \"next\", 4, 0) = 4 <0.000020>\n";
         assert!(
             judged(&[&format!("{GOOD}{second}")], 1).is_ok(),
             "it began later: another commit's"

@@ -16,7 +16,8 @@ fn marker(number: usize) -> String {
     format!("a-value-that-is-nowhere-else-{number:04}")
 }
 
-const CALLS: &str = "recvfrom,read,readv,write,writev,sendto,sendmsg,pwrite64,fdatasync,fsync";
+const CALLS: &str =
+    "recvfrom,read,readv,write,writev,sendto,sendmsg,pwrite64,pwritev2,fdatasync,fsync";
 
 /// The words before a command that have these of its calls traced into a file. The process becomes the command.
 pub(crate) fn tracing(file: &str, calls: &str) -> Vec<String> {

@@ -34,7 +34,7 @@ fn the_formats_of_this_release_are_recorded() {
     let partly = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorded");
     fs::create_dir_all(&partly).unwrap();
     fs::copy(data.path().join("identity"), partly.join("identity")).unwrap();
-    for file in ["log.redb", "state.redb"] {
+    for file in recorded::FILES {
         let bytes = fs::read(data.path().join(file)).unwrap();
         fs::write(partly.join(format!("{file}.hex")), hex::write(&bytes)).unwrap();
     }

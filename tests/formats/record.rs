@@ -32,19 +32,23 @@ pub(crate) fn record(data: &Path) -> Vec<u8> {
     data.asked_to_found(Ask::Grant(Ballot { round: 1, founder: own })).unwrap();
     let state = Arc::new(State::open(&data.state_path(), None, &StateOptions::default()).unwrap());
     take_in(&backup[..], &state, members(own, None)).unwrap();
-    let options = LogOptions { tail_bytes: 0, ..LogOptions::default() };
+    // Small, and used again: some of the log is in its database.
+    let (wal_slot_bytes, wal_bytes) = (8 << 10, 24 << 10);
+    let options = LogOptions { tail_bytes: 0, wal_slot_bytes, wal_bytes, ..LogOptions::default() };
     let (mut log, found) = Log::open(&data.log_path(), None, &options).unwrap();
     store::recover(&state, &mut log, found).unwrap();
     data.files_made().unwrap();
     let entries = entries(own).split_off(usize::try_from(SAVED).unwrap());
     let (term, vote) = (Term(5), Some(NodeId(5000)));
     let hard_state = HardState { term, vote, commit: Index(DECIDED) };
-    log.append(&[LogWrite {
-        hard_state: Some(hard_state),
-        entries: entries.clone(),
-        ..LogWrite::default()
-    }])
-    .unwrap();
+    for entry in &entries {
+        log.append(&[LogWrite {
+            hard_state: Some(hard_state),
+            entries: vec![entry.clone()],
+            ..LogWrite::default()
+        }])
+        .unwrap();
+    }
     state.apply(&entries[..usize::try_from(APPLIED - SAVED).unwrap()]).unwrap();
     state.write_checkpoint(state.freeze().unwrap()).unwrap();
     log.compact_to(LogId::new(Term(3), Index(SAVED + 1))).unwrap();

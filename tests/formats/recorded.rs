@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::hex;
 
+/// Of a data directory, beside the identity; before format 3 there was no write-ahead log.
+pub(crate) const FILES: [&str; 3] = ["log.redb", "log.wal", "state.redb"];
+
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats/recorded")
 }
@@ -21,7 +24,7 @@ pub(crate) fn all() -> Vec<PathBuf> {
 pub(crate) fn unpack(recorded: &Path, data: &Path) {
     fs::create_dir_all(data).unwrap();
     fs::copy(recorded.join("identity"), data.join("identity")).unwrap();
-    for file in ["log.redb", "state.redb"] {
+    for file in FILES.into_iter().filter(|file| recorded.join(format!("{file}.hex")).exists()) {
         fs::write(data.join(file), file_of(recorded, file)).unwrap();
     }
 }

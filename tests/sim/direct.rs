@@ -12,6 +12,7 @@ use konsen::raft::{
 
 use konsen::replica::{Event, Replica};
 use konsen::store::{Log, LogOptions, State, StateOptions};
+use redb::StorageBackend as _;
 use redb::{ReadableTable, TableDefinition};
 
 use super::disk::Disk;
@@ -565,22 +566,30 @@ fn what_is_not_committed_vouches_for_no_checkpoint() -> Result<(), Broken> {
     Ok(())
 }
 
-/// A value that changed below redb's own checksums, as one does in memory on its way to the disk.
+/// A value that changed below redb's own checksums, or below those of the write-ahead log, as one does in memory on its way
+/// to the disk.
 fn a_changed_value_is_no_entry() -> Result<(), Broken> {
-    let disk = Disk::default();
     let failed = |error: &dyn std::fmt::Display| Broken(format!("an honest disk failed: {error}"));
+    // Of two slots the first is settled once the third begins.
+    let options = LogOptions { wal_slot_bytes: 8 << 10, wal_bytes: 0, ..LogOptions::default() };
+    let disks = [Disk::default(), Disk::default()];
+    let open = || {
+        Log::open_backends(disks[0].clone(), disks[1].clone(), &options)
+            .map_err(|error| failed(&error))
+    };
     {
-        let (mut log, _) = Log::open_backend(disk.clone(), &LogOptions::default())
-            .map_err(|error| failed(&error))?;
-        let payload = Payload::Command(Bytes::from_static(b"written"));
-        let entries = vec![Entry { id: LogId::new(Term(1), Index(1)), payload }];
-        let write = LogWrite { entries, ..LogWrite::default() };
-        log.append(&[write]).map_err(|error| failed(&error))?;
+        let (mut log, _) = open()?;
+        for index in 1..=4 {
+            let payload = Payload::Command(Bytes::from_static(b"written"));
+            let entries = vec![Entry { id: LogId::new(Term(1), Index(index)), payload }];
+            let write = LogWrite { entries, ..LogWrite::default() };
+            log.append(&[write]).map_err(|error| failed(&error))?;
+        }
     }
     {
         let table: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
         let db = redb::Database::builder()
-            .create_with_backend(disk.clone())
+            .create_with_backend(disks[0].clone())
             .map_err(|error| failed(&error))?;
         let write = db.begin_write().map_err(|error| failed(&error))?;
         {
@@ -593,9 +602,16 @@ fn a_changed_value_is_no_entry() -> Result<(), Broken> {
         }
         write.commit().map_err(|error| failed(&error))?;
     }
-    let (log, _) =
-        Log::open_backend(disk, &LogOptions::default()).map_err(|error| failed(&error))?;
+    let (log, _) = open()?;
     let read = log.reader().read(Index(1), Index(1), usize::MAX);
+    ensure!(read.is_err(), "an entry that was never written is read: {read:?}");
+    // While it is open: a start would see it by the checksum of the group.
+    let mut image = disks[1].image();
+    let at = image.windows(7).rposition(|part| part == b"written");
+    let at = at.ok_or_else(|| failed(&"no entry is in the write-ahead log"))?;
+    image[at] = b'W';
+    disks[1].write(0, &image).map_err(|error| failed(&error))?;
+    let read = log.reader().read(Index(4), Index(4), usize::MAX);
     ensure!(read.is_err(), "an entry that was never written is read: {read:?}");
     Ok(())
 }

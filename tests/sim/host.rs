@@ -19,7 +19,7 @@ use konsen::replica::history::RevisionTimes;
 use konsen::replica::holds::{Holds, TransferId};
 use konsen::replica::{LookedUp, Lookup, Replica};
 use konsen::store::{
-    self, BackupError, Frozen, Incoming, Log, LogReader, RowsRead, State, StoreError,
+    self, BackupError, Frozen, Incoming, Log, LogReader, RecoveredLog, RowsRead, State, StoreError,
 };
 
 use super::bootstrap::Founding;
@@ -44,6 +44,7 @@ pub(crate) struct Host {
     /// It found out that it was put out, and stopped for good.
     pub(crate) removed: bool,
     log_disk: Disk,
+    wal_disk: Disk,
     state_disk: Disk,
     /// Counts the starts, so that what was meant for an earlier life is told apart.
     pub(crate) life: u64,
@@ -156,6 +157,7 @@ impl Host {
             grant: Grant::default(),
             removed: false,
             log_disk: Disk::default(),
+            wal_disk: Disk::default(),
             state_disk: Disk::default(),
             life: 0,
             running: None,
@@ -168,12 +170,16 @@ impl Host {
         }
     }
 
+    fn open_log(&self, plan: &Plan) -> Result<(Log, RecoveredLog), StoreError> {
+        Log::open_backends(self.log_disk.clone(), self.wal_disk.clone(), &plan.log())
+    }
+
     /// Opens what the disk holds, as the server does.
     pub(crate) fn start(&mut self, plan: &Plan, seed: u64, now: Time) -> Result<Found, StoreError> {
         self.life += 1;
         let state =
             Arc::new(State::open_backend(self.state_disk.clone(), &plan.state(self.highest))?);
-        let (mut log, found) = Log::open_backend(self.log_disk.clone(), &plan.log())?;
+        let (mut log, found) = self.open_log(plan)?;
         let reader = log.reader();
         let applied = state.applied();
         let recovered = store::recover(&state, &mut log, found)?;
@@ -243,7 +249,7 @@ impl Host {
         let open = |host: &Host| {
             let state =
                 Arc::new(State::open_backend(host.state_disk.clone(), &plan.state(host.highest))?);
-            let (mut log, found) = Log::open_backend(host.log_disk.clone(), &plan.log())?;
+            let (mut log, found) = host.open_log(plan)?;
             let recovered = store::recover(&state, &mut log, found)?;
             Ok::<_, StoreError>((state, log, recovered))
         };
@@ -263,6 +269,7 @@ impl Host {
         random: &mut Random,
     ) {
         self.log_disk.fail_after(random.below(20));
+        self.wal_disk.fail_after(random.below(6));
         self.state_disk.fail_after(random.below(40));
         // The failure is what is wanted; the next try shows whether it did harm.
         power_off(self.begin_anew(plan, members));
@@ -279,7 +286,7 @@ impl Host {
         let state =
             Arc::new(State::open_backend(self.state_disk.clone(), &plan.state(self.highest))?);
         store::take_in(backup, &state, members)?;
-        let (mut log, found) = Log::open_backend(self.log_disk.clone(), &plan.log())?;
+        let (mut log, found) = self.open_log(plan)?;
         let recovered = store::recover(&state, &mut log, found)?;
         Ok(Begun { state, recovered })
     }
@@ -297,6 +304,8 @@ impl Host {
         {
             // How it ends, or has ended, is for the next start to find out.
             if !failed {
+                // Most writes need the write-ahead log alone.
+                self.wal_disk.fail_after(random.below(4));
                 self.log_disk.fail_after(random.below(12));
                 let _ = running.log.append(&batch);
             }
@@ -320,7 +329,7 @@ impl Host {
             // Whether it got there is for the next start to find out.
             let _ = running.state.put_in_place(incoming);
         }
-        for disk in [&mut self.log_disk, &mut self.state_disk] {
+        for disk in [&mut self.log_disk, &mut self.wal_disk, &mut self.state_disk] {
             let (after, survived) = disk.crash(random.next());
             survival.kept += survived.kept;
             survival.lost += survived.lost;
@@ -331,14 +340,18 @@ impl Host {
         survival
     }
 
+    fn disks(&self) -> [&Disk; 3] {
+        [&self.log_disk, &self.wal_disk, &self.state_disk]
+    }
+
     /// Whether one of the disks has told an error.
     pub(crate) fn disk_failed(&self) -> bool {
-        self.log_disk.has_failed() || self.state_disk.has_failed()
+        self.disks().iter().any(|disk| disk.has_failed())
     }
 
     /// Whether one of the disks will fail, or has.
     pub(crate) fn is_ailing(&self) -> bool {
-        self.log_disk.is_ailing() || self.state_disk.is_ailing()
+        self.disks().iter().any(|disk| disk.is_ailing())
     }
 
     /// One of the disks will fail; says how.
@@ -346,8 +359,7 @@ impl Host {
         let at = *random.pick(&[Operation::Read, Operation::Write, Operation::Sync]);
         let once = random.chance(500);
         let ail = Ail { at, after: random.below(10), once, error: ErrorKind::Other };
-        let disks = [&self.log_disk, &self.state_disk];
-        random.pick(&disks).ail(ail);
+        random.pick(&self.disks()).ail(ail);
         match (at, once) {
             (Operation::Read, true) => "fault: a read will fail once",
             (Operation::Read, false) => "fault: reads will fail",
@@ -362,7 +374,7 @@ impl Host {
     pub(crate) fn fill(&self, random: &mut Random) {
         let after = random.below(10);
         let error = ErrorKind::StorageFull;
-        for disk in [&self.log_disk, &self.state_disk] {
+        for disk in self.disks() {
             disk.ail(Ail { at: Operation::Write, after, once: false, error });
         }
     }
@@ -370,6 +382,7 @@ impl Host {
     /// Another try to open failed half-way: whatever it left is what a crash leaves.
     pub(crate) fn crash_in_start(&mut self, plan: &Plan, random: &mut Random, now: Time) {
         self.log_disk.fail_after(random.below(10));
+        self.wal_disk.fail_after(random.below(4));
         self.state_disk.fail_after(random.below(10));
         let seed = random.next();
         // The failure is what is wanted; the next start shows whether it did harm.
@@ -392,41 +405,44 @@ impl Host {
         *self = Host { life, highest, second_settings, ..Host::new(id, self.config.clone()) };
     }
 
-    /// What both files hold.
-    pub(crate) fn images(&self) -> [Vec<u8>; 2] {
-        [self.log_disk.image(), self.state_disk.image()]
+    /// What the files hold.
+    pub(crate) fn images(&self) -> [Vec<u8>; 3] {
+        self.disks().map(Disk::image)
     }
 
-    /// Puts both files back.
-    pub(crate) fn restore(&mut self, [log, state]: [Vec<u8>; 2]) {
+    /// Puts the files back.
+    pub(crate) fn restore(&mut self, images: [Vec<u8>; 3]) {
         self.running = None;
-        (self.log_disk, self.state_disk) = (Disk::with(log), Disk::with(state));
+        [self.log_disk, self.wal_disk, self.state_disk] = images.map(Disk::with);
     }
 
     /// Damages one of the files; says how.
     pub(crate) fn damage(&mut self, random: &mut Random) -> String {
-        let is_log = random.chance(500);
-        let disk = if is_log { &mut self.log_disk } else { &mut self.state_disk };
+        let (file, disk) = match random.below(4) {
+            0 => ("log", &mut self.log_disk),
+            1 => ("write-ahead log", &mut self.wal_disk),
+            _ => ("state", &mut self.state_disk),
+        };
         let mut image = disk.image();
         let what = damage(&mut image, random);
         *disk = Disk::with(image);
-        format!("{what} of its {}", if is_log { "log" } else { "state" })
+        format!("{what} of its {file}")
     }
 
     /// New disks with what survived on the old ones.
     pub(crate) fn replace_disks(&mut self, random: &mut Random) {
-        self.log_disk = self.log_disk.crash(random.next()).0;
-        self.state_disk = self.state_disk.crash(random.next()).0;
+        for disk in [&mut self.log_disk, &mut self.wal_disk, &mut self.state_disk] {
+            *disk = disk.crash(random.next()).0;
+        }
     }
 
     /// The disks fail no more.
     pub(crate) fn cure(&self) {
-        self.log_disk.cure();
-        self.state_disk.cure();
+        self.disks().iter().for_each(|disk| disk.cure());
     }
 
     pub(crate) fn disk_operations(&self) -> u64 {
-        self.log_disk.operations() + self.state_disk.operations()
+        self.disks().iter().map(|disk| disk.operations()).sum()
     }
 }
 

@@ -33,6 +33,22 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
+/// The changes of writes in the order in which they become durable, and the first entry of the write of each: terms and votes
+/// come before everything else.
+fn parts(writes: &[LogWrite]) -> Vec<(LogWrite, Option<LogId>)> {
+    let hard_state = writes.iter().rev().find_map(|write| write.hard_state);
+    let mut parts = vec![(LogWrite { hard_state, ..LogWrite::default() }, None)];
+    for LogWrite { reset, truncate_from, entries, .. } in writes.iter().cloned() {
+        let instead = entries.first().map(|entry| entry.id);
+        parts.push((LogWrite { reset, ..LogWrite::default() }, instead));
+        parts.push((LogWrite { truncate_from, ..LogWrite::default() }, instead));
+        for entry in entries {
+            parts.push((LogWrite { entries: vec![entry], ..LogWrite::default() }, instead));
+        }
+    }
+    parts
+}
+
 /// What a host's log disk has acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct Durable {
@@ -53,8 +69,10 @@ pub(crate) struct Durable {
     pub(super) led: Term,
     /// What the log's file holds as long as that does not reach up to a snapshot that took the state's place.
     pub(super) behind: Option<Vec<(Entry, u64)>>,
-    /// What the log's file holds none of any more.
+    /// What the log holds none of any more.
     base: LogId,
+    /// And none of what a start finds: it may hold again what was not needed any more.
+    anew: Index,
 }
 
 impl Durable {
@@ -122,28 +140,40 @@ impl Oracle {
     /// The disk acknowledged these writes.
     pub(crate) fn persisted(&mut self, id: NodeId, writes: &[LogWrite]) -> Result<(), Broken> {
         for write in writes {
+            let instead = write.entries.first().map(|entry| entry.id);
+            self.persisted_part(id, write, instead)?;
+        }
+        Ok(())
+    }
+
+    /// It holds this part of a write, whose first entry is `instead` of what it cuts off.
+    fn persisted_part(
+        &mut self,
+        id: NodeId,
+        write: &LogWrite,
+        instead: Option<LogId>,
+    ) -> Result<(), Broken> {
+        {
             let host = self.host(id);
             let overtaken = |last: &LogId| last.index < host.checkpoint.index;
             if host.behind.is_some()
                 || write.reset.as_ref().is_some_and(|(last, _)| overtaken(last))
             {
                 self.persisted_behind(id, write)?;
-                self.persisted_hard_state(id, write)?;
-                continue;
+                return self.persisted_hard_state(id, write);
             }
             if let Some((last, _)) = &write.reset {
                 let kept = self.committed[..last.index.0 as usize].to_vec();
                 let host = self.host(id);
                 ensure!(*last == host.checkpoint, "{id} begins its log after {last}");
                 host.replace(kept);
-                host.base = *last;
+                (host.base, host.anew) = (*last, last.index);
             }
             if let Some(from) = write.truncate_from {
                 let host = self.host(id);
                 let gone = host.entries.drain((from.prev().0 as usize).min(host.entries.len())..);
                 let gone: Vec<(Entry, u64)> = gone.collect();
                 host.memberships.retain(|(at, _)| at.index < from);
-                let instead = write.entries.first().map(|entry| entry.id);
                 for (entry, hash) in gone {
                     let at = entry.id.index.0 as usize - 1;
                     let decided = self.committed.get(at);
@@ -225,7 +255,7 @@ impl Oracle {
         if reached.is_some_and(|(entry, _)| entry.id == host.checkpoint) {
             host.replace(file);
             if let Some((last, _)) = &write.reset {
-                host.base = *last;
+                (host.base, host.anew) = (*last, last.index);
             }
         } else {
             host.behind = Some(file);
@@ -233,8 +263,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// A host starts. Its disk must hold what it acknowledged, and of the write that was under way
-    /// all or nothing.
+    /// A host starts. Its disk must hold what it acknowledged, and of the writes that were under way
+    /// so many as were made, one change after the other.
     pub(crate) fn started(
         &mut self,
         id: NodeId,
@@ -247,7 +277,10 @@ impl Oracle {
             self.installed(id, found.applied)?;
         }
         let same = |host: &Durable| {
-            let HardState { term, vote, .. } = host.hard_state;
+            let HardState { term, vote, .. } = match &host.behind {
+                Some(_) if found.hard_state.term > host.hard_state.term => found.hard_state,
+                _ => host.hard_state,
+            };
             let base = found.base.index;
             let after = host.entries.get(base.0 as usize..).unwrap_or_default();
             (base == Index(0) || host.at(base).is_some_and(|(entry, _)| entry.id == found.base))
@@ -255,8 +288,12 @@ impl Oracle {
                 && after.iter().zip(&found.entries).all(|((known, _), entry)| known == entry)
                 && (term, vote) == (found.hard_state.term, found.hard_state.vote)
         };
-        if !same(self.host(id)) {
-            self.persisted(id, unsure)?;
+        for (part, instead) in parts(unsure) {
+            let host = self.host(id);
+            if same(host) && (host.behind.is_none() || found.base == host.checkpoint) {
+                break;
+            }
+            self.persisted_part(id, &part, instead)?;
         }
         let host = self.host(id);
         if host.behind.take().is_some() {
@@ -265,7 +302,7 @@ impl Oracle {
                 found.base == host.checkpoint,
                 "{id} starts with a log that is not its state's"
             );
-            host.base = found.base;
+            (host.base, host.anew) = (found.base, found.base.index);
             if found.hard_state.term > host.hard_state.term {
                 host.hard_state = found.hard_state;
             }
@@ -280,10 +317,10 @@ impl Oracle {
             host.entries.len()
         );
         ensure!(
-            found.base.index >= host.base.index && found.base.index <= found.applied.index,
-            "{id} finds a log that begins after {}, which had begun after {}; its state is at {}",
+            found.base.index >= host.anew && found.base.index <= found.applied.index,
+            "{id} finds a log that begins after {}, which began anew after {}; its state is at {}",
             found.base,
-            host.base,
+            host.anew,
             found.applied
         );
         host.base = found.base;

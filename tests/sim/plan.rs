@@ -66,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) replay: u64,
     /// How many bytes of the log stay although a checkpoint covers them.
     pub(crate) log_tail: u64,
+    /// How large a slot of the write-ahead log is, and how many there are.
+    pub(crate) wal: (u64, u64),
     /// The mean time between two faults; none: no faults at all.
     pub(crate) fault_every: Option<Time>,
     pub(crate) faults: Vec<Fault>,
@@ -344,6 +346,8 @@ impl Plan {
                 true => *random.pick(&[0, 200, 500, 2_000]),
                 false => *random.pick(&[0, 500, 5_000, 64 << 20]),
             },
+            // What is too large for a slot goes past it; few slots are settled all the time, many never.
+            wal: (*random.pick(&[8 << 10, 16 << 10, 64 << 10]), *random.pick(&[3, 4, 64])),
             sync: *random.pick(&[1, 5, 30]) * wires,
             delay: *random.pick(&[1, 3, 10]) * wires,
             long_delay: (random.range(20, 1_500) * slowness, rate(random, 100)),
@@ -484,7 +488,13 @@ impl Plan {
     }
 
     pub(crate) fn log(&self) -> LogOptions {
-        LogOptions { cache_bytes: self.cache_bytes, tail_bytes: self.log_tail }
+        let (wal_slot_bytes, slots) = self.wal;
+        LogOptions {
+            cache_bytes: self.cache_bytes,
+            tail_bytes: self.log_tail,
+            wal_bytes: slots * wal_slot_bytes,
+            wal_slot_bytes,
+        }
     }
 
     /// Of a host that knows all feature levels up to `highest`.

@@ -15,6 +15,8 @@ const BODIES_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 const CACHE_SIZES: RangeInclusive<u64> = MIB..=1024 * GIB;
 const FREE_SPACE_SIZES: RangeInclusive<u64> = 16 * MIB..=1024 * GIB;
 const LOG_TAIL_SIZES: RangeInclusive<u64> = 0..=1024 * GIB;
+/// All of it is read at a start, and has to have been written since.
+const WAL_SIZES: RangeInclusive<u64> = 16 * MIB..=2 * GIB;
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 const WAITERS: RangeInclusive<u64> = 0..=10_000_000;
 // One entry of the log is not to hold a node up for long.
@@ -89,6 +91,7 @@ impl Check<'_> {
                 &GROWTH_SIZES,
             )?,
             log_tail: size("logTail", &limits.log_tail, defaults.log_tail, &LOG_TAIL_SIZES)?,
+            wal: size("wal", &limits.wal, defaults.wal, &WAL_SIZES)?,
             log_cache: size("logCache", &limits.log_cache, defaults.log_cache, &CACHE_SIZES)?,
             state_cache: size(
                 "stateCache",

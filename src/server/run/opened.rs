@@ -41,6 +41,8 @@ pub(crate) fn open(
     let log_options = LogOptions {
         cache_bytes: bytes(config.limits.log_cache),
         tail_bytes: config.limits.log_tail,
+        wal_bytes: config.limits.wal,
+        ..LogOptions::default()
     };
     let (mut log, found) = Log::open(&data.log_path(), Some(&space), &log_options)?;
     data.files_made()?;

@@ -19,7 +19,9 @@ use crate::store::paths;
 
 /// The version of the identity file that this release reads and writes. It is looked at before the databases, whose
 /// opening writes to them: so whoever raises their version raises this one too, and an older release changes nothing.
-pub(in crate::store) const FORMAT: u32 = 2;
+pub(in crate::store) const FORMAT: u32 = 3;
+/// The oldest one that it reads: its log has no write-ahead log yet.
+const OLDEST: u32 = 2;
 const _: () = assert!(FORMAT >= meta::FORMAT);
 /// What an error calls it.
 const WHAT: &str = "identity";
@@ -94,7 +96,7 @@ pub(in crate::store) struct Identity {
 /// What the files take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Bytes of the log's file.
+    /// Bytes of the log's files.
     pub log_bytes: u64,
     /// Bytes of the state's file.
     pub state_bytes: u64,
@@ -140,12 +142,12 @@ impl DataDir {
                 let identity = read(&bytes, &file)?;
                 belongs(&identity, path, check)?;
                 if identity.files_made {
-                    has_files(path)?;
+                    has_files(path, identity.format)?;
                 }
                 identity
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                for name in [paths::LOG, paths::STATE] {
+                for name in files_of(FORMAT) {
                     if files::exists(&path.join(name), WHAT)? {
                         return Err(StoreError::damaged(
                             "data directory",
@@ -215,7 +217,8 @@ impl DataDir {
     /// What the files take now; 0 for one that cannot be asked.
     pub fn sizes(&self) -> Sizes {
         let size = |path: PathBuf| fs::metadata(path).map_or(0, |found| found.len());
-        Sizes { log_bytes: size(self.log_path()), state_bytes: size(self.state_path()) }
+        let log_bytes = size(self.log_path()) + size(self.shared.path.join(paths::WAL));
+        Sizes { log_bytes, state_bytes: size(self.state_path()) }
     }
 
     /// Records that the log and the state are made, which both must be, durably. To be called before the
@@ -223,11 +226,11 @@ impl DataDir {
     /// node that forgot its votes could give them twice.
     pub fn files_made(&self) -> Result<(), StoreError> {
         let mut identity = self.shared.identity.lock();
-        if identity.files_made {
+        if identity.files_made && identity.format == FORMAT {
             return Ok(());
         }
-        has_files(&self.shared.path)?;
-        let made = Identity { files_made: true, ..identity.clone() };
+        has_files(&self.shared.path, FORMAT)?;
+        let made = Identity { format: FORMAT, files_made: true, ..identity.clone() };
         write(&self.shared.path, &made)?;
         *identity = made;
         Ok(())
@@ -359,7 +362,7 @@ pub(in crate::store) fn read(bytes: &[u8], file: &Path) -> Result<Identity, Stor
     let found = value.get("format").and_then(serde_json::Value::as_u64);
     let found = found.and_then(|found| u32::try_from(found).ok());
     let found = found.ok_or_else(|| damaged("it states no format".to_owned()))?;
-    if found != FORMAT {
+    if !(OLDEST..=FORMAT).contains(&found) {
         return Err(StoreError::other_format(file, found, FORMAT));
     }
     let identity: Identity =
@@ -427,8 +430,9 @@ fn is_empty(path: &Path) -> Result<(), StoreError> {
 
 /// Removes what a restore made in a directory that was empty before. What says that it is unfinished goes last.
 fn remove_made(path: &Path) {
-    let databases = [paths::LOG, paths::STATE].map(|name| path.join(name));
-    let beside = databases.clone().map(|file| file.with_extension("new"));
+    let databases = files_of(FORMAT).iter().map(|name| path.join(name));
+    let databases: Vec<PathBuf> = databases.collect();
+    let beside: Vec<PathBuf> = databases.iter().map(|file| file.with_extension("new")).collect();
     let own = [IDENTITY_FILE, "identity.new", "unfinished.new", LOCK_FILE, UNFINISHED_FILE];
     let own = own.map(|name| path.join(name));
     for file in databases.iter().chain(&beside).chain(&own) {
@@ -439,8 +443,17 @@ fn remove_made(path: &Path) {
     }
 }
 
-fn has_files(path: &Path) -> Result<(), StoreError> {
-    for file in [paths::LOG, paths::STATE] {
+/// What a directory of that format holds besides the identity.
+fn files_of(format: u32) -> &'static [&'static str] {
+    if format < FORMAT {
+        &[paths::LOG, paths::STATE]
+    } else {
+        &[paths::LOG, paths::WAL, paths::STATE]
+    }
+}
+
+fn has_files(path: &Path, format: u32) -> Result<(), StoreError> {
+    for &file in files_of(format) {
         if !files::exists(&path.join(file), WHAT)? {
             return Err(StoreError::Lost { path: path.to_path_buf(), file });
         }

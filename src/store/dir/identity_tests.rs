@@ -92,7 +92,7 @@ fn a_grant_from_before_there_were_ballots_is_one_of_round_zero() {
     let file = dir.path().join(IDENTITY_FILE);
     let with = |grant: &str| {
         let text = format!(
-            r#"{{"format": 2, "id": "00000000000003e8", "cluster": "c", "node": "n1",
+            r#"{{"format": 3, "id": "00000000000003e8", "cluster": "c", "node": "n1",
                 "founding_grant": "{grant}"}}"#
         );
         fs::write(&file, text).unwrap();
@@ -190,11 +190,11 @@ fn files_that_do_not_fit_are_refused() {
     let file = dir.path().join(IDENTITY_FILE);
     fs::write(&file, r#"{"format": 9}"#).unwrap();
     let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err().to_string();
-    assert!(refused.contains("format 9") && refused.contains("format 2"), "{refused}");
+    assert!(refused.contains("format 9") && refused.contains("format 3"), "{refused}");
     fs::write(&file, "garbage").unwrap();
     assert!(DataDir::open(dir.path(), &check("n1")).is_err());
     for id in ["3e8", "+0000000000003e8", "00000000000003E8", "00000000000003e80"] {
-        let text = format!(r#"{{"format": 2, "id": "{id}", "cluster": "c", "node": "n1"}}"#);
+        let text = format!(r#"{{"format": 3, "id": "{id}", "cluster": "c", "node": "n1"}}"#);
         fs::write(&file, text).unwrap();
         let refused = DataDir::open(dir.path(), &check("n1")).unwrap_err().to_string();
         assert!(refused.contains("16 hex digits"), "{refused}");

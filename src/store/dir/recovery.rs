@@ -32,9 +32,9 @@ pub fn recover(state: &State, log: &mut Log, found: RecoveredLog) -> Result<Reco
                 ..LogWrite::default()
             };
             log.append(&[write])?;
-            log.recovered()?
+            log.recovered()
         }
         _ => found,
     };
-    found.into_recovered(log, state.applied())
+    found.into_recovered(&log.reader(), state.applied())
 }

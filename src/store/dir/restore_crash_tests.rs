@@ -9,7 +9,7 @@ use crate::kv::{Command, Write};
 use crate::raft::{ClusterId, Entry, Index, Payload, Term};
 use crate::store::disk::coalesce::Coalesce;
 use crate::store::sample::{self, StateContent, backup, content, fill_state};
-use crate::store::test_disk::{Disk, Fault, Keeps, Power};
+use crate::store::test_disk::{Disk, Fault, Keeps, Power, log_parts, open_log};
 
 const OWN: NodeId = NodeId(7000);
 
@@ -23,10 +23,6 @@ fn open_state(disk: &Disk) -> Result<State, StoreError> {
     State::open_backend(disk.clone(), &options)
 }
 
-fn open_log(disk: &Disk) -> Result<(Log, RecoveredLog), StoreError> {
-    Log::open_backend(disk.clone(), &LogOptions { cache_bytes: 1 << 20, tail_bytes: 0 })
-}
-
 /// What a start finds.
 fn start([state, log]: &Disks) -> Result<(State, Log, Recovered), StoreError> {
     let state = open_state(state)?;
@@ -35,13 +31,14 @@ fn start([state, log]: &Disks) -> Result<(State, Log, Recovered), StoreError> {
     Ok((state, log, recovered))
 }
 
-/// Files that are made and hold nothing yet, as [`files::open`] puts them in their place.
+/// Databases that are made and hold nothing yet, as [`files::open`] puts them in their place.
 fn empty(power: &Power) -> Disks {
-    std::array::from_fn(|_| {
-        let disk = Disk::new(power);
-        drop(files::open_backend(disk.clone(), &Coalesce::default(), 1 << 20, "file").unwrap());
-        disk
-    })
+    let disks = [(); 2].map(|()| Disk::new(power));
+    let make = |made: Result<_, StoreError>| drop(made.unwrap());
+    let coalesce = Coalesce::default();
+    make(files::open_backend(disks[0].clone(), &coalesce, 1 << 20, "file"));
+    make(files::open_backend(log_parts(&disks[1]).0, &coalesce, 1 << 20, "file"));
+    disks
 }
 
 /// Disks with the content of others.

@@ -9,10 +9,11 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
 
 use super::coalesce::{Coalesce, Coalescing};
+use super::direct::DirectFile;
 use super::space::Space;
 use super::yielding::YieldingFile;
-use crate::store::error::StoreError;
-use crate::store::paths::{dir_of, open_own};
+use crate::store::error::{self, StoreError};
+use crate::store::paths::{self, dir_of, open_own};
 
 /// Opens the database at `path`; with `space` its ballast gives way to writes that find no room, and whoever
 /// has `gather` may let writes be gathered. A new one is made beside it and renamed once it is whole: a file
@@ -29,10 +30,7 @@ pub(in crate::store) fn open(
     if !exists(path, what)? {
         let fresh = path.with_extension("new");
         let io_failed = |source| StoreError::io(what, "create", &fresh, source);
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_failed(error)),
-            _ => {}
-        }
+        remove(&fresh, what)?;
         let made = open_own(&fresh).map_err(io_failed)?;
         let made = FileBackend::new(made).map_err(failed)?;
         drop(builder.create_with_backend(made).map_err(failed)?);
@@ -56,6 +54,35 @@ pub(in crate::store) fn open_backend(
     let backend = Coalescing::new(backend, coalesce.clone());
     let created = builder(cache_bytes).create_with_backend(backend);
     created.map_err(|error| StoreError::database(what, error))
+}
+
+/// Opens the write-ahead log beside the log's database, or makes one.
+pub(in crate::store) fn open_wal(
+    log: &Path,
+    is_new: bool,
+    space: Option<&Arc<Space>>,
+) -> Result<Arc<dyn StorageBackend>, StoreError> {
+    let path = log.with_file_name(paths::WAL);
+    if is_new {
+        // Of an attempt that broke off, or of no node's.
+        remove(&path, error::WAL)?;
+    } else if !exists(&path, error::WAL)? {
+        return Err(StoreError::damaged(error::WAL, "its file is missing"));
+    }
+    let opened = DirectFile::open(&path, space.cloned());
+    let opened = opened.map_err(|source| StoreError::io(error::WAL, "open", &path, source))?;
+    sync_dir(dir_of(&path), error::WAL)?;
+    Ok(Arc::new(opened))
+}
+
+/// Removes a file, if it is there.
+pub(in crate::store) fn remove(path: &Path, what: &'static str) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::io(what, "remove", path, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether there is something at `path`; an error if that cannot be told.

@@ -1,7 +1,9 @@
 //! The files under redb: how they are opened, how they are written, and the room that there is for them.
 
 pub(super) mod backend;
+pub(super) mod blocks;
 pub(super) mod coalesce;
+mod direct;
 pub(super) mod files;
 pub(super) mod space;
 mod yielding;

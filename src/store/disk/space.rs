@@ -46,6 +46,8 @@ pub enum Purpose {
     Freeing,
     /// Other checkpoints, and snapshots, which can wait. The ballast stays.
     Bulk,
+    /// What only makes things faster. It leaves more than the room below which the disk counts as low.
+    Optional,
 }
 
 /// The room on a file system, and who is about to use it.
@@ -117,7 +119,7 @@ impl Space {
         let (found, file) =
             opened.map_err(|error| StoreError::io(BALLAST_FILE, "open", &path, error))?;
         let largest = getrlimit(Resource::Fsize).current;
-        let files = [paths::LOG, paths::STATE].map(|name| dir.join(name));
+        let files = [paths::LOG, paths::WAL, paths::STATE].map(|name| dir.join(name));
         let space = Space::new(Box::new(Directory { ballast: file, files, largest }), wanted, life);
         // A copy of the directory may have it with holes.
         let whole = found.blocks().saturating_mul(512) >= found.len();
@@ -260,7 +262,7 @@ impl Space {
     }
 
     /// Makes room for a write of `bytes` that found none, whatever was estimated. False if the ballast is gone.
-    pub(super) fn release_ballast(&self, bytes: u64) -> bool {
+    pub(in crate::store) fn release_ballast(&self, bytes: u64) -> bool {
         let mut account = self.account.lock();
         let less = account.ballast.saturating_sub(bytes.max(1).next_multiple_of(STEP_BYTES));
         if account.ballast == 0 || self.disk.set_ballast(less).is_err() {
@@ -297,8 +299,15 @@ impl Space {
             Purpose::Entries => self.ballast_max / 4,
             Purpose::Freeing => self.ballast_max / 2,
             Purpose::Bulk => self.ballast_max,
+            Purpose::Optional => self.ballast_max + self.enough(),
         };
         free.saturating_add(account.ballast).saturating_sub(stays).saturating_sub(account.reserved)
+    }
+
+    /// From how much room on a disk that was low does not count as that any more: an eighth more than below which it does,
+    /// so that it does not change all the time.
+    fn enough(&self) -> u64 {
+        self.wanted + self.wanted / 8
     }
 
     fn judge(&self, account: &Account, free: u64) {
@@ -309,8 +318,7 @@ impl Space {
         let spare = free.saturating_add(account.ballast).saturating_sub(self.ballast_max);
         self.spare.store(spare, Ordering::Relaxed);
         let was_low = self.low.load(Ordering::Relaxed);
-        // An eighth more before it counts as enough again, so that it does not change all the time.
-        let wanted = if was_low { self.wanted + self.wanted / 8 } else { self.wanted };
+        let wanted = if was_low { self.enough() } else { self.wanted };
         let low = spare < wanted;
         self.low.store(low, Ordering::Relaxed);
         if low && !was_low {
@@ -332,14 +340,15 @@ pub struct SpaceWatch {
     _stop: mpsc::Sender<()>,
 }
 
-/// What a commit of these writes may write, and for what.
-pub(in crate::store) fn log_commit(writes: &[LogWrite]) -> (u64, Purpose) {
-    let bytes: u64 = writes.iter().map(entry_bytes).sum();
+/// For what these writes are.
+pub(in crate::store) fn purpose_of(writes: &[LogWrite]) -> Purpose {
     let clients = writes.iter().any(|write| write.entries.iter().any(is_clients));
-    (
-        COMMIT_BYTES + bytes.saturating_mul(ENTRY_FACTOR),
-        if clients { Purpose::Entries } else { Purpose::Vital },
-    )
+    if clients { Purpose::Entries } else { Purpose::Vital }
+}
+
+/// What a commit of entries of so many bytes to the log's database may write.
+pub(in crate::store) fn log_settlement(bytes: u64) -> u64 {
+    COMMIT_BYTES + bytes.saturating_mul(ENTRY_FACTOR)
 }
 
 /// What a commit of rows that take `bytes`, and change so many bytes of pages elsewhere, may write.
@@ -360,7 +369,7 @@ fn is_clients(entry: &Entry) -> bool {
 struct Directory {
     ballast: File,
     /// The files that grow.
-    files: [PathBuf; 2],
+    files: [PathBuf; 3],
     /// How large a file of this process may become, if there is a limit.
     largest: Option<u64>,
 }

@@ -136,11 +136,14 @@ fn as_many_entries_are_announced_as_fit() {
         [LogWrite { entries: vec![entry], ..LogWrite::default() }]
     };
     let overhead = write(0)[0].entries[0].cost_bytes();
-    let (bytes, purpose) = log_commit(&write(most - overhead));
+    let purpose = purpose_of(&write(most - overhead));
     assert_eq!(purpose, Purpose::Entries);
-    assert!(space.reserve(bytes, purpose).is_some());
-    assert!(space.reserve(log_commit(&write(most + 1)).0, purpose).is_none());
-    assert_eq!(log_commit(&[LogWrite::default()]).1, Purpose::Vital);
+    let bytes = |write: &[LogWrite]| {
+        log_settlement(write[0].entries.iter().map(|entry| entry.cost_bytes() as u64).sum())
+    };
+    assert!(space.reserve(bytes(&write(most - overhead)), purpose).is_some());
+    assert!(space.reserve(bytes(&write(most + 1)), purpose).is_none());
+    assert_eq!(purpose_of(&[LogWrite::default()]), Purpose::Vital);
 }
 
 #[test]

@@ -95,13 +95,15 @@ impl Tail {
         self.pieces.iter().take_while(goes).last().map(|piece| piece.last)
     }
 
-    /// The entries up to `last` are gone.
-    pub(super) fn gone(&mut self, last: Index) {
+    /// The entries up to `last` are gone. How many bytes they had, roughly.
+    pub(super) fn gone(&mut self, last: Index) -> u64 {
+        let before = self.bytes;
         while let Some(piece) = self.pieces.front().filter(|piece| piece.last <= last) {
             self.bytes -= piece.bytes;
             self.pieces.pop_front();
         }
         self.base = last;
+        before - self.bytes
     }
 }
 

@@ -1,8 +1,11 @@
 use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
+use redb::{ReadableTable, WriteTransaction};
 
+use super::super::rows::{BASE_KEY, ENTRIES, HARD_STATE_KEY, MEMBERSHIPS};
 use super::*;
-use crate::raft::{ClusterId, NodeId, Seq, Term};
+use crate::raft::{ClusterId, Entry, HardState, Membership, NodeId, Payload, Seq, Term};
+use crate::store::meta::META;
 
 /// Nothing stays that a checkpoint covers.
 fn options() -> LogOptions {
@@ -17,7 +20,7 @@ fn compact(log: &mut Log, to: LogId) {
 }
 
 fn open() -> (Log, RecoveredLog) {
-    Log::open_backend(InMemoryBackend::new(), &options()).unwrap()
+    Log::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), &options()).unwrap()
 }
 
 fn entry(term: u64, index: u64) -> Entry {
@@ -47,7 +50,7 @@ fn a_suffix_is_replaced_in_one_commit_with_its_memberships() {
     assert_eq!(all[3], entry(2, 4));
     assert!(log.reader().read(Index(4), Index(5), usize::MAX).is_err());
     let found = RecoveredLog { last: Index(4), ..found };
-    let recovered = found.into_recovered(&log, LogId::ZERO).unwrap();
+    let recovered = found.into_recovered(&log.reader(), LogId::ZERO).unwrap();
     assert_eq!(recovered.tail.len(), 4);
     assert_eq!(recovered.memberships, [(Index(1), membership(1))], "the second was undone");
 }
@@ -65,7 +68,7 @@ fn a_start_reads_only_what_is_not_known_to_be_committed() {
     log.append(&[batch]).unwrap();
     drop(log);
     let (log, found) = Log::open(&path, None, &LogOptions::default()).unwrap();
-    let recovered = found.into_recovered(&log, LogId::new(Term(7), Index(4))).unwrap();
+    let recovered = found.into_recovered(&log.reader(), LogId::new(Term(7), Index(4))).unwrap();
     assert_eq!(recovered.hard_state, hard_state);
     assert_eq!(recovered.committed, LogId::new(Term(7), Index(8)));
     assert_eq!(recovered.tail, [entry(7, 9), entry(7, 10)]);
@@ -77,16 +80,17 @@ fn a_state_that_is_ahead_of_the_log_or_of_another_history_is_refused() {
     let (mut log, found) = open();
     log.append(&[write(None, vec![entry(1, 1)])]).unwrap();
     let found = RecoveredLog { last: Index(1), ..found };
-    let ahead = found.clone().into_recovered(&log, LogId::new(Term(1), Index(2)));
+    let ahead = found.clone().into_recovered(&log.reader(), LogId::new(Term(1), Index(2)));
     assert!(ahead.unwrap_err().to_string().contains("entry 2"));
-    assert!(found.into_recovered(&log, LogId::new(Term(2), Index(1))).is_err());
+    assert!(found.into_recovered(&log.reader(), LogId::new(Term(2), Index(1))).is_err());
 }
 
 #[test]
 fn a_flipped_bit_is_found_with_its_index_and_nothing_is_skipped() {
     let (mut log, found) = open();
     log.append(&[write(None, (1..=5).map(|index| entry(1, index)).collect())]).unwrap();
-    let tx = log.db.begin_write().unwrap();
+    log.settle();
+    let tx = log.shared.db.begin_write().unwrap();
     {
         let mut table = tx.open_table(ENTRIES).unwrap();
         let mut bytes = table.get(3).unwrap().unwrap().value().to_vec();
@@ -106,30 +110,31 @@ fn a_flipped_bit_is_found_with_its_index_and_nothing_is_skipped() {
     assert_eq!(corrupt(reader.read(Index(4), Index(5), usize::MAX)), 5);
     assert_eq!(reader.read(Index(1), Index(2), usize::MAX).unwrap().len(), 2);
     let found = RecoveredLog { last: Index(5), ..found };
-    assert!(found.into_recovered(&log, LogId::ZERO).is_err(), "a start does not skip it either");
+    assert!(
+        found.into_recovered(&log.reader(), LogId::ZERO).is_err(),
+        "a start does not skip it either"
+    );
 }
 
 /// Changes the log's tables behind its back.
 fn tamper(log: &Log, change: impl FnOnce(&WriteTransaction)) {
-    let tx = log.db.begin_write().unwrap();
+    let tx = log.shared.db.begin_write().unwrap();
     change(&tx);
     tx.commit().unwrap();
-}
-
-fn three_memberships() -> (Log, RecoveredLog) {
-    let (mut log, found) = open();
-    let mut entries: Vec<Entry> = (1..=3).map(|index| entry(1, index)).collect();
-    for entry in &mut entries {
-        entry.payload = Payload::Membership(membership(entry.id.index.0));
-    }
-    log.append(&[write(None, entries)]).unwrap();
-    (log, RecoveredLog { last: Index(3), ..found })
 }
 
 #[test]
 fn a_membership_that_is_not_what_was_written_is_named() {
     for moved in [false, true] {
-        let (log, found) = three_memberships();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.redb");
+        let (mut log, _) = Log::open(&path, None, &LogOptions::default()).unwrap();
+        let mut entries: Vec<Entry> = (1..=3).map(|index| entry(1, index)).collect();
+        for entry in &mut entries {
+            entry.payload = Payload::Membership(membership(entry.id.index.0));
+        }
+        log.append(&[write(None, entries)]).unwrap();
+        log.settle();
         tamper(&log, |tx| {
             let mut table = tx.open_table(MEMBERSHIPS).unwrap();
             let from = if moved { 3 } else { 2 };
@@ -137,7 +142,8 @@ fn a_membership_that_is_not_what_was_written_is_named() {
             bytes[0] ^= u8::from(!moved);
             table.insert(2, &bytes[..]).unwrap();
         });
-        let refused = found.into_recovered(&log, LogId::ZERO).unwrap_err();
+        drop(log);
+        let refused = Log::open(&path, None, &LogOptions::default()).unwrap_err();
         assert!(matches!(refused, StoreError::CorruptEntry { index: Index(2), .. }), "{refused}");
         assert!(refused.to_string().contains("memberships"), "{refused}");
     }
@@ -186,8 +192,8 @@ fn compaction_keeps_the_end_and_the_membership_in_force() {
     log.append(&[write(None, vec![entry(1, 11)])]).unwrap();
     assert_eq!(reader.read(Index(7), Index(11), usize::MAX).unwrap().len(), 5);
     let found = RecoveredLog { last: Index(11), base: LogId::new(Term(1), Index(6)), ..found };
-    assert!(found.clone().into_recovered(&log, LogId::new(Term(1), Index(3))).is_err());
-    let recovered = found.into_recovered(&log, LogId::new(Term(1), Index(6))).unwrap();
+    assert!(found.clone().into_recovered(&log.reader(), LogId::new(Term(1), Index(3))).is_err());
+    let recovered = found.into_recovered(&log.reader(), LogId::new(Term(1), Index(6))).unwrap();
     assert_eq!(recovered.tail.len(), 5);
 }
 
@@ -242,7 +248,7 @@ proptest! {
                 drop(log);
                 let opened = Log::open(&path, None, &LogOptions::default()).unwrap();
                 log = opened.0;
-                let recovered = opened.1.into_recovered(&log, LogId::ZERO).unwrap();
+                let recovered = opened.1.into_recovered(&log.reader(), LogId::ZERO).unwrap();
                 prop_assert_eq!(&recovered.tail, &model);
             }
             if !model.is_empty() {

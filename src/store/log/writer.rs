@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::file::Log;
+use super::core::{Batch, Log};
 use crate::raft::{Index, LogId, LogWrite, Seq};
 use crate::store::disk::space::{self, Reserved, Space};
 use crate::store::error::StoreError;
@@ -155,17 +155,27 @@ fn run(mut log: Log, space: &Arc<Space>, shared: &Shared, tell: &impl Fn(LogEven
         let Some(together) = shared.take(&mut batch, written) else { return };
         pulse.beat();
         let next = &batch[..fitting(&batch[..together])];
-        let Some((count, _room)) = wait_for_room(space, shared, next) else { return };
+        // A panic must stop the node as any failed commit does, and not leave it waiting for this thread.
+        let room = catch_unwind(AssertUnwindSafe(|| wait_for_room(&mut log, space, shared, next)));
+        let room = room.unwrap_or_else(|_| Err(StoreError::panicked("log")));
+        let (count, changes, _room) = match room {
+            Ok(Some(room)) => room,
+            Ok(None) => return,
+            Err(error) => {
+                shared.close();
+                tell(LogEvent::Failed(error));
+                return;
+            }
+        };
         let writes = &batch[..count];
         pulse.beat();
         let before = log.base();
         let (covered, awaited_after) = shared.begin(writes, written);
         log.await_after(awaited_after.unwrap_or(Index(u64::MAX)));
         written += writes.len() as u64;
-        // A panic must stop the node as any failed commit does, and not leave it waiting for this thread.
         let commit = || {
             covered.map_or(Ok(()), |checkpoint| log.compact_to(checkpoint))?;
-            log.append(writes)
+            log.write(changes)
         };
         let result = catch_unwind(AssertUnwindSafe(commit))
             .unwrap_or_else(|_| Err(StoreError::panicked("log")));
@@ -244,20 +254,23 @@ fn fitting(writes: &[LogWrite]) -> usize {
     writes.iter().take_while(fits).count().max(writes.len().min(1))
 }
 
-/// How many of the writes fit on the disk, all if possible; waits until the first one does. None if it was
+/// How many of the writes there is room for, all if possible, and what they change; waits until there is room for the first. None if it was
 /// stopped meanwhile: then they are lost, and nobody was told that they are durable.
 fn wait_for_room(
+    log: &mut Log,
     space: &Arc<Space>,
     shared: &Shared,
-    batch: &[LogWrite],
-) -> Option<(usize, Reserved)> {
+    writes: &[LogWrite],
+) -> Result<Option<(usize, Batch, Vec<Reserved>)>, StoreError> {
     let mut told = false;
     loop {
-        let mut count = batch.len();
+        let mut count = writes.len();
         while count > 0 {
-            let (bytes, purpose) = space::log_commit(&batch[..count]);
-            if let Some(room) = space.reserve(bytes, purpose) {
-                return Some((count, room));
+            let mut batch = log.batch(&writes[..count])?;
+            let purpose = space::purpose_of(&writes[..count]);
+            let mut reserve = |bytes, purpose| space.reserve(bytes, purpose);
+            if let Some(room) = log.make_room(&mut batch, purpose, &mut reserve)? {
+                return Ok(Some((count, batch, room)));
             }
             count /= 2;
         }
@@ -268,7 +281,7 @@ fn wait_for_room(
         }
         let mut queue = shared.queue.lock();
         if queue.closed {
-            return None;
+            return Ok(None);
         }
         // Nobody tells when there is room.
         shared.filled.wait_for(&mut queue, LOOK_EVERY);

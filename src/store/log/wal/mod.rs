@@ -1,0 +1,270 @@
+//! The write-ahead log: what the log's database does not hold yet. An append-only file of a bounded size, in which one
+//! write that is its own sync makes a whole group of writes durable.
+//!
+//! The file is a number of slots of one size, which are used again: their blocks were written before, so a write there is
+//! nothing but its bytes to the file system. Groups follow one another through the slots, in the order of their
+//! numbers. Once everything of the oldest slot is in the database, or not needed any more, the slot is free again.
+//! (`../mod.rs` decides when that is; here a group is bytes.)
+
+mod group;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use redb::StorageBackend;
+use serde::{Deserialize, Serialize};
+
+use crate::store::disk::blocks::{BLOCK_BYTES, Blocks};
+use crate::store::error::{self, StoreError};
+use group::{FileId, GROUP_HEAD_BYTES, Newer, group_bytes};
+
+/// What stays of the memory that a large group took.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
+
+/// Which file belongs to a database, and how much of it that holds; a record of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WalRecord {
+    /// Drawn when the file was made.
+    id: u64,
+    slot_bytes: u64,
+    /// The last group that the database holds.
+    pub(super) settled: u64,
+    /// The last group that the file had when this was written: what ends before it has lost some.
+    known: u64,
+}
+
+/// The file as it is written; see the module's documentation.
+#[derive(Debug)]
+pub(super) struct Wal {
+    file: Arc<dyn StorageBackend>,
+    record: WalRecord,
+    /// The slots that hold what is not settled, the oldest first; the last one takes the next group.
+    live: VecDeque<Slot>,
+    /// Where the slots begin that hold nothing that is needed.
+    free: Vec<u64>,
+    /// How many slots the file has.
+    slots: u64,
+    /// Where in the last slot the next group begins.
+    at: u64,
+    next_group: u64,
+    buffer: Blocks,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    /// Where in the file it begins.
+    start: u64,
+    first_group: u64,
+}
+
+/// A group of the file, as a start finds it.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    /// Where its body is in the file.
+    pub(super) at: u64,
+    pub(super) body: &'a [u8],
+}
+
+impl Wal {
+    /// Makes the file, of two slots, whatever it held: a slot takes the largest group at least. Durable when it returns, and
+    /// worth nothing before the record is in the database.
+    pub(super) fn create(
+        file: Arc<dyn StorageBackend>,
+        slot_bytes: u64,
+    ) -> Result<Wal, StoreError> {
+        let slot_bytes =
+            slot_bytes.next_multiple_of(BLOCK_BYTES as u64).max(2 * BLOCK_BYTES as u64);
+        let record = WalRecord { id: rand::random(), slot_bytes, settled: 0, known: 0 };
+        file.set_len(0).and_then(|()| file.set_len(2 * slot_bytes)).map_err(failed)?;
+        let mut wal = Wal {
+            file,
+            record,
+            live: [Slot { start: 0, first_group: 1 }].into(),
+            free: vec![slot_bytes],
+            slots: 2,
+            at: BLOCK_BYTES as u64,
+            next_group: 1,
+            buffer: Blocks::zeroed(BLOCK_BYTES),
+        };
+        FileId(record.id).write_slot(1, wal.buffer.bytes_mut());
+        wal.write(0)?;
+        Ok(wal)
+    }
+
+    /// Opens the file that belongs to `record`; `visit` sees every group that is not settled, in order.
+    ///
+    /// # Errors
+    /// `Damaged` if the file is another one, or something is missing before its end; what the disk or `visit` says.
+    pub(super) fn open(
+        file: Arc<dyn StorageBackend>,
+        record: WalRecord,
+        mut visit: impl FnMut(Found<'_>) -> Result<(), StoreError>,
+    ) -> Result<Wal, StoreError> {
+        let WalRecord { id, slot_bytes, settled, known: last_known } = record;
+        let slots = file.len().map_err(failed)? / slot_bytes.max(1);
+        let mut known = Vec::new();
+        let mut head = Blocks::zeroed(BLOCK_BYTES);
+        for slot in 0..slots {
+            let start = slot * slot_bytes;
+            file.read(start, head.bytes_mut()).map_err(failed)?;
+            let first_group = FileId(id).read_slot(head.bytes()).map_err(newer)?;
+            known.extend(first_group.map(|first_group| Slot { start, first_group }));
+        }
+        known.sort_unstable_by_key(|slot| slot.first_group);
+        // Those before it hold what is settled.
+        let begin = known.iter().rposition(|slot| slot.first_group <= settled + 1);
+        let begin = begin.ok_or_else(|| damaged("it is not the one that belongs to the log"))?;
+        let live: VecDeque<Slot> = known.split_off(begin).into();
+        let (mut expected, mut bytes, mut at) = (live[0].first_group, Blocks::default(), 0);
+        for slot in &live {
+            if slot.first_group != expected {
+                return Err(damaged(format!(
+                    "group {expected} is missing, and a later one is there"
+                )));
+            }
+            bytes.reset(usize::try_from(slot_bytes).unwrap_or(usize::MAX));
+            file.read(slot.start, bytes.bytes_mut()).map_err(failed)?;
+            at = BLOCK_BYTES;
+            while let Some((_, body)) = FileId(id)
+                .read_group(&bytes.bytes()[at..], |found| found == expected)
+                .map_err(newer)?
+            {
+                if expected > settled {
+                    visit(Found { at: slot.start + (at + GROUP_HEAD_BYTES) as u64, body })?;
+                }
+                at += group_bytes(body.len());
+                expected += 1;
+            }
+            // Each group is durable before the next one is written.
+            for later in (at..bytes.bytes().len()).step_by(BLOCK_BYTES) {
+                let found =
+                    FileId(id).read_group(&bytes.bytes()[later..], |found| found >= expected);
+                if let Some((found, _)) = found.map_err(newer)? {
+                    return Err(damaged(format!(
+                        "group {expected} is missing, and group {found} is there"
+                    )));
+                }
+            }
+        }
+        if expected <= last_known {
+            return Err(damaged(format!("it ends before group {last_known}, which it had")));
+        }
+        let is_free = |start: &u64| live.iter().all(|slot| slot.start != *start);
+        let free = (0..slots).map(|slot| slot * slot_bytes).filter(is_free).collect();
+        let buffer = Blocks::default();
+        Ok(Wal { file, record, live, free, slots, at: at as u64, next_group: expected, buffer })
+    }
+
+    /// What the database may say of the file.
+    pub(super) fn record(&self) -> WalRecord {
+        WalRecord { known: self.next_group - 1, ..self.record }
+    }
+
+    /// The largest body of a group.
+    pub(super) fn body_bytes_max(&self) -> usize {
+        let room = self.record.slot_bytes - BLOCK_BYTES as u64;
+        usize::try_from(room).unwrap_or(usize::MAX) - GROUP_HEAD_BYTES
+    }
+
+    /// How many slots the file has, and how many are free.
+    pub(super) fn slots(&self) -> (u64, usize) {
+        (self.slots, self.free.len())
+    }
+
+    pub(super) fn slot_bytes(&self) -> u64 {
+        self.record.slot_bytes
+    }
+
+    /// Whether these groups, by the sizes of their bodies, need so many more slots than the one that takes the next: how many.
+    pub(super) fn slots_for(&self, bodies: impl Iterator<Item = usize>) -> usize {
+        let (mut at, mut more) = (self.at, 0);
+        for body in bodies {
+            let bytes = group_bytes(body) as u64;
+            if at + bytes > self.record.slot_bytes {
+                (at, more) = (BLOCK_BYTES as u64, more + 1);
+            }
+            at += bytes;
+        }
+        more
+    }
+
+    /// Adds a free slot at the file's end.
+    pub(super) fn grow(&mut self) -> Result<(), StoreError> {
+        let start = self.slots * self.record.slot_bytes;
+        self.file.set_len(start + self.record.slot_bytes).map_err(failed)?;
+        self.file.sync_data().map_err(failed)?;
+        self.slots += 1;
+        self.free.push(start);
+        Ok(())
+    }
+
+    /// Makes a group durable; where its body is in the file then. If it does not fit in the last slot there must be a free one.
+    pub(super) fn append(&mut self, body: &[u8]) -> Result<u64, StoreError> {
+        let bytes = group_bytes(body.len());
+        let id = FileId(self.record.id);
+        let fits = self.at + bytes as u64 <= self.record.slot_bytes;
+        let head = if fits { 0 } else { BLOCK_BYTES };
+        self.buffer.reset(head + bytes);
+        id.write_group(self.next_group, body, &mut self.buffer.bytes_mut()[head..]);
+        let slot = match self.live.back() {
+            Some(slot) if fits => slot.start + self.at,
+            _ => {
+                id.write_slot(self.next_group, self.buffer.bytes_mut());
+                *self.free.last().ok_or_else(|| damaged("it has no free slot"))?
+            }
+        };
+        self.write(slot)?;
+        if !fits {
+            self.free.pop();
+            self.live.push_back(Slot { start: slot, first_group: self.next_group });
+            self.at = BLOCK_BYTES as u64;
+        }
+        self.at += bytes as u64;
+        self.next_group += 1;
+        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        Ok(slot + (head + GROUP_HEAD_BYTES) as u64)
+    }
+
+    /// The bytes of the file that the oldest slot takes, and the record once all of it is settled; none if it is the one that takes
+    /// the next group.
+    pub(super) fn oldest(&self) -> Option<(std::ops::Range<u64>, WalRecord)> {
+        let (oldest, next) = (self.live.front()?, self.live.get(1)?);
+        let bytes = oldest.start..oldest.start + self.record.slot_bytes;
+        Some((bytes, WalRecord { settled: next.first_group - 1, ..self.record() }))
+    }
+
+    /// The record once everything is settled.
+    pub(super) fn all_settled(&self) -> WalRecord {
+        WalRecord { settled: self.next_group - 1, ..self.record() }
+    }
+
+    /// The database holds, durably, what this record says: slots that hold nothing else are free.
+    pub(super) fn settled(&mut self, record: WalRecord) {
+        self.record = record;
+        while self.live.get(1).is_some_and(|next| next.first_group <= record.settled + 1) {
+            self.free.extend(self.live.pop_front().map(|slot| slot.start));
+        }
+    }
+
+    fn write(&self, at: u64) -> Result<(), StoreError> {
+        self.file.write(at, self.buffer.bytes()).map_err(failed)?;
+        self.file.sync_data().map_err(failed)
+    }
+}
+
+fn newer(_: Newer) -> StoreError {
+    StoreError::NewerRow { which: "a group of the write-ahead log".to_owned() }
+}
+
+fn damaged(why: impl Into<String>) -> StoreError {
+    StoreError::damaged(error::WAL, why)
+}
+
+/// What its file says.
+pub(super) fn failed(error: std::io::Error) -> StoreError {
+    StoreError::database("log", redb::StorageError::Io(error))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
