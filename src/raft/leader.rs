@@ -257,9 +257,9 @@ impl Leader {
     }
 
     /// Refuses whoever still waits when leadership ends.
-    pub(super) fn leave(self, core: &mut Core, leader: Option<NodeId>) {
+    pub(super) fn leave(&mut self, core: &mut Core, leader: Option<NodeId>) {
         let mut here = Vec::new();
-        for reader in self.rounds.into_readers() {
+        for reader in self.rounds.drain() {
             match reader {
                 Reader::Here(id) => here.push(id),
                 Reader::There(peer, id) => {

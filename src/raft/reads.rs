@@ -77,8 +77,9 @@ impl Rounds {
     }
 
     /// Everybody who waits, when leadership ends.
-    pub(super) fn into_readers(self) -> impl Iterator<Item = Reader> {
-        self.out.into_iter().flat_map(|round| round.readers).chain(self.waiting)
+    pub(super) fn drain(&mut self) -> Vec<Reader> {
+        let out = self.out.take().map_or_else(Vec::new, |round| round.readers);
+        out.into_iter().chain(mem::take(&mut self.waiting)).collect()
     }
 }
 
@@ -183,7 +184,8 @@ mod tests {
         rounds.wait(A);
         rounds.begin(Index(1));
         rounds.wait(B);
-        assert_eq!(rounds.into_readers().collect::<Vec<_>>(), vec![A, B]);
+        assert_eq!(rounds.drain(), vec![A, B]);
+        assert_eq!(rounds.len(), 0);
     }
 
     #[test]
