@@ -10,6 +10,9 @@ use super::sound::INDEX_MAX;
 use super::timer::ElectionTimer;
 use super::transition::Transition;
 
+/// A question that is out for so many heartbeats is asked again: a round takes a heartbeat if its first was lost.
+const ANSWERED_IN_HEARTBEATS: u32 = 2;
+
 /// Follows a leader, or waits for one.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Follower {
@@ -58,6 +61,10 @@ impl Follower {
     pub(super) fn tick(&mut self, core: &mut Core) -> Option<Transition> {
         let given_up = self.pending.tick(core.config.election_ticks);
         core.refuse_reads(given_up, self.leader);
+        let every = core.config.heartbeat_ticks.saturating_mul(ANSWERED_IN_HEARTBEATS);
+        if let Some((leader, (id, lease))) = self.leader.zip(self.pending.ask_again(every)) {
+            core.send(leader, Body::ReadIndex { id, lease });
+        }
         if !self.timer.tick() || core.is_bound_by_start() {
             return None;
         }

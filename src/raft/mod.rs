@@ -39,7 +39,8 @@
 //! **Reads** (section 8, thesis 6.4). A read needs no entry: the leader notes its commit index, makes
 //! sure by a round of heartbeats that began after the read arrived that it still leads, and releases
 //! the read at that index. Reads share rounds. A follower asks the leader for the index and reads its
-//! own state. A new leader waits until it has committed in its own term. A read that trusts clocks is
+//! own state; it asks again every two heartbeats, by the same name, until it is answered or gives up after an election
+//! time-out. A new leader waits until it has committed in its own term. A read that trusts clocks is
 //! released without a round while the leader's lease holds; the file `lease` says why it may.
 //!
 //! **A leader that is cut off** steps down when no quorum answered for an election time-out (thesis

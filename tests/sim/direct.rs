@@ -53,6 +53,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, Check)> {
         super::direct_cluster::CHECKS,
         super::direct_features::CHECKS,
         super::direct_learners::CHECKS,
+        super::direct_lost::CHECKS,
         super::direct_reads::CHECKS,
         super::direct_settings::CHECKS,
         super::direct_txns::CHECKS,
