@@ -27,9 +27,9 @@
 //! **Replication** (5.3). The leader sends entries with the [`LogId`] right before them. A follower
 //! that holds that one cuts off what contradicts, appends the rest, and acknowledges once it is
 //! durable. Otherwise it refuses with a hint, by which both skip a term at a time. The leader keeps a
-//! progress for each peer: it *probes* with one append until it knows where the logs meet, then
-//! *replicates* ahead of the answers within a window bounded in appends and bytes; a peer whose next
-//! entry is gone is offered a *snapshot* (section 7). Losses are found out when heartbeats are
+//! progress for each peer: it *probes* with one append until it knows where the logs meet, and sends that again, with one
+//! entry, for each heartbeat that is answered where the append is not; then it *replicates* ahead of the answers within a
+//! window bounded in appends and bytes; a peer whose next entry is gone is offered a *snapshot* (section 7). Losses are found out when heartbeats are
 //! answered.
 //!
 //! **Commit** (5.4.2). The leader commits what a quorum holds durably, itself included only as far as

@@ -143,7 +143,7 @@ pub(super) fn settle(node: &mut Node) -> Output {
 }
 
 /// Makes node 1 the leader.
-fn elect(node: &mut Node) -> Result<u64, Broken> {
+pub(super) fn elect(node: &mut Node) -> Result<u64, Broken> {
     let mut out = Output::default();
     while node.role() != RoleName::PreCandidate {
         node.step(Input::Tick);
