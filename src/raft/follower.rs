@@ -97,8 +97,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Waits for the candidacy that this node has promised to help. Who cannot win asks again only after
-    /// twice as long, so it holds up nobody for good.
+    /// Waits for the candidacy that this node has promised to help. Who cannot win asks whoever has answered again only
+    /// after twice as long, so it holds up nobody for good.
     pub(super) fn give_way(&mut self, core: &Core) {
         self.timer.hold(core.config.election_ticks / 4);
     }

@@ -20,7 +20,8 @@
 //! The pre-vote keeps a node that returns from isolation from deposing a leader that works; and for
 //! the same reason a voter that heard its leader within the shortest time-out ignores candidates
 //! (thesis 4.2.3), unless the leader itself asked for the election. Time-outs are random so that a
-//! split vote ends (5.2). Answers are waited for half as long as a leader, which is long for whoever answers at all; the
+//! split vote ends (5.2). Answers are waited for half as long as a leader, which is long for whoever answers at all, and who has
+//! not answered a pre-vote is asked once more soon after, since a voter may have heard the leader a moment later; the
 //! time for votes begins once the own one is durable, and doubles when votes come too late, so that disks and ways that
 //! are slower than the time-outs end in an election all the same.
 //!

@@ -158,7 +158,7 @@ impl Node {
         self.core.tick();
         let next = match &mut self.role {
             Role::Follower(follower) => follower.tick(&mut self.core),
-            Role::PreCandidate(candidate) => candidate.tick(&self.core),
+            Role::PreCandidate(candidate) => candidate.tick(&mut self.core),
             Role::Candidate(candidate) => candidate.tick(&self.core),
             Role::Leader(leader) => leader.tick(&mut self.core),
         };

@@ -1,6 +1,6 @@
 //! Mistakes in how the core goes on after a loss which others make up for, only later: one node, driven by hand.
 
-use konsen::raft::{Body, Config, Index, Input, NodeId, Payload, ProposalId, ReadId};
+use konsen::raft::{Body, Config, Index, Input, NodeId, Payload, ProposalId, ReadId, RoleName};
 
 use super::direct::{Check, elect, hear, node_of, settle};
 use super::oracle::{Broken, ensure};
@@ -8,6 +8,7 @@ use super::oracle::{Broken, ensure};
 /// The checks that find a mistake, by its name.
 pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("LostQuestionWaits", a_question_that_is_lost_is_asked_again),
+    ("GuardCostsBallot", who_did_not_answer_a_pre_vote_is_asked_again),
     ("ProbeRepeatedWhole", a_probe_is_sent_again_with_one_entry),
 ];
 
@@ -60,5 +61,26 @@ fn a_probe_is_sent_again_with_one_entry() -> Result<(), Broken> {
         sent.len() > 2 && sent.iter().all(|entries| *entries == 1),
         "who answers heartbeats and no append is sent appends of {sent:?} entries in ten heartbeats"
     );
+    Ok(())
+}
+
+fn who_did_not_answer_a_pre_vote_is_asked_again() -> Result<(), Broken> {
+    let config = Config::new(NodeId(1), 7);
+    let soon = config.heartbeat_ticks;
+    let mut node = node_of(config, &[1], false);
+    let mut asked = Vec::new();
+    let mut stands = 0;
+    // The time of a heartbeat after it asked first.
+    while stands < soon {
+        node.step(Input::Tick);
+        stands += u32::from(node.role() == RoleName::PreCandidate);
+        let sent = settle(&mut node).send;
+        let pre_votes = sent.iter().filter(|one| matches!(one.body, Body::PreVote { .. }));
+        asked.extend(pre_votes.map(|one| one.to.0));
+        if stands == 1 {
+            hear(&mut node, 3, 1, Body::PreVoteReply { granted: false });
+        }
+    }
+    ensure!(asked == [2, 3, 2], "asked for pre-votes, of which the third is refused: {asked:?}");
     Ok(())
 }
