@@ -9,6 +9,10 @@ use super::message::Body;
 use super::timer::ElectionTimer;
 use super::transition::Transition;
 
+/// So many ticks after it asked a pre-candidate asks those again who have not answered. A voter that still guarded the
+/// leader did not hear it, and its guard ends soon: ticks of two nodes are less than one apart, heartbeats little more.
+const ASKS_AGAIN_TICKS: u32 = 2;
+
 /// Asks whether an election would be won. Term and vote stay as they are.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct PreCandidate(Ballot);
@@ -27,16 +31,28 @@ struct Ballot {
 impl PreCandidate {
     /// Asks the other voters.
     pub(super) fn new(core: &mut Core) -> PreCandidate {
-        let last = core.log.last();
-        for voter in core.voters() {
-            core.send_in(core.term().next(), voter, Body::PreVote { last });
-        }
         let answers = BTreeMap::from([(core.id(), true)]);
-        PreCandidate(Ballot { timer: core.ballot_timer(), answers })
+        let candidate = PreCandidate(Ballot { timer: core.ballot_timer(), answers });
+        candidate.ask(core);
+        candidate
     }
 
-    pub(super) fn tick(&mut self, core: &Core) -> Option<Transition> {
-        self.0.tick(core)
+    /// Asks whoever has not answered.
+    fn ask(&self, core: &mut Core) {
+        let last = core.log.last();
+        for voter in core.voters() {
+            if !self.0.answers.contains_key(&voter) {
+                core.send_in(core.term().next(), voter, Body::PreVote { last });
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self, core: &mut Core) -> Option<Transition> {
+        let next = self.0.tick(core);
+        if self.0.timer.elapsed() == ASKS_AGAIN_TICKS && next.is_none() && core.may_stand() {
+            self.ask(core);
+        }
+        next
     }
 
     pub(super) fn answered(

@@ -10,6 +10,9 @@ use super::sound::INDEX_MAX;
 use super::timer::ElectionTimer;
 use super::transition::Transition;
 
+/// A question that is out for so many heartbeats is asked again: a round takes a heartbeat if its first was lost.
+const ANSWERED_IN_HEARTBEATS: u32 = 2;
+
 /// Follows a leader, or waits for one.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Follower {
@@ -58,6 +61,10 @@ impl Follower {
     pub(super) fn tick(&mut self, core: &mut Core) -> Option<Transition> {
         let given_up = self.pending.tick(core.config.election_ticks);
         core.refuse_reads(given_up, self.leader);
+        let every = core.config.heartbeat_ticks.saturating_mul(ANSWERED_IN_HEARTBEATS);
+        if let Some((leader, (id, lease))) = self.leader.zip(self.pending.ask_again(every)) {
+            core.send(leader, Body::ReadIndex { id, lease });
+        }
         if !self.timer.tick() || core.is_bound_by_start() {
             return None;
         }
@@ -90,8 +97,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Waits for the candidacy that this node has promised to help. Who cannot win asks again only after
-    /// twice as long, so it holds up nobody for good.
+    /// Waits for the candidacy that this node has promised to help. Who cannot win asks whoever has answered again only
+    /// after twice as long, so it holds up nobody for good.
     pub(super) fn give_way(&mut self, core: &Core) {
         self.timer.hold(core.config.election_ticks / 4);
     }

@@ -11,7 +11,7 @@ use super::io::Refused;
 use super::lease::Lease;
 use super::membership::Membership;
 use super::message::Body;
-use super::progress::{Progress, Sending};
+use super::progress::{Probe, Progress, Sending};
 use super::reads::{Reader, Rounds};
 use super::transition::Transition;
 
@@ -257,9 +257,9 @@ impl Leader {
     }
 
     /// Refuses whoever still waits when leadership ends.
-    pub(super) fn leave(self, core: &mut Core, leader: Option<NodeId>) {
+    pub(super) fn leave(&mut self, core: &mut Core, leader: Option<NodeId>) {
         let mut here = Vec::new();
-        for reader in self.rounds.into_readers() {
+        for reader in self.rounds.drain() {
             match reader {
                 Reader::Here(id) => here.push(id),
                 Reader::There(peer, id) => {
@@ -274,7 +274,7 @@ impl Leader {
         if let Some(progress) = self.peers.get_mut(&peer)
             && matches!(progress.sending, Sending::Replicate(_))
         {
-            progress.probe_from(progress.matched.next(), false);
+            progress.probe_from(progress.matched.next(), Probe::Due);
         }
     }
 

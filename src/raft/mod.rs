@@ -20,16 +20,17 @@
 //! The pre-vote keeps a node that returns from isolation from deposing a leader that works; and for
 //! the same reason a voter that heard its leader within the shortest time-out ignores candidates
 //! (thesis 4.2.3), unless the leader itself asked for the election. Time-outs are random so that a
-//! split vote ends (5.2). Answers are waited for half as long as a leader, which is long for whoever answers at all; the
+//! split vote ends (5.2). Answers are waited for half as long as a leader, which is long for whoever answers at all, and who has
+//! not answered a pre-vote is asked once more soon after, since a voter may have heard the leader a moment later; the
 //! time for votes begins once the own one is durable, and doubles when votes come too late, so that disks and ways that
 //! are slower than the time-outs end in an election all the same.
 //!
 //! **Replication** (5.3). The leader sends entries with the [`LogId`] right before them. A follower
 //! that holds that one cuts off what contradicts, appends the rest, and acknowledges once it is
 //! durable. Otherwise it refuses with a hint, by which both skip a term at a time. The leader keeps a
-//! progress for each peer: it *probes* with one append until it knows where the logs meet, then
-//! *replicates* ahead of the answers within a window bounded in appends and bytes; a peer whose next
-//! entry is gone is offered a *snapshot* (section 7). Losses are found out when heartbeats are
+//! progress for each peer: it *probes* with one append until it knows where the logs meet, and sends that again, with one
+//! entry, for each heartbeat that is answered where the append is not; then it *replicates* ahead of the answers within a
+//! window bounded in appends and bytes; a peer whose next entry is gone is offered a *snapshot* (section 7). Losses are found out when heartbeats are
 //! answered.
 //!
 //! **Commit** (5.4.2). The leader commits what a quorum holds durably, itself included only as far as
@@ -39,7 +40,8 @@
 //! **Reads** (section 8, thesis 6.4). A read needs no entry: the leader notes its commit index, makes
 //! sure by a round of heartbeats that began after the read arrived that it still leads, and releases
 //! the read at that index. Reads share rounds. A follower asks the leader for the index and reads its
-//! own state. A new leader waits until it has committed in its own term. A read that trusts clocks is
+//! own state; it asks again every two heartbeats, by the same name, until it is answered or gives up after an election
+//! time-out. A new leader waits until it has committed in its own term. A read that trusts clocks is
 //! released without a round while the leader's lease holds; the file `lease` says why it may.
 //!
 //! **A leader that is cut off** steps down when no quorum answered for an election time-out (thesis

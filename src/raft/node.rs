@@ -158,7 +158,7 @@ impl Node {
         self.core.tick();
         let next = match &mut self.role {
             Role::Follower(follower) => follower.tick(&mut self.core),
-            Role::PreCandidate(candidate) => candidate.tick(&self.core),
+            Role::PreCandidate(candidate) => candidate.tick(&mut self.core),
             Role::Candidate(candidate) => candidate.tick(&self.core),
             Role::Leader(leader) => leader.tick(&mut self.core),
         };
@@ -468,12 +468,7 @@ impl Node {
     fn leave_role(&mut self, leader: Option<NodeId>) {
         match &mut self.role {
             Role::Follower(follower) => follower.leave(&mut self.core, leader),
-            Role::Leader(_) => {
-                let idle = Role::Follower(Follower::new(&mut self.core, None));
-                if let Role::Leader(old) = mem::replace(&mut self.role, idle) {
-                    old.leave(&mut self.core, leader);
-                }
-            }
+            Role::Leader(old) => old.leave(&mut self.core, leader),
             Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
     }

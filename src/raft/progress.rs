@@ -52,14 +52,22 @@ impl Window {
     }
 }
 
+/// What becomes of an append that finds out where a peer's log departs from ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Probe {
+    /// It is to be sent from a place where none was sent before: with as much as an append holds, since most are taken.
+    Due,
+    /// It is on its way.
+    Out,
+    /// It is to be sent again, since it was lost, or the peer's disk is slow, or the peer has no room: with one entry.
+    DueAgain,
+}
+
 /// How appends are sent to a peer.
 #[derive(Clone, Debug, Hash)]
 pub(super) enum Sending {
     /// Where its log departs from ours is not known: one append at a time.
-    Probe {
-        /// One is on its way.
-        waits: bool,
-    },
+    Probe(Probe),
     /// It follows: appends are sent ahead of the answers.
     Replicate(Window),
     /// It needs entries that are gone; a snapshot up to here is on its way.
@@ -90,7 +98,7 @@ impl Progress {
         Progress {
             matched: Index(0),
             next,
-            sending: Sending::Probe { waits: false },
+            sending: Sending::Probe(Probe::Due),
             round: 0,
             // A new leader gives everybody one election time-out to answer.
             active: true,
@@ -101,7 +109,7 @@ impl Progress {
 
     pub(super) fn state(&self) -> &'static str {
         match self.sending {
-            Sending::Probe { .. } => "probe",
+            Sending::Probe(_) => "probe",
             Sending::Replicate(_) => "replicate",
             Sending::Snapshot { .. } => "snapshot",
         }
@@ -111,15 +119,15 @@ impl Progress {
     pub(super) fn on_the_way(&self) -> (usize, usize) {
         match &self.sending {
             Sending::Replicate(window) => (window.appends.len(), window.bytes),
-            Sending::Probe { .. } | Sending::Snapshot { .. } => (0, 0),
+            Sending::Probe(_) | Sending::Snapshot { .. } => (0, 0),
         }
     }
 
     /// An append up to `last` is leaving.
     pub(super) fn sent(&mut self, last: Option<Index>, bytes: usize) {
         match &mut self.sending {
-            Sending::Probe { waits } => {
-                *waits = true;
+            Sending::Probe(probe) => {
+                *probe = Probe::Out;
                 self.idle_ticks = 0;
             }
             Sending::Replicate(window) => {
@@ -144,15 +152,15 @@ impl Progress {
             self.idle_ticks = 0;
         }
         match &mut self.sending {
-            Sending::Probe { .. } if matched == self.matched => {
+            Sending::Probe(_) if matched == self.matched => {
                 self.next = self.matched.next();
                 self.sending = Sending::Replicate(Window::default());
             }
-            Sending::Probe { .. } => {}
+            Sending::Probe(_) => {}
             Sending::Replicate(window) => window.acknowledge(self.matched),
             Sending::Snapshot { last } => {
                 if self.matched >= last.index {
-                    self.probe_from(self.matched.next(), false);
+                    self.probe_from(self.matched.next(), Probe::Due);
                 }
             }
         }
@@ -162,7 +170,7 @@ impl Progress {
     /// The peer does not hold `prev`. False if that answers something long settled.
     pub(super) fn rejected(&mut self, prev: Index, hint: LogId, log: &Log) -> bool {
         let current = match self.sending {
-            Sending::Probe { .. } => prev == self.next.prev(),
+            Sending::Probe(_) => prev == self.next.prev(),
             Sending::Replicate(_) => prev > self.matched && prev < self.next,
             Sending::Snapshot { .. } => false,
         };
@@ -176,14 +184,14 @@ impl Progress {
         } else {
             log.last_not_above(limit, hint.term).index.min(limit)
         };
-        self.probe_from(common.next(), false);
+        self.probe_from(common.next(), Probe::Due);
         true
     }
 
     /// Falls back to one append at a time.
-    pub(super) fn probe_from(&mut self, next: Index, waits: bool) {
+    pub(super) fn probe_from(&mut self, next: Index, probe: Probe) {
         self.next = next.max(self.matched.next());
-        self.sending = Sending::Probe { waits };
+        self.sending = Sending::Probe(probe);
         self.idle_ticks = 0;
     }
 

@@ -19,7 +19,7 @@ fn hint(index: u64, term: u64) -> LogId {
 fn a_probe_sends_one_append_until_it_is_answered() {
     let mut progress = Progress::new(Index(5));
     progress.sent(Some(Index(7)), 10);
-    assert!(matches!(progress.sending, Sending::Probe { waits: true }));
+    assert!(matches!(progress.sending, Sending::Probe(Probe::Out)));
     assert_eq!(progress.next, Index(5), "a probe is sent again from where it was");
     assert!(progress.acknowledged(Index(7)));
     assert_eq!((progress.state(), progress.next), ("replicate", Index(8)));

@@ -49,8 +49,13 @@ impl Rounds {
         self.waiting.len() + self.out.as_ref().map_or(0, |round| round.readers.len())
     }
 
+    /// Takes a reader in. A follower's question that came before, and was not answered yet, is the same one.
     pub(super) fn wait(&mut self, reader: Reader) {
-        self.waiting.push(reader);
+        let mut taken_in = self.out.iter().flat_map(|round| &round.readers).chain(&self.waiting);
+        let again = matches!(reader, Reader::There(..)) && taken_in.any(|one| *one == reader);
+        if !again {
+            self.waiting.push(reader);
+        }
     }
 
     /// Begins a round for the reads that wait, unless one is out or none waits. True if it did.
@@ -77,8 +82,9 @@ impl Rounds {
     }
 
     /// Everybody who waits, when leadership ends.
-    pub(super) fn into_readers(self) -> impl Iterator<Item = Reader> {
-        self.out.into_iter().flat_map(|round| round.readers).chain(self.waiting)
+    pub(super) fn drain(&mut self) -> Vec<Reader> {
+        let out = self.out.take().map_or_else(Vec::new, |round| round.readers);
+        out.into_iter().chain(mem::take(&mut self.waiting)).collect()
     }
 }
 
@@ -86,6 +92,8 @@ impl Rounds {
 #[derive(Clone, Debug, Hash)]
 struct Question {
     id: ReadId,
+    /// Whether the leader's lease suffices for all reads.
+    lease: bool,
     reads: Vec<ReadId>,
     ticks: u32,
 }
@@ -116,8 +124,16 @@ impl PendingReadIndex {
             return None;
         }
         let id = name();
-        self.out = Some(Question { id, reads: mem::take(&mut self.waiting), ticks: 0 });
-        Some((id, self.lease))
+        let (lease, reads) = (self.lease, mem::take(&mut self.waiting));
+        self.out = Some(Question { id, lease, reads, ticks: 0 });
+        Some((id, lease))
+    }
+
+    /// The question that is out, each time that it was out for another `every` ticks: it or its answer may be lost.
+    pub(super) fn ask_again(&self, every: u32) -> Option<(ReadId, bool)> {
+        let question = self.out.as_ref()?;
+        let due = question.ticks > 0 && question.ticks.is_multiple_of(every);
+        due.then_some((question.id, question.lease))
     }
 
     /// The reads that the question `id` was asked for; none if it is not out any more.
@@ -171,6 +187,21 @@ mod tests {
     }
 
     #[test]
+    fn a_followers_question_that_comes_again_is_taken_in_once() {
+        let mut rounds = Rounds::default();
+        rounds.wait(B);
+        rounds.wait(B);
+        assert!(rounds.begin(Index(1)));
+        rounds.wait(B);
+        assert_eq!(rounds.len(), 1);
+        let newer = Reader::There(NodeId(2), ReadId(2));
+        rounds.wait(newer);
+        assert_eq!(rounds.drain(), vec![B, newer]);
+        rounds.wait(B);
+        assert_eq!(rounds.len(), 1, "its answer may be lost");
+    }
+
+    #[test]
     fn no_round_without_a_read() {
         let mut rounds = Rounds::default();
         assert!(!rounds.begin(Index(1)));
@@ -183,7 +214,8 @@ mod tests {
         rounds.wait(A);
         rounds.begin(Index(1));
         rounds.wait(B);
-        assert_eq!(rounds.into_readers().collect::<Vec<_>>(), vec![A, B]);
+        assert_eq!(rounds.drain(), vec![A, B]);
+        assert_eq!(rounds.len(), 0);
     }
 
     #[test]
@@ -199,6 +231,28 @@ mod tests {
         assert_eq!(pending.ask(|| ReadId(101)), Some((ReadId(101), true)));
         assert!(pending.tick(2).is_empty());
         assert_eq!(pending.tick(2), vec![ReadId(2)]);
+    }
+
+    #[test]
+    fn a_question_without_an_answer_is_asked_again_until_it_is_given_up() {
+        let mut pending = PendingReadIndex::default();
+        pending.wait(ReadId(1), true);
+        assert_eq!(pending.ask(|| ReadId(100)), Some((ReadId(100), true)));
+        assert_eq!(pending.ask_again(2), None, "it is just leaving");
+        // What comes later is not asked with it, and changes nothing of what suffices.
+        pending.wait(ReadId(2), false);
+        let asked: Vec<u32> = (1..=6)
+            .filter(|_| {
+                assert!(pending.tick(7).is_empty());
+                let again = pending.ask_again(2);
+                assert!(again.is_none_or(|again| again == (ReadId(100), true)));
+                again.is_some()
+            })
+            .collect();
+        assert_eq!(asked, [2, 4, 6]);
+        assert_eq!(pending.tick(7), vec![ReadId(1)]);
+        assert_eq!(pending.ask_again(2), None);
+        assert_eq!(pending.ask(|| ReadId(101)), Some((ReadId(101), false)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::io::Fetch;
 use super::leader::Leader;
 use super::log::Log;
 use super::message::Body;
-use super::progress::{Progress, Sending};
+use super::progress::{Probe, Progress, Sending};
 
 impl Leader {
     /// Sends each peer as much as it may get now.
@@ -26,7 +26,7 @@ impl Leader {
             return;
         }
         match &mut progress.sending {
-            Sending::Probe { waits } => *waits = false,
+            Sending::Probe(probe) if *probe == Probe::Out => *probe = Probe::DueAgain,
             Sending::Replicate(window) if !window.is_empty() && progress.matched < last => {
                 // Appends or their answers are missing. An empty append after the last one sent
                 // is refused if entries were lost, and answered anew if answers were.
@@ -42,10 +42,10 @@ impl Leader {
                             commit: core.log.commit(),
                         },
                     ),
-                    None => progress.probe_from(progress.matched.next(), false),
+                    None => progress.probe_from(progress.matched.next(), Probe::Due),
                 }
             }
-            Sending::Replicate(_) | Sending::Snapshot { .. } => {}
+            Sending::Probe(_) | Sending::Replicate(_) | Sending::Snapshot { .. } => {}
         }
     }
 
@@ -62,14 +62,14 @@ impl Leader {
         if entries.is_empty() {
             // Tried again once the peer answers a heartbeat.
             if !matches!(progress.sending, Sending::Snapshot { .. }) {
-                progress.probe_from(progress.matched.next(), true);
+                progress.probe_from(progress.matched.next(), Probe::Out);
             }
             return;
         }
         let wanted = progress.next == from
             && prev.index == from.prev()
             && match progress.sending {
-                Sending::Probe { waits } => !waits,
+                Sending::Probe(probe) => probe != Probe::Out,
                 Sending::Replicate(_) => true,
                 Sending::Snapshot { .. } => false,
             };
@@ -84,10 +84,10 @@ impl Leader {
         let Some(progress) = self.peers.get_mut(&peer) else { return };
         if let Sending::Snapshot { last } = progress.sending {
             if installed {
-                progress.probe_from(last.index.next(), false);
+                progress.probe_from(last.index.next(), Probe::Due);
             } else {
                 // Tried again once the peer answers a heartbeat.
-                progress.probe_from(progress.matched.next(), true);
+                progress.probe_from(progress.matched.next(), Probe::Out);
             }
         }
     }
@@ -101,18 +101,23 @@ fn in_memory(log: &Log, next: Index) -> bool {
 /// Sends one append, asks for a read or offers a snapshot; true if more may follow.
 fn send_next(core: &mut Core, peer: NodeId, progress: &mut Progress) -> bool {
     let last = core.log.last().index;
-    match &progress.sending {
-        Sending::Probe { waits: false } => {}
+    let max_bytes = match &progress.sending {
+        Sending::Probe(Probe::Due) => core.config.append_bytes_max,
+        // As much as is reached with one entry.
+        Sending::Probe(Probe::DueAgain) => 1,
         Sending::Replicate(window)
             if progress.next <= last
                 && !window
-                    .is_full(core.config.inflight_bytes_max, core.config.inflight_appends_max) => {}
+                    .is_full(core.config.inflight_bytes_max, core.config.inflight_appends_max) =>
+        {
+            core.config.append_bytes_max
+        }
         _ => return false,
-    }
+    };
     if in_memory(&core.log, progress.next) {
         let prev = progress.next.prev();
         let Some(term) = core.log.term_at(prev) else { return false };
-        let entries = core.log.read(progress.next, core.config.append_bytes_max);
+        let entries = core.log.read(progress.next, max_bytes);
         send(core, peer, progress, LogId::new(term, prev), entries);
         return matches!(progress.sending, Sending::Replicate(_));
     }
@@ -126,7 +131,7 @@ fn send_next(core: &mut Core, peer: NodeId, progress: &mut Progress) -> bool {
             peer,
             from: progress.next,
             to: core.log.before().index,
-            max_bytes: core.config.append_bytes_max,
+            max_bytes,
         });
     }
     false
@@ -147,3 +152,7 @@ pub(super) fn is_consecutive(prev: LogId, entries: &[Entry]) -> bool {
         follows
     })
 }
+
+#[cfg(test)]
+#[path = "replication_tests.rs"]
+mod tests;

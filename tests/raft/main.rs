@@ -5,6 +5,7 @@ mod any_input;
 mod args;
 mod chaos;
 mod cluster;
+mod failover;
 mod interleavings;
 mod scripts;
 mod show;

@@ -54,6 +54,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, Check)> {
         super::direct_cluster::CHECKS,
         super::direct_features::CHECKS,
         super::direct_learners::CHECKS,
+        super::direct_lost::CHECKS,
         super::direct_reads::CHECKS,
         super::direct_settings::CHECKS,
         super::direct_txns::CHECKS,
@@ -143,7 +144,7 @@ pub(super) fn settle(node: &mut Node) -> Output {
 }
 
 /// Makes node 1 the leader.
-fn elect(node: &mut Node) -> Result<u64, Broken> {
+pub(super) fn elect(node: &mut Node) -> Result<u64, Broken> {
     let mut out = Output::default();
     while node.role() != RoleName::PreCandidate {
         node.step(Input::Tick);
