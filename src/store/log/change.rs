@@ -37,45 +37,74 @@ const MEMBERSHIP: u8 = 5;
 /// How many bytes a group has before another one begins; more if its last entry is large.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// The groups that make these writes durable, in order: cut to a size at which the disk is not idle while the next one is made,
-/// and no larger than `bytes_max` unless one entry is. The newest term and vote come first, so that no entry is in the log before
-/// its term, and the commit index last: it may be that of entries which take the place of others.
-pub(super) fn groups(writes: &[LogWrite], bytes_max: usize) -> Result<Vec<Group>, StoreError> {
-    let bytes_max = GROUP_BYTES.min(bytes_max.saturating_sub(HARD_STATE_BYTES));
-    let mut all = vec![Group::default()];
-    let mut row = Vec::new();
-    let newest = writes.iter().rev().find_map(|write| write.hard_state);
-    if let Some(newest) = newest {
-        let term = HardState { commit: Index(0), ..newest };
-        all[0].push(HARD_STATE, &term, Change::HardState(term))?;
-    }
-    for write in writes {
-        if let Some((last, membership)) = &write.reset {
-            let change = Change::Reset(*last, membership.clone());
-            last_of(&mut all).push(RESET, &(*last, membership), change)?;
+/// Makes groups, and uses their memory again: fresh pages cost more than what is put in them.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    row: Vec<u8>,
+    /// Bodies of groups that were written.
+    spare: Vec<Vec<u8>>,
+}
+
+/// How many bodies are kept, and how large.
+const SPARE_MAX: usize = 6;
+const SPARE_BYTES_MAX: usize = 2 * GROUP_BYTES;
+
+impl Encoder {
+    /// The groups that make these writes durable, in order: cut to a size at which the disk is not idle while the next one is
+    /// made, and no larger than `bytes_max` unless one entry is. The newest term and vote come first, so that no entry is in the
+    /// log before its term, and the commit index last: it may be that of entries which take the place of others.
+    pub(super) fn groups(
+        &mut self,
+        writes: &[LogWrite],
+        bytes_max: usize,
+    ) -> Result<Vec<Group>, StoreError> {
+        let bytes_max = GROUP_BYTES.min(bytes_max.saturating_sub(HARD_STATE_BYTES));
+        let mut all = vec![self.group()];
+        let newest = writes.iter().rev().find_map(|write| write.hard_state);
+        if let Some(newest) = newest {
+            let term = HardState { commit: Index(0), ..newest };
+            last_of(&mut all).push(HARD_STATE, &term, Change::HardState(term))?;
         }
-        if let Some(from) = write.truncate_from {
-            last_of(&mut all).push(TRUNCATE, &from, Change::Truncate(from))?;
-        }
-        for entry in &write.entries {
-            rows::encode_entry(entry, &mut row)?;
-            let group = last_of(&mut all);
-            let bytes = group.body.len() + ENTRY_HEAD_BYTES + row.len();
-            if !group.body.is_empty() && bytes > bytes_max {
-                all.push(Group::default());
+        for write in writes {
+            if let Some((last, membership)) = &write.reset {
+                let change = Change::Reset(*last, membership.clone());
+                last_of(&mut all).push(RESET, &(*last, membership), change)?;
             }
-            let membership = match &entry.payload {
-                Payload::Membership(membership) => Some(membership.clone()),
-                _ => None,
-            };
-            last_of(&mut all).push_entry(entry.id, &row, membership);
+            if let Some(from) = write.truncate_from {
+                last_of(&mut all).push(TRUNCATE, &from, Change::Truncate(from))?;
+            }
+            for entry in &write.entries {
+                rows::encode_entry(entry, &mut self.row)?;
+                let group = last_of(&mut all);
+                let bytes = group.body.len() + ENTRY_HEAD_BYTES + self.row.len();
+                if !group.body.is_empty() && bytes > bytes_max {
+                    all.push(self.group());
+                }
+                let membership = match &entry.payload {
+                    Payload::Membership(membership) => Some(membership.clone()),
+                    _ => None,
+                };
+                last_of(&mut all).push_entry(entry.id, &self.row, membership);
+            }
+        }
+        if let Some(newest) = newest {
+            last_of(&mut all).push(HARD_STATE, &newest, Change::HardState(newest))?;
+        }
+        all.retain(|group| !group.changes.is_empty());
+        Ok(all)
+    }
+
+    fn group(&mut self) -> Group {
+        Group { body: self.spare.pop().unwrap_or_default(), changes: Vec::new() }
+    }
+
+    /// The body of a group is not needed any more.
+    pub(super) fn take_back(&mut self, mut body: Vec<u8>) {
+        if self.spare.len() < SPARE_MAX && body.capacity() <= SPARE_BYTES_MAX {
+            body.clear();
+            self.spare.push(body);
         }
     }
-    if let Some(newest) = newest {
-        last_of(&mut all).push(HARD_STATE, &newest, Change::HardState(newest))?;
-    }
-    all.retain(|group| !group.changes.is_empty());
-    Ok(all)
 }
 
 fn last_of(groups: &mut Vec<Group>) -> &mut Group {
@@ -220,7 +249,8 @@ mod tests {
 
     #[test]
     fn changes_come_back_as_they_were() {
-        let groups = groups(&writes(&[1, 100, 5000, 0]), usize::MAX).unwrap();
+        let mut encoder = Encoder::default();
+        let groups = encoder.groups(&writes(&[1, 100, 5000, 0]), usize::MAX).unwrap();
         let [group] = &groups[..] else { panic!("{} groups", groups.len()) };
         assert_eq!(changes_in(&group.body).unwrap(), group.changes);
         let [first, .., last] = &group.changes[..] else { panic!("{:?}", group.changes) };
@@ -244,12 +274,14 @@ mod tests {
             }
         }
         assert!(changes_in(&[9, 0, 0, 0, 0]).is_err());
-        assert!(super::groups(&[LogWrite::default()], 100).unwrap().is_empty());
+        assert!(encoder.groups(&[LogWrite::default()], 100).unwrap().is_empty());
     }
 
     #[test]
     fn groups_have_a_size_unless_one_entry_is_larger() {
-        let groups = groups(&writes(&[300, 300, 900, 10, 10, 10, 5000, 10]), 1000).unwrap();
+        let writes = writes(&[300, 300, 900, 10, 10, 10, 5000, 10]);
+        let mut encoder = Encoder::default();
+        let groups = encoder.groups(&writes, 1000).unwrap();
         let sizes: BTreeSet<usize> = groups.iter().map(|group| group.body.len()).collect();
         assert_eq!(sizes.iter().filter(|size| **size > 1000).count(), 1, "{sizes:?}");
         let all: Vec<Change> =

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use redb::{Database, StorageBackend};
 
-use super::change::{self, Change, Group};
+use super::change::{self, Change, Encoder, Group};
 use super::reader::{LogReader, Shared};
 use super::recent::Recent;
 use super::recovered::RecoveredLog;
@@ -57,6 +57,7 @@ pub struct Log {
     wal: Wal,
     slots_max: u64,
     tail: Tail,
+    encoder: Encoder,
 }
 
 /// Writes that are about to be made durable.
@@ -129,7 +130,7 @@ impl Log {
         let shared =
             Arc::new(Shared { db, recent: RwLock::new(recent), file: RwLock::new(Some(file)) });
         let slots_max = (options.wal_bytes / wal.slot_bytes()).max(SLOTS_MIN);
-        let log = Log { shared, rows, wal, slots_max, tail };
+        let log = Log { shared, rows, wal, slots_max, tail, encoder: Encoder::default() };
         let found = log.recovered();
         Ok((log, found))
     }
@@ -183,9 +184,9 @@ impl Log {
     }
 
     /// What these writes change, checked.
-    pub(super) fn batch(&self, writes: &[LogWrite]) -> Result<Batch, StoreError> {
+    pub(super) fn batch(&mut self, writes: &[LogWrite]) -> Result<Batch, StoreError> {
         let bytes_max = self.wal.body_bytes_max();
-        let groups = change::groups(writes, bytes_max)?;
+        let groups = self.encoder.groups(writes, bytes_max)?;
         let changes = groups.iter().flat_map(|group| &group.changes);
         self.shared.recent.read().check(changes)?;
         let is_direct = groups.iter().any(|group| group.body.len() > bytes_max);
@@ -209,15 +210,16 @@ impl Log {
             if needed == 0 || free >= wanted {
                 return Ok(Some(Vec::new()));
             }
-            let growth = match slots < self.slots_max {
-                true => reserve(self.wal.slot_bytes(), self.purpose_of_growth(slots)),
-                false => None,
-            };
-            if growth.is_some() {
+            let oldest = self.oldest_bytes();
+            let grows =
+                slots < self.slots_max && oldest.is_none_or(|bytes| self.spares(slots, bytes));
+            let purpose_of_growth =
+                if slots < SLOTS_MIN { Purpose::Bulk } else { Purpose::Optional };
+            if grows && let Some(_room) = reserve(self.wal.slot_bytes(), purpose_of_growth) {
                 self.wal.grow()?;
                 continue;
             }
-            let Some(bytes) = self.oldest_bytes() else {
+            let Some(bytes) = oldest else {
                 // The whole file is too small for it.
                 batch.is_direct = true;
                 break;
@@ -233,9 +235,13 @@ impl Log {
         Ok(reserve(space::log_settlement(bytes), purpose).map(|room| vec![room]))
     }
 
-    /// The first slots are as needed as what comes into them; others only spare the database work.
-    fn purpose_of_growth(&self, slots: u64) -> Purpose {
-        if slots < SLOTS_MIN { Purpose::Bulk } else { Purpose::Optional }
+    /// Whether another slot spares the disk more than it costs, if so many bytes of the oldest one are needed: a slot is
+    /// written once to be made, and what is settled is written with its pages. Where few clients write, most of a slot is the
+    /// end of blocks.
+    fn spares(&self, slots: u64, oldest_bytes: u64) -> bool {
+        const PAGES_FACTOR: u64 = 2;
+        const COMMIT_BYTES: u64 = 64 << 10;
+        slots < SLOTS_MIN || oldest_bytes * PAGES_FACTOR + COMMIT_BYTES > self.wal.slot_bytes()
     }
 
     /// Makes a batch durable for which room was made.
@@ -250,6 +256,7 @@ impl Log {
                     note(&mut self.tail, &mut self.rows, &change, recent.last());
                     recent.take(change, at)?;
                 }
+                self.encoder.take_back(body);
             }
         }
         self.let_go()

@@ -19,7 +19,7 @@ use crate::store::error::{self, StoreError};
 use group::{FileId, GROUP_HEAD_BYTES, Newer, group_bytes};
 
 /// What stays of the memory that a large group took.
-const BUFFER_BYTES_KEPT: usize = 1 << 20;
+const BUFFER_BYTES_KEPT: usize = 2 << 20;
 
 /// Which file belongs to a database, and how much of it that holds; a record of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
