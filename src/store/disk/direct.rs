@@ -38,10 +38,9 @@ impl DirectFile {
         let direct =
             options.read(true).write(true).custom_flags(OFlags::DIRECT.bits().cast_signed());
         let (file, is_direct) = match direct.open(path) {
-            Ok(file) => (file, true),
-            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-                (made, false)
-            }
+            Ok(file) if takes_blocks(&file)? => (file, true),
+            Ok(_) => (made, false),
+            Err(error) if is_refused(&error) => (made, false),
             Err(error) => return Err(error),
         };
         Ok(DirectFile { file, is_direct, syncs_itself: AtomicBool::new(true), space })
@@ -88,6 +87,20 @@ impl DirectFile {
         self.file.write_all_at(blocks, at)?;
         self.file.sync_data()
     }
+}
+
+/// Whether a file that was opened for direct I/O can do it with blocks of this size.
+fn takes_blocks(file: &File) -> io::Result<bool> {
+    match file.read_at(Blocks::zeroed(BLOCK_BYTES).bytes_mut(), 0) {
+        Err(error) if is_refused(&error) => Ok(false),
+        Err(error) => Err(error),
+        Ok(_) => Ok(true),
+    }
+}
+
+/// How a file system says that it has no direct I/O.
+fn is_refused(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
 }
 
 impl StorageBackend for DirectFile {
