@@ -58,6 +58,8 @@ pub struct Log {
     slots_max: u64,
     tail: Tail,
     encoder: Encoder,
+    /// For which slot it was seen whether another is to be made ahead.
+    grown_for: u64,
 }
 
 /// Writes that are about to be made durable.
@@ -84,7 +86,9 @@ impl Log {
     ) -> Result<(Log, RecoveredLog), StoreError> {
         let db = files::open(path, space, &Coalesce::default(), options.cache_bytes, "log")?;
         let file = |is_new| files::open_wal(path, is_new, space);
-        Log::with_files(db, file, &path.display().to_string(), options)
+        let (mut log, found) = Log::with_files(db, file, &path.display().to_string(), options)?;
+        log.wal.grow_ahead();
+        Ok((log, found))
     }
 
     /// Opens the files that two backends stand for. A write to that of the write-ahead log is followed by a sync.
@@ -130,7 +134,8 @@ impl Log {
         let shared =
             Arc::new(Shared { db, recent: RwLock::new(recent), file: RwLock::new(Some(file)) });
         let slots_max = (options.wal_bytes / wal.slot_bytes()).max(SLOTS_MIN);
-        let log = Log { shared, rows, wal, slots_max, tail, encoder: Encoder::default() };
+        let log =
+            Log { shared, rows, wal, slots_max, tail, encoder: Encoder::default(), grown_for: 0 };
         let found = log.recovered();
         Ok((log, found))
     }
@@ -202,6 +207,7 @@ impl Log {
         purpose: Purpose,
         reserve: &mut impl FnMut(u64, Purpose) -> Option<R>,
     ) -> Result<Option<Vec<R>>, StoreError> {
+        self.grow_ahead(reserve)?;
         let bodies = || batch.groups.iter().map(|group| group.body.len());
         let needed = self.wal.slots_for(bodies());
         let wanted = if purpose == Purpose::Vital { needed } else { needed + 1 };
@@ -233,6 +239,29 @@ impl Log {
         let recent: u64 = recent.all_places().map(|(_, place)| u64::from(place.bytes)).sum();
         let bytes = recent + bodies().sum::<usize>() as u64;
         Ok(reserve(space::log_settlement(bytes), purpose).map(|room| vec![room]))
+    }
+
+    /// Lets the next slot be made before it is needed.
+    fn grow_ahead<R>(
+        &mut self,
+        reserve: &mut impl FnMut(u64, Purpose) -> Option<R>,
+    ) -> Result<(), StoreError> {
+        self.wal.take_slot(false)?;
+        let (slots, free) = self.wal.slots();
+        // Once for each slot that is begun. One is kept, one is the next.
+        let begun = self.wal.newest_slot();
+        if std::mem::replace(&mut self.grown_for, begun) == begun
+            || free > 1
+            || slots >= self.slots_max
+            || !self.wal.can_begin_slot()
+        {
+            return Ok(());
+        }
+        let grows = self.oldest_bytes().is_none_or(|bytes| self.spares(slots, bytes));
+        if grows && reserve(self.wal.slot_bytes(), Purpose::Optional).is_some() {
+            self.wal.begin_slot();
+        }
+        Ok(())
     }
 
     /// Whether another slot spares the disk more than it costs, if so many bytes of the oldest one are needed: a slot is
@@ -379,6 +408,7 @@ impl Log {
     }
 
     fn finish(&mut self) -> Result<(), StoreError> {
+        self.wal.stop();
         if self.shared.file.write().take().is_none() {
             return Ok(());
         }

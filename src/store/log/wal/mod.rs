@@ -7,6 +7,7 @@
 //! (`../mod.rs` decides when that is; here a group is bytes.)
 
 mod group;
+mod grower;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use redb::StorageBackend;
 use serde::{Deserialize, Serialize};
 
 use crate::store::disk::blocks::{BLOCK_BYTES, Blocks};
-use crate::store::error::{self, StoreError};
+use crate::store::error::{self, StoreError, is_full};
 use group::{FileId, GROUP_HEAD_BYTES, Newer, group_bytes};
+use grower::Grower;
 
 /// What stays of the memory that a large group took.
 const BUFFER_BYTES_KEPT: usize = 2 << 20;
@@ -48,6 +50,8 @@ pub(super) struct Wal {
     at: u64,
     next_group: u64,
     buffer: Blocks,
+    /// Who makes slots ahead; none: whoever needs one does.
+    grower: Option<Grower>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +89,7 @@ impl Wal {
             at: BLOCK_BYTES as u64,
             next_group: 1,
             buffer: Blocks::zeroed(BLOCK_BYTES),
+            grower: None,
         };
         FileId(record.id).write_slot(1, wal.buffer.bytes_mut());
         wal.write(0)?;
@@ -151,8 +156,17 @@ impl Wal {
         }
         let is_free = |start: &u64| live.iter().all(|slot| slot.start != *start);
         let free = (0..slots).map(|slot| slot * slot_bytes).filter(is_free).collect();
-        let buffer = Blocks::default();
-        Ok(Wal { file, record, live, free, slots, at: at as u64, next_group: expected, buffer })
+        Ok(Wal {
+            file,
+            record,
+            live,
+            free,
+            slots,
+            at: at as u64,
+            next_group: expected,
+            buffer: Blocks::default(),
+            grower: None,
+        })
     }
 
     /// What the database may say of the file.
@@ -188,13 +202,71 @@ impl Wal {
         more
     }
 
-    /// Adds a free slot at the file's end.
-    pub(super) fn grow(&mut self) -> Result<(), StoreError> {
-        let start = self.slots * self.record.slot_bytes;
-        self.file.set_len(start + self.record.slot_bytes).map_err(failed)?;
-        self.file.sync_data().map_err(failed)?;
+    /// Nothing is written any more when this returns.
+    pub(super) fn stop(&mut self) {
+        self.grower = None;
+    }
+
+    /// The first group of the slot that takes the next one.
+    pub(super) fn newest_slot(&self) -> u64 {
+        self.live.back().map_or(0, |slot| slot.first_group)
+    }
+
+    /// From now on slots may be made ahead, by a thread.
+    pub(super) fn grow_ahead(&mut self) {
+        self.grower = Grower::start(self.file.clone());
+    }
+
+    /// Whether the next slot can be begun now, by whom nobody waits for.
+    pub(super) fn can_begin_slot(&self) -> bool {
+        self.grower.as_ref().is_some_and(|grower| !grower.is_busy())
+    }
+
+    /// Begins to make the next slot.
+    pub(super) fn begin_slot(&mut self) {
+        let length = self.length_with_next();
+        if let Some(grower) = &mut self.grower {
+            grower.begin(length);
+        }
+    }
+
+    /// Takes a slot that was begun, if it is there by now, or `must` be.
+    pub(super) fn take_slot(&mut self, must: bool) -> Result<bool, StoreError> {
+        let Some(grower) = self.grower.as_mut().filter(|grower| grower.is_busy()) else {
+            return Ok(false);
+        };
+        let ended = if must { Some(grower.wait()) } else { grower.ended() };
+        match ended {
+            Some(Ok(())) => {
+                self.add_slot();
+                Ok(true)
+            }
+            // It would only have spared work.
+            Some(Err(error)) if is_full(&error) => {
+                tracing::warn!("there is no room for another slot of the write-ahead log");
+                Ok(false)
+            }
+            Some(Err(error)) => Err(failed(error)),
+            None => Ok(false),
+        }
+    }
+
+    fn length_with_next(&self) -> u64 {
+        (self.slots + 1) * self.record.slot_bytes
+    }
+
+    fn add_slot(&mut self) {
+        self.free.push(self.slots * self.record.slot_bytes);
         self.slots += 1;
-        self.free.push(start);
+    }
+
+    /// Adds a free slot at the file's end, one that was begun or another.
+    pub(super) fn grow(&mut self) -> Result<(), StoreError> {
+        if !self.take_slot(true)? {
+            let length = self.length_with_next();
+            self.file.set_len(length).and_then(|()| self.file.sync_data()).map_err(failed)?;
+            self.add_slot();
+        }
         Ok(())
     }
 
