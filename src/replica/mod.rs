@@ -38,9 +38,9 @@ use crate::raft::{
     ClusterId, Index, Input, LogId, Membership, Node, NodeId, Payload, ProposalId, ReadId, Refused,
     RoleName, Term,
 };
-use crate::store::{Carried, Mark, State, StoreError};
+use crate::store::{Carried, HashAt, State, StoreError};
 
-impl StateHash for Mark {
+impl StateHash for HashAt {
     fn index(&self) -> u64 {
         self.index
     }

@@ -27,7 +27,7 @@ use crate::kv::Revision;
 use crate::net::Net;
 use crate::raft::{Index, Membership, NodeId, SoftState};
 use crate::replica::{Capacity, Summary};
-use crate::store::{DataDir, Life, Mark, ReadError, Space, State, StoreError};
+use crate::store::{DataDir, HashAt, Life, ReadError, Space, State, StoreError};
 
 /// How long a question about how things stand may take.
 pub(super) const INSPECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -161,8 +161,8 @@ impl Handle {
     }
 
     /// Hashes of the state at some indexes.
-    pub(super) fn marks(&self) -> Vec<Mark> {
-        self.shared.state.marks()
+    pub(super) fn state_hashes(&self) -> Vec<HashAt> {
+        self.shared.state.state_hashes()
     }
 
     pub(super) fn state(&self) -> &State {

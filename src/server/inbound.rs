@@ -120,7 +120,7 @@ async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
             PeerReply::Change(handle.operate_here(&operation, force, deadline).await)
         }
         PeerRequest::Members => PeerReply::Members(handle.net().roster().newest().cloned()),
-        PeerRequest::Marks => PeerReply::Marks(handle.marks()),
+        PeerRequest::StateHashes => PeerReply::StateHashes(handle.state_hashes()),
         PeerRequest::Diverged { own, majority } => {
             handle.diverged(own, majority);
             PeerReply::Noted

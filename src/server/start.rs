@@ -221,7 +221,7 @@ impl Server {
             ),
             watch("the search for the leader", Box::pin(discovery::run(handle.clone()))),
             watch(
-                "the upkeep of the membership",
+                "the reconciler of the membership",
                 Box::pin(reconcile::run(handle.clone(), signs.peers_changed)),
             ),
             watch(

@@ -13,7 +13,7 @@ use crate::raft::NodeId;
 use crate::raft::founding;
 use crate::replica::Capacity;
 use crate::replica::forwarding::Fate;
-use crate::store::Mark;
+use crate::store::HashAt;
 
 /// A question. The order of the variants is part of the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +31,9 @@ pub(crate) enum PeerRequest {
     /// Who belongs to your cluster? From a node that belongs to none yet, or hears no leader.
     Members,
     /// What are the hashes of your state?
-    Marks,
+    StateHashes,
     /// Your state is not that of the majority: stop.
-    Diverged { own: Mark, majority: Mark },
+    Diverged { own: HashAt, majority: HashAt },
     /// So much room my disk has: little, or enough again. For the leader.
     Capacity(Capacity),
     /// Answer this in my place, as you have it.
@@ -77,7 +77,7 @@ pub(crate) enum PeerReply {
     /// The newest committed membership; none if there is none.
     Members(Option<Known>),
     /// Hashes of the state at some indexes.
-    Marks(Vec<Mark>),
+    StateHashes(Vec<HashAt>),
     /// It is noted.
     Noted,
     /// What the read came to; none if that does not fit into a frame.

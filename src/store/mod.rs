@@ -38,8 +38,9 @@ pub use snapshot::{
     SnapshotReader,
 };
 pub use state::{
-    Applied, Carried, Checkpointer, CountRead, Counted, Event, EventBatch, Frozen, Mark, Observer,
-    PastRead, Pin, PinnedError, PinnedRows, RangeRead, ReadError, RowsRead, State, StateOptions,
+    Applied, Carried, Checkpointer, CountRead, Counted, Event, EventBatch, Frozen, HashAt,
+    Observer, PastRead, Pin, PinnedError, PinnedRows, RangeRead, ReadError, RowsRead, State,
+    StateOptions,
 };
 
 /// The versions of what this release writes: the identity of a data directory, its two databases, the pieces of a

@@ -64,18 +64,18 @@ impl World {
     fn compare_states(&mut self, host: usize) -> Result<(), Broken> {
         let Some(running) = &self.hosts[host].running else { return Ok(()) };
         let Some(now) = running.replica.membership() else { return Ok(()) };
-        let mut all = BTreeMap::from([(self.hosts[host].id, running.state.marks())]);
+        let mut all = BTreeMap::from([(self.hosts[host].id, running.state.state_hashes())]);
         for (other, one) in self.hosts.iter().enumerate() {
             let asked = now.members.contains_key(&one.id)
                 && self.is_linked(host, other, one.id)
                 && self.is_open(host, other);
             if let Some(up) = one.running.as_ref().filter(|_| asked) {
-                all.insert(one.id, up.state.marks());
+                all.insert(one.id, up.state.state_hashes());
             }
         }
         let verdict = consistency::judge(&all, now);
         ensure!(verdict.is_none(), "states differ, or are said to: {verdict:?}");
-        if all.values().filter(|marks| !marks.is_empty()).count() > 1 {
+        if all.values().filter(|hashes| !hashes.is_empty()).count() > 1 {
             self.count("states compared by their hashes");
         }
         Ok(())

@@ -13,7 +13,7 @@ use konsen::raft::founding::{Answer, Ask, Attempt, Ballot, Grant, Verdict};
 use konsen::raft::{ClusterId, Index, LogId, Member, Membership, NodeId, Term};
 use konsen::replica::forwarding::Fate;
 use konsen::replica::{WriteFailed, is_disk_slow};
-use konsen::store::Mark;
+use konsen::store::HashAt;
 
 use super::direct::Check;
 use super::oracle::{Broken, ensure};
@@ -369,7 +369,7 @@ fn who_was_put_out_is_not_its_own_successor() -> Result<(), Broken> {
 }
 
 fn an_accusation_is_looked_into() -> Result<(), Broken> {
-    let mark = |index, hash| Mark { index, hash };
+    let mark = |index, hash| HashAt { index, hash };
     let held = [mark(16, 1), mark(32, 2)];
     let differs = |own, majority| consistency::differs(&held, own, majority);
     ensure!(!differs(mark(16, 9), mark(16, 5)), "a node stops for a hash that it does not have");

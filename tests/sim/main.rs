@@ -44,6 +44,7 @@ mod due;
 mod features;
 mod finale;
 mod host;
+mod host_tasks;
 mod leaders;
 mod life;
 mod links;
@@ -64,7 +65,6 @@ mod serving;
 mod settings;
 mod transfer;
 mod txns;
-mod upkeep;
 mod wire;
 mod world;
 

@@ -58,10 +58,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_stops_the_node_with_what_happened_and_an_end_does_not() {
         let mailbox = Arc::new(Mailbox::default());
-        task("upkeep", mailbox.clone(), async {}).await.unwrap();
+        task("a task", mailbox.clone(), async {}).await.unwrap();
         assert_eq!(failure(&mailbox), None);
-        task("upkeep", mailbox.clone(), async { panic!("of {}", 7) }).await.unwrap();
-        assert_eq!(failure(&mailbox).as_deref(), Some("upkeep ended: of 7"));
+        task("a task", mailbox.clone(), async { panic!("of {}", 7) }).await.unwrap();
+        assert_eq!(failure(&mailbox).as_deref(), Some("a task ended: of 7"));
         let (done, end) = std::sync::mpsc::channel::<()>();
         thread("fetch", mailbox.clone(), move || {
             let _done = done;

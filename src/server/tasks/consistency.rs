@@ -9,7 +9,7 @@ use crate::cluster::consistency::{differs, judge};
 use crate::raft::{NodeId, RoleName};
 use crate::server::handle::Handle;
 use crate::server::wire::{PeerReply, PeerRequest};
-use crate::store::{Mark, StoreError};
+use crate::store::{HashAt, StoreError};
 
 /// How often the leader compares.
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
@@ -33,10 +33,12 @@ pub(crate) async fn run(handle: Handle) {
 
 async fn compare(handle: &Handle) {
     let Some(membership) = handle.membership() else { return };
-    let mut all = BTreeMap::from([(handle.id(), handle.marks())]);
+    let mut all = BTreeMap::from([(handle.id(), handle.state_hashes())]);
     for &id in membership.members.keys().filter(|id| **id != handle.id()) {
-        if let Some(PeerReply::Marks(marks)) = ask(handle, id, &PeerRequest::Marks).await {
-            all.insert(id, marks);
+        if let Some(PeerReply::StateHashes(hashes)) =
+            ask(handle, id, &PeerRequest::StateHashes).await
+        {
+            all.insert(id, hashes);
         }
     }
     let Some(verdict) = judge(&all, &membership) else { return };
@@ -61,8 +63,8 @@ async fn ask(handle: &Handle, id: NodeId, request: &PeerRequest) -> Option<PeerR
 
 impl Handle {
     /// Stops this node, if it has at that index what it is said to have.
-    pub(crate) fn diverged(&self, own: Mark, majority: Mark) {
-        if differs(&self.marks(), own, majority) {
+    pub(crate) fn diverged(&self, own: HashAt, majority: HashAt) {
+        if differs(&self.state_hashes(), own, majority) {
             self.fail(StoreError::Diverged {
                 index: majority.index,
                 own: own.hash,

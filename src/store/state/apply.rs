@@ -126,7 +126,7 @@ impl State {
         ranges.iter().for_each(|range| at_hand.used(range));
         active.absorb(changes);
         shared.position = position;
-        hashes.into_iter().for_each(|(index, hash)| shared.marks.note(index, hash));
+        hashes.into_iter().for_each(|(index, hash)| shared.hashes.note(index, hash));
         drop(shared);
     }
 }

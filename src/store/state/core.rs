@@ -17,7 +17,7 @@ use redb::{Database, StorageBackend};
 use super::at_hand::AtHand;
 use super::checkpoint;
 use super::events::Observer;
-use super::hashes::{Mark, StateHashes};
+use super::hashes::{HashAt, StateHashes};
 use super::overlay::Overlay;
 use super::pins::Pins;
 use super::position::Position;
@@ -112,7 +112,7 @@ pub(super) struct Shared {
     pub(super) since: Instant,
     /// How often a snapshot took the state's place.
     pub(super) installs: u64,
-    pub(super) marks: StateHashes,
+    pub(super) hashes: StateHashes,
 }
 
 impl State {
@@ -157,7 +157,7 @@ impl State {
             view,
             since: Instant::now(),
             installs: 0,
-            marks: StateHashes::default(),
+            hashes: StateHashes::default(),
         };
         Ok(State {
             db,
@@ -229,8 +229,8 @@ impl State {
     }
 
     /// The hash at some of the indexes that this process has applied, in order.
-    pub fn marks(&self) -> Vec<Mark> {
-        self.shared.read().marks.all()
+    pub fn state_hashes(&self) -> Vec<HashAt> {
+        self.shared.read().hashes.all()
     }
 
     /// The newest membership that was applied, and its index.

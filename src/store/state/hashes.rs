@@ -14,17 +14,17 @@ const KEPT: usize = 32;
 
 /// The state's hash when an entry had been applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Mark {
+pub struct HashAt {
     /// The entry's index.
     pub index: u64,
     /// The hash chained over all changes up to it.
     pub hash: u64,
 }
 
-/// The last marks of each stride.
+/// The last hashes of each stride.
 #[derive(Debug, Default)]
 pub(super) struct StateHashes {
-    kept: [VecDeque<Mark>; STRIDES.len()],
+    kept: [VecDeque<HashAt>; STRIDES.len()],
 }
 
 /// Whether the hash at `index` is one to be kept.
@@ -41,13 +41,13 @@ impl StateHashes {
             if kept.len() == KEPT {
                 kept.pop_front();
             }
-            kept.push_back(Mark { index: index.0, hash });
+            kept.push_back(HashAt { index: index.0, hash });
         }
     }
 
     /// All of them, in order, each once.
-    pub(super) fn all(&self) -> Vec<Mark> {
-        let mut all: Vec<Mark> = self.kept.iter().flatten().copied().collect();
+    pub(super) fn all(&self) -> Vec<HashAt> {
+        let mut all: Vec<HashAt> = self.kept.iter().flatten().copied().collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -60,9 +60,9 @@ mod tests {
 
     #[test]
     fn the_last_of_each_stride_are_kept() {
-        let mut marks = StateHashes::default();
-        (1..=20_000).for_each(|index| marks.note(Index(index), index * 3));
-        let all = marks.all();
+        let mut hashes = StateHashes::default();
+        (1..=20_000).for_each(|index| hashes.note(Index(index), index * 3));
+        let all = hashes.all();
         assert!(all.iter().all(|mark| mark.hash == mark.index * 3));
         let indexes: Vec<u64> = all.iter().map(|mark| mark.index).collect();
         assert!(indexes.is_sorted_by(|a, b| a < b));

@@ -29,7 +29,7 @@ pub use checkpointer::Checkpointer;
 pub use core::{State, StateOptions};
 pub use count::{CountRead, Counted};
 pub use events::{Event, EventBatch, Observer};
-pub use hashes::Mark;
+pub use hashes::HashAt;
 pub use long_read::{PastRead, RangeRead};
 pub use lookup::RowsRead;
 pub use pin::{Pin, PinnedError, PinnedRows};

@@ -44,7 +44,7 @@ impl State {
         shared.position = position;
         shared.installs += 1;
         // What was applied before belongs to the state that is gone.
-        shared.marks = StateHashes::default();
+        shared.hashes = StateHashes::default();
         drop(shared);
         if let Some(observer) = self.observer.get() {
             observer.replaced();
