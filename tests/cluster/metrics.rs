@@ -245,6 +245,21 @@ async fn the_documentation_lists_every_metric() {
     assert_eq!(types.collect::<BTreeSet<_>>(), documented());
 }
 
+#[test]
+fn alerts_are_about_metrics_that_there_are() {
+    let alerts = include_str!("../../conf/alerts.yml");
+    let documented = documented();
+    let expressions = alerts.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+    let words = expressions
+        .flat_map(|line| line.split(|each: char| !each.is_ascii_alphanumeric() && each != '_'));
+    let mut used = 0;
+    for word in words.filter(|word| word.starts_with("konsen_")) {
+        used += 1;
+        assert!(documented.contains(word.trim_end_matches("_bucket")), "{word}");
+    }
+    assert!(used >= 12, "{used}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_takes_no_parameters_and_no_other_method() {
     let cluster = Cluster::start(1).await;
