@@ -221,6 +221,52 @@ async fn it_is_answered_in_a_kept_place_while_all_others_are_taken() {
     drop(taken);
 }
 
+/// Scrapes a node until what it shows is as wanted.
+async fn scrape_until(cluster: &Cluster, node: usize, wanted: impl Fn(&Samples) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let page = scrape(cluster, node).await;
+        if wanted(&page) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{page:#?}\n{}", cluster.logs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_snapshots_and_waiters_are_counted() {
+    let small = "limits: {overlay: 1MiB, logTail: 0B}\n";
+    let mut cluster = Cluster::start_configured(3, small).await;
+    cluster.nodes[2].kill();
+    let value = "v".repeat(256 << 10);
+    // More than a leader keeps of its log in memory.
+    for number in 0..100 {
+        let status = cluster.put(0, &format!("k{number}"), &value).await.unwrap();
+        assert_eq!(status, 201);
+    }
+    for node in 0..2 {
+        let checkpoints = "konsen_checkpoint_duration_seconds_count";
+        scrape_until(&cluster, node, |page| page[checkpoints] >= 1.0).await;
+    }
+    let log = scrape(&cluster, 0).await["konsen_log_commit_bytes_sum"];
+    assert!(log >= 100.0 * value.len() as f64, "{log}");
+    cluster.nodes[2].start();
+    cluster.wait_ready(2).await;
+    scrape_until(&cluster, 2, |page| page["konsen_snapshots_received_total"] >= 1.0).await;
+    let leader = cluster.wait_leader().await;
+    let sent = "konsen_snapshots_sent_total{result=\"installed\"}";
+    scrape_until(&cluster, leader, |page| page[sent] >= 1.0).await;
+
+    let url = cluster.url(2, "/v1/kv/none?wait=60s");
+    let waiting = tokio::spawn(cluster.http.get(url).send());
+    scrape_until(&cluster, 2, |page| page["konsen_waiters"] == 1.0).await;
+    assert_eq!(cluster.put(2, "none", "x").await.unwrap(), 201);
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+    let watched = "konsen_http_requests_total{route=\"watch\",status=\"2xx\"}";
+    scrape_until(&cluster, 2, |page| page["konsen_waiters"] == 0.0 && page[watched] == 1.0).await;
+}
+
 /// The names that the page of the documentation lists.
 fn documented() -> BTreeSet<String> {
     let page = include_str!("../../docs/operations.md");
