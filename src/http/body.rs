@@ -16,6 +16,7 @@ use super::budget::{BodyBytes, Guest};
 use super::error::{Kind, Problem};
 use super::headers;
 use crate::api::Limits;
+use crate::server::Refusal;
 
 /// What counts as a small body, in bytes.
 const SMALL_BYTES: u64 = 4096;
@@ -165,7 +166,7 @@ where
             tokio::time::sleep_until(began + WAIT_MAX).await;
             let detail =
                 format!("bodies {whose} fill the memory set aside for them (limits.bodies)");
-            return Err(Problem::new(Kind::TooBusy, detail));
+            return Err(Problem::new(Kind::TooBusy, detail).refused(Refusal::Bodies));
         }
         if bytes.is_empty() {
             // A size that the client merely declares is not reserved beyond a modest part.

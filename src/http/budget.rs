@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::error::{Kind, Problem};
+use crate::server::Refusal;
 
 /// What counts as a small answer, in bytes.
 const SMALL_BYTES: usize = 4096;
@@ -87,7 +88,7 @@ impl Guest {
         {
             let detail =
                 "too many requests of this address wait for a change (half of limits.waiters)";
-            return Err(Problem::new(Kind::TooBusy, detail));
+            return Err(Problem::new(Kind::TooBusy, detail).refused(Refusal::Waiters));
         }
         Ok(Waiting(self))
     }
@@ -140,7 +141,7 @@ impl Answers {
                     "answers {whose} that were not taken yet fill the memory set aside for them \
                      (limits.answers)"
                 );
-                Err(Problem::new(Kind::TooBusy, detail))
+                Err(Problem::new(Kind::TooBusy, detail).refused(Refusal::Answers))
             }
         }
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::fields::{self, Representation};
 use crate::api::{ChangeError, Error, Outcome, PROBLEM_TYPE, TransferError};
 use crate::kv::Revision;
-use crate::server::Handle;
+use crate::server::{Handle, Refusal};
 
 pub use crate::api::Kind;
 
@@ -60,7 +60,25 @@ pub(super) fn status(kind: Kind) -> StatusCode {
 
 /// Marks an answer as one that was made of a [`Problem`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OfKonsen;
+pub(super) struct OfKonsen {
+    /// Why it is a refusal, if it is one.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// Why a problem of that kind is a refusal, if it is one.
+fn refusal(kind: Kind) -> Option<Refusal> {
+    Some(match kind {
+        Kind::TooBusy => Refusal::Queue,
+        Kind::DiskFull => Refusal::DiskFull,
+        Kind::NoLeader => Refusal::NoLeader,
+        Kind::NoCluster | Kind::NotAMember => Refusal::NotAMember,
+        Kind::ShuttingDown => Refusal::ShuttingDown,
+        Kind::LeadershipChanged | Kind::NotUnderstood => Refusal::LeadershipChanged,
+        Kind::NotReady | Kind::Unhealthy => Refusal::NotReady,
+        Kind::OutcomeUnknown | Kind::ReadTimedOut => Refusal::TimedOut,
+        _ => return None,
+    })
+}
 
 /// How the body of an error looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +101,8 @@ pub struct Problem {
     current: Option<Revision>,
     /// If it is not that of the kind.
     outcome: Option<Outcome>,
+    /// Likewise.
+    refusal: Option<Refusal>,
 }
 
 impl Problem {
@@ -104,7 +124,13 @@ impl Problem {
             revision: None,
             current: None,
             outcome: None,
+            refusal: None,
         }
+    }
+
+    /// The same, refused for another reason than others of its kind.
+    pub(super) fn refused(self, refusal: Refusal) -> Problem {
+        Problem { refusal: Some(refusal), ..self }
     }
 
     /// The same, with the store's revision that the answer reflects.
@@ -146,7 +172,13 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Problem {
-        Problem::new(error.kind(), error.to_string())
+        let refusal = match error {
+            Error::TooManyReads => Some(Refusal::Reads),
+            Error::TooManyWaiters => Some(Refusal::Waiters),
+            Error::TooManyBackups(_) => Some(Refusal::Backups),
+            _ => None,
+        };
+        Problem { refusal, ..Problem::new(error.kind(), error.to_string()) }
     }
 }
 
@@ -206,7 +238,8 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::from(body));
         let status = status(self.kind);
         *response.status_mut() = status;
-        response.extensions_mut().insert(OfKonsen);
+        let refusal = self.refusal.or_else(|| refusal(self.kind));
+        response.extensions_mut().insert(OfKonsen { refusal });
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(revision) = self.revision {

@@ -27,6 +27,7 @@ mod key;
 mod leader;
 mod list;
 mod members;
+mod metrics;
 mod node;
 mod places;
 mod query;
@@ -41,6 +42,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -60,7 +62,7 @@ pub use places::SPARE_CONNECTIONS;
 pub use serve::{DRAIN_TIME_MAX, LINGER_TIME, SPARE_TIME_MAX, STREAMS_MAX, serve};
 pub use watch::HALF_CLOSED_MAX;
 
-use crate::server::{Handle, ReadClient};
+use crate::server::{Counts, Handle, ReadClient};
 use error::{Kind, Problem};
 
 /// What every route needs.
@@ -115,6 +117,7 @@ pub fn router(handle: Handle) -> App {
         .route("/v1/cluster/members/{name}/promote", post(members::promote))
         .route("/v1/cluster/members/{name}/replace", post(members::replace))
         .route("/v1/snapshot", get(snapshot::snapshot))
+        .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(node::health))
         .route("/readyz", get(node::ready))
         .route("/konsen", get(compat::text_get).post(compat::form_put))
@@ -145,8 +148,24 @@ impl App {
         self.inner.api.handle.read_client()
     }
 
-    /// Answers one request.
+    /// What the node counts of requests.
+    fn counts(&self) -> &Arc<Counts> {
+        self.inner.api.handle.counts()
+    }
+
+    /// Answers one request, and counts it.
     pub async fn respond<B>(&self, request: axum::http::Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let (route, began) = (metrics::route(request.uri()), Instant::now());
+        let response = self.answer(request).await;
+        metrics::count(self.counts(), route, &response, began.elapsed());
+        response
+    }
+
+    async fn answer<B>(&self, request: axum::http::Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,

@@ -21,6 +21,7 @@ const SPARE_PER_ADDRESS: usize = SPARE_CONNECTIONS / 2;
 const SPARE_PATHS: &[&str] = &[
     "/healthz",
     "/readyz",
+    "/metrics",
     "/health",
     "/ready",
     "/api/status",
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn health_and_administration_are_spared_a_place() {
-        for path in ["/healthz", "/v1/cluster/members/node1", "/v1/status"] {
+        for path in ["/healthz", "/v1/cluster/members/node1", "/v1/status", "/metrics"] {
             assert!(is_spare(path), "{path}");
         }
         for path in ["/v1/kv/healthz", "/v1/snapshot", "/", "/v1/clusters"] {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::header::{CONNECTION, HeaderName};
-use axum::http::{HeaderValue, Method, Request, Version};
+use axum::http::{HeaderValue, Method, Request, Uri, Version};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -28,10 +28,12 @@ use super::date;
 use super::error::{Kind, Problem};
 use super::framing::HEADER_BYTES_MAX;
 use super::heads::Heads;
+use super::metrics;
 use super::places::{self, Free, Place, Places};
 use super::socket::{Beside, Socket};
 use super::watch::{Clock, End};
 use crate::api::Limits;
+use crate::server::Refusal;
 
 /// How long a shutdown leaves an idle connection open. Its next request is answered, and with the news that the
 /// connection ends: a close could cross with a request, whose outcome nobody could tell.
@@ -128,8 +130,12 @@ fn begin(
         tracing::debug!(%address, "an address has too many connections");
         return;
     };
+    let open = shared.app.counts().connection(place.spare);
     let shared = Arc::clone(shared);
-    connections.spawn(async move { connection(stream, place, &shared).await });
+    connections.spawn(async move {
+        connection(stream, place, &shared).await;
+        drop(open);
+    });
 }
 
 fn http() -> auto::Builder<TokioExecutor> {
@@ -314,7 +320,7 @@ fn answering(
         let (app, shutdown, keeps) = (app.clone(), shutdown.clone(), keeps.clone());
         async move {
             let mut response = match spare && !places::is_spare(request.uri().path()) {
-                true => no_place(),
+                true => no_place(&app, request.uri()),
                 false => app.respond(request).await,
             };
             date::set(response.headers_mut());
@@ -343,8 +349,11 @@ fn stays_open<B>(request: &Request<B>) -> bool {
     if request.version() < Version::HTTP_11 { says("keep-alive") } else { !says("close") }
 }
 
-fn no_place() -> Response {
+fn no_place(app: &App, uri: &Uri) -> Response {
     let detail = "there are too many connections, of this address or at all; this one answers how the node is, and \
                   takes requests about the cluster";
-    Problem::new(Kind::TooBusy, detail).into_response()
+    let problem = Problem::new(Kind::TooBusy, detail).refused(Refusal::Connections);
+    let response = problem.into_response();
+    metrics::count(app.counts(), metrics::route(uri), &response, Duration::ZERO);
+    response
 }

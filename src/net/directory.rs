@@ -437,6 +437,10 @@ impl Directory {
         self.entries.values().filter_map(|entry| entry.link.clone())
     }
 
+    pub(super) fn links_by_name(&self) -> Vec<(String, Option<Arc<Link>>)> {
+        self.entries.values().map(|entry| (entry.slot.name.clone(), entry.link.clone())).collect()
+    }
+
     pub(super) fn take_links(&mut self) -> Vec<Arc<Link>> {
         self.entries.values_mut().filter_map(|entry| entry.link.take()).collect()
     }

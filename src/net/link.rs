@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 use super::frame;
 use super::queue::{Pushed, Queue};
 use super::stream::{self, FrameReader};
-use super::{REQUESTS_MAX, RequestError, tasks};
+use super::{LinkStats, REQUESTS_MAX, RequestError, tasks};
 use crate::raft::{Body, Message, NodeId};
 
 /// After how many bytes a batch of messages is written.
@@ -71,6 +71,18 @@ impl Link {
             });
         }
         link
+    }
+
+    /// What QUIC tells of the connection.
+    pub(super) fn stats(&self) -> LinkStats {
+        let stats = self.connection.stats();
+        LinkStats {
+            rtt: stats.path.rtt,
+            mtu: stats.path.current_mtu,
+            lost_packets: stats.path.lost_packets,
+            sent_bytes: stats.udp_tx.bytes,
+            received_bytes: stats.udp_rx.bytes,
+        }
     }
 
     /// Queues a message for the writer of its stream.

@@ -213,6 +213,21 @@ pub struct PeerStatus {
     pub copy: Option<String>,
 }
 
+/// What QUIC tells of the connection to a peer that this node dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkStats {
+    /// The round trip time.
+    pub rtt: Duration,
+    /// The largest datagram that gets through, in bytes.
+    pub mtu: u16,
+    /// Packets that were lost.
+    pub lost_packets: u64,
+    /// Bytes sent, with all that goes around them.
+    pub sent_bytes: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+}
+
 /// What happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetCounters {
@@ -349,6 +364,11 @@ impl Net {
     /// How things stand with each peer, by name.
     pub fn peers(&self) -> Vec<PeerStatus> {
         self.shared.peers()
+    }
+
+    /// The connection to each peer, by name; none while it cannot be sent to.
+    pub fn links(&self) -> Vec<(String, Option<LinkStats>)> {
+        self.shared.links()
     }
 
     /// What each peer said last that its configuration says, whether or not it is connected now; none if it did not say.

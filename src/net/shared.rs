@@ -28,8 +28,8 @@ use super::shown::Shown;
 use super::tls::{self, TlsMaterial};
 use super::transfer::{Outgoing, TransferError};
 use super::{
-    Inbound, NetConfig, NetCounters, NetError, OwnFeatures, PeerStatus, RequestError, contest,
-    tasks,
+    Inbound, LinkStats, NetConfig, NetCounters, NetError, OwnFeatures, PeerStatus, RequestError,
+    contest, tasks,
 };
 use crate::cluster::{Known, Own, Roster, Settings, removal};
 use crate::raft::{ClusterId, Message, NodeId};
@@ -342,6 +342,11 @@ impl Shared {
 
     pub(super) fn peers(&self) -> Vec<PeerStatus> {
         self.directory.lock().status()
+    }
+
+    pub(super) fn links(&self) -> Vec<(String, Option<LinkStats>)> {
+        let links = self.directory.lock().links_by_name();
+        links.into_iter().map(|(name, link)| (name, link.map(|link| link.stats()))).collect()
     }
 
     /// What each peer said last that its configuration says.

@@ -47,6 +47,14 @@ impl Facts {
         Facts { authorities, ends }
     }
 
+    /// When each of them ends, in seconds since 1970: the node's, and the first of the authority's.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        let seconds = |(_, end, _): &(String, OffsetDateTime, _)| end.unix_timestamp();
+        let own = self.ends.first().map(seconds);
+        let authority = self.ends.iter().skip(1).map(seconds).min();
+        own.map(|end| ("node", end)).into_iter().chain(authority.map(|end| ("authority", end)))
+    }
+
     /// A line for each that ends within a month.
     pub(super) fn warnings(&self, now: OffsetDateTime) -> Vec<String> {
         self.ending(now).map(|(line, _)| line).collect()

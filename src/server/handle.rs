@@ -19,6 +19,7 @@ use super::run::mailbox::{Mailbox, NotTaken};
 use super::run::read_load::{ReadClient, ReadLoad};
 use super::run::readers::Readers;
 use super::run::write_room::WriteRooms;
+use super::tally::Counts;
 use super::watch::waiters::Waiters;
 use crate::api::{Error, Limits, TxnLimits};
 use crate::cluster::{Addresses, Settings};
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) write_rooms: WriteRooms,
     pub(super) read_load: Arc<ReadLoad>,
     pub(super) life: Arc<Life>,
+    pub(super) counts: Arc<Counts>,
     pub(super) facts: Arc<ArcSwap<Facts>>,
     pub(super) answer_room: AnswerRoom,
     /// One permit for each backup that may be under way.
@@ -109,6 +111,11 @@ impl Handle {
     /// One more client that may read.
     pub(crate) fn read_client(&self) -> ReadClient {
         self.shared.read_load.client()
+    }
+
+    /// What this node has counted.
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.shared.counts
     }
 
     /// The revision that this node has applied.

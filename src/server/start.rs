@@ -152,6 +152,7 @@ impl Server {
             behind,
             write_rooms: WriteRooms::new(waiting_bytes_max(&config)),
             life: life.clone(),
+            counts: Arc::default(),
             facts: facts.clone(),
             answer_room: AnswerRoom::new(limits.answer_bytes_max),
             backups: Arc::new(Semaphore::new(limits.backups_max)),
@@ -177,10 +178,7 @@ impl Server {
         let elsewhere = tokio::runtime::Handle::current();
         listener.accept(Arc::new(Answering { handle: handle.clone(), elsewhere }));
 
-        let Shared { waiters, read_load, .. } = &*handle.shared;
-        let (waiters, read_load) = (waiters.clone(), read_load.clone());
-        let base = Base { mailbox: mailbox.clone(), life, net: net.clone(), waiters, read_load };
-        let driver = workers::start(base, opened, node, published, timing, lag)?;
+        let driver = workers::start(base(&handle), opened, node, published, timing, lag)?;
         let ended = replica_thread.run(driver);
         let users = Users { net, https: https_sender, admits, facts };
         let tasks = Server::tasks(&handle, signs, memberships, certificates, users);
@@ -326,6 +324,19 @@ fn first_published(node: &Node, state: &State) -> Published {
         checkpoints: watch::Sender::new(state.durable().index),
         clock_ms: Arc::new(AtomicU64::new(state.clock_ms())),
         features: OwnFeatures::new(state.highest(), state.level()),
+    }
+}
+
+/// What the threads share with whoever asks something of the node.
+fn base(handle: &Handle) -> Base {
+    let Shared { mailbox, life, net, waiters, read_load, counts, .. } = &*handle.shared;
+    Base {
+        mailbox: mailbox.clone(),
+        life: life.clone(),
+        net: net.clone(),
+        waiters: waiters.clone(),
+        read_load: read_load.clone(),
+        counts: counts.clone(),
     }
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::tally::Tally;
+
 /// The clock, which is looked at for every row: a few milliseconds do not matter.
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::MonotonicCoarse;
@@ -79,6 +81,8 @@ pub struct Life {
     pub checkpoint: Pulse,
     /// The look at how much room the disk has.
     pub space: Pulse,
+    /// What they have done so far.
+    pub tally: Tally,
 }
 
 #[cfg(test)]

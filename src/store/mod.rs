@@ -21,6 +21,7 @@ mod sample;
 mod sealed;
 mod snapshot;
 mod state;
+mod tally;
 #[cfg(any(test, fuzzing))]
 // Fuzzing needs a part of it only.
 #[cfg_attr(not(test), allow(dead_code))]
@@ -42,6 +43,7 @@ pub use state::{
     Observer, PastRead, Pin, PinnedError, PinnedRows, RangeRead, ReadError, RowsRead, State,
     StateOptions,
 };
+pub use tally::{Histogram, Reading, Tally};
 
 /// The versions of what this release writes: the identity of a data directory, its two databases, the pieces of a
 /// snapshot, and the file of a backup.

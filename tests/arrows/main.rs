@@ -33,7 +33,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// What each part of the store may use of the others.
 const STORE: &[(&str, &[&str])] = &[
-    ("life", &[]),
+    ("tally", &[]),
+    ("life", &["tally"]),
     ("paths", &[]),
     ("sealed", &[]),
     ("error", &["paths"]),

@@ -27,6 +27,7 @@ mod leadership;
 mod limits;
 mod markers;
 mod members;
+mod metrics;
 mod namespaces;
 mod netns;
 mod notify;

@@ -3,7 +3,7 @@
 pub(super) mod backup;
 mod health;
 mod leadership;
-mod life;
+pub(super) mod life;
 mod members;
 mod progress;
 mod status;

@@ -131,7 +131,7 @@ impl Handle {
     }
 
     /// What somebody should do something about.
-    fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.shared.facts.load().warnings(time::OffsetDateTime::now_utc());
         warnings.extend(self.shared.space.shortage());
         warnings.extend(self.alarms());

@@ -22,6 +22,7 @@ use crate::cluster::{Memberships, Settings};
 use crate::net::{Net, OwnFeatures};
 use crate::raft::{Body, Fetch, Index, Input, LogId, Membership, NodeId, RoleName, SoftState};
 use crate::replica::{Capacity, Effects, Event, Replica, is_disk_slow};
+use crate::server::tally::{self, Counts};
 use crate::server::wire::{self, PeerRequest};
 use crate::store::{Checkpointer, Life, LogWriter, Space, SpaceWatch, StoreError};
 
@@ -66,6 +67,9 @@ pub(crate) struct Driver {
     pub(super) timing: Timing,
     pub(super) lag: Lag,
     pub(super) read_load: Arc<ReadLoad>,
+    pub(super) counts: Arc<Counts>,
+    /// The leader that was heard last.
+    pub(super) led_last: Option<NodeId>,
 }
 
 /// How the disks answer.
@@ -134,8 +138,7 @@ impl Driver {
                 capacity = now;
                 self.replica.step(Event::Capacity(capacity));
             }
-            let mut turn =
-                Turn { replica: &mut self.replica, waiting: &mut waiting, checkpointed: false };
+            let mut turn = Turn::new(&mut self.replica, &mut waiting, &self.counts);
             turn.take_in(&mut mail, || began.elapsed());
             if turn.checkpointed {
                 self.published.checkpoints.send_replace(self.replica.durable());
@@ -259,6 +262,8 @@ impl Driver {
         }
         if let Some(standing) = effects.standing {
             announce(standing);
+            let before = *self.published.standing.borrow();
+            self.counts.stands(before, standing, &mut self.led_last);
             self.published.standing.send_replace(standing);
         }
         let changed = effects.membership.is_some() || effects.committed.is_some();
@@ -269,6 +274,7 @@ impl Driver {
             self.published.memberships.send_replace(self.replica.memberships());
         }
         if let Some(applied) = effects.applied {
+            tally::add(&self.counts.applies);
             self.published.applied.send_replace(applied);
         }
         for (id, result) in effects.writes {

@@ -236,6 +236,20 @@ impl Mailbox {
         drop(waiting);
     }
 
+    /// How many events wait in each lane.
+    pub(crate) fn depths(&self) -> [(&'static str, usize); 6] {
+        let inner = self.inner.lock();
+        let Mail { control, questions, notices, messages, requests, reads, .. } = &inner.waiting;
+        [
+            ("control", control.len()),
+            ("questions", questions.len()),
+            ("notices", notices.len()),
+            ("messages", messages.len()),
+            ("requests", requests.len()),
+            ("reads", reads.len()),
+        ]
+    }
+
     /// Whether the replica takes nothing any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.inner.lock().closed

@@ -14,6 +14,7 @@ use super::mailbox::Mail;
 use crate::kv::Reply;
 use crate::raft::{Input, Refused};
 use crate::replica::{ChangeFailed, Event, Origin, Proposed, Replica, RequestId, WriteFailed};
+use crate::server::tally::{self, Counts};
 
 /// The share of a turn that the peers' messages have, and the clients' requests. Together less than half of a tick.
 const SHARE: Duration = Duration::from_millis(2);
@@ -45,11 +46,20 @@ impl Waiting {
 pub(super) struct Turn<'a> {
     pub(super) replica: &'a mut Replica,
     pub(super) waiting: &'a mut Waiting,
+    pub(super) counts: &'a Counts,
     /// Whether the state's file holds something else now.
     pub(super) checkpointed: bool,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    pub(super) fn new(
+        replica: &'a mut Replica,
+        waiting: &'a mut Waiting,
+        counts: &'a Counts,
+    ) -> Turn<'a> {
+        Turn { replica, waiting, counts, checkpointed: false }
+    }
+
     /// Steps what was taken out of the mailbox. `clock` says how late it is.
     pub(super) fn take_in(&mut self, mail: &mut Mail, clock: impl Fn() -> Duration) {
         for event in mail.control.drain(..) {
@@ -68,7 +78,11 @@ impl Turn<'_> {
         let until = clock() + SHARE;
         hand_on(&mut mail.messages, until, &clock, |message| self.input(Input::Receive(message)));
         let until = clock() + SHARE;
+        let reads = mail.reads.len();
         hand_on(&mut mail.reads, until, &clock, |read| self.request(read));
+        if reads > 0 {
+            self.counts.reads.observe((reads - mail.reads.len()) as u64);
+        }
         hand_on(&mut mail.requests, until, &clock, |request| self.request(request));
     }
 
@@ -113,9 +127,12 @@ impl Turn<'_> {
                 self.checkpointed = true;
             }
             Notice::SnapshotEnded { peer, installed } => {
+                let Counts { snapshots_sent, snapshots_not_sent, .. } = self.counts;
+                tally::add(if installed { snapshots_sent } else { snapshots_not_sent });
                 self.input(Input::SnapshotEnded { peer, installed });
             }
             Notice::SnapshotInstalled { from } => {
+                tally::add(&self.counts.snapshots_received);
                 self.replica.installed(from);
                 self.checkpointed = true;
             }
@@ -225,7 +242,7 @@ mod tests {
             now.set(now.get() + Duration::from_millis(1));
             now.get()
         };
-        Turn { replica, waiting, checkpointed: false }.take_in(mail, clock);
+        Turn::new(replica, waiting, &Counts::default()).take_in(mail, clock);
     }
 
     #[test]

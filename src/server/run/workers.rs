@@ -17,6 +17,7 @@ use super::watched;
 use crate::net::Net;
 use crate::raft::Node;
 use crate::replica::Replica;
+use crate::server::tally::Counts;
 use crate::server::watch::waiters::Waiters;
 use crate::store::{Checkpointer, Life, LogEvent, LogWriter};
 
@@ -30,6 +31,7 @@ pub(crate) struct Base {
     pub(crate) net: Net,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) read_load: Arc<ReadLoad>,
+    pub(crate) counts: Arc<Counts>,
 }
 
 /// The replica's driver and the threads that work for it, each of which tells the mailbox what it has done.
@@ -41,7 +43,7 @@ pub(crate) fn start(
     timing: Timing,
     lag: Lag,
 ) -> io::Result<Driver> {
-    let Base { mailbox, life, net, waiters, read_load } = &base;
+    let Base { mailbox, life, net, waiters, read_load, counts } = &base;
     let log_reader = opened.log.reader();
     let log_writer = LogWriter::spawn(opened.log, opened.space.clone(), {
         let mailbox = mailbox.clone();
@@ -95,5 +97,7 @@ pub(crate) fn start(
         timing,
         lag,
         read_load: read_load.clone(),
+        counts: counts.clone(),
+        led_last: None,
     })
 }

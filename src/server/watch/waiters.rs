@@ -104,6 +104,11 @@ impl Waiters {
         Ok(Waiter { waiters: self.clone(), wanted, id, woken })
     }
 
+    /// How many wait.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Whether the dispatcher may be asleep although there is something for it.
     pub(crate) fn are_due(&self) -> bool {
         self.queue.is_due()

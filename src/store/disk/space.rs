@@ -217,6 +217,11 @@ impl Space {
         }
     }
 
+    /// The room as it was seen last, in bytes, beside what is kept for votes and deletions.
+    pub fn spare_bytes(&self) -> u64 {
+        self.spare.load(Ordering::Relaxed)
+    }
+
     /// How many bytes of entries there is room for.
     pub fn entries_max(&self) -> u64 {
         self.entries_max.load(Ordering::Relaxed)

@@ -177,10 +177,13 @@ fn run(mut log: Log, space: &Arc<Space>, shared: &Shared, tell: &impl Fn(LogEven
             covered.map_or(Ok(()), |checkpoint| log.compact_to(checkpoint))?;
             log.write(changes)
         };
+        let began = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(commit))
             .unwrap_or_else(|_| Err(StoreError::panicked("log")));
         match result {
             Ok(()) => {
+                let bytes = writes.iter().map(space::entry_bytes).sum();
+                space.life().tally.log_written(writes.len(), bytes, began.elapsed());
                 if let Some(last) = writes.last() {
                     tell(LogEvent::Persisted { seq: last.seq });
                 }

@@ -4,6 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use super::core::State;
 use super::sweep::Budget;
@@ -109,8 +110,10 @@ fn write(state: &State, space: &Arc<Space>, done: &impl Fn(Result<LogId, StoreEr
         true => state.write_within(frozen, Budget::in_need()),
         false => state.write_checkpoint(frozen),
     };
+    let began = Instant::now();
     let result = catch_unwind(AssertUnwindSafe(write))
         .unwrap_or_else(|_| Err(StoreError::panicked("state")));
+    space.life().tally.checkpoint_time.observe_time(began.elapsed());
     pulse.rest();
     drop(room);
     let well = result.is_ok();

@@ -181,6 +181,12 @@ impl State {
         self.shared.read().view.clone()
     }
 
+    /// The memory that what is applied and not yet in the file takes, in bytes, roughly.
+    pub fn unstored_bytes(&self) -> usize {
+        let shared = self.shared.read();
+        shared.active.bytes + shared.frozen.as_ref().map_or(0, |frozen| frozen.bytes)
+    }
+
     /// The last entry applied.
     pub fn applied(&self) -> LogId {
         self.shared.read().position.applied
