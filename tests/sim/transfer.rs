@@ -204,6 +204,14 @@ impl World {
         self.transfer_ended(&transfer, done)
     }
 
+    /// The receiver is gone that was putting a snapshot in place, and the stream with it.
+    pub(super) fn never_placed(&mut self, number: u64) -> Result<(), Broken> {
+        match self.transfers.remove(&number) {
+            Some(transfer) => self.transfer_ended(&transfer, false),
+            None => Ok(()),
+        }
+    }
+
     /// The sender hears of the end.
     fn transfer_ended(&mut self, transfer: &Transfer, installed: bool) -> Result<(), Broken> {
         let host = host_of(transfer.from);

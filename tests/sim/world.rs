@@ -299,7 +299,10 @@ impl World {
         }
         if let Some((host, life)) = due.target() {
             if !self.is_up(host, life.unwrap_or(self.hosts[host].life)) {
-                return Ok(());
+                return match due {
+                    Due::Place { transfer, .. } => self.never_placed(transfer),
+                    _ => Ok(()),
+                };
             }
             // Whatever is meant for a host that stands still waits, but for its clock.
             let mut wait = self.hosts[host].paused_until.saturating_sub(self.now);
