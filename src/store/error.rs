@@ -190,7 +190,10 @@ pub(super) const WAL: &str = "write-ahead log";
 
 /// Whether there is no room, be it on the disk or up to the largest file that the process may write (`ulimit -f`).
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// What redb told of the log.

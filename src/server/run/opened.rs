@@ -42,7 +42,8 @@ pub(crate) fn open(
         cache_bytes: bytes(config.limits.log_cache),
         tail_bytes: config.limits.log_tail,
         wal_bytes: config.limits.wal,
-        ..LogOptions::default()
+        // A slot more has to fit into what the ballast leaves to votes.
+        wal_slot_bytes: (config.limits.free_space / 16).clamp(1 << 20, 4 << 20),
     };
     let (mut log, found) = Log::open(&data.log_path(), Some(&space), &log_options)?;
     data.files_made()?;

@@ -160,7 +160,7 @@ fn last_of(recovered: &Recovered) -> LogId {
     recovered.tail.last().map_or(recovered.committed, |entry| entry.id)
 }
 
-/// Looks at what a stopped node has, and changes nothing of it.
+/// Looks at what a stopped node has, and changes nothing of it but the format of one that an older release wrote.
 ///
 /// # Errors
 /// What is wrong with the directory.

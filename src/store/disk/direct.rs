@@ -43,6 +43,8 @@ impl DirectFile {
             Err(error) if is_refused(&error) => (made, false),
             Err(error) => return Err(error),
         };
+        // An earlier process may have been killed between a write and its sync.
+        file.sync_all()?;
         Ok(DirectFile { file, is_direct, syncs_itself: AtomicBool::new(true), space })
     }
 
@@ -62,18 +64,23 @@ impl DirectFile {
         }
     }
 
+    /// Where a write can end that is to be gone on with.
+    fn unit(&self) -> usize {
+        if self.is_direct { BLOCK_BYTES } else { 1 }
+    }
+
     /// Writes whole blocks, durably.
     fn write_blocks(&self, mut at: u64, mut blocks: &[u8]) -> io::Result<()> {
         while !blocks.is_empty() && self.syncs_itself.load(Ordering::Relaxed) {
             match pwritev2(&self.file, &[IoSlice::new(blocks)], at, ReadWriteFlags::DSYNC) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 // A part of a block cannot be left: it is written once more.
-                Ok(written) => {
-                    let whole =
-                        if self.is_direct { written / BLOCK_BYTES * BLOCK_BYTES } else { written };
-                    blocks = &blocks[whole..];
-                    at += whole as u64;
-                }
+                Ok(written) => match written / self.unit() * self.unit() {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    whole => {
+                        blocks = &blocks[whole..];
+                        at += whole as u64;
+                    }
+                },
                 Err(Errno::INTR) => {}
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                     self.syncs_itself.store(false, Ordering::Relaxed)
@@ -136,7 +143,7 @@ impl StorageBackend for DirectFile {
             let bytes = (len - at).min(GROWTH_BYTES as u64);
             let part = usize::try_from(bytes).map_err(io::Error::other)?;
             self.gets_further();
-            self.yielding(bytes, || self.file.write_all_at(&zeros.bytes()[..part], at))?;
+            self.file.write_all_at(&zeros.bytes()[..part], at)?;
             at += bytes;
         }
         self.file.sync_all()
@@ -148,7 +155,7 @@ impl StorageBackend for DirectFile {
         self.yielding(data.len() as u64, || self.write_blocks(offset, data))
     }
 
-    /// Nothing is left to sync.
+    /// Nothing is left to sync: what an earlier process left was synced when the file was opened.
     fn sync_data(&self) -> io::Result<()> {
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::store::error::{self, StoreError};
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Term, vote and commit index from here on.
+    /// Term, vote and commit index from here on; with the index 0 that is as it was.
     HardState(HardState),
     /// The log begins anew after that entry, with this membership in force.
     Reset(LogId, Membership),

@@ -72,6 +72,8 @@ pub(super) struct Batch {
 
 /// One slot takes what comes, one is the next, and one is for what must go on when no other can be made free.
 const SLOTS_MIN: u64 = 3;
+/// Where an entry is, is known in 32 bits.
+const WAL_BYTES_MAX: u64 = 2 << 30;
 
 impl Log {
     /// Opens the database at `path`, and the write-ahead log beside it, or makes them. With `space` its ballast gives way to
@@ -86,6 +88,9 @@ impl Log {
     ) -> Result<(Log, RecoveredLog), StoreError> {
         let db = files::open(path, space, &Coalesce::default(), options.cache_bytes, "log")?;
         let file = |is_new| files::open_wal(path, is_new, space);
+        // The ballast gives way to a file that is made.
+        let _room =
+            space.and_then(|space| space.reserve(2 * options.wal_slot_bytes, Purpose::Vital));
         let (mut log, found) = Log::with_files(db, file, &path.display().to_string(), options)?;
         log.wal.grow_ahead();
         Ok((log, found))
@@ -112,7 +117,7 @@ impl Log {
         let mut recent =
             Recent::new(stored.hard_state, stored.base, stored.last, stored.memberships);
         let file = file(stored.wal.is_none())?;
-        let wal = match stored.wal {
+        let mut wal = match stored.wal {
             Some(record) => {
                 let mut missed = None;
                 let wal = Wal::open(file.clone(), record, |group| {
@@ -133,7 +138,9 @@ impl Log {
         };
         let shared =
             Arc::new(Shared { db, recent: RwLock::new(recent), file: RwLock::new(Some(file)) });
-        let slots_max = (options.wal_bytes / wal.slot_bytes()).max(SLOTS_MIN);
+        let slots_max = (options.wal_bytes.min(WAL_BYTES_MAX) / wal.slot_bytes()).max(SLOTS_MIN);
+        // Fewer than before, if the options say so.
+        wal.shrink(slots_max)?;
         let log =
             Log { shared, rows, wal, slots_max, tail, encoder: Encoder::default(), grown_for: 0 };
         let found = log.recovered();
@@ -211,29 +218,48 @@ impl Log {
         let bodies = || batch.groups.iter().map(|group| group.body.len());
         let needed = self.wal.slots_for(bodies());
         let wanted = if purpose == Purpose::Vital { needed } else { needed + 1 };
+        let mut may_grow = true;
         while !batch.is_direct {
             let (slots, free) = self.wal.slots();
-            if needed == 0 || free >= wanted {
+            // Those beyond the bound are to go.
+            let beyond =
+                usize::try_from(slots.saturating_sub(self.slots_max)).unwrap_or(usize::MAX);
+            if needed == 0 || free.saturating_sub(beyond) >= wanted {
                 return Ok(Some(Vec::new()));
             }
             let oldest = self.oldest_bytes();
-            let grows =
-                slots < self.slots_max && oldest.is_none_or(|bytes| self.spares(slots, bytes));
+            let spares = oldest.is_none_or(|bytes| self.spares(slots, bytes));
             let purpose_of_growth =
                 if slots < SLOTS_MIN { Purpose::Bulk } else { Purpose::Optional };
-            if grows && let Some(_room) = reserve(self.wal.slot_bytes(), purpose_of_growth) {
-                self.wal.grow()?;
+            if may_grow && slots < self.slots_max && spares {
+                let room = reserve(self.wal.slot_bytes(), purpose_of_growth);
+                may_grow = room.is_some() && self.wal.grow()?;
                 continue;
             }
             let Some(bytes) = oldest else {
-                // The whole file is too small for it.
+                // There is nothing to settle, and the file is too small for it.
                 batch.is_direct = true;
                 break;
             };
-            match reserve(space::log_settlement(bytes), purpose) {
-                Some(_room) => self.settle_oldest()?,
-                None => return Ok(None),
+            if let Some(_room) = reserve(space::log_settlement(bytes), purpose) {
+                self.settle_oldest()?;
+                self.wal.shrink(self.slots_max)?;
+            } else if free >= wanted {
+                return Ok(Some(Vec::new()));
+            } else {
+                // A slot takes less than to settle one: so votes go on, and what was let in.
+                let room = reserve(self.wal.slot_bytes(), purpose);
+                if room.is_none() || !self.wal.grow()? {
+                    return Ok(None);
+                }
             }
+        }
+        // So that the rest is no more than a slot.
+        while let Some(bytes) = self.oldest_bytes() {
+            let Some(_room) = reserve(space::log_settlement(bytes), purpose) else {
+                return Ok(None);
+            };
+            self.settle_oldest()?;
         }
         let recent = self.shared.recent.read();
         let recent: u64 = recent.all_places().map(|(_, place)| u64::from(place.bytes)).sum();
@@ -341,33 +367,41 @@ impl Log {
         Ok(())
     }
 
-    /// Lets the database take what is too large for the write-ahead log, and all that was before.
+    /// Lets the database take what is too large for the write-ahead log, and what is in the slot that takes the next group: all
+    /// others are settled.
     fn write_direct(&mut self, batch: Batch) -> Result<(), StoreError> {
         let file = self.file()?;
         let mut recent = self.shared.recent.read().clone();
         // Where in `memory` the rows of the batch are: behind all that the file could hold.
         let memory_at = file.len().map_err(wal::failed)?;
         let mut memory: Vec<u8> = Vec::new();
+        let mut cuts = Vec::new();
         for Group { body, changes } in batch.groups {
             let at = memory_at + memory.len() as u64;
             for change in changes {
+                if matches!(change, Change::Reset(..) | Change::Truncate(_)) {
+                    cuts.push(change.clone());
+                }
                 note(&mut self.tail, &mut self.rows, &change, recent.last());
                 recent.take(change, at)?;
             }
             memory.extend_from_slice(&body);
         }
+        let newest = self.wal.newest();
+        let mut bytes = vec![0; usize::try_from(newest.end - newest.start).unwrap_or(usize::MAX)];
+        file.read(newest.start, &mut bytes).map_err(wal::failed)?;
         let mut rows = Vec::new();
         for (id, place) in recent.all_places() {
-            let length = place.bytes as usize;
-            let row = match place.at().checked_sub(memory_at) {
-                Some(at) => memory[usize::try_from(at).unwrap_or(usize::MAX)..][..length].to_vec(),
-                None => {
-                    let mut row = vec![0; length];
-                    file.read(place.at(), &mut row).map_err(wal::failed)?;
-                    row
-                }
+            let (part, from) = match place.at() {
+                at if at >= memory_at => (&memory, memory_at),
+                _ => (&bytes, newest.start),
             };
-            rows.push((id.index, row));
+            let at = usize::try_from(place.at() - from).unwrap_or(usize::MAX);
+            rows.push((id.index, &part[at..][..place.bytes as usize]));
+        }
+        // Who reads meanwhile finds nothing of what is cut off; the core has cut it already.
+        for change in cuts {
+            self.shared.recent.write().take(change, 0)?;
         }
         let record = self.wal.all_settled();
         let settlement = Settlement {
@@ -375,7 +409,7 @@ impl Log {
             hard_state: recent.hard_state,
             base: recent.base,
             stored: recent.stored,
-            entries: rows.iter().map(|(index, row)| (*index, &row[..])).collect(),
+            entries: rows,
             memberships: &recent.memberships,
         };
         self.rows.settle(&self.shared.db, settlement)?;
@@ -388,6 +422,9 @@ impl Log {
     /// Lets the database take everything.
     #[cfg(test)]
     fn settle(&mut self) {
+        while self.oldest_bytes().is_some() {
+            self.settle_oldest().unwrap();
+        }
         self.write_direct(Batch { groups: Vec::new(), is_direct: true }).unwrap();
     }
 

@@ -119,7 +119,7 @@ impl Model {
         };
         if let Step::Append(writes) = step {
             let newest = writes.iter().rev().find_map(|write| write.hard_state);
-            let term = newest.map(|newest| HardState { commit: Index(0), ..newest });
+            let term = newest.map(|newest| HardState { commit: self.hard_state.commit, ..newest });
             add(LogWrite { hard_state: term, ..LogWrite::default() });
             for LogWrite { reset, truncate_from, entries, .. } in writes.clone() {
                 add(LogWrite { reset, ..LogWrite::default() });

@@ -50,6 +50,7 @@ impl LogReader {
     /// The entries from `from` to `to`, both included; stops after the one with which `max_bytes` are
     /// reached. All of them must be there.
     pub fn read(&self, from: Index, to: Index, max_bytes: usize) -> Result<Vec<Entry>, StoreError> {
+        let max_bytes = max_bytes.max(1);
         self.unmoved(|_| {
             let (base, stored) = {
                 let recent = self.shared.recent.read();
@@ -143,9 +144,15 @@ impl LogReader {
         read: impl Fn(&RecentView<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         loop {
-            let before = self.shared.recent.read().version;
+            let now = || {
+                let recent = self.shared.recent.read();
+                (recent.version, recent.base)
+            };
+            let before = now();
             let found = read(&RecentView(&self.shared.recent));
-            if self.shared.recent.read().version == before {
+            let after = now();
+            // What is not needed any more may have gone from under a read; what was read of it is right.
+            if before.0 == after.0 && (found.is_ok() || before.1 == after.1) {
                 return found;
             }
         }

@@ -21,7 +21,7 @@ pub(super) struct Recent {
     terms: VecDeque<(Index, Term)>,
     /// All memberships of the log, and the one in force at `base`.
     pub(super) memberships: BTreeMap<Index, Membership>,
-    /// How often something of it went, or moved.
+    /// How often something of it was cut off, or moved.
     pub(super) version: u64,
 }
 
@@ -114,6 +114,10 @@ impl Recent {
     /// `Damaged` if it cannot follow what came before; nothing is changed then.
     pub(super) fn take(&mut self, change: Change, at: u64) -> Result<(), StoreError> {
         match change {
+            // Before the entries of a write there are only its term and vote.
+            Change::HardState(HardState { term, vote, commit: Index(0) }) => {
+                self.hard_state = HardState { term, vote, ..self.hard_state };
+            }
             Change::HardState(hard_state) => self.hard_state = hard_state,
             Change::Reset(last, membership) => {
                 (self.base, self.stored) = (last, last.index);
@@ -224,7 +228,6 @@ impl Recent {
         // The newest of those that go is in force still.
         let newest = self.memberships.range(..=base.index).next_back().map(|(index, _)| *index);
         self.memberships.retain(|index, _| newest.is_none_or(|newest| *index >= newest));
-        self.version += 1;
     }
 
     /// The entries up to this one are rows of the database now.

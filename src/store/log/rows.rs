@@ -199,8 +199,10 @@ impl Rows {
             }
             let mut bytes = 0;
             let goes = |(last, more): &&(Index, u64)| {
+                // One of them at least, however large.
+                let is_first = bytes == 0;
                 bytes += more;
-                *last <= base.index && bytes <= REMOVED_BYTES_MAX
+                *last <= base.index && (is_first || bytes <= REMOVED_BYTES_MAX)
             };
             removed = self.spare.iter().take_while(goes).count();
             if let Some((last, _)) = self.spare.iter().take(removed).max() {

@@ -178,6 +178,35 @@ fn a_record_that_is_damaged_moved_or_missing_is_named() {
 }
 
 #[test]
+fn the_write_ahead_log_has_a_bound_which_may_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.redb");
+    let slot = 64 << 10;
+    let bytes = || std::fs::metadata(dir.path().join("log.wal")).unwrap().len();
+    let mut last = 0;
+    for slots in [6, 10, 3, 0] {
+        let options = LogOptions { wal_slot_bytes: slot, wal_bytes: slots * slot, ..options() };
+        let (mut log, _) = Log::open(&path, None, &options).unwrap();
+        assert_eq!(log.reader().last().unwrap(), Index(last));
+        // Much of each slot is needed, so that another one is wanted.
+        for _ in 0..60 {
+            let payload = Payload::Command(vec![7; 20 << 10].into());
+            last += 1;
+            let entry = Entry { id: LogId::new(Term(1), Index(last)), payload };
+            log.append(&[write(None, vec![entry])]).unwrap();
+            assert!(slots < 6 || bytes() <= slots * slot, "{} of {slots} slots", bytes() / slot);
+        }
+        // What there was of more has been settled by now.
+        assert!(bytes() <= slots.max(3) * slot, "{} of {slots} slots", bytes() / slot);
+        assert_eq!(
+            log.reader().read(Index(1), Index(last), usize::MAX).unwrap().len() as u64,
+            last
+        );
+        assert!(slots < 6 || bytes() == slots * slot, "{} of {slots} slots", bytes() / slot);
+    }
+}
+
+#[test]
 fn compaction_keeps_the_end_and_the_membership_in_force() {
     let (mut log, found) = open();
     let mut entries: Vec<Entry> = (1..=10).map(|index| entry(1, index)).collect();

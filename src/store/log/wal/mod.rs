@@ -20,6 +20,7 @@ use crate::store::error::{self, StoreError, is_full};
 use group::{FileId, GROUP_HEAD_BYTES, Newer, group_bytes};
 use grower::Grower;
 
+const BLOCK: u64 = BLOCK_BYTES as u64;
 /// What stays of the memory that a large group took.
 const BUFFER_BYTES_KEPT: usize = 2 << 20;
 
@@ -42,7 +43,7 @@ pub(super) struct Wal {
     record: WalRecord,
     /// The slots that hold what is not settled, the oldest first; the last one takes the next group.
     live: VecDeque<Slot>,
-    /// Where the slots begin that hold nothing that is needed.
+    /// Where the slots begin that hold nothing that is needed; the first of the file is used first, and comes last here.
     free: Vec<u64>,
     /// How many slots the file has.
     slots: u64,
@@ -106,7 +107,8 @@ impl Wal {
         mut visit: impl FnMut(Found<'_>) -> Result<(), StoreError>,
     ) -> Result<Wal, StoreError> {
         let WalRecord { id, slot_bytes, settled, known: last_known } = record;
-        let slots = file.len().map_err(failed)? / slot_bytes.max(1);
+        let length = file.len().map_err(failed)?;
+        let slots = length / slot_bytes.max(1);
         let mut known = Vec::new();
         let mut head = Blocks::zeroed(BLOCK_BYTES);
         for slot in 0..slots {
@@ -145,17 +147,28 @@ impl Wal {
                 let found =
                     FileId(id).read_group(&bytes.bytes()[later..], |found| found >= expected);
                 if let Some((found, _)) = found.map_err(newer)? {
-                    return Err(damaged(format!(
-                        "group {expected} is missing, and group {found} is there"
-                    )));
+                    return Err(missing(expected, found));
                 }
             }
         }
         if expected <= last_known {
             return Err(damaged(format!("it ends before group {last_known}, which it had")));
         }
+        // Nor may later ones be in a slot whose head is lost, or that the file has only a part of.
+        let others = (0..=slots).map(|slot| slot * slot_bytes);
+        for start in others.filter(|start| live.iter().all(|slot| slot.start != *start)) {
+            let length = length.saturating_sub(start).min(slot_bytes);
+            bytes.reset(usize::try_from(length / BLOCK * BLOCK).unwrap_or(usize::MAX));
+            file.read(start, bytes.bytes_mut()).map_err(failed)?;
+            for at in (0..bytes.bytes().len()).step_by(BLOCK_BYTES) {
+                let found = FileId(id).read_group(&bytes.bytes()[at..], |found| found > expected);
+                if let Some((found, _)) = found.map_err(newer)? {
+                    return Err(missing(expected, found));
+                }
+            }
+        }
         let is_free = |start: &u64| live.iter().all(|slot| slot.start != *start);
-        let free = (0..slots).map(|slot| slot * slot_bytes).filter(is_free).collect();
+        let free = (0..slots).rev().map(|slot| slot * slot_bytes).filter(is_free).collect();
         Ok(Wal {
             file,
             record,
@@ -251,23 +264,56 @@ impl Wal {
         }
     }
 
+    /// Cuts free slots off the file's end until it has no more slots than that, or one that is in use.
+    pub(super) fn shrink(&mut self, slots: u64) -> Result<(), StoreError> {
+        let before = self.slots;
+        while self.slots > slots {
+            let last = (self.slots - 1) * self.record.slot_bytes;
+            let Some(at) = self.free.iter().position(|start| *start == last) else { break };
+            self.free.remove(at);
+            self.slots -= 1;
+        }
+        if self.slots < before {
+            self.file.set_len(self.slots * self.record.slot_bytes).map_err(failed)?;
+            self.file.sync_data().map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn is_free(&mut self, start: u64) {
+        let at = self.free.partition_point(|other| *other > start);
+        self.free.insert(at, start);
+    }
+
     fn length_with_next(&self) -> u64 {
         (self.slots + 1) * self.record.slot_bytes
     }
 
     fn add_slot(&mut self) {
-        self.free.push(self.slots * self.record.slot_bytes);
+        self.is_free(self.slots * self.record.slot_bytes);
         self.slots += 1;
     }
 
-    /// Adds a free slot at the file's end, one that was begun or another.
-    pub(super) fn grow(&mut self) -> Result<(), StoreError> {
-        if !self.take_slot(true)? {
-            let length = self.length_with_next();
-            self.file.set_len(length).and_then(|()| self.file.sync_data()).map_err(failed)?;
-            self.add_slot();
+    /// Adds a free slot at the file's end, one that was begun or another; false if there is no room for it.
+    pub(super) fn grow(&mut self) -> Result<bool, StoreError> {
+        if self.take_slot(true)? {
+            return Ok(true);
         }
-        Ok(())
+        let length = self.length_with_next();
+        match self.file.set_len(length).and_then(|()| self.file.sync_data()) {
+            Ok(()) => {
+                self.add_slot();
+                Ok(true)
+            }
+            Err(error) if is_full(&error) => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The bytes of the file that the slot takes which takes the next group.
+    pub(super) fn newest(&self) -> std::ops::Range<u64> {
+        let start = self.live.back().map_or(0, |slot| slot.start);
+        start..start + self.record.slot_bytes
     }
 
     /// Makes a group durable; where its body is in the file then. If it does not fit in the last slot there must be a free one.
@@ -314,7 +360,8 @@ impl Wal {
     pub(super) fn settled(&mut self, record: WalRecord) {
         self.record = record;
         while self.live.get(1).is_some_and(|next| next.first_group <= record.settled + 1) {
-            self.free.extend(self.live.pop_front().map(|slot| slot.start));
+            let Some(oldest) = self.live.pop_front() else { return };
+            self.is_free(oldest.start);
         }
     }
 
@@ -326,6 +373,10 @@ impl Wal {
 
 fn newer(_: Newer) -> StoreError {
     StoreError::NewerRow { which: "a group of the write-ahead log".to_owned() }
+}
+
+fn missing(expected: u64, found: u64) -> StoreError {
+    damaged(format!("group {expected} is missing, and group {found} is there"))
 }
 
 fn damaged(why: impl Into<String>) -> StoreError {
