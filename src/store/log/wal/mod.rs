@@ -160,6 +160,10 @@ impl Wal {
             let length = length.saturating_sub(start).min(slot_bytes);
             bytes.reset(usize::try_from(length / BLOCK * BLOCK).unwrap_or(usize::MAX));
             file.read(start, bytes.bytes_mut()).map_err(failed)?;
+            let is_used = FileId(id).read_slot(bytes.bytes()).map_err(newer)?.is_some();
+            if is_used && length < slot_bytes {
+                return Err(damaged("its last slot is cut short"));
+            }
             for at in (0..bytes.bytes().len()).step_by(BLOCK_BYTES) {
                 let found = FileId(id).read_group(&bytes.bytes()[at..], |found| found > expected);
                 if let Some((found, _)) = found.map_err(newer)? {
