@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use konsen::raft::{
-    Body, ClusterId, Config, Entry, HardState, Index, Input, LogId, LogWrite, Membership, Message,
-    Moment, Node, NodeId, Output, Payload, ProposalId, ReadId, Recovered, RoleName, Term,
+    Body, ClusterId, Config, Entry, HardState, Index, Input, LogId, Membership, Message, Moment,
+    Node, NodeId, Output, Payload, ProposalId, ReadId, Recovered, RoleName, Term,
 };
 
 use konsen::replica::{Event, Replica};
-use konsen::store::{Log, LogOptions, State, StateOptions};
-use redb::StorageBackend as _;
-use redb::{ReadableTable, TableDefinition};
+use konsen::store::{State, StateOptions};
 
 use super::disk::Disk;
 use super::oracle::{Broken, ensure};
@@ -38,7 +36,6 @@ const CHECKS: &[(&str, Check)] = &[
     ("CheckpointByOldEntries", what_is_not_committed_vouches_for_no_checkpoint),
     ("PhantomMembership", a_snapshot_ends_memberships_of_another_log),
     ("ApplyWhileInstalling", nothing_is_applied_while_a_snapshot_takes_its_place),
-    ("ChecksumIgnored", a_changed_value_is_no_entry),
     ("BallotOverUnasked", a_candidate_waits_for_its_own_vote),
     ("LateVotesIgnored", votes_that_come_late_are_waited_for),
     ("OutgoingUnheard", an_outgoing_voter_is_heard),
@@ -54,6 +51,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, Check)> {
         super::direct_cluster::CHECKS,
         super::direct_features::CHECKS,
         super::direct_learners::CHECKS,
+        super::direct_log::CHECKS,
         super::direct_lost::CHECKS,
         super::direct_reads::CHECKS,
         super::direct_settings::CHECKS,
@@ -564,58 +562,6 @@ fn what_is_not_committed_vouches_for_no_checkpoint() -> Result<(), Broken> {
         "checkpoints may cover {before}, then {}, and of what is committed 1 is durable",
         node.durable_commit()
     );
-    Ok(())
-}
-
-/// A value that changed below redb's own checksums, or below those of the write-ahead log, as one does in memory on its way
-/// to the disk.
-fn a_changed_value_is_no_entry() -> Result<(), Broken> {
-    let failed = |error: &dyn std::fmt::Display| Broken(format!("an honest disk failed: {error}"));
-    // Of two slots the first is settled once the third begins.
-    let options = LogOptions { wal_slot_bytes: 8 << 10, wal_bytes: 0, ..LogOptions::default() };
-    let disks = [Disk::default(), Disk::default()];
-    let open = || {
-        Log::open_backends(disks[0].clone(), disks[1].clone(), &options)
-            .map_err(|error| failed(&error))
-    };
-    {
-        let (mut log, _) = open()?;
-        for index in 1..=4 {
-            let payload = Payload::Command(Bytes::from_static(b"written"));
-            let entries = vec![Entry { id: LogId::new(Term(1), Index(index)), payload }];
-            let write = LogWrite { entries, ..LogWrite::default() };
-            log.append(&[write]).map_err(|error| failed(&error))?;
-        }
-    }
-    {
-        let table: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
-        let db = redb::Database::builder()
-            .create_with_backend(disks[0].clone())
-            .map_err(|error| failed(&error))?;
-        let write = db.begin_write().map_err(|error| failed(&error))?;
-        {
-            let mut rows = write.open_table(table).map_err(|error| failed(&error))?;
-            let row = rows.get(1).map_err(|error| failed(&error))?;
-            let mut row = row.map(|row| row.value().to_vec()).unwrap_or_default();
-            let at = row.windows(7).position(|part| part == b"written");
-            row[at.ok_or_else(|| failed(&"the entry is not on it"))?] = b'W';
-            rows.insert(1, &row[..]).map_err(|error| failed(&error))?;
-        }
-        write.commit().map_err(|error| failed(&error))?;
-    }
-    let (log, _) = open()?;
-    let read = log.reader().read(Index(1), Index(1), usize::MAX);
-    ensure!(read.is_err(), "an entry that was never written is read: {read:?}");
-    // While it is open: a start would see it by the checksum of the group.
-    let mut image = disks[1].image();
-    for at in 0..image.len() - 7 {
-        if &image[at..][..7] == b"written" {
-            image[at] = b'W';
-        }
-    }
-    disks[1].write(0, &image).map_err(|error| failed(&error))?;
-    let read = log.reader().read(Index(4), Index(4), usize::MAX);
-    ensure!(read.is_err(), "an entry that was never written is read: {read:?}");
     Ok(())
 }
 

@@ -34,6 +34,7 @@ mod direct;
 mod direct_cluster;
 mod direct_features;
 mod direct_learners;
+mod direct_log;
 mod direct_lost;
 mod direct_reads;
 mod direct_settings;
