@@ -13,6 +13,7 @@ use super::oracle::{Broken, ensure};
 pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("ChecksumIgnored", a_changed_value_is_no_entry),
     ("CommitBeforeEntries", a_commit_index_is_of_entries_that_are_there),
+    ("SettledTwice", what_the_database_took_is_not_taken_again),
 ];
 
 fn failed(error: &dyn std::fmt::Display) -> Broken {
@@ -112,5 +113,30 @@ fn a_commit_index_is_of_entries_that_are_there() -> Result<(), Broken> {
         }
         ensure!(!whole || commit == Index(8), "of a whole write {commit} is committed");
     }
+    Ok(())
+}
+
+/// An entry that is larger than a slot goes to the database, and with it what is in the slot that takes the next group.
+fn what_the_database_took_is_not_taken_again() -> Result<(), Broken> {
+    let options =
+        LogOptions { wal_slot_bytes: 16 << 10, wal_bytes: 1 << 20, ..LogOptions::default() };
+    let disks = [Disk::default(), Disk::default()];
+    let open = || {
+        Log::open_backends(disks[0].clone(), disks[1].clone(), &options)
+            .map_err(|error| failed(&error))
+    };
+    let (mut log, _) = open()?;
+    let mut written = Vec::new();
+    for (index, bytes) in (1..).zip([10, 10, 20_000, 10]) {
+        let payload = Payload::Command(Bytes::from(vec![7; bytes]));
+        let entry = Entry { id: LogId::new(Term(1), Index(index)), payload };
+        let write = LogWrite { entries: vec![entry.clone()], ..LogWrite::default() };
+        log.append(&[write]).map_err(|error| failed(&error))?;
+        written.push(entry);
+    }
+    drop(log);
+    let (log, _) = open()?;
+    let read = log.reader().read(Index(1), Index(4), usize::MAX).map_err(|error| failed(&error))?;
+    ensure!(read == written, "{} entries are read that were not written so", read.len());
     Ok(())
 }

@@ -18,7 +18,8 @@ use crate::store::meta;
 use crate::store::paths;
 
 /// The version of the identity file that this release reads and writes. It is looked at before the databases, whose
-/// opening writes to them: so whoever raises their version raises this one too, and an older release changes nothing.
+/// opening writes to them: so whoever raises their version raises this one too, and an older release changes nothing, but for
+/// one that comes upon an upgrade that broke off between the two.
 pub(in crate::store) const FORMAT: u32 = 3;
 /// The oldest one that it reads: its log has no write-ahead log yet.
 const OLDEST: u32 = 2;
