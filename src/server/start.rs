@@ -48,6 +48,8 @@ use crate::store::{Life, LogReader, State, StoreError};
 
 /// How long a stopping leader waits for another to take over.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The part of an election time-out that news of the next leader may take to reach everybody: one in so many.
+const NEWS_PARTS: u32 = 4;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -283,7 +285,12 @@ impl Server {
         self.handle.transfer_here(None);
         let moved = standing.wait_for(|now| now.role != RoleName::Leader && now.leader.is_some());
         match tokio::time::timeout(HAND_OVER_TIMEOUT, moved).await {
-            Ok(Ok(_)) => tracing::info!("leadership handed over"),
+            Ok(Ok(_)) => {
+                tracing::info!("leadership handed over");
+                // Peers hear of the next leader from itself. What they pass on to this node until then is refused here, so that they
+                // ask again there; a connection that ends leaves them without an answer.
+                tokio::time::sleep(self.handle.election_timeout() / NEWS_PARTS).await;
+            }
             _ => tracing::warn!("nobody took leadership over in time"),
         }
     }
