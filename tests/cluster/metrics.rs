@@ -60,6 +60,23 @@ async fn scrape(cluster: &Cluster, node: usize) -> Samples {
     parse(&answer.text().await.unwrap())
 }
 
+/// Scrapes a node until what it shows is as wanted, and returns that page.
+async fn scrape_until(
+    cluster: &Cluster,
+    node: usize,
+    wanted: impl Fn(&Samples) -> bool,
+) -> Samples {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let page = scrape(cluster, node).await;
+        if wanted(&page) {
+            return page;
+        }
+        assert!(Instant::now() < deadline, "{page:#?}\n{}", cluster.logs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// What is the same in each page, whatever was done.
 fn check_bounds(page: &Samples, node: &str, cluster: &Cluster) {
     for (name, value) in page {
@@ -101,6 +118,14 @@ async fn counters_grow_by_what_was_done() {
     let leader = cluster.wait_leader().await;
     let follower = (leader + 1) % 3;
     let mut before = Vec::new();
+    for node in 0..3 {
+        // Followers need no connection to each other to serve, so it may come later.
+        let connected = |page: &Samples| {
+            let peers = page.iter().filter(|(name, _)| name.starts_with("konsen_peer_connected"));
+            peers.filter(|(_, value)| **value == 1.0).count() == 2
+        };
+        scrape_until(&cluster, node, connected).await;
+    }
     for node in 0..3 {
         let page = scrape(&cluster, node).await;
         check_bounds(&page, &cluster.nodes[node].name, &cluster);
@@ -219,19 +244,6 @@ async fn it_is_answered_in_a_kept_place_while_all_others_are_taken() {
         assert!(page.contains_key("konsen_commit_index"));
     }
     drop(taken);
-}
-
-/// Scrapes a node until what it shows is as wanted.
-async fn scrape_until(cluster: &Cluster, node: usize, wanted: impl Fn(&Samples) -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let page = scrape(cluster, node).await;
-        if wanted(&page) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{page:#?}\n{}", cluster.logs());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
