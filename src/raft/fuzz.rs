@@ -52,10 +52,11 @@ pub fn node(data: &[u8]) {
             11 => Input::Now(Moment(number())),
             12 => Input::Applied { index: Index(number()) },
             13 => Input::ChangeMembers { id: ProposalId(2), membership: membership(number()) },
-            14 => match number() % 4 {
+            14 => match number() % 5 {
                 0 => Input::TransferLeadership { to: Some(NodeId(2)) },
                 1 => Input::DiskSlow,
                 2 => Input::Unreachable { peer: NodeId(2) },
+                3 => Input::TellCommits,
                 _ => Input::Found { membership: membership(number()) },
             },
             _ => {

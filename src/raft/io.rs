@@ -114,6 +114,8 @@ pub enum Input {
         /// The peer.
         peer: NodeId,
     },
+    /// Nothing else has told the peers of what is committed for a while: see [`Output::untold`].
+    TellCommits,
     /// The log's disk has not answered for longer than an election time-out. To be said until it does.
     DiskSlow,
 }
@@ -145,6 +147,9 @@ pub struct Output {
     /// The newest membership that is committed, and from which index on, if that changed or the first entry of a term is
     /// committed.
     pub committed: Option<(Index, Membership)>,
+    /// Whether this node leads, and a peer holds what is committed without having been told that it is. The next append
+    /// tells it; where none follows soon, [`Input::TellCommits`] does, rather than the next heartbeat.
+    pub untold: bool,
 }
 
 /// One write to the log. What it holds becomes durable as a whole.

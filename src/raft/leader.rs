@@ -135,10 +135,31 @@ impl Leader {
         if core.lease_us() > 0 {
             self.lease.left(round, core.now());
         }
-        for (&peer, progress) in &self.peers {
-            // A follower may rely on what it is told: no further than what it has itself.
-            let commit = core.log.commit().min(progress.matched);
+        for (&peer, progress) in &mut self.peers {
+            let commit = progress.committed(&core.log);
+            progress.told = progress.told.max(commit);
             core.send(peer, Body::Heartbeat { commit, round });
+        }
+    }
+
+    /// Whether a peer holds what is committed and was not told that it is.
+    pub(super) fn has_untold(&self, core: &Core) -> bool {
+        core.is_vouched()
+            && self.peers.values().any(|progress| progress.told < progress.committed(&core.log))
+    }
+
+    /// Tells those peers. It is a heartbeat out of turn, of the round that is the newest anyhow.
+    pub(super) fn tell_commits(&mut self, core: &mut Core) {
+        if !core.is_vouched() {
+            return;
+        }
+        let round = self.rounds.newest();
+        for (&peer, progress) in &mut self.peers {
+            let commit = progress.committed(&core.log);
+            if progress.told < commit {
+                progress.told = commit;
+                core.send(peer, Body::Heartbeat { commit, round });
+            }
         }
     }
 

@@ -111,6 +111,11 @@ impl Node {
                     leader.transfer(&mut self.core, to);
                 }
             }
+            Input::TellCommits => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.tell_commits(&mut self.core);
+                }
+            }
             Input::DiskSlow => {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.transfer(&mut self.core, None);
@@ -142,7 +147,10 @@ impl Node {
             return Output { fatal, ..Output::default() };
         }
         match &mut self.role {
-            Role::Leader(leader) => leader.flush(&mut self.core),
+            Role::Leader(leader) => {
+                leader.flush(&mut self.core);
+                self.core.out.untold = leader.has_untold(&self.core);
+            }
             Role::Follower(follower) => follower.flush(&mut self.core),
             Role::PreCandidate(_) | Role::Candidate(_) => {}
         }

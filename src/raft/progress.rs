@@ -83,6 +83,8 @@ pub(super) struct Progress {
     pub(super) matched: Index,
     pub(super) next: Index,
     pub(super) sending: Sending,
+    /// The newest commit index of which a message has left for it that it may go by.
+    pub(super) told: Index,
     /// The newest round of heartbeats that it answered.
     pub(super) round: u64,
     /// Whether it answered anything since the quorum was last counted.
@@ -99,6 +101,7 @@ impl Progress {
             matched: Index(0),
             next,
             sending: Sending::Probe(Probe::Due),
+            told: Index(0),
             round: 0,
             // A new leader gives everybody one election time-out to answer.
             active: true,
@@ -121,6 +124,11 @@ impl Progress {
             Sending::Replicate(window) => (window.appends.len(), window.bytes),
             Sending::Probe(_) | Sending::Snapshot { .. } => (0, 0),
         }
+    }
+
+    /// How far the peer may go: it may rely on what it is told, so no further than what it has itself.
+    pub(super) fn committed(&self, log: &Log) -> Index {
+        log.commit().min(self.matched)
     }
 
     /// An append up to `last` is leaving.

@@ -139,7 +139,10 @@ fn send_next(core: &mut Core, peer: NodeId, progress: &mut Progress) -> bool {
 
 fn send(core: &mut Core, peer: NodeId, progress: &mut Progress, prev: LogId, entries: Vec<Entry>) {
     let bytes = entries.iter().map(Entry::cost_bytes).sum();
-    progress.sent(entries.last().map(|entry| entry.id.index), bytes);
+    let last = entries.last().map(|entry| entry.id.index);
+    // Whoever takes it goes that far. If it is lost, the next heartbeat tells.
+    progress.told = progress.told.max(core.log.commit().min(last.unwrap_or(prev.index)));
+    progress.sent(last, bytes);
     core.send(peer, Body::Append { prev, entries, commit: core.log.commit() });
 }
 

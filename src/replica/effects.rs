@@ -193,6 +193,9 @@ pub struct Effects {
     /// Whom to tell how much room this node's disk has, if that is little or was; it comes back there as [`Event::PeerCapacity`]. May
     /// be lost.
     pub tell_capacity: Option<(NodeId, Capacity)>,
+    /// Whether a peer has not been told of what is committed. If no other effects follow within a moment, step
+    /// `Input::TellCommits`.
+    pub untold: bool,
 }
 
 /// Why a write has no reply.

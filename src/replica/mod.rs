@@ -306,6 +306,7 @@ impl Replica {
             .send
             .extend(output.send.into_iter().filter(|message| self.capacities.sends(message)));
         self.effects.fetch.extend(output.fetch);
+        self.effects.untold = output.untold;
         if let Some(commit) = output.commit {
             self.commit = commit;
         }

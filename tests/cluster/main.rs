@@ -6,6 +6,7 @@ mod backup;
 mod bench;
 mod bootstrap;
 mod check;
+mod commits;
 mod copies;
 mod crashes;
 mod damage;

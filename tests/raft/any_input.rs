@@ -146,6 +146,7 @@ fn any_input() -> impl Strategy<Value = (Input, bool)> {
         1 => (any_node(), any::<bool>())
             .prop_map(|(peer, installed)| Input::SnapshotEnded { peer, installed }),
         1 => Just(Input::DiskSlow),
+        2 => Just(Input::TellCommits),
     ];
     (input, any::<bool>())
 }

@@ -34,6 +34,7 @@ enum Event {
     Fetch(usize),
     Install(usize),
     DiskSlow(u64),
+    TellCommits(u64),
     /// All goes well for some rounds: messages arrive, disks write.
     Calm(usize),
     /// One node stands, and all goes well until it leads.
@@ -70,6 +71,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         6 => any::<usize>().prop_map(Event::Fetch),
         4 => any::<usize>().prop_map(Event::Install),
         1 => node().prop_map(Event::DiskSlow),
+        4 => node().prop_map(Event::TellCommits),
         6 => (1..4usize).prop_map(Event::Calm),
         2 => node().prop_map(Event::Elect),
         2 => (5..30usize, any::<bool>())
@@ -177,6 +179,7 @@ impl World {
                 self.step(NodeId(id), Input::TransferLeadership { to: None });
             }
             Event::DiskSlow(id) => self.step(NodeId(id), Input::DiskSlow),
+            Event::TellCommits(id) => self.step(NodeId(id), Input::TellCommits),
             Event::Calm(rounds) => self.calm(rounds),
             Event::Elect(id) => {
                 for node in 1..=5 {

@@ -8,7 +8,8 @@
 //! - `tick NODE [COUNT]`, `timeout NODE` (ticks until it stands or the role changes).
 //! - `propose NODE TEXT..`, `read NODE ID..`, `change NODE voters=.. [learners=..]`, `undo NODE`,
 //!   `force-undo NODE`, `found NODE voters=..`,
-//!   `clock NODE MICROSECONDS`, `lease-read NODE ID..`, `transfer NODE [TO]`, `disk-slow NODE`, `unreachable NODE PEER`.
+//!   `clock NODE MICROSECONDS`, `lease-read NODE ID..`, `transfer NODE [TO]`, `disk-slow NODE`, `unreachable NODE PEER`,
+//!   `tell-commits NODE`.
 //! - `deliver [FILTER]`: what is on its way now, once; `drop [FILTER]`; `save NAME [FILTER]` takes
 //!   messages out and `replay NAME` puts copies of them back, so that they come late, again or out of
 //!   order. A filter is `from=n1`, `to=n2`, `kind=append` (a prefix of the text).
@@ -393,6 +394,10 @@ impl Runner {
             "disk-slow" => {
                 let id = args.node()?;
                 self.step(id, Input::DiskSlow)?
+            }
+            "tell-commits" => {
+                let id = args.node()?;
+                self.step(id, Input::TellCommits)?
             }
             "unreachable" => {
                 let (id, peer) = (args.node()?, args.node()?);

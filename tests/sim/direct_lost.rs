@@ -10,6 +10,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("LostQuestionWaits", a_question_that_is_lost_is_asked_again),
     ("GuardCostsBallot", who_did_not_answer_a_pre_vote_is_asked_again),
     ("ProbeRepeatedWhole", a_probe_is_sent_again_with_one_entry),
+    ("CommitsUntold", peers_are_told_of_commits_before_a_heartbeat),
 ];
 
 fn a_question_that_is_lost_is_asked_again() -> Result<(), Broken> {
@@ -82,5 +83,26 @@ fn who_did_not_answer_a_pre_vote_is_asked_again() -> Result<(), Broken> {
         }
     }
     ensure!(asked == [2, 3, 2], "asked for pre-votes, of which the third is refused: {asked:?}");
+    Ok(())
+}
+
+fn peers_are_told_of_commits_before_a_heartbeat() -> Result<(), Broken> {
+    let mut node = node_of(Config::new(NodeId(1), 7), &[1], false);
+    let term = elect(&mut node)?;
+    let matched = node.last().index;
+    hear(&mut node, 2, term, Body::AppendReply { matched });
+    node.step(Input::Propose { id: ProposalId(1), payload: Payload::Noop });
+    drop(settle(&mut node));
+    let matched = node.last().index;
+    hear(&mut node, 2, term, Body::AppendReply { matched });
+    ensure!(node.take_output().untold, "a commit that no peer was told of is told to be untold");
+    node.step(Input::TellCommits);
+    let output = node.take_output();
+    let told: Vec<_> = output.send.iter().map(|one| (one.to.0, one.body.clone())).collect();
+    ensure!(
+        matches!(told[..], [(2, Body::Heartbeat { commit, .. })] if commit == matched),
+        "of a commit at {matched} that node 2 holds and node 3 does not, peers are told {told:?}"
+    );
+    ensure!(!output.untold, "what is told is told to be untold");
     Ok(())
 }

@@ -70,6 +70,11 @@ pub(super) enum Due {
         life: u64,
         late: u64,
     },
+    /// Peers are told of commits that nothing else has told them of.
+    TellCommits {
+        host: usize,
+        life: u64,
+    },
     Deliver(Message),
     /// A message that came while its receiver stood still is taken.
     Take(Message),
@@ -235,6 +240,7 @@ impl Due {
             Due::Dial { host, life }
             | Due::Command { host, life, .. }
             | Due::HandOver { host, life }
+            | Due::TellCommits { host, life }
             | Due::TryAgain { host, life, .. }
             | Due::PassedOn { host, life, .. }
             | Due::PassedBack { host, life, .. }

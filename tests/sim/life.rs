@@ -265,6 +265,10 @@ impl World {
             }
             self.send(message);
         }
+        if effects.untold && self.chance.pace.chance(300) {
+            let delay = self.chance.pace.below(3);
+            self.after(delay, Due::TellCommits { host, life });
+        }
         if let Some((leader, capacity)) = effects.tell_capacity {
             self.tell_capacity(host, leader, capacity);
         }

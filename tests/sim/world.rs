@@ -339,6 +339,7 @@ impl World {
                 self.founding_answered(host, ballot, by, answer)
             }
             Due::Tick { host, life, late } => self.tick(host, life, late),
+            Due::TellCommits { host, .. } => self.step(host, Event::Raft(Input::TellCommits)),
             Due::Deliver(message) if self.is_blocked(&message) => Ok(()),
             Due::Deliver(message) | Due::Take(message) => self.deliver(message),
             Due::EndWrite { host, .. } => self.end_write(host),

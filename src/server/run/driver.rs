@@ -14,6 +14,7 @@ use super::lookups::Lookups;
 use super::mailbox::{Mail, Mailbox};
 use super::read_gate::ReadGate;
 use super::read_load::ReadLoad;
+use super::schedule::Schedule;
 use super::snapshots;
 use super::timing::Timing;
 use super::turn::{Turn, Waiting};
@@ -100,8 +101,8 @@ impl Driver {
         let mut waiting = Waiting::default();
         let mut mail = Mail::default();
         let mut gate = ReadGate::new();
-        let mut next_tick = Instant::now() + self.timing.tick;
-        let mut until_tick = std::pin::pin!(tokio::time::sleep_until(next_tick.into()));
+        let mut schedule = Schedule::new(&self.timing, Instant::now());
+        let mut due = std::pin::pin!(tokio::time::sleep_until(schedule.next().into()));
         let mut disks = Disks { told_slow: false, looked_up: Instant::now(), leads_since: None };
         let mut stop_by = None;
         let mut capacity = Capacity::default();
@@ -116,7 +117,10 @@ impl Driver {
             if self.replica.has_more() || !mail.is_empty() {
                 tokio::task::yield_now().await;
             } else {
-                self.mailbox.filled(until_tick.as_mut(), gate.opened()).await;
+                if due.deadline().into_std() != schedule.next() {
+                    due.as_mut().reset(schedule.next().into());
+                }
+                self.mailbox.filled(due.as_mut(), gate.opened()).await;
             }
             self.mailbox.take(&mut mail, stop_by.is_some() || gate.is_open(Instant::now()));
             if mail.stop {
@@ -143,17 +147,13 @@ impl Driver {
             if turn.checkpointed {
                 self.published.checkpoints.send_replace(self.replica.durable());
             }
-            let mut late = 0;
-            while Instant::now() >= next_tick {
-                self.replica.step(Event::Raft(Input::Tick));
-                next_tick += self.timing.tick;
-                late += 1;
-                if late == self.timing.late_ticks_max {
-                    next_tick = Instant::now() + self.timing.tick;
-                }
+            let now = Instant::now();
+            if schedule.tells(now) {
+                self.replica.step(Event::Raft(Input::TellCommits));
             }
-            if late > 0 {
-                until_tick.as_mut().reset(next_tick.into());
+            let ticks = schedule.ticks(now);
+            (0..ticks).for_each(|_| self.replica.step(Event::Raft(Input::Tick)));
+            if ticks > 0 {
                 self.ticked(&mut disks, capacity);
             }
             self.published.clock_ms.store(self.replica.clock_ms(), Ordering::Relaxed);
@@ -171,6 +171,7 @@ impl Driver {
                 return Err(broken.into());
             }
             self.publish_agreements();
+            schedule.untold(effects.untold, Instant::now());
             self.carry_out(effects, &mut waiting);
         }
     }

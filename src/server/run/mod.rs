@@ -15,6 +15,7 @@ mod pace;
 mod read_gate;
 pub(super) mod read_load;
 pub(super) mod readers;
+mod schedule;
 pub(super) mod snapshots;
 pub(super) mod thread;
 pub(super) mod timing;

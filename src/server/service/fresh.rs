@@ -44,6 +44,15 @@ impl Handle {
         }
         match min_revision {
             None => Ok(()),
+            Some(wanted) if self.revision() >= wanted => Ok(()),
+            // The leader's answer to a question tells what is committed, whatever comes of the question.
+            Some(wanted) if consistency == Consistency::Stale => tokio::select! {
+                biased;
+                reached = self.reach_revision(wanted, deadline) => reached,
+                Ok(()) = self.read_index(false, deadline) => {
+                    self.reach_revision(wanted, deadline).await
+                }
+            },
             Some(wanted) => self.reach_revision(wanted, deadline).await,
         }
     }
