@@ -22,6 +22,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// The most of one address.
     pub connections_per_address_max: usize,
+    /// The most requests that are carried out at a time; half of them for one address.
+    pub requests_max: usize,
     /// The most bytes of request bodies held at a time, over all connections.
     pub body_bytes_max: usize,
     /// The most bytes of answers held at a time, over all connections.

@@ -164,6 +164,8 @@ pub struct Limits {
     pub connections: usize,
     /// Those of one address.
     pub connections_per_address: usize,
+    /// Requests carried out at a time; those of one address may be half of them.
+    pub requests: usize,
     /// Request bodies held at a time, together.
     pub bodies: u64,
     /// Answers held at a time, together; those of one address may be half of it.
@@ -241,6 +243,7 @@ impl Default for Limits {
             value: 1 << 20,
             connections: 4096,
             connections_per_address: 1024,
+            requests: 2048,
             bodies: 256 << 20,
             answers: 256 << 20,
             waiters: 16_384,

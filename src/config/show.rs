@@ -90,6 +90,7 @@ impl Config {
         writeln!(out, "  value: {}", size(self.limits.value))?;
         writeln!(out, "  connections: {}", self.limits.connections)?;
         writeln!(out, "  connectionsPerAddress: {}", self.limits.connections_per_address)?;
+        writeln!(out, "  requests: {}", self.limits.requests)?;
         writeln!(out, "  bodies: {}", size(self.limits.bodies))?;
         writeln!(out, "  answers: {}", size(self.limits.answers))?;
         writeln!(out, "  waiters: {}", self.limits.waiters)?;

@@ -47,6 +47,7 @@ impl Counter {
 /// What the requests of one address hold.
 #[derive(Debug, Default)]
 pub(super) struct Held {
+    requests: Counter,
     answer_bytes: Counter,
     waiters: Counter,
     body_bytes: OnceLock<BodyBytes>,
@@ -101,6 +102,55 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(held) = &self.0.0 {
             held.waiters.give_back(1);
+        }
+    }
+}
+
+/// How many requests are carried out at a time: so many that a machine has enough to do, and so few that none of them waits long
+/// for the others. Whoever finds no place is refused for little, before anything was done.
+#[derive(Debug)]
+pub(super) struct Requests {
+    under_way: Counter,
+    max: usize,
+}
+
+impl Requests {
+    /// So many for all; half of them for one address.
+    pub(super) fn new(max: usize) -> Requests {
+        Requests { under_way: Counter::default(), max }
+    }
+
+    /// A place to be carried out in; it is free again when this is dropped.
+    pub(super) fn begin<'a>(&'a self, guest: &'a Guest) -> Result<UnderWay<'a>, Problem> {
+        let held = guest.0.as_deref();
+        if held.is_some_and(|held| !held.requests.take(1, (self.max / 2).max(1))) {
+            let detail =
+                "too many requests of this address are carried out (half of limits.requests)";
+            return Err(Problem::new(Kind::TooBusy, detail).refused(Refusal::Requests));
+        }
+        if !self.under_way.take(1, self.max) {
+            if let Some(held) = held {
+                held.requests.give_back(1);
+            }
+            let detail = "too many requests are carried out (limits.requests)";
+            return Err(Problem::new(Kind::TooBusy, detail).refused(Refusal::Requests));
+        }
+        Ok(UnderWay { requests: self, held })
+    }
+}
+
+/// A request that is carried out, as long as this is held.
+#[derive(Debug)]
+pub(super) struct UnderWay<'a> {
+    requests: &'a Requests,
+    held: Option<&'a Held>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.requests.under_way.give_back(1);
+        if let Some(held) = self.held {
+            held.requests.give_back(1);
         }
     }
 }
@@ -242,6 +292,22 @@ mod tests {
         drop(share);
         drop(answers.hold_anyway(Bytes::from_static(b"x")));
         assert_eq!((answers.used(), one.0.unwrap().answer_bytes.used()), (0, 0));
+    }
+
+    #[test]
+    fn requests_are_counted_and_those_of_one_address_are_half_of_them() {
+        let (one, two, peer) = (Guest::new(), Guest::new(), Guest::default());
+        let requests = Requests::new(4);
+        let first = requests.begin(&one).unwrap();
+        let _second = requests.begin(&one).unwrap();
+        let refused = requests.begin(&one).unwrap_err();
+        assert_eq!((refused.kind(), requests.under_way.used()), (Kind::TooBusy, 2));
+        let _others = [requests.begin(&two).unwrap(), requests.begin(&peer).unwrap()];
+        assert_eq!(requests.begin(&two).unwrap_err().kind(), Kind::TooBusy);
+        assert_eq!(two.0.as_ref().unwrap().requests.used(), 1, "nothing is kept of who is refused");
+        drop(first);
+        drop(requests.begin(&two).unwrap());
+        assert_eq!(requests.under_way.used(), 3);
     }
 
     #[test]

@@ -62,8 +62,10 @@ pub use places::SPARE_CONNECTIONS;
 pub use serve::{DRAIN_TIME_MAX, LINGER_TIME, SPARE_TIME_MAX, STREAMS_MAX, serve};
 pub use watch::HALF_CLOSED_MAX;
 
-use crate::server::{Counts, Handle, ReadClient};
+use crate::server::{Counts, Handle, ReadClient, Route};
+use budget::Guest;
 use error::{Kind, Problem};
+use places::is_spare;
 
 /// What every route needs.
 struct Api {
@@ -90,12 +92,15 @@ pub struct App {
 
 struct Inner {
     api: Arc<Api>,
+    /// Those that are carried out.
+    requests: budget::Requests,
     rest: Router,
 }
 
 /// The API of a node.
 pub fn router(handle: Handle) -> App {
     let limits = handle.limits();
+    let requests = budget::Requests::new(limits.requests_max);
     let api = Arc::new(Api {
         bodies: body::Bodies::new(limits),
         answers: budget::Answers::new(limits.answer_bytes_max),
@@ -129,7 +134,7 @@ pub fn router(handle: Handle) -> App {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .with_state(Arc::clone(&api));
-    App { inner: Arc::new(Inner { api, rest }) }
+    App { inner: Arc::new(Inner { api, requests, rest }) }
 }
 
 impl App {
@@ -160,7 +165,15 @@ impl App {
         B::Error: Into<axum::BoxError>,
     {
         let (route, began) = (metrics::route(request.uri()), Instant::now());
-        let response = self.answer(request).await;
+        let response = if is_bounded(route, request.uri().path()) {
+            let guest = Guest::of(request.extensions());
+            match self.inner.requests.begin(&guest) {
+                Ok(_under_way) => self.answer(request).await,
+                Err(problem) => problem.into_response(),
+            }
+        } else {
+            self.answer(request).await
+        };
         metrics::count(self.counts(), route, &response, began.elapsed());
         response
     }
@@ -182,6 +195,11 @@ impl App {
             Err(never) => match never {},
         }
     }
+}
+
+/// Whether a request counts for `limits.requests`: not what has a bound of its own, nor what tells how the node is.
+fn is_bounded(route: Route, path: &str) -> bool {
+    route == Route::Kv || !(matches!(route, Route::Watch | Route::Snapshot) || is_spare(path))
 }
 
 /// An answer of the library that finds the route, which knows no problems, as one.

@@ -256,6 +256,7 @@ mod tests {
             value_bytes_max: 0,
             connections_max: 0,
             connections_per_address_max: 0,
+            requests_max: 0,
             body_bytes_max: 0,
             answer_bytes_max: 0,
             waiters_max: 0,

@@ -59,17 +59,7 @@ pub fn node(data: &[u8]) {
                 3 => Input::TellCommits,
                 _ => Input::Found { membership: membership(number()) },
             },
-            _ => {
-                let last = LogId::new(Term(number()), Index(number()));
-                match number() % 3 {
-                    0 => Input::Compacted { last },
-                    1 => Input::Fetched { peer: NodeId(2), prev: last, entries: Vec::new() },
-                    _ => {
-                        let membership = membership(number());
-                        Input::SnapshotInstalled { last, membership, from: NodeId(2) }
-                    }
-                }
-            }
+            _ => of_disk(number),
         };
         if let Input::Persisted { seq } = input {
             watch.persisted(seq);
@@ -86,6 +76,19 @@ pub fn node(data: &[u8]) {
         if op & 32 == 0 {
             watch.output(&node.take_output());
             watch.node(&node);
+        }
+    }
+}
+
+/// What comes of the disk.
+fn of_disk(mut number: impl FnMut() -> u64) -> Input {
+    let last = LogId::new(Term(number()), Index(number()));
+    match number() % 3 {
+        0 => Input::Compacted { last },
+        1 => Input::Fetched { peer: NodeId(2), prev: last, entries: Vec::new() },
+        _ => {
+            let membership = membership(number());
+            Input::SnapshotInstalled { last, membership, from: NodeId(2) }
         }
     }
 }

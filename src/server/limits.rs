@@ -10,6 +10,7 @@ pub(super) fn of(config: &Config) -> Limits {
         value_bytes_max: bytes(config.limits.value),
         connections_max: config.limits.connections,
         connections_per_address_max: config.limits.connections_per_address,
+        requests_max: config.limits.requests,
         body_bytes_max: bytes(config.limits.bodies),
         answer_bytes_max: bytes(config.limits.answers),
         waiters_max: config.limits.waiters,

@@ -72,6 +72,8 @@ named! {
         Queue = "queue",
         /// There are too many listings and reads of the past.
         Reads = "reads",
+        /// Too many requests are being carried out.
+        Requests = "requests",
         /// Too many wait for a change.
         Waiters = "waiters",
         /// There are too many backups.

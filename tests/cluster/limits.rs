@@ -163,3 +163,49 @@ async fn hundreds_that_come_at_once_wait_and_none_is_cut_off() {
         assert_eq!(status, *b"HTTP/1.1 200");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_beyond_what_is_carried_out_are_refused_at_once() {
+    let cluster = Cluster::start_configured(3, "limits: {requests: 8}\n").await;
+    cluster.wait_leader().await;
+    // Nobody answers a read then that asks a majority.
+    cluster.nodes[1].signal("STOP");
+    cluster.nodes[2].signal("STOP");
+    let url = cluster.url(0, "/v1/kv/none");
+    let read = |http: &reqwest::Client, timeout: &str| {
+        http.get(&url).header("Konsen-Timeout", timeout).send()
+    };
+    // Half of them for one address.
+    let reads: Vec<_> = (0..4).map(|_| tokio::spawn(read(&cluster.http, "60s"))).collect();
+    let deadline = Instant::now() + PATIENCE;
+    let refused = loop {
+        let answer = read(&cluster.http, "200ms").await.unwrap();
+        if answer.status() == 429 {
+            break answer;
+        }
+        assert!(matches!(answer.status().as_u16(), 503 | 504), "{answer:?}");
+        assert!(Instant::now() < deadline, "{}", cluster.logs());
+    };
+    assert!(refused.headers().contains_key("retry-after"));
+    let problem = refused.text().await.unwrap();
+    assert!(problem.contains("half of limits.requests"), "{problem}");
+    assert_eq!(cluster.put(0, "a", "value").await.unwrap(), 429);
+    // Not what tells how the node is, nor what has a bound of its own, nor whoever comes from elsewhere.
+    for path in ["/healthz", "/v1/status", "/metrics"] {
+        assert_eq!(cluster.http.get(cluster.url(0, path)).send().await.unwrap().status(), 200);
+    }
+    let waits = cluster.url(0, "/v1/kv/none?consistency=stale&wait=10ms");
+    assert_eq!(cluster.http.get(waits).send().await.unwrap().status(), 404);
+    let elsewhere = reqwest::Client::builder().local_address(Some([127, 0, 0, 2].into()));
+    let answer = read(&elsewhere.build().unwrap(), "200ms").await.unwrap();
+    assert!(matches!(answer.status().as_u16(), 503 | 504), "{answer:?}");
+    let page = cluster.http.get(cluster.url(0, "/metrics")).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    assert!(!page.contains("refusals_total{reason=\"requests\"} 0\n"), "{page}");
+    cluster.nodes[1].signal("CONT");
+    cluster.nodes[2].signal("CONT");
+    for read in reads {
+        assert_eq!(read.await.unwrap().unwrap().status(), 404);
+    }
+    assert_eq!(cluster.put(0, "a", "value").await.unwrap(), 201);
+}

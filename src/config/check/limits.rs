@@ -18,6 +18,7 @@ const LOG_TAIL_SIZES: RangeInclusive<u64> = 0..=1024 * GIB;
 /// All of it is read at a start, and has to have been written since.
 const WAL_SIZES: RangeInclusive<u64> = 16 * MIB..=2 * GIB;
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+const REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
 const WAITERS: RangeInclusive<u64> = 0..=10_000_000;
 // One entry of the log is not to hold a node up for long.
 const DELETE_KEYS: RangeInclusive<u64> = 1..=100_000;
@@ -60,6 +61,7 @@ impl Check<'_> {
                 defaults.connections_per_address,
                 &CONNECTIONS,
             )?,
+            requests: count("requests", &limits.requests, defaults.requests, &REQUESTS)?,
             bodies,
             answers: size("answers", &limits.answers, defaults.answers, &BODIES_SIZES)?,
             waiters: count("waiters", &limits.waiters, defaults.waiters, &WAITERS)?,
