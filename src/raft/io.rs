@@ -137,6 +137,8 @@ pub struct Output {
     pub accepted: Vec<(ProposalId, Result<LogId, Refused>)>,
     /// Reads that may go ahead once the state machine has applied their index, or that may not.
     pub reads: Vec<(ReadId, Result<Index, Refused>)>,
+    /// The rounds for reads that began or ended at a leader, for whoever counts.
+    pub read_rounds: ReadRounds,
     /// How far the state machine may apply, if that grew. What a majority holds need not be durable here: only a
     /// checkpoint of the state waits for that, so that it never runs ahead of the log on the same disk.
     pub commit: Option<Index>,
@@ -150,6 +152,15 @@ pub struct Output {
     /// Whether this node leads, and a peer holds what is committed without having been told that it is. The next append
     /// tells it; where none follows soon, [`Input::TellCommits`] does, rather than the next heartbeat.
     pub untold: bool,
+}
+
+/// Rounds of heartbeats for reads. One that begins and is not confirmed ends with the leader's term.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ReadRounds {
+    /// Those that began: how many readers each is for, which are reads of this node's and followers' questions.
+    pub started: Vec<usize>,
+    /// How many a quorum has answered.
+    pub confirmed: u64,
 }
 
 /// One write to the log. What it holds becomes durable as a whole.

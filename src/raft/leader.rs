@@ -249,6 +249,7 @@ impl Leader {
 
     fn begin_round(&mut self, core: &mut Core) {
         if self.is_established(core) && self.rounds.begin(core.log.commit()) {
+            core.out.read_rounds.started.push(self.rounds.readers_out());
             self.heartbeat(core);
         }
         // Also without another answer: whom it waited for may have left the membership.
@@ -271,6 +272,7 @@ impl Leader {
         });
         self.lease.answered(answered);
         if let Some((index, readers)) = self.rounds.end(answered) {
+            core.out.read_rounds.confirmed += 1;
             for reader in readers {
                 release(core, reader, index);
             }

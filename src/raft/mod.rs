@@ -126,7 +126,9 @@ mod view;
 pub use broken::{Broken, Doubt};
 pub use entry::{Entry, HardState, Payload};
 pub use id::{Index, LogId, Moment, NodeId, ProposalId, ReadId, Seq, Term};
-pub use io::{Config, Fetch, Input, LogWrite, Output, Recovered, Refused, RoleName, SoftState};
+pub use io::{
+    Config, Fetch, Input, LogWrite, Output, ReadRounds, Recovered, Refused, RoleName, SoftState,
+};
 pub use membership::{ClusterId, Member, Membership};
 pub use message::{Body, Message};
 pub use node::Node;

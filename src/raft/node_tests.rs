@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::raft::broken::Doubt;
 use crate::raft::sound::INDEX_MAX;
-use crate::raft::{ClusterId, Entry, Index, Member, ProposalId, ReadId, RoleName, Seq};
+use crate::raft::{ClusterId, Entry, Index, Member, ProposalId, ReadId, ReadRounds, RoleName, Seq};
 
 fn membership(voters: &[u64]) -> Membership {
     let member = |id: u64| Member {
@@ -38,6 +38,7 @@ fn a_single_node_is_born_commits_and_reads() {
     let output = node.take_output();
     assert_eq!(output.accepted, vec![(ProposalId(7), Ok(LogId::new(Term(1), Index(2))))]);
     assert_eq!(output.reads, vec![(ReadId(8), Ok(Index(1)))]);
+    assert_eq!(output.read_rounds, ReadRounds { started: vec![1], confirmed: 1 });
     node.step(Input::Persisted { seq: Seq(2) });
     assert_eq!(node.take_output().commit, Some(Index(2)));
     assert_eq!(node.entries(Index(1), usize::MAX).map(<[Entry]>::len), Some(2));
@@ -316,6 +317,48 @@ fn a_stranger_that_contradicts_what_is_committed_is_not_believed() {
     assert_eq!((broken(node.clone()), node.commit()), (None, Index(4)));
 }
 
+/// Node 1, which leads term 2.
+fn leader_of_three() -> Node {
+    let mut leader = member(&[1, 2, 3], Term(1));
+    while leader.role() != RoleName::PreCandidate {
+        leader.step(Input::Tick);
+    }
+    leader.step(from_member(2, 2, Body::PreVoteReply { granted: true }));
+    let written = leader.take_output().persist;
+    leader.step(Input::Persisted { seq: written[0].seq });
+    leader.step(from_member(2, 2, Body::VoteReply { granted: true }));
+    assert_eq!((leader.role(), leader.term()), (RoleName::Leader, Term(2)));
+    leader
+}
+
+#[test]
+fn rounds_for_reads_are_told_of_as_they_begin_and_once_a_quorum_has_answered() {
+    let mut leader = leader_of_three();
+    let written = leader.take_output().persist;
+    leader.step(Input::Persisted { seq: written[0].seq });
+    leader.step(from_member(2, 2, Body::AppendReply { matched: leader.last().index }));
+    let read = |id| Input::Read { id: ReadId(id), lease: false };
+    let question = |from| from_member(from, 2, Body::ReadIndex { id: ReadId(1), lease: false });
+    for input in [read(1), read(2), question(3)] {
+        leader.step(input);
+    }
+    let output = leader.take_output();
+    assert_eq!(output.read_rounds, ReadRounds { started: vec![3], confirmed: 0 });
+    let beat = output.send.iter().find_map(|message| match message.body {
+        Body::Heartbeat { round, .. } => Some(round),
+        _ => None,
+    });
+    leader.step(read(3));
+    assert_eq!(leader.take_output().read_rounds, ReadRounds::default(), "one is out");
+    leader.step(from_member(2, 2, Body::HeartbeatReply { round: beat.unwrap() }));
+    let output = leader.take_output();
+    assert_eq!(output.read_rounds, ReadRounds { started: vec![1], confirmed: 1 });
+    assert_eq!(output.reads.len(), 2);
+    // Another leads: nobody confirms the last one.
+    leader.step(from_member(3, 3, Body::Heartbeat { commit: Index(0), round: 1 }));
+    assert_eq!(leader.take_output().read_rounds, ReadRounds::default());
+}
+
 #[test]
 fn a_second_leader_in_a_term_stops_the_node() {
     let beat = |from, term| from_member(from, term, Body::Heartbeat { commit: Index(0), round: 1 });
@@ -327,15 +370,7 @@ fn a_second_leader_in_a_term_stops_the_node() {
     node.step(beat(3, 2));
     assert_eq!(broken(node), second(2, 3));
 
-    let mut leader = member(&[1, 2, 3], Term(1));
-    while leader.role() != RoleName::PreCandidate {
-        leader.step(Input::Tick);
-    }
-    leader.step(from_member(2, 2, Body::PreVoteReply { granted: true }));
-    let written = leader.take_output().persist;
-    leader.step(Input::Persisted { seq: written[0].seq });
-    leader.step(from_member(2, 2, Body::VoteReply { granted: true }));
-    assert_eq!((leader.role(), leader.term()), (RoleName::Leader, Term(2)));
+    let mut leader = leader_of_three();
     let mut other = leader.clone();
     other.step(beat(3, 1));
     assert_eq!((broken(other.clone()), other.role()), (None, RoleName::Leader), "an old term");

@@ -45,8 +45,13 @@ impl Rounds {
         self.out.is_some()
     }
 
+    /// How many read by the round that is out.
+    pub(super) fn readers_out(&self) -> usize {
+        self.out.as_ref().map_or(0, |round| round.readers.len())
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.out.as_ref().map_or(0, |round| round.readers.len())
+        self.waiting.len() + self.readers_out()
     }
 
     /// Takes a reader in. A follower's question that came before, and was not answered yet, is the same one.
@@ -175,6 +180,7 @@ mod tests {
         assert!(rounds.begin(Index(5)));
         assert_eq!(rounds.next(), 2);
         rounds.wait(B);
+        assert_eq!((rounds.readers_out(), rounds.len()), (1, 2));
         assert!(!rounds.begin(Index(6)), "a round is out");
         assert_eq!(rounds.end(1), None);
         assert_eq!(rounds.next(), 3, "a heartbeat repeats the round");

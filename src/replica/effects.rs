@@ -9,7 +9,7 @@ use crate::cluster::{Change, ChangeRefused, Known, Shown};
 use crate::kv::{Reply, Revision, Write};
 use crate::raft::{
     Broken, Entry, Fetch, Index, Input, LogId, LogWrite, Membership, Message, NodeId, PeerProgress,
-    Refused, RoleName, SoftState, Term,
+    ReadRounds, Refused, RoleName, SoftState, Term,
 };
 
 /// Names a client's request between the replica and the one who asks. Never reused.
@@ -188,6 +188,8 @@ pub struct Effects {
     pub membership: Option<Membership>,
     /// The newest membership that is committed, if that changed.
     pub committed: Option<Known>,
+    /// The rounds for reads that began or ended, for whoever counts.
+    pub read_rounds: ReadRounds,
     /// The last index applied, if it grew.
     pub applied: Option<Index>,
     /// Whom to tell how much room this node's disk has, if that is little or was; it comes back there as [`Event::PeerCapacity`]. May

@@ -338,6 +338,8 @@ impl Replica {
                 Err(refused) => self.effects.reads.push((id, Err(refused))),
             }
         }
+        self.effects.read_rounds.started.extend(output.read_rounds.started);
+        self.effects.read_rounds.confirmed += output.read_rounds.confirmed;
         if output.standing.is_some() {
             self.effects.standing = output.standing;
         }

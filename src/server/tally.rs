@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::raft::{NodeId, RoleName, SoftState};
+use crate::raft::{NodeId, ReadRounds, RoleName, SoftState};
 use crate::store::Histogram;
 
 /// How long requests take, in microseconds.
@@ -128,8 +128,10 @@ pub struct Counts {
     pub(crate) elections: AtomicU64,
     pub(crate) leaderships: AtomicU64,
     pub(crate) leader_changes: AtomicU64,
-    pub(crate) applies: AtomicU64,
     pub(crate) reads: Histogram,
+    pub(crate) read_rounds_started: AtomicU64,
+    pub(crate) read_rounds_confirmed: AtomicU64,
+    pub(crate) read_round_readers: Histogram,
     pub(crate) snapshots_sent: AtomicU64,
     pub(crate) snapshots_not_sent: AtomicU64,
     pub(crate) snapshots_received: AtomicU64,
@@ -145,8 +147,10 @@ impl Default for Counts {
             elections: AtomicU64::new(0),
             leaderships: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
-            applies: AtomicU64::new(0),
             reads: Histogram::new(READS),
+            read_rounds_started: AtomicU64::new(0),
+            read_rounds_confirmed: AtomicU64::new(0),
+            read_round_readers: Histogram::new(READS),
             snapshots_sent: AtomicU64::new(0),
             snapshots_not_sent: AtomicU64::new(0),
             snapshots_received: AtomicU64::new(0),
@@ -203,6 +207,15 @@ impl Counts {
             *led_last = Some(leader);
             add(&self.leader_changes);
         }
+    }
+
+    /// Rounds for reads began or ended.
+    pub(crate) fn rounds(&self, rounds: &ReadRounds) {
+        for readers in &rounds.started {
+            add(&self.read_rounds_started);
+            self.read_round_readers.observe(*readers as u64);
+        }
+        self.read_rounds_confirmed.fetch_add(rounds.confirmed, Ordering::Relaxed);
     }
 
     pub(crate) fn requests(&self) -> impl Iterator<Item = (&'static str, &Requests)> {

@@ -11,6 +11,9 @@ const GROUP_BYTES: &[u64] =
 /// Writes of a disk, in microseconds: from a fast one to one that keeps its node from leading.
 const WRITE_US: &[u64] =
     &[100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
+/// What is applied together, in microseconds: from one small entry to what holds up heartbeats.
+const APPLY_US: &[u64] =
+    &[10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000];
 /// Checkpoints, in microseconds.
 const CHECKPOINT_US: &[u64] =
     &[10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000, 10_000_000, 60_000_000];
@@ -73,6 +76,8 @@ pub struct Tally {
     pub log_bytes: Histogram,
     /// How long each commit took until it was durable, in microseconds.
     pub log_time: Histogram,
+    /// How long it took to apply what was applied together, in microseconds.
+    pub apply_time: Histogram,
     /// How long each checkpoint took, in microseconds.
     pub checkpoint_time: Histogram,
 }
@@ -83,6 +88,7 @@ impl Default for Tally {
             log_writes: Histogram::new(GROUP),
             log_bytes: Histogram::new(GROUP_BYTES),
             log_time: Histogram::new(WRITE_US),
+            apply_time: Histogram::new(APPLY_US),
             checkpoint_time: Histogram::new(CHECKPOINT_US),
         }
     }

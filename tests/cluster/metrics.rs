@@ -161,7 +161,16 @@ async fn counters_grow_by_what_was_done() {
     assert!(commits >= 1.0 && commits <= writes, "{commits} {writes}");
     assert!(writes >= f64::from(PUTS), "one after the other, each is a write of its own");
     assert!(grown(leader, &page, "konsen_log_commit_bytes_sum") >= f64::from(PUTS) * 5.0);
-    assert!(grown(leader, &page, "konsen_apply_batches_total") >= 1.0);
+    let applied = grown(leader, &page, "konsen_apply_duration_seconds_count");
+    assert!(applied >= f64::from(PUTS), "{applied}");
+    assert!(grown(leader, &page, "konsen_apply_duration_seconds_sum") > 0.0);
+    // One after the other, each read of the follower's is a question of its own, and a round.
+    let rounds = grown(leader, &page, "konsen_read_rounds_started_total");
+    assert!(rounds >= f64::from(2 * GETS), "{rounds}");
+    assert!(grown(leader, &page, "konsen_read_rounds_confirmed_total") >= f64::from(2 * GETS));
+    for what in ["count", "sum"] {
+        assert!(grown(leader, &page, &format!("konsen_read_round_readers_{what}")) >= rounds);
+    }
     let peer = format!("konsen_peer_sent_bytes_total{{peer=\"{}\"}}", cluster.nodes[follower].name);
     assert!(grown(leader, &page, &peer) > f64::from(PUTS) * 5.0);
     let matched = format!("konsen_peer_matched_index{{peer=\"{}\"}}", cluster.nodes[follower].name);
@@ -173,6 +182,7 @@ async fn counters_grow_by_what_was_done() {
     assert_eq!(grown(follower, &page, missing), f64::from(GETS));
     assert_eq!(grown(follower, &page, "konsen_read_batch_reads_sum"), f64::from(2 * GETS));
     assert_eq!(grown(follower, &page, "konsen_leaderships_total"), 0.0);
+    assert_eq!(grown(follower, &page, "konsen_read_rounds_started_total"), 0.0);
     check_bounds(&page, &cluster.nodes[follower].name, &cluster);
 }
 

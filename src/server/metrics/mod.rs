@@ -125,8 +125,9 @@ impl Look {
         let time = tally.log_time.read();
         let help = "Time of a commit of the log, until it is durable.";
         page.histogram("log_commit_duration_seconds", help, Scale::Micros, &time)?;
-        let applies = load(&counts.applies);
-        page.counter("apply_batches", "How often entries were applied together.", applies)?;
+        let time = tally.apply_time.read();
+        let help = "Time in which entries were applied together.";
+        page.histogram("apply_duration_seconds", help, Scale::Micros, &time)?;
         let time = tally.checkpoint_time.read();
         let help = "Time of a checkpoint of the state.";
         page.histogram("checkpoint_duration_seconds", help, Scale::Micros, &time)?;
@@ -142,10 +143,19 @@ impl Look {
     }
 
     fn queues(&self, page: &mut Page<'_>) -> Result {
-        let shared = &self.handle.shared;
-        let reads = shared.counts.reads.read();
+        let (shared, counts) = (&self.handle.shared, &self.handle.shared.counts);
+        let reads = counts.reads.read();
         let help = "Reads that ask together for an index to read at.";
         page.histogram("read_batch_reads", help, Scale::One, &reads)?;
+        let started = load(&counts.read_rounds_started);
+        let help = "Rounds to the other nodes that were begun for reads.";
+        page.counter("read_rounds_started", help, started)?;
+        let confirmed = load(&counts.read_rounds_confirmed);
+        let help = "Rounds for reads that a quorum has answered.";
+        page.counter("read_rounds_confirmed", help, confirmed)?;
+        let readers = counts.read_round_readers.read();
+        let help = "Reads of this node and questions of followers that a round was begun for.";
+        page.histogram("read_round_readers", help, Scale::One, &readers)?;
         let lanes = shared.mailbox.depths();
         page.gauges("mailbox_events", "What waits for the replica.", "lane", lanes)?;
         let waiters = shared.waiters.count();

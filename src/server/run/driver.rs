@@ -23,7 +23,7 @@ use crate::cluster::{Memberships, Settings};
 use crate::net::{Net, OwnFeatures};
 use crate::raft::{Body, Fetch, Index, Input, LogId, Membership, NodeId, RoleName, SoftState};
 use crate::replica::{Capacity, Effects, Event, Replica, is_disk_slow};
-use crate::server::tally::{self, Counts};
+use crate::server::tally::Counts;
 use crate::server::wire::{self, PeerRequest};
 use crate::store::{Checkpointer, Life, LogWriter, Space, SpaceWatch, StoreError};
 
@@ -274,8 +274,8 @@ impl Driver {
         if changed {
             self.published.memberships.send_replace(self.replica.memberships());
         }
+        self.counts.rounds(&effects.read_rounds);
         if let Some(applied) = effects.applied {
-            tally::add(&self.counts.applies);
             self.published.applied.send_replace(applied);
         }
         for (id, result) in effects.writes {

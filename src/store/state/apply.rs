@@ -60,6 +60,7 @@ impl State {
 
     /// The same, up to the first entry that needs a row of the file which was not fetched: it never reads the file.
     pub fn apply_at_hand(&self, entries: &[Entry]) -> Result<Carried, StoreError> {
+        let began = Instant::now();
         let mut position = self.shared.read().position.clone();
         let before = position.counters;
         let mut batch = Batch::over(self);
@@ -105,6 +106,7 @@ impl State {
                 changes.set_record(key, Some(record));
             }
             self.absorb(changes, &ranges, position, hashes);
+            self.life.tally.apply_time.observe_time(began.elapsed());
         }
         Ok(carried)
     }
