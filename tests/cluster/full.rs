@@ -3,42 +3,34 @@
 //! Needs root; says so and does nothing where a tmpfs cannot be mounted.
 
 use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::disks;
 use crate::harness::{Cluster, PATIENCE};
 
 /// The size of a node's file system.
-const SIZE: &str = "size=128m";
+const SIZE: &str = "128m";
 /// The log stays sixteen times as long for a follower that is up.
 const LIMITS: &str = "limits:\n  freeSpace: 32MiB\n  logTail: 64KiB\n  overlay: 1MiB\n";
 
-/// A cluster whose nodes have small disks; unmounts them when dropped.
+/// A cluster whose nodes have small disks.
 struct Small {
     cluster: Cluster,
-    mounted: Vec<PathBuf>,
+    disks: Vec<disks::Tmpfs>,
 }
 
 impl Small {
     /// Starts nothing. None where a tmpfs cannot be mounted.
     fn build(size: usize) -> Option<Small> {
-        let mut small = Small { cluster: Cluster::build(size, LIMITS), mounted: Vec::new() };
+        let mut small = Small { cluster: Cluster::build(size, LIMITS), disks: Vec::new() };
         for node in &mut small.cluster.nodes {
-            let place = node.home.join("small");
-            fs::create_dir(&place).unwrap();
-            let mount = Command::new("mount")
-                .args(["-t", "tmpfs", "-o", SIZE, "none"])
-                .arg(&place)
-                .output();
-            if !mount.is_ok_and(|mount| mount.status.success()) {
+            let Some(disk) = disks::Tmpfs::mount(&node.home, "small", SIZE) else {
                 eprintln!("skipped: mounting a tmpfs needs root");
                 return None;
-            }
-            small.mounted.push(place);
+            };
+            small.disks.push(disk);
             node.env.push(("KONSEN_DATA".into(), "small/data".into()));
         }
         Some(small)
@@ -52,21 +44,13 @@ impl Small {
         Some(small)
     }
 
-    fn filler(&self, node: usize) -> PathBuf {
-        self.mounted[node].join("filler")
-    }
-
     /// Somebody else takes all the room that there is.
     fn fill(&self, node: usize) {
-        let mut file = fs::File::create(self.filler(node)).unwrap();
-        for block in [1 << 20, 4096] {
-            let zeros = vec![0; block];
-            while file.write_all(&zeros).is_ok() {}
-        }
+        self.disks[node].fill();
     }
 
     fn clear(&self, node: usize) {
-        fs::remove_file(self.filler(node)).unwrap();
+        self.disks[node].clear();
     }
 
     /// Writes at the node until the answer is one of these; the problem's text if it is one.
@@ -111,10 +95,8 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
+        // Before their disks go.
         self.cluster.nodes.iter_mut().for_each(|node| node.kill());
-        for place in &self.mounted {
-            let _ = Command::new("umount").arg("-l").arg(place).status();
-        }
     }
 }
 

@@ -11,6 +11,7 @@ mod copies;
 mod crashes;
 mod damage;
 mod dev;
+mod disks;
 mod divergence;
 mod endpoints;
 mod failover;

@@ -2,50 +2,15 @@
 //!
 //! Needs root, `mkfs.ext4` and loop devices; says so and does nothing where they are missing.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::disks::Freezable;
 use crate::harness::{Cluster, PATIENCE};
-
-fn run(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
-}
-
-/// A mounted ext4. It is thawed and unmounted when dropped, which must come before the node is killed: a
-/// process that waits for a frozen disk cannot be.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(home: &Path) -> Option<Disk> {
-        let (image, place) = (home.join("image"), home.join("disk"));
-        std::fs::create_dir(&place).unwrap();
-        std::fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
-        let (image, at) = (image.to_str().unwrap(), place.to_str().unwrap());
-        let mounted = run("mkfs.ext4", &["-q", image]) && run("mount", &["-o", "loop", image, at]);
-        mounted.then_some(Disk(place))
-    }
-
-    fn freeze(&self) -> bool {
-        run("fsfreeze", &["-f", self.0.to_str().unwrap()])
-    }
-
-    fn thaw(&self) {
-        run("fsfreeze", &["-u", self.0.to_str().unwrap()]);
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        self.thaw();
-        run("umount", &["-l", self.0.to_str().unwrap()]);
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_disk_answers_nothing_hands_over() {
     let mut cluster = Cluster::build(3, "");
-    let Some(disk) = Disk::mount(&cluster.nodes[0].home) else {
+    let Some(disk) = Freezable::mount(&cluster.nodes[0].home) else {
         eprintln!("skipped: mounting an ext4 needs root, mkfs.ext4 and loop devices");
         return;
     };
@@ -87,7 +52,7 @@ async fn a_leader_whose_disk_answers_nothing_hands_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_log_gets_no_further_is_not_healthy_until_it_does() {
     let mut cluster = Cluster::build(1, "");
-    let Some(disk) = Disk::mount(&cluster.nodes[0].home) else {
+    let Some(disk) = Freezable::mount(&cluster.nodes[0].home) else {
         eprintln!("skipped: mounting an ext4 needs root, mkfs.ext4 and loop devices");
         return;
     };
