@@ -328,6 +328,25 @@ fn alerts_are_about_metrics_that_there_are() {
     assert!(used >= 12, "{used}");
 }
 
+/// What the documentation says of an alert: its meaning, where to look, what to do.
+#[test]
+fn the_documentation_explains_every_alert() {
+    let alerts = include_str!("../../conf/alerts.yml");
+    let page = include_str!("../../docs/operations.md");
+    let section = page.split("\n## ").find(|section| section.starts_with("Metrics\n")).unwrap();
+    let (_, explained) = section.split_once("\n### Alerts\n").unwrap();
+    let explained = explained.split("\n### ").next().unwrap();
+    let there_are = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let rows = explained.lines().filter_map(|line| line.strip_prefix("| `Konsen"));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
+    let names: Vec<String> =
+        rows.iter().map(|row| format!("Konsen{}", row[0].trim_end_matches('`'))).collect();
+    assert_eq!(names, there_are.collect::<Vec<_>>(), "in the same order");
+    for row in rows {
+        assert!(row.len() == 4 && row.iter().all(|cell| cell.len() > 6), "{row:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_takes_no_parameters_and_no_other_method() {
     let cluster = Cluster::start(1).await;
