@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod alerts;
 mod backup;
 mod bench;
 mod bootstrap;
