@@ -1,6 +1,7 @@
 //! What the commands that talk to a cluster share: how to reach it, how to print, how they fail.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,8 +54,23 @@ impl Connection {
     }
 }
 
+/// A time with its unit, as every command takes it.
 fn time_of(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write it as 500ms, 2s or 1m".to_owned())
+}
+
+/// Takes a time with its unit, of those that make sense.
+pub(crate) fn time_within(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let time = time_of(text)?;
+        let told = |time: &Duration| humantime::format_duration(*time).to_string();
+        match range.contains(&time) {
+            true => Ok(time),
+            false => Err(format!("it is from {} to {}", told(range.start()), told(range.end()))),
+        }
+    }
 }
 
 /// How results are printed.

@@ -13,6 +13,8 @@ fn what_makes_no_sense_is_usage_and_asks_nobody() {
         (&["list", "--range", "20", "--keys", "10"], "asks for more than the --keys 10"),
         (&["put", "--prefix", "a b"], "--prefix \"a b\" cannot be used"),
         (&["put", "--rate", "many"], "invalid value 'many'"),
+        (&["put", "--duration", "30"], "write it as 500ms, 2s or 1m"),
+        (&["put", "--warmup", "2h"], "it is from 0s to 1h"),
         (&["put", "--endpoints", "ftp://h:1"], "is not an endpoint"),
         (&["put", "--cert", "a"], "needs its private key (--key)"),
     ] {

@@ -83,7 +83,7 @@ async fn what_is_counted_is_what_the_cluster_has() {
         before = now;
     };
 
-    let arguments = "put --seconds 2 --warmup 1 --connections 8 --keys 50 --seed 7 -o json";
+    let arguments = "put --duration 2s --warmup 1s --connections 8 --keys 50 --seed 7 -o json";
     let report = json(&run(&all, arguments).await);
     adds_up(&report);
     written(&report).await;
@@ -97,7 +97,7 @@ async fn what_is_counted_is_what_the_cluster_has() {
     assert_eq!(keys(&cluster, "konsen-bench/").await.len(), 50);
 
     // Of an open loop every request that was due is accounted for.
-    let arguments = "mixed --reads 50 --rate 150 --seconds 2 --warmup 0 --connections 6 --threads 2 \
+    let arguments = "mixed --reads 50 --rate 150 --duration 2s --warmup 0s --connections 6 --threads 2 \
                      --keys 60 --distribution zipf --prefix zipf. -o json";
     let report = json(&run(&all, arguments).await);
     adds_up(&report);
@@ -107,7 +107,7 @@ async fn what_is_counted_is_what_the_cluster_has() {
     assert_eq!(number(&report, "written"), 60 + number(&report, "writes/succeeded"));
 
     // None of these keys was set; nothing is written.
-    let arguments = "get --seconds 1 --warmup 0 --connections 3 --no-fill --prefix none/ \
+    let arguments = "get --duration 1s --warmup 0s --connections 3 --no-fill --prefix none/ \
                      --consistency stale -o json";
     let report = json(&run(&all, arguments).await);
     adds_up(&report);
@@ -121,7 +121,7 @@ async fn only_its_own_keys_are_touched() {
     for key in ["konsen-bench/mine", "konsen-bench/1", "mine"] {
         assert_eq!(cluster.put(0, key, "stays").await.unwrap(), 201);
     }
-    let arguments = "list --range 10 --keys 40 --seconds 1 --warmup 0 --connections 2 --cleanup";
+    let arguments = "list --range 10 --keys 40 --duration 1s --warmup 0s --connections 2 --cleanup";
     let output = run(&endpoints(&cluster), arguments).await;
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
@@ -131,7 +131,7 @@ async fn only_its_own_keys_are_touched() {
     left.extend(keys(&cluster, "mine").await);
     assert_eq!(left, ["konsen-bench/1", "konsen-bench/mine", "mine"]);
     // Nothing can be told of what was never written.
-    let raw = run(&endpoints(&cluster), "put --seconds 1 --connections 1 -o raw").await;
+    let raw = run(&endpoints(&cluster), "put --duration 1s --connections 1 -o raw").await;
     let text = String::from_utf8(raw.stdout).unwrap();
     assert!(text.trim_end().parse::<f64>().unwrap() > 0.0, "{text}");
 }
@@ -176,7 +176,9 @@ async fn writes(cluster: &Cluster, more: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interruption_tells_what_was_measured_so_far() {
     let cluster = Cluster::start(1).await;
-    for arguments in ["put --seconds 3000 --warmup 0", "put --seconds 3000 --warmup 0 --rate 100"] {
+    for arguments in
+        ["put --duration 3000s --warmup 0s", "put --duration 3000s --warmup 0s --rate 100"]
+    {
         let running = Running::start(&cluster.url(0, ""), &format!("{arguments} -o json"));
         writes(&cluster, 50).await;
         let asked = Instant::now();
@@ -190,7 +192,7 @@ async fn an_interruption_tells_what_was_measured_so_far() {
         assert_eq!(report["interrupted"], true, "{report}");
         assert!(number(&report, "succeeded") >= 45, "{report}");
     }
-    let early = Running::start(&cluster.url(0, ""), "put --seconds 3000 --warmup 3000");
+    let early = Running::start(&cluster.url(0, ""), "put --duration 3000s --warmup 3000s");
     writes(&cluster, 50).await;
     early.interrupt();
     let output = early.finish().await;
@@ -206,7 +208,7 @@ async fn a_node_that_dies_meanwhile_is_counted_and_not_hidden() {
     let follower = (leader + 1) % 3;
     let both = format!("{},{}", cluster.url(leader, ""), cluster.url(follower, ""));
     let running =
-        Running::start(&both, "put --seconds 4 --warmup 0 --connections 4 --timeout 2s -o json");
+        Running::start(&both, "put --duration 4s --warmup 0s --connections 4 --timeout 2s -o json");
     writes(&cluster, 50).await;
     cluster.nodes[follower].kill();
     let output = running.finish().await;
@@ -236,13 +238,13 @@ async fn https_is_measured_with_the_certificates_of_every_other_command() {
     let url = cluster.url(0, "").replace("http://", "https://");
     let files = "--cacert certs/ca.crt --cert certs/alice.crt --key certs/alice.key";
     let arguments =
-        format!("mixed --reads 50 --keys 20 --connections 3 --seconds 1 -o json {files}");
+        format!("mixed --reads 50 --keys 20 --connections 3 --duration 1s -o json {files}");
     let mut command = tokio::process::Command::from(bench(&url, &arguments));
     let report = json(&command.current_dir(&dir).kill_on_drop(true).output().await.unwrap());
     adds_up(&report);
     assert!(number(&report, "succeeded") > 10, "{report}");
     assert_eq!(number(&report, "succeeded"), number(&report, "operations"), "{report}");
-    let nobody = run(&url, "put --seconds 1").await;
+    let nobody = run(&url, "put --duration 1s").await;
     assert_eq!(nobody.status.code(), Some(7), "{nobody:?}");
 }
 
@@ -251,7 +253,7 @@ async fn an_endpoint_that_is_not_there_is_unavailable() {
     let cluster = Cluster::start(1).await;
     let dead = format!("http://127.0.0.1:{}", free_ports(1)[0].1);
     for endpoints in [dead.clone(), format!("{},{dead}", cluster.url(0, ""))] {
-        let output = run(&endpoints, "put --seconds 1").await;
+        let output = run(&endpoints, "put --duration 1s").await;
         assert_eq!(output.status.code(), Some(5), "{output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(
@@ -260,7 +262,7 @@ async fn an_endpoint_that_is_not_there_is_unavailable() {
         );
         assert!(output.stdout.is_empty());
     }
-    let output = run(&cluster.url(0, ""), "put --value 2MiB --seconds 1 --connections 1").await;
+    let output = run(&cluster.url(0, ""), "put --value 2MiB --duration 1s --connections 1").await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("no operation succeeded: 413"), "{said}");

@@ -26,12 +26,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging::interrupted;
 use super::output::say;
-use super::remote::{Connection, Format};
+use super::remote::{Connection, Format, time_within};
 use super::{CliError, Exit};
 use crate::api::TIMEOUT_MAX;
 use crate::client::{DeleteRequest, Error};
 pub use plan::{Consistency, Distribution, LoadName};
-use plan::{KEYS_MAX, Plan};
+use plan::{DURATIONS, KEYS_MAX, Plan, WARMUPS};
 use processes::Usage;
 use report::Report;
 use tally::Tally;
@@ -46,7 +46,7 @@ const START_PAUSE: Duration = Duration::from_millis(200);
 /// Put a load on a cluster and tell its throughput, its latencies and what it cost
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
-  konsen bench put --seconds 30
+  konsen bench put --duration 30s
   konsen bench get --connections 256 --threads 2
   konsen bench mixed --reads 95 --distribution zipf --rate 5000
   konsen bench list --range 100 --consistency stale -o json
@@ -67,11 +67,11 @@ pub struct Args {
     #[arg(value_enum, default_value = "mixed")]
     pub load: LoadName,
     /// How long to measure.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub seconds: u64,
-    /// For how many seconds to ask before that.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3_600))]
-    pub warmup: u64,
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_within(DURATIONS))]
+    pub duration: Duration,
+    /// How long to ask before that.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time_within(WARMUPS))]
+    pub warmup: Duration,
     /// How many connections ask, one request at a time each.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub connections: u32,
@@ -242,7 +242,7 @@ async fn measure(
         if !shared.stop.is_cancelled() {
             let began = Instant::now();
             let counts_from = began + shared.plan.warmup;
-            let until = counts_from + shared.plan.seconds;
+            let until = counts_from + shared.plan.duration;
             begin.send_replace(Some(Window { began, counts_from, until }));
             tokio::select! {
                 () = tokio::time::sleep_until(counts_from.into()) => {}

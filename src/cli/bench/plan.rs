@@ -1,5 +1,6 @@
 //! What a run does: the arguments, checked.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -9,6 +10,11 @@ use super::Args;
 use crate::api::PAGE_BYTES_MAX;
 use crate::cli::CliError;
 
+/// How long a run measures.
+pub(super) const DURATIONS: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+/// How long it asks before that.
+pub(super) const WARMUPS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// The most keys.
 pub(super) const KEYS_MAX: u64 = 100_000_000;
 /// The largest value.
@@ -113,7 +119,7 @@ pub(super) struct Plan {
     pub(super) connections: usize,
     pub(super) threads: usize,
     pub(super) warmup: Duration,
-    pub(super) seconds: Duration,
+    pub(super) duration: Duration,
     /// Requests a second over all connections; none where each connection asks again once it has its answer.
     pub(super) rate: Option<u32>,
     /// The most requests that are due and wait for a connection, over all threads.
@@ -153,8 +159,8 @@ impl Plan {
             fills: load.reads() && !args.no_fill,
             connections: args.connections as usize,
             threads: args.threads as usize,
-            warmup: Duration::from_secs(args.warmup),
-            seconds: Duration::from_secs(args.seconds),
+            warmup: args.warmup,
+            duration: args.duration,
             rate: args.rate,
             waiting: args.waiting as usize,
             seed: args.seed.unwrap_or_else(rand::random),
@@ -176,7 +182,7 @@ impl Plan {
             connections: 1,
             threads: 1,
             warmup: Duration::from_secs(1),
-            seconds: Duration::from_secs(10),
+            duration: Duration::from_secs(10),
             rate: None,
             waiting: 100,
             seed: 7,
@@ -281,6 +287,10 @@ mod tests {
         let plan = parsed("list --range 10 --keys 10 --no-fill --consistency stale").unwrap();
         assert_eq!((plan.load, plan.fills), (Load::List { items: 10 }, false));
         assert_eq!(plan.consistency.name(), "stale");
+        let plan = parsed("put --duration 1m --warmup 500ms").unwrap();
+        assert_eq!(plan.duration, Duration::from_secs(60));
+        assert_eq!(plan.warmup, Duration::from_millis(500));
+        assert_eq!(parsed("put --warmup 0s --duration 24h").unwrap().warmup, Duration::ZERO);
         assert_eq!(parsed("mixed --reads 0").unwrap().load, Load::Mixed { read_percent: 0 });
     }
 
@@ -307,7 +317,10 @@ mod tests {
             ("put --prefix=", "cannot be used"),
             ("put --rate 0", "invalid value"),
             ("put --waiting 5", "--rate"),
-            ("put --seconds 0", "invalid value"),
+            ("put --duration 10", "write it as 500ms, 2s or 1m"),
+            ("put --duration 0s", "it is from 100ms to 1day"),
+            ("put --duration 25h", "it is from 100ms to 1day"),
+            ("put --warmup 61m", "it is from 0s to 1h"),
             ("put --keys 0", "invalid value"),
             ("scan", "invalid value"),
         ] {

@@ -53,7 +53,7 @@ pub(super) async fn show(
                 let errors = if sum.1 > 0 { format!(", {} errors", sum.1) } else { String::new() };
                 format!(
                     "{passed} of {} s, {rate:.0} a second{errors}",
-                    shared.plan.seconds.as_secs()
+                    shared.plan.duration.as_secs_f64()
                 )
             }
         };
