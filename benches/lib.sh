@@ -39,6 +39,17 @@ need() {
   command -v "$1" >/dev/null || fail "$1 is missing; install it with: apt-get install $2"
 }
 
+# between FILE NAME TEXT: puts what is in TEXT between the two markers of that name in FILE.
+between() {
+  local begin="<!-- $2: begin -->" end="<!-- $2: end -->"
+  if ! grep -qxF "$begin" "$1" || ! grep -qxF "$end" "$1"; then fail "$1 lacks the lines $begin and $end"; fi
+  awk -v begin="$begin" -v end="$end" -v text="$3" '
+    $0 == end { inside = 0 }
+    !inside { print }
+    $0 == begin { inside = 1; while ((getline line < text) > 0) print line }' "$1" >"$work/between"
+  cp "$work/between" "$1"
+}
+
 # vegeta, installed with go into the temporary directory if it is missing. Sets: vegeta.
 need_vegeta() {
   vegeta=$(command -v vegeta || true)
