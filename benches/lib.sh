@@ -60,6 +60,29 @@ need_vegeta() {
   vegeta=$work/bin/vegeta
 }
 
+# targets API URL...: what vegeta is to ask, round the nodes and a thousand keys of 256 bytes: the files writes and reads in
+# `work`. API: v1, or original for the routes that the original konsen has.
+targets() {
+  local api=$1 number value endpoint
+  shift
+  value=$(printf 'v%.0s' $(seq 256))
+  printf '%s' "$value" >"$work/value"
+  : >"$work/writes"
+  : >"$work/reads"
+  for number in $(seq 0 999); do
+    endpoint=${*:$((number % $# + 1)):1}
+    if [ "$api" = v1 ]; then
+      printf 'PUT %s/v1/kv/key%d\n@%s/value\n\n' "$endpoint" "$number" "$work" >>"$work/writes"
+      printf 'GET %s/v1/kv/key%d\n\n' "$endpoint" "$number" >>"$work/reads"
+    else
+      printf 'key%d=%s' "$number" "$value" >"$work/form$number"
+      printf 'POST %s/konsen\nContent-Type: application/x-www-form-urlencoded\n@%s/form%d\n\n' \
+        "$endpoint" "$work" "$number" >>"$work/writes"
+      printf 'GET %s/konsen?key=key%d\n\n' "$endpoint" "$number" >>"$work/reads"
+    fi
+  done
+}
+
 build_konsen() {
   (cd "$root" && cargo build --release --locked "$@")
   konsen=${CARGO_TARGET_DIR:-$root/target}/release/konsen

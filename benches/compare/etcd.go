@@ -72,4 +72,15 @@ func (c etcdClient) get(key int) error {
 	return err
 }
 
+func (c etcdClient) scan(first, count int) error {
+	limited, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	end := clientv3.WithRange(keyName(first + count))
+	found, err := c.client.Get(limited, keyName(first), end, clientv3.WithLimit(int64(count)))
+	if err == nil && len(found.Kvs) != count {
+		return fmt.Errorf("%d keys found", len(found.Kvs))
+	}
+	return err
+}
+
 func (c etcdClient) close() { c.client.Close() }

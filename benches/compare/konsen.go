@@ -79,4 +79,34 @@ func (c *konsenClient) send(request *http.Request) error {
 	return nil
 }
 
+func (c *konsenClient) scan(first, count int) error {
+	url := fmt.Sprintf("%s/v1/kv?start=%s&end=%s&limit=%d", c.endpoint, keyName(first), keyName(first+count), count)
+	answer, err := c.http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %d", answer.StatusCode)
+	}
+	// Decoded as whoever wants the values has to, and as the other systems' libraries do.
+	var page struct {
+		Items []struct {
+			Key   string
+			Value []byte `json:"value_base64"`
+		}
+	}
+	if err := json.Unmarshal(body, &page); err != nil {
+		return err
+	}
+	if len(page.Items) != count {
+		return fmt.Errorf("%d keys found", len(page.Items))
+	}
+	return nil
+}
+
 func (c *konsenClient) close() { c.http.CloseIdleConnections() }

@@ -25,6 +25,12 @@ type client interface {
 	close()
 }
 
+// ranger is a client that can read neighbouring keys; not every system has that.
+type ranger interface {
+	// scan reads so many keys from the first one on, with their values.
+	scan(first, count int) error
+}
+
 // system is how to reach one kind of server.
 type system interface {
 	// prepare makes what the keys live in, once there is a leader.
@@ -118,6 +124,7 @@ func measureCommand(args []string) error {
 	flags.StringVar(&plan.At, "at", "leader", "what the report says of the endpoints")
 	flags.StringVar(&pids, "pids", "", "the servers' processes, separated by commas")
 	flags.IntVar(&plan.Reads, "reads", 0, "reads of a hundred operations")
+	flags.IntVar(&plan.Range, "range", 0, "how many neighbouring keys each reads at once; 0: one")
 	flags.IntVar(&plan.Clients, "clients", 64, "how many ask at once")
 	flags.IntVar(&plan.Connections, "connections", 0, "shared by the clients; 0: one each")
 	flags.IntVar(&plan.Keys, "keys", 100000, "how many keys")

@@ -14,6 +14,7 @@ type plan struct {
 	System      string  `json:"system"`
 	At          string  `json:"at"`
 	Reads       int     `json:"read_percent"`
+	Range       int     `json:"range"`
 	Clients     int     `json:"clients"`
 	Connections int     `json:"connections"`
 	Keys        int     `json:"keys"`
@@ -50,6 +51,8 @@ func (p plan) check() error {
 		return fmt.Errorf("values of %d bytes are not between 8 bytes and 64 MiB", p.Value)
 	case p.Reads < 0 || p.Reads > 100:
 		return fmt.Errorf("%d is no share of a hundred", p.Reads)
+	case p.Range < 0 || p.Range > p.Keys || p.Range > 0 && p.Reads != 100:
+		return fmt.Errorf("ranges of %d keys among %d, with %d %% reads", p.Range, p.Keys, p.Reads)
 	case p.Connections < 0 || p.Connections > p.Clients:
 		return fmt.Errorf("%d connections for %d clients", p.Connections, p.Clients)
 	case p.Zipf != 0 && p.Zipf <= 1:
@@ -92,6 +95,9 @@ func measure(plan plan) (*result, error) {
 	}
 	if plan.fill {
 		return nil, fill(clients, plan)
+	}
+	if _, ok := clients[0].(ranger); plan.Range > 0 && !ok {
+		return nil, fmt.Errorf("%s reads no ranges", plan.System)
 	}
 	began := time.Now()
 	from := began.Add(seconds(plan.Warmup))
@@ -162,7 +168,10 @@ func (s *seen) ask(client client, plan plan, at int, from, until time.Time) {
 			return
 		}
 		var err error
-		if random.Intn(100) < plan.Reads {
+		if plan.Range > 0 {
+			// A range that would go beyond the last key ends with it.
+			err = client.(ranger).scan(min(draw(), plan.Keys-plan.Range), plan.Range)
+		} else if random.Intn(100) < plan.Reads {
 			err = client.get(draw())
 		} else {
 			stamp(value, count)

@@ -14,15 +14,18 @@ import (
 type load struct {
 	at                                  string
 	reads, clients, keys, value, shared int
+	ranges                              int
 	zipf                                float64
 }
 
 func (l load) String() string {
 	var text string
-	switch l.reads {
-	case 0:
+	switch {
+	case l.ranges > 0:
+		text = fmt.Sprintf("ranges of %d keys", l.ranges)
+	case l.reads == 0:
 		text = "PUT"
-	case 100:
+	case l.reads == 100:
 		text = "GET"
 	default:
 		text = fmt.Sprintf("%d %% GET, %d %% PUT", l.reads, 100-l.reads)
@@ -65,7 +68,7 @@ func report(file string) error {
 		if err := json.Unmarshal(lines.Bytes(), &one); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		key := load{one.At, one.Reads, one.Clients, one.Keys, one.Value, one.Connections, one.Zipf}
+		key := load{one.At, one.Reads, one.Clients, one.Keys, one.Value, one.Connections, one.Range, one.Zipf}
 		if rounds[key] == nil {
 			rounds[key] = map[string][]result{}
 			loads = append(loads, key)
@@ -79,7 +82,7 @@ func report(file string) error {
 		return err
 	}
 	slices.SortStableFunc(loads, func(a, b load) int {
-		return cmp.Or(cmp.Compare(a.reads, b.reads), cmp.Compare(a.value, b.value), cmp.Compare(a.clients, b.clients))
+		return cmp.Or(cmp.Compare(a.ranges, b.ranges), cmp.Compare(a.reads, b.reads), cmp.Compare(a.value, b.value), cmp.Compare(a.clients, b.clients))
 	})
 	for _, key := range loads {
 		table(key, names, rounds[key])

@@ -113,4 +113,28 @@ func (c zookeeperClient) get(key int) error {
 	return err
 }
 
+// scan asks for all of them at once over the one connection, which answers in order: ZooKeeper has no ranges, and its lists
+// of a folder hold names only.
+func (c zookeeperClient) scan(first, count int) error {
+	if c.syncs {
+		if _, err := c.conn.Sync("/" + keyName(first)); err != nil {
+			return err
+		}
+	}
+	answers := make(chan error, count)
+	for key := first; key < first+count; key++ {
+		go func() {
+			_, _, err := c.conn.Get("/" + keyName(key))
+			answers <- err
+		}()
+	}
+	var failed error
+	for range count {
+		if err := <-answers; err != nil && failed == nil {
+			failed = err
+		}
+	}
+	return failed
+}
+
 func (c zookeeperClient) close() { c.conn.Close() }

@@ -11,7 +11,6 @@ set -euo pipefail
 source "$(dirname "$0")/../lib.sh"
 api=${1:-v1}
 case $api in v1 | original) ;; *) fail "usage: benches/vegeta/run.sh [v1|original]" ;; esac
-keys=1000
 
 need curl curl
 need_vegeta
@@ -19,21 +18,7 @@ build_konsen --bin konsen --example floors
 start_floors
 start_cluster 5
 
-# Targets that go round the nodes and the keys.
-value=$(printf 'v%.0s' $(seq 256))
-printf '%s' "$value" >"$work/value"
-for number in $(seq 0 $((keys - 1))); do
-  endpoint=${endpoints[$((number % ${#endpoints[@]}))]}
-  if [ "$api" = v1 ]; then
-    printf 'PUT %s/v1/kv/key%d\n@%s/value\n\n' "$endpoint" "$number" "$work" >>"$work/writes"
-    printf 'GET %s/v1/kv/key%d\n\n' "$endpoint" "$number" >>"$work/reads"
-  else
-    printf 'key%d=%s' "$number" "$value" >"$work/form$number"
-    printf 'POST %s/konsen\nContent-Type: application/x-www-form-urlencoded\n@%s/form%d\n\n' \
-      "$endpoint" "$work" "$number" >>"$work/writes"
-    printf 'GET %s/konsen?key=key%d\n\n' "$endpoint" "$number" >>"$work/reads"
-  fi
-done
+targets "$api" "${endpoints[@]}"
 
 load() {
   printf '\n== %s\n' "$1"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 )
@@ -20,6 +21,32 @@ func TestPlacesFollowOneAnother(t *testing.T) {
 	}
 	if place(math.MaxInt64) >= len(histogram{}.counts) {
 		t.Fatal("the longest time has no place")
+	}
+}
+
+func TestPlans(t *testing.T) {
+	good := plan{Clients: 1, Keys: 100, Value: 8, Reads: 100, Range: 100, Seconds: 1}
+	if err := good.check(); err != nil {
+		t.Error(err)
+	}
+	for name, change := range map[string]func(*plan){
+		"more than there are": func(p *plan) { p.Range = 101 },
+		"with writes":         func(p *plan) { p.Reads = 99 },
+		"less than none":      func(p *plan) { p.Range = -1 },
+	} {
+		bad := good
+		change(&bad)
+		if bad.check() == nil {
+			t.Errorf("a range, %s, is no error", name)
+		}
+	}
+}
+
+func TestRangesAreToldApart(t *testing.T) {
+	one, many := load{reads: 100, clients: 1}, load{reads: 100, clients: 1, ranges: 100}
+	if one == many || !strings.HasPrefix(many.String(), "ranges of 100 keys, 1 client") ||
+		!strings.HasPrefix(one.String(), "GET, 1 client") {
+		t.Errorf("%q and %q", one, many)
 	}
 }
 
