@@ -26,7 +26,7 @@ pub use read::{Consistency, Found, Freshness, Get, Got, List};
 pub use request::{CompactJson, TransferJson};
 pub use status::{
     AgreedSettings, ClusterFeatures, ClusterStatus, Leadership, MemberInfo, MemberStatus, Members,
-    NodeFeatures, PendingChange, Status,
+    NodeFeatures, PendingChange, Status, Verification,
 };
 pub use txn::{
     RELATIONS, TXN_DEPTH_MAX, TXN_EXTRA_BYTES_MAX, TXN_LISTS_MAX, TxnDone, TxnError, TxnJson,

@@ -36,6 +36,9 @@ pub struct Status {
     pub log_bytes: u64,
     /// Bytes of the state's file.
     pub state_bytes: u64,
+    /// How far the state's file is verified; none of a release that did that before it served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// konsen's version.
     pub version: String,
     /// The cluster's feature level, and what this node knows; none of a release from before there were any.
@@ -51,6 +54,21 @@ pub struct Status {
     /// no leader can be elected.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// How far the pages are verified that the state's file had when the node started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// The bytes of pages that were verified.
+    pub verified_bytes: u64,
+    /// How many bytes of pages there are at most; exactly, once it has ended.
+    pub of_bytes: u64,
+    /// While it is under way: in how many seconds it ends at most, if it goes on as it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+    /// When it ended, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
 }
 
 /// What a node says of feature levels.

@@ -101,7 +101,8 @@ pub async fn run(args: Args) -> Result<(), CliError> {
             print(format!("{leader}\n").as_bytes())?
         }
         Format::Table => {
-            let text = format!("{}\n{}", endpoint_table(&endpoints), member_table(&cluster));
+            let (endpoints, verifying) = (endpoint_table(&endpoints), verifying(&endpoints));
+            let text = format!("{endpoints}{verifying}\n{}", member_table(&cluster));
             print(text.as_bytes())?
         }
     }
@@ -170,6 +171,20 @@ fn endpoint_table(endpoints: &[Answer]) -> String {
         });
     }
     columns(&rows)
+}
+
+/// Which nodes still verify what they found in their state's file at their start.
+fn verifying(endpoints: &[Answer]) -> String {
+    let told = endpoints.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    let lines = told.filter_map(|status| {
+        let found = status.verification.as_ref()?;
+        let left = found.seconds_left?;
+        let (verified, of) = (ByteSize::b(found.verified_bytes), ByteSize::b(found.of_bytes));
+        let name = &status.name;
+        Some(format!("{name} verifies the file of its state: {verified} of {of}, {left} s left.\n"))
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 pub(super) fn member_table(cluster: &ClusterStatus) -> String {

@@ -185,6 +185,11 @@ pub enum StoreError {
     },
 }
 
+/// A page of a database that does not hold what its parent says. It goes through redb as an error of the system.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct DamagedPage(pub(super) String);
+
 /// What errors call the write-ahead log.
 pub(super) const WAL: &str = "write-ahead log";
 
@@ -194,6 +199,11 @@ pub(super) fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::QuotaExceeded
     )
+}
+
+/// Whether a page that redb asked for does not hold what was written.
+fn is_damage(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|source| source.is::<DamagedPage>())
 }
 
 /// What redb told of the log.
@@ -238,6 +248,9 @@ impl StoreError {
     pub(super) fn database(what: &'static str, error: impl Into<redb::Error>) -> StoreError {
         match error.into() {
             redb::Error::Io(error) if is_full(&error) => StoreError::DiskFull { what },
+            redb::Error::Io(error) if is_damage(&error) => {
+                StoreError::Damaged { what, detail: error.to_string() }
+            }
             redb::Error::Corrupted(detail) => StoreError::Damaged { what, detail },
             source => StoreError::Database { what, source: Box::new(source) },
         }

@@ -41,7 +41,7 @@ pub use snapshot::{
 pub use state::{
     Applied, Carried, Checkpointer, CountRead, Counted, Event, EventBatch, Frozen, HashAt,
     Observer, PastRead, Pin, PinnedError, PinnedRows, RangeRead, ReadError, RowsRead, State,
-    StateOptions,
+    StateOptions, Verified, Verify,
 };
 pub use tally::{Histogram, Reading, Tally};
 

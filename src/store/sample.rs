@@ -79,23 +79,43 @@ pub(super) fn state_files() -> [Vec<u8>; 2] {
 pub(super) fn fill_state(disk: &Disk, name: &str, entries: u64) -> State {
     let state = open_state(disk).expect("a sound disk");
     for index in 1..=entries {
-        let payload = match index % 15 {
-            0 => Payload::Membership(membership(index)),
-            number => Payload::Command(
-                Command::new(Write::put(
-                    format!("{name} {}", number * index % 31).into(),
-                    "v".repeat(30 * usize::try_from(number).expect("below 15")).into(),
-                ))
-                .encode(),
-            ),
-        };
-        state.apply(&[entry(index, payload)]).expect("a sound disk");
+        apply_one(&state, name, index);
         if index.is_multiple_of(10) {
             let frozen = state.freeze().expect("a sound disk");
             state.write_checkpoint(frozen).expect("a sound disk");
         }
     }
     state
+}
+
+/// So many entries more, in no checkpoint yet.
+#[cfg(test)]
+pub(super) fn write_more(state: &State, entries: u64) {
+    let last = state.applied().index.0;
+    (last + 1..=last + entries).for_each(|index| apply_one(state, "key", index));
+}
+
+/// Gives up all of the past.
+#[cfg(test)]
+pub(super) fn compact(state: &State) {
+    let write = Write::Compact { revision: state.revision() };
+    let payload = Payload::Command(Command::new(write).encode());
+    let index = state.applied().index.next();
+    state.apply(&[Entry { id: LogId::new(Term(3), index), payload }]).expect("a sound disk");
+}
+
+fn apply_one(state: &State, name: &str, index: u64) {
+    let payload = match index % 15 {
+        0 => Payload::Membership(membership(index)),
+        number => Payload::Command(
+            Command::new(Write::put(
+                format!("{name} {}", number * index % 31).into(),
+                "v".repeat(30 * usize::try_from(number).expect("below 15")).into(),
+            ))
+            .encode(),
+        ),
+    };
+    state.apply(&[entry(index, payload)]).expect("a sound disk");
 }
 
 pub(super) fn open_state(disk: &Disk) -> Result<State, StoreError> {

@@ -1,5 +1,7 @@
 //! `/v1/status`, `/v1/cluster`, `/healthz`, `/readyz`.
 
+use std::time::{Duration, Instant};
+
 use crate::raw::Server;
 
 #[tokio::test]
@@ -22,6 +24,24 @@ async fn a_node_says_how_it_is() {
     for name in ["log_bytes", "state_bytes", "uptime_ms"] {
         assert!(status[name].is_u64(), "{name}");
     }
+
+    // It verifies its state's file beside that, and says when it has.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let verification = loop {
+        let status = server.send("GET /v1/status", &[]).json();
+        let verification = status["verification"].clone();
+        assert!(verification["verified_bytes"].as_u64() <= verification["of_bytes"].as_u64());
+        if verification["ended"].is_string() {
+            break verification;
+        }
+        assert!(verification["seconds_left"].is_u64(), "{verification}");
+        assert!(Instant::now() < deadline, "{verification}");
+    };
+    assert_eq!(verification["verified_bytes"], verification["of_bytes"]);
+    assert!(
+        verification["verified_bytes"].as_u64().unwrap() > 0
+            && verification.get("seconds_left").is_none()
+    );
 
     let cluster = server.send("GET /v1/cluster", &[]).json();
     assert_eq!(cluster["leader"], "node1");

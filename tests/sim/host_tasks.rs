@@ -13,6 +13,9 @@ use super::due::Due;
 use super::oracle::{Broken, ensure};
 use super::world::World;
 
+/// How much of a state's file is verified at once: a page or two, so that checkpoints come in between.
+const VERIFY_BYTES: u64 = 8 << 10;
+
 impl World {
     pub(super) fn fetch(&mut self, host: usize, fetch: Fetch) -> Result<(), Broken> {
         let id = self.hosts[host].id;
@@ -77,6 +80,7 @@ impl World {
 
     pub(super) fn freeze(&mut self, host: usize, life: u64) -> Result<(), Broken> {
         self.plan_checkpoint(host, life);
+        self.verify(host)?;
         if let Some(running) = &mut self.hosts[host].running
             && running.frozen.is_none()
         {
@@ -85,6 +89,21 @@ impl World {
                 let delay = self.chance.disk.range(1, 300) * self.plan.slowness;
                 self.after(delay, Due::EndCheckpoint { host, life });
             }
+        }
+        Ok(())
+    }
+
+    /// Verifies a few of the pages that the host found in its state's file at its start.
+    fn verify(&mut self, host: usize) -> Result<(), Broken> {
+        let id = self.hosts[host].id;
+        let Some(running) = &self.hosts[host].running else { return Ok(()) };
+        if running.state.verified().ended.is_some() {
+            return Ok(());
+        }
+        match running.state.verify(VERIFY_BYTES) {
+            Ok(true) => self.count("files that are verified beside writes"),
+            Ok(false) => self.count("files verified to their end"),
+            Err(error) => return self.halt(host, format!("{id} cannot verify: {error}")),
         }
         Ok(())
     }

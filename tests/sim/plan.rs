@@ -6,7 +6,7 @@ use std::time::Duration;
 use konsen::kv::{FeatureLevel, Settings};
 use konsen::raft::{self, Load, Moment};
 use konsen::replica::history::Keep;
-use konsen::store::{LogOptions, StateOptions};
+use konsen::store::{LogOptions, StateOptions, Verify};
 
 use super::features::Releases;
 use super::random::Random;
@@ -508,6 +508,8 @@ impl Plan {
             checkpoint_age: Duration::MAX,
             sweep_pause: Duration::MAX,
             highest,
+            // A few pages now and then, beside all the rest.
+            verify: Verify::Later,
         }
     }
 

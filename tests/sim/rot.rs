@@ -4,7 +4,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use konsen::store::StoreError;
+
 use super::due::Due;
+use super::host::Host;
 use super::oracle::Broken;
 use super::world::World;
 
@@ -27,7 +30,12 @@ impl World {
         let seed = self.chance.nemesis.next();
         let one = &mut self.hosts[host];
         // A panic is no fine way to refuse, but it is one.
-        let started = catch_unwind(AssertUnwindSafe(|| one.start(&self.plan, seed, self.now)));
+        // All pages are verified before it takes part, since what it would do until one is found can not be taken back here.
+        let started = catch_unwind(AssertUnwindSafe(|| {
+            let found = one.start(&self.plan, seed, self.now)?;
+            verify(one)?;
+            Ok::<_, StoreError>(found)
+        }));
         match started {
             Ok(Ok(found)) => {
                 self.count("damage where nothing is kept");
@@ -44,4 +52,11 @@ impl World {
             }
         }
     }
+}
+
+/// Verifies all pages of the state's file that a host found at its start.
+fn verify(host: &Host) -> Result<(), StoreError> {
+    let Some(running) = &host.running else { return Ok(()) };
+    while running.state.verify(1 << 20)? {}
+    Ok(())
 }

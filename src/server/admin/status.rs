@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use super::progress::progress_of;
 use crate::api::{
     AgreedSettings, ClusterFeatures, ClusterStatus, MemberStatus, NodeFeatures, PendingChange,
-    Status,
+    Status, Verification,
 };
 use crate::cluster::ClusterView;
 use crate::cluster::leaderless::is_awaited;
@@ -13,6 +16,7 @@ use crate::cluster::pending::{Pending, pending};
 use crate::net::PeerStatus;
 use crate::raft::{NodeId, RoleName};
 use crate::server::handle::Handle;
+use crate::store::Verified;
 
 /// How long members may run different releases before somebody is told.
 const HALF_UPGRADED_AFTER: Duration = Duration::from_secs(3600);
@@ -40,6 +44,7 @@ impl Handle {
             compact_revision: self.compacted().0,
             log_bytes: sizes.log_bytes,
             state_bytes: sizes.state_bytes,
+            verification: Some(verification(self.state().verified())),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             features: Some(NodeFeatures {
                 level: self.state().level().0,
@@ -132,7 +137,7 @@ impl Handle {
 
     /// What somebody should do something about.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.shared.facts.load().warnings(time::OffsetDateTime::now_utc());
+        let mut warnings = self.shared.facts.load().warnings(OffsetDateTime::now_utc());
         warnings.extend(self.shared.space.shortage());
         warnings.extend(self.alarms());
         warnings.extend(self.settings_that_differ());
@@ -178,6 +183,19 @@ impl Handle {
         let Pending { before, after, missing } = pending(&now, view)?;
         let since = self.shared.joint_since.borrow().unwrap_or_else(Instant::now);
         Some(PendingChange { before, after, missing, for_seconds: since.elapsed().as_secs() })
+    }
+}
+
+fn verification(verified: Verified) -> Verification {
+    let Verified { verified_bytes, of_bytes, since, ended } = verified;
+    let left = of_bytes.saturating_sub(verified_bytes);
+    let seconds = since.elapsed().as_secs_f64() * left as f64 / verified_bytes.max(1) as f64;
+    Verification {
+        verified_bytes,
+        of_bytes,
+        // More than fits is as good as the most.
+        seconds_left: ended.is_none().then_some(seconds.ceil() as u64),
+        ended: ended.and_then(|at| OffsetDateTime::from(at).format(&Rfc3339).ok()),
     }
 }
 

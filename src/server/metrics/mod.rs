@@ -133,6 +133,12 @@ impl Look {
         page.histogram("checkpoint_duration_seconds", help, Scale::Micros, &time)?;
         let overlay = shared.state.unstored_bytes();
         page.gauge("overlay_bytes", "Memory of what is applied and in no file yet.", overlay)?;
+        let verified = shared.state.verified();
+        let help = "Bytes of pages of the state's file that were verified since the start.";
+        page.gauge("state_verified_bytes", help, verified.verified_bytes)?;
+        let left = verified.of_bytes.saturating_sub(verified.verified_bytes);
+        let help = "Bytes of pages of the state's file that are still to be verified, at most.";
+        page.gauge("state_unverified_bytes", help, left)?;
         let sent = [
             ("installed", load(&counts.snapshots_sent)),
             ("failed", load(&counts.snapshots_not_sent)),

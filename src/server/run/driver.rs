@@ -18,6 +18,7 @@ use super::schedule::Schedule;
 use super::snapshots;
 use super::timing::Timing;
 use super::turn::{Turn, Waiting};
+use super::verifier::Verifier;
 use crate::cluster::settings::may_lease;
 use crate::cluster::{Memberships, Settings};
 use crate::net::{Net, OwnFeatures};
@@ -59,6 +60,7 @@ pub(crate) struct Driver {
     pub(super) life: Arc<Life>,
     pub(super) log_writer: LogWriter,
     pub(super) checkpointer: Checkpointer,
+    pub(super) verifier: Verifier,
     pub(super) snapshots: snapshots::Sender,
     pub(super) fetcher: std::sync::mpsc::SyncSender<Fetch>,
     pub(super) lookups: Lookups,
@@ -90,11 +92,13 @@ impl Driver {
         // Nobody may wait for a replica that is gone.
         self.mailbox.close();
         self.net.shutdown().await;
+        // Who met it in the state's file says less than what it is.
+        let damage = self.verifier.stop();
         let _room = self.space.make_way();
         // The last checkpoint covers what was applied, once the log under it is written.
         self.replica.log_ended(self.log_writer.stop());
         self.checkpointer.stop();
-        result
+        damage.map_or(result, Err)
     }
 
     async fn serve(&mut self) -> Result<(), StoreError> {

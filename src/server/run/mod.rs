@@ -20,6 +20,7 @@ pub(super) mod snapshots;
 pub(super) mod thread;
 pub(super) mod timing;
 mod turn;
+mod verifier;
 pub(super) mod watched;
 pub(super) mod workers;
 pub(super) mod write_room;

@@ -9,6 +9,7 @@ use crate::raft;
 use crate::server::limits::{bytes, settings_of};
 use crate::store::{
     self, DataDir, IdentityCheck, Life, Log, LogOptions, Space, State, StateOptions, StoreError,
+    Verify,
 };
 
 /// What a data directory holds, opened.
@@ -35,6 +36,7 @@ pub(crate) fn open(
         cache_bytes: bytes(config.limits.state_cache),
         rows_bytes: bytes(config.limits.state_cache) / 2,
         overlay_bytes: bytes(config.limits.overlay),
+        verify: Verify::Later,
         ..StateOptions::default()
     };
     let state = Arc::new(State::open(&data.state_path(), Some(&space), &state_options)?);

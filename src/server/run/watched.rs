@@ -31,13 +31,12 @@ pub(crate) fn thread(
     name: &'static str,
     mailbox: Arc<Mailbox>,
     work: impl FnOnce() + Send + 'static,
-) -> io::Result<()> {
+) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
             ended(name, &mailbox, &*panic);
         }
-    })?;
-    Ok(())
+    })
 }
 
 fn ended(name: &'static str, mailbox: &Mailbox, panic: &(dyn Any + Send)) {

@@ -13,6 +13,7 @@ use super::opened::Opened;
 use super::read_load::ReadLoad;
 use super::snapshots;
 use super::timing::Timing;
+use super::verifier::Verifier;
 use super::watched;
 use crate::net::Net;
 use crate::raft::Node;
@@ -60,6 +61,7 @@ pub(crate) fn start(
             Err(error) => mailbox.fail(error),
         }
     })?;
+    let verifier = Verifier::start(opened.state.clone(), mailbox)?;
     let (fetcher, fetches) = std::sync::mpsc::sync_channel(FETCHES_MAX);
     {
         let (log, events) = (log_reader.clone(), mailbox.clone());
@@ -89,6 +91,7 @@ pub(crate) fn start(
         space: opened.space,
         log_writer,
         checkpointer,
+        verifier,
         fetcher,
         lookups,
         net: net.clone(),

@@ -11,13 +11,14 @@ use redb::{Builder, Database, StorageBackend};
 use super::coalesce::{Coalesce, Coalescing};
 use super::direct::DirectFile;
 use super::space::Space;
+use super::verifying;
+use super::walk::Walk;
 use super::yielding::YieldingFile;
 use crate::store::error::{self, StoreError};
 use crate::store::paths::{self, dir_of, open_own};
 
-/// Opens the database at `path`; with `space` its ballast gives way to writes that find no room, and whoever
-/// has `gather` may let writes be gathered. A new one is made beside it and renamed once it is whole: a file
-/// that a crash left half made would not be a database.
+/// Opens the database at `path`, all of whose pages redb verifies before it answers anything; with `space` its ballast gives way to
+/// writes that find no room, and whoever has `coalesce` may let writes be coalesced.
 pub(in crate::store) fn open(
     path: &Path,
     space: Option<&Arc<Space>>,
@@ -25,26 +26,25 @@ pub(in crate::store) fn open(
     cache_bytes: usize,
     what: &'static str,
 ) -> Result<Database, StoreError> {
-    let failed = |error: redb::DatabaseError| StoreError::opening(what, path, error);
-    let builder = builder(cache_bytes);
-    if !exists(path, what)? {
-        let fresh = path.with_extension("new");
-        let io_failed = |source| StoreError::io(what, "create", &fresh, source);
-        remove(&fresh, what)?;
-        let made = open_own(&fresh).map_err(io_failed)?;
-        let made = FileBackend::new(made).map_err(failed)?;
-        drop(builder.create_with_backend(made).map_err(failed)?);
-        File::open(&fresh).and_then(|file| file.sync_all()).map_err(io_failed)?;
-        fs::rename(&fresh, path).map_err(io_failed)?;
-        sync_dir(dir_of(path), what)?;
-    }
-    let opened = YieldingFile::open(path, space.cloned());
-    opened
-        .and_then(|file| builder.create_with_backend(Coalescing::new(file, coalesce.clone())))
-        .map_err(failed)
+    let file = open_file(path, space, what)?;
+    let created = builder(cache_bytes).create_with_backend(Coalescing::new(file, coalesce.clone()));
+    created.map_err(|error| StoreError::opening(what, path, error))
 }
 
-/// Opens the database that a backend stands for, or makes it.
+/// Opens the database at `path` as [`open`] does, but for its pages: they are verified as they are read, and beside that by whoever
+/// takes the walk to its end. No walk if redb has verified them all.
+pub(in crate::store) fn open_unverified(
+    path: &Path,
+    space: Option<&Arc<Space>>,
+    coalesce: &Coalesce,
+    cache_bytes: usize,
+    what: &'static str,
+) -> Result<(Database, Option<Walk>), StoreError> {
+    let file = open_file(path, space, what)?;
+    verify_later(Coalescing::new(file, coalesce.clone()), path, cache_bytes, what)
+}
+
+/// Opens the database that a backend stands for, or makes it; redb verifies all of its pages.
 pub(in crate::store) fn open_backend(
     backend: impl StorageBackend,
     coalesce: &Coalesce,
@@ -54,6 +54,52 @@ pub(in crate::store) fn open_backend(
     let backend = Coalescing::new(backend, coalesce.clone());
     let created = builder(cache_bytes).create_with_backend(backend);
     created.map_err(|error| StoreError::database(what, error))
+}
+
+/// Opens the database that a backend stands for as [`open_unverified`] does.
+pub(in crate::store) fn open_backend_unverified(
+    backend: impl StorageBackend,
+    coalesce: &Coalesce,
+    cache_bytes: usize,
+    what: &'static str,
+) -> Result<(Database, Option<Walk>), StoreError> {
+    let backend = Coalescing::new(backend, coalesce.clone());
+    verify_later(backend, Path::new(what), cache_bytes, what)
+}
+
+fn verify_later(
+    file: impl StorageBackend,
+    path: &Path,
+    cache_bytes: usize,
+    what: &'static str,
+) -> Result<(Database, Option<Walk>), StoreError> {
+    let (file, walk) = verifying::begin(Arc::new(file), path).map_err(|fault| fault.of(what))?;
+    let mut builder = builder(cache_bytes);
+    builder.set_check_integrity_on_open(walk.is_none());
+    let created = builder.create_with_backend(file);
+    Ok((created.map_err(|error| StoreError::opening(what, path, error))?, walk))
+}
+
+/// Opens the file of the database at `path`. A new one is made beside it and renamed once it is whole: a file that a crash left half
+/// made would not be a database.
+fn open_file(
+    path: &Path,
+    space: Option<&Arc<Space>>,
+    what: &'static str,
+) -> Result<YieldingFile, StoreError> {
+    let failed = |error: redb::DatabaseError| StoreError::opening(what, path, error);
+    if !exists(path, what)? {
+        let fresh = path.with_extension("new");
+        let io_failed = |source| StoreError::io(what, "create", &fresh, source);
+        remove(&fresh, what)?;
+        let made = open_own(&fresh).map_err(io_failed)?;
+        let made = FileBackend::new(made).map_err(failed)?;
+        drop(builder(0).create_with_backend(made).map_err(failed)?);
+        File::open(&fresh).and_then(|file| file.sync_all()).map_err(io_failed)?;
+        fs::rename(&fresh, path).map_err(io_failed)?;
+        sync_dir(dir_of(path), what)?;
+    }
+    YieldingFile::open(path, space.cloned()).map_err(failed)
 }
 
 /// Opens the write-ahead log beside the log's database, or makes one.
@@ -96,8 +142,8 @@ pub(in crate::store) fn sync_dir(dir: &Path, what: &'static str) -> Result<(), S
     synced.map_err(|error| StoreError::io(what, "sync", dir, error))
 }
 
-/// How every database is opened: redb verifies the checksums of all pages. Without that it believes what
-/// it reads, so that a damaged page could hide rows, show old ones, or make it panic.
+/// How databases are opened: redb verifies the checksums of all pages. Without that it believes what it reads, so that a damaged page
+/// could hide rows, show old ones, or make it panic; so it is left out only where all that redb reads is verified (`verifying.rs`).
 fn builder(cache_bytes: usize) -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);

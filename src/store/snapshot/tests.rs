@@ -6,10 +6,17 @@ use crate::raft::{
     ClusterId, Entry, HardState, Index, LogWrite, Membership, NodeId, Payload, Recovered, Term,
 };
 use crate::store::test_disk::{Disk, Journal, open_log, subsets_of};
-use crate::store::{Incoming, IncomingError, StateOptions, recover};
+use crate::store::{Incoming, IncomingError, StateOptions, Verify, recover};
 
 fn open(disk: &Disk) -> Arc<State> {
     let options = StateOptions { cache_bytes: 1 << 20, ..StateOptions::default() };
+    Arc::new(State::open_backend(disk.clone(), &options).unwrap())
+}
+
+/// As a node does: with pages that are still to be verified.
+fn open_later(disk: &Disk) -> Arc<State> {
+    let verify = Verify::Later;
+    let options = StateOptions { cache_bytes: 1 << 20, verify, ..StateOptions::default() };
     Arc::new(State::open_backend(disk.clone(), &options).unwrap())
 }
 
@@ -79,6 +86,35 @@ fn take_all(state: &Arc<State>, pieces: &[Vec<u8>]) -> Result<Incoming, Incoming
     let mut incoming = state.receive()?;
     pieces.chunks(3).try_for_each(|pieces| incoming.take(pieces))?;
     Ok(incoming)
+}
+
+#[test]
+fn what_a_snapshot_took_the_place_of_need_not_be_verified() {
+    let source = source();
+    let pieces = pieces(&source, 1_000);
+    // Before any of it was verified, and after some.
+    for strides in [0, 3] {
+        let disk = Disk::default();
+        let old = open(&disk);
+        (1..=30).for_each(|to| {
+            apply(&old, 1, to);
+            checkpoint(&old);
+        });
+        drop(old);
+        let state = open_later(&disk);
+        (0..strides).for_each(|_| assert!(state.verify(4096).unwrap()));
+        let incoming = take_all(&state, &pieces).unwrap();
+        assert_eq!(state.verified().ended, None);
+        assert!(state.put_in_place(incoming).unwrap());
+        assert!(state.verified().ended.is_some() && !state.verify(1 << 20).unwrap());
+        apply(&state, 2, 50);
+        checkpoint(&state);
+        let now = content(&state);
+        drop(state);
+        let again = open_later(&disk);
+        assert_eq!(content(&again), now);
+        assert!(!again.verify(u64::MAX).unwrap() && again.verified().ended.is_some());
+    }
 }
 
 #[test]

@@ -98,7 +98,8 @@ fn put_installed(write: &WriteTransaction, position: &Position) -> Result<(), St
 
 /// Removes the rows whose place others took.
 pub(super) fn remove_old(db: &Database) -> Result<(), StoreError> {
-    let write = db.begin_write().map_err(failed)?;
+    let mut write = db.begin_write().map_err(failed)?;
+    write.set_quick_repair(true);
     write.delete_table(OLD_KEYS).map_err(failed)?;
     write.delete_table(OLD_REVISIONS).map_err(failed)?;
     write.delete_table(OLD_RECORDS).map_err(failed)?;

@@ -22,12 +22,14 @@ use super::overlay::Overlay;
 use super::pins::Pins;
 use super::position::Position;
 use super::under::LogUnder;
+use super::verification::{Verification, Verified};
 use super::view::FileView;
 use crate::kv::{FeatureLevel, Revision, Settings};
 use crate::raft::{Index, LogId, Membership};
 use crate::store::disk::coalesce::Coalesce;
 use crate::store::disk::files;
 use crate::store::disk::space::Space;
+use crate::store::disk::walk::Walk;
 use crate::store::error::StoreError;
 use crate::store::life::Life;
 
@@ -51,6 +53,18 @@ pub struct StateOptions {
     pub sweep_pause: Duration,
     /// The highest feature level that the node knows. Default: that of this release; tests play older ones.
     pub highest: FeatureLevel,
+    /// When the pages of the file are verified. Default: as it is opened.
+    pub verify: Verify,
+}
+
+/// When the pages of the state's file are verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// All of them as the file is opened, which reads it whole.
+    #[default]
+    AtOpen,
+    /// Each as it is read, and all of them by [`State::verify`], for whoever cannot wait for that.
+    Later,
 }
 
 impl Default for StateOptions {
@@ -63,6 +77,7 @@ impl Default for StateOptions {
             sweep_rows: 65_536,
             sweep_pause: Duration::from_millis(500),
             highest: FeatureLevel::HIGHEST,
+            verify: Verify::AtOpen,
         }
     }
 }
@@ -93,6 +108,8 @@ pub struct State {
     pub(super) life: Arc<Life>,
     /// Who hears of what is applied.
     pub(super) observer: OnceLock<Arc<dyn Observer>>,
+    /// How far the pages that the file had when it was opened are verified.
+    pub(super) verification: Verification,
 }
 
 #[derive(Debug)]
@@ -123,8 +140,12 @@ impl State {
         options: &StateOptions,
     ) -> Result<State, StoreError> {
         let coalesce = Coalesce::default();
-        let db = files::open(path, space, &coalesce, options.cache_bytes, "state")?;
-        let state = State::with_database(db, coalesce, &path.display().to_string(), options)?;
+        let (cache, what) = (options.cache_bytes, "state");
+        let opened = match options.verify {
+            Verify::AtOpen => (files::open(path, space, &coalesce, cache, what)?, None),
+            Verify::Later => files::open_unverified(path, space, &coalesce, cache, what)?,
+        };
+        let state = State::with_database(opened, coalesce, &path.display().to_string(), options)?;
         let life = space.map(|space| space.life().clone()).unwrap_or_default();
         Ok(State { file: space.is_some().then(|| path.to_path_buf()), life, ..state })
     }
@@ -135,16 +156,21 @@ impl State {
         options: &StateOptions,
     ) -> Result<State, StoreError> {
         let coalesce = Coalesce::default();
-        let db = files::open_backend(backend, &coalesce, options.cache_bytes, "state")?;
-        State::with_database(db, coalesce, "state", options)
+        let (cache, what) = (options.cache_bytes, "state");
+        let opened = match options.verify {
+            Verify::AtOpen => (files::open_backend(backend, &coalesce, cache, what)?, None),
+            Verify::Later => files::open_backend_unverified(backend, &coalesce, cache, what)?,
+        };
+        State::with_database(opened, coalesce, what, options)
     }
 
     fn with_database(
-        db: Database,
+        (db, walk): (Database, Option<Walk>),
         coalesce: Coalesce,
         path: &str,
         options: &StateOptions,
     ) -> Result<State, StoreError> {
+        let verification = Verification::begin(&db, walk)?;
         checkpoint::open(&db, path)?;
         let view = Arc::new(FileView::open(&db, options.highest)?);
         let shared = Shared {
@@ -173,6 +199,7 @@ impl State {
             under: LogUnder::default(),
             life: Arc::default(),
             observer: OnceLock::new(),
+            verification,
         })
     }
 
@@ -242,6 +269,22 @@ impl State {
     /// The newest membership that was applied, and its index.
     pub fn membership(&self) -> Option<(Index, Membership)> {
         self.shared.read().position.membership.clone()
+    }
+
+    /// Verifies pages of the file that were there when it was opened, of so many bytes or a few more, whatever else is done with it
+    /// meanwhile; whether others are left.
+    pub fn verify(&self, bytes: u64) -> Result<bool, StoreError> {
+        self.verification.step(bytes)
+    }
+
+    /// How far the pages that the file had when it was opened are verified.
+    pub fn verified(&self) -> Verified {
+        self.verification.progress()
+    }
+
+    /// The damage that was found in the file since it was opened, whoever met it.
+    pub fn damage(&self) -> Option<StoreError> {
+        self.verification.damage()
     }
 
     /// Sets who hears of what is applied; the first one stays.

@@ -11,11 +11,15 @@ use crate::store::test_disk::{Disk, Fault, Journal, Keeps, Power, subsets_of};
 
 fn options() -> StateOptions {
     // So small that a sweep takes several checkpoints.
-    StateOptions { cache_bytes: 1 << 20, sweep_rows: 1, ..StateOptions::default() }
+    let verify = Verify::Later;
+    StateOptions { cache_bytes: 1 << 20, sweep_rows: 1, verify, ..StateOptions::default() }
 }
 
+/// As a node does; whatever a loss of power left, no page of it is taken for damaged.
 fn open(disk: &Disk) -> Result<State, StoreError> {
-    State::open_backend(disk.clone(), &options())
+    let state = State::open_backend(disk.clone(), &options())?;
+    while state.verify(1 << 20)? {}
+    Ok(state)
 }
 
 fn key(number: u64) -> Bytes {

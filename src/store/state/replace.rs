@@ -51,6 +51,8 @@ impl State {
         }
         drop(old);
         checkpoint::remove_old(&self.db)?;
+        // Of what was there when the file was opened nobody needs anything any more.
+        self.verification.end();
         Ok(true)
     }
 
