@@ -55,23 +55,23 @@ print(0 if value is None else round(value))
 PYTHON
 }
 
-"$konsen" bench get --keys "$keys" --seconds 1 --warmup 1 --endpoints "$all" >/dev/null 2>&1
+"$konsen" bench get --keys "$keys" --duration 1s --warmup 1s --endpoints "$all" >/dev/null 2>&1
 
 echo "| load | best closed loop /s, p99 ms | answered of three times that /s | of the best | p99 ms | refused /s | not sent /s | server CPU us an answer: before, then | p99 ms at a quarter, at once after |"
 echo "|---|---|---|---|---|---|---|---|---|"
 for load in $loads; do
   best=0
   for clients in 64 256 1024; do
-    bench closed "$load" --connections "$clients" --seconds 5 --warmup 1
+    bench closed "$load" --connections "$clients" --duration 5s --warmup 1s
     if [ "$(figure closed operations_per_second)" -gt "$best" ]; then
       best=$(figure closed operations_per_second)
       best_p99=$(figure closed latency_us.p99)
       before_cpu=$(figure closed servers.cpu_us_per_operation)
     fi
   done
-  bench open "$load" --connections "$connections" --seconds "$seconds" --warmup 0 \
+  bench open "$load" --connections "$connections" --duration "${seconds}s" --warmup 0s \
     --rate $((best * 3)) --waiting 1
-  bench after "$load" --connections 64 --seconds 3 --warmup 0 --rate $((best / 4))
+  bench after "$load" --connections 64 --duration 3s --warmup 0s --rate $((best / 4))
   answered=$(($(figure open succeeded) / seconds))
   cpu=$(python3 -c "
 operations, cpu, succeeded = $(figure open operations), $(figure open servers.cpu_us_per_operation), $(figure open succeeded)

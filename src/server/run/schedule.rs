@@ -78,7 +78,7 @@ mod tests {
         assert_eq!((schedule.ticks(began), schedule.next()), (0, began + 10 * MS));
         assert_eq!(schedule.ticks(began + 10 * MS), 1);
         assert_eq!((schedule.ticks(began + 45 * MS), schedule.next()), (3, began + 50 * MS));
-        let late = began + 3600_000 * MS;
+        let late = began + 3_600_000 * MS;
         assert_eq!((schedule.ticks(late), schedule.next()), (5, late + 10 * MS));
     }
 
