@@ -15,7 +15,7 @@ use crate::harness::{client, free_ports};
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often nodes are scraped and rules looked at. A scrape that takes as long has failed.
-const INTERVAL: &str = "500ms";
+const INTERVAL: &str = "1s";
 /// How often an answer is asked for again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 

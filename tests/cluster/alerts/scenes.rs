@@ -10,6 +10,8 @@ use crate::harness::{Cluster, Node, konsen};
 
 /// Leaders change where a test has them change, however busy the machine is.
 const STEADY: &str = "raft: {electionTimeout: 3s}\n";
+/// And where nothing happens none changes.
+const STEADIER: &str = "raft: {electionTimeout: 10s}\n";
 
 /// What Prometheus calls a node.
 pub(super) fn instance(node: &Node) -> String {
@@ -40,7 +42,7 @@ pub(super) struct Well {
 
 impl Well {
     pub(super) async fn start() -> Well {
-        let mut cluster = Cluster::build(3, STEADY);
+        let mut cluster = Cluster::build(3, STEADIER);
         let mut disks = Vec::new();
         for node in &mut cluster.nodes {
             // Takes memory for what is in it alone.
@@ -214,16 +216,22 @@ impl Room {
         &["KonsenDiskLow", "KonsenDiskFilling", "KonsenBehind"]
     }
 
-    /// Has the others write what the short one has no room for, until it fires that it is behind.
+    /// Has the others write what the short one has no room for, until it is behind, which it stays.
     async fn fall_behind(&self, prometheus: &Prometheus, labels: &[(&str, &str)]) {
         let deadline = Instant::now() + PATIENCE;
         let value = "v".repeat(5_000);
-        while !prometheus.fires("KonsenBehind", labels).await {
+        let page = self.cluster.url(SHORT, "/metrics");
+        loop {
             put_many(&self.cluster, 0, 100, &value).await;
             // It learns how far the others are when it reads.
             let _ = self.cluster.get(SHORT, "key1").await;
+            let shown = self.cluster.http.get(&page).send().await.unwrap().text().await.unwrap();
+            if shown.lines().any(|line| line == "konsen_behind 1") {
+                break;
+            }
             assert!(Instant::now() < deadline, "not behind\n{}", self.cluster.logs());
         }
+        prometheus.wait_firing("KonsenBehind", labels).await;
     }
 }
 
