@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
-mod alerts;
 mod backup;
 mod bench;
 mod bootstrap;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 
-use super::prometheus::{PATIENCE, Prometheus};
 use crate::disks::{Freezable, Tmpfs};
 use crate::harness::{Cluster, Node, konsen};
+use crate::prometheus::{PATIENCE, Prometheus};
 
 /// Leaders change where a test has them change, however busy the machine is.
 const STEADY: &str = "raft: {electionTimeout: 3s}\n";

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::prometheus::Prometheus;
+use crate::prometheus::Prometheus;
 
 /// What a range of the dashboard's is where nodes are scraped every 15 s, in the time of this test.
 const RATE_INTERVAL: &str = "10s";
@@ -12,7 +12,7 @@ const RATE_INTERVAL: &str = "10s";
 const COLUMNS: u64 = 24;
 
 fn dashboard() -> Value {
-    serde_json::from_str(include_str!("../../../conf/dashboard.json")).unwrap()
+    serde_json::from_str(include_str!("../../conf/dashboard.json")).unwrap()
 }
 
 /// All but the rows.
@@ -21,7 +21,7 @@ fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// The expressions with the names of their panels.
-pub(crate) fn expressions() -> Vec<(String, String)> {
+fn expressions() -> Vec<(String, String)> {
     let dashboard = dashboard();
     let of = |panel: &Value| {
         let title = panel["title"].as_str().unwrap().to_owned();

@@ -44,7 +44,7 @@ fn only_durations_are_shortened() {
     let rules = "- alert: A [6h]\n  expr: rate(a[6h]) > 30 * 86400 and b[5m] > 60\n  for: 15s\n  labels: {for: 1m}\n";
     let short = "- alert: A [6h]\n  expr: rate(a[6m]) > 30 * 86400 and b[5s] > 60\n  for: 250ms\n  labels: {for: 1m}\n";
     assert_eq!(shortened(rules), short);
-    let rules = include_str!("../../../conf/alerts.yml");
+    let rules = include_str!("../../conf/alerts.yml");
     let (before, after) = (rules.lines(), shortened(rules));
     let changed = before.zip(after.lines()).filter(|(before, after)| before != after);
     let timed = |line: &&str| line.trim().starts_with("for:") || line.contains('[');
