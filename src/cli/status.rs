@@ -268,3 +268,27 @@ fn pending_change(cluster: &ClusterStatus) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(verification: &str) -> Answer {
+        let text = r#"{"name":"n1","id":"1","role":"follower","term":1,"commit":1,"applied":1,"last_index":1,"revision":1,
+            "compact_revision":0,"log_bytes":1,"state_bytes":1,"version":"0","uptime_ms":1,"next_index":{},"match_index":{}"#;
+        let status = serde_json::from_str(&format!("{text}{verification}}}"));
+        ("http://1".to_owned(), Ok(status.unwrap_or_else(|error| panic!("{error}"))))
+    }
+
+    #[test]
+    fn who_verifies_its_state_is_told_until_it_has() {
+        let under_way =
+            r#","verification":{"verified_bytes":1048576,"of_bytes":3145728,"seconds_left":9}"#;
+        let ended =
+            r#","verification":{"verified_bytes":7,"of_bytes":7,"ended":"2026-11-28T07:00:00Z"}"#;
+        let said = verifying(&[endpoint(under_way), endpoint(ended)]);
+        assert_eq!(said, "\nn1 verifies the file of its state: 1.0 MiB of 3.0 MiB, 9 s left.\n");
+        // As one of an earlier release.
+        assert_eq!(verifying(&[endpoint(ended), endpoint("")]), "");
+    }
+}
