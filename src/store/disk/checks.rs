@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwapOption;
 use parking_lot::RwLock;
 
 use super::pages::{Child, Kind, Layout, Shape};
@@ -37,11 +37,10 @@ impl Fault {
 pub(in crate::store) struct Checks {
     path: PathBuf,
     layout: Layout,
-    sums: Sums,
+    /// None once no page is verified as it is read any more.
+    sums: ArcSwapOption<Sums>,
     /// How rows lie in the pages, by number.
     shapes: RwLock<Vec<Shape>>,
-    /// Whether pages are still verified as they are read.
-    on: AtomicBool,
     /// The first damage that was found.
     damage: OnceLock<String>,
 }
@@ -58,9 +57,8 @@ impl Checks {
         Checks {
             path: path.to_path_buf(),
             layout,
-            sums: Sums::new(bytes),
+            sums: ArcSwapOption::from_pointee(Sums::new(bytes)),
             shapes: RwLock::default(),
-            on: AtomicBool::new(true),
             damage: OnceLock::new(),
         }
     }
@@ -70,14 +68,9 @@ impl Checks {
         self.damage.get().map(String::as_str)
     }
 
-    /// Nothing is verified any more: all of it was, or all that was there is gone.
+    /// No page is verified any more as it is read: all of them were. What was known of them is let go of.
     pub(in crate::store) fn end(&self) {
-        self.on.store(false, Ordering::Release);
-    }
-
-    /// Whether there is something to be verified yet.
-    pub(super) fn is_on(&self) -> bool {
-        self.on.load(Ordering::Acquire)
+        self.sums.store(None);
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -96,19 +89,23 @@ impl Checks {
 
     /// From now on this page must hold that.
     pub(super) fn expect(&self, child: &Child, shape: Shape) {
-        if let Some(number) = self.number(shape) {
-            self.sums.expect(child.at, child.sum, number);
+        if let (Some(sums), Some(number)) = (&*self.sums.load(), self.number(shape)) {
+            sums.expect(child.at, child.sum, number);
         }
     }
 
     /// Something else is written there.
     pub(super) fn forget(&self, at: u64, bytes: usize) {
-        self.sums.forget(at, bytes);
+        if let Some(sums) = &*self.sums.load() {
+            sums.forget(at, bytes);
+        }
     }
 
     /// Whether what was read is what must be there, as far as that is known. What it says of its children must be in those.
     pub(super) fn check(&self, at: u64, page: &[u8]) -> Result<(), DamagedPage> {
-        let Some(known) = self.sums.of(at) else { return Ok(()) };
+        let sums = self.sums.load();
+        let Some(sums) = &*sums else { return Ok(()) };
+        let Some(known) = sums.of(at) else { return Ok(()) };
         let Some(shape) = self.shapes.read().get(known.shape).copied() else { return Ok(()) };
         let looked = shape.look(page).filter(|(_, sum)| known.fits(*sum));
         let Some((kind, _)) = looked else {
@@ -117,7 +114,7 @@ impl Checks {
         if let Kind::Branch(keys) = kind {
             let children = self.layout.children(page, keys);
             let children = children.ok_or_else(|| self.damaged(at, "it names no pages"))?;
-            children.iter().for_each(|child| self.sums.expect(child.at, child.sum, known.shape));
+            children.iter().for_each(|child| sums.expect(child.at, child.sum, known.shape));
         }
         Ok(())
     }

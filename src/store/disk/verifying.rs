@@ -44,13 +44,6 @@ pub(super) fn begin(
     Ok((VerifyingFile { file, checks: Some(checks) }, Some(walk)))
 }
 
-impl VerifyingFile {
-    /// What its pages are to be held against.
-    fn checks(&self) -> Option<&Checks> {
-        self.checks.as_deref().filter(|checks| checks.is_on())
-    }
-}
-
 impl StorageBackend for VerifyingFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
@@ -58,7 +51,7 @@ impl StorageBackend for VerifyingFile {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.file.read(offset, out)?;
-        let checked = self.checks().map_or(Ok(()), |checks| checks.check(offset, out));
+        let checked = self.checks.as_ref().map_or(Ok(()), |checks| checks.check(offset, out));
         checked.map_err(|damaged| io::Error::new(io::ErrorKind::InvalidData, damaged))
     }
 
@@ -72,7 +65,7 @@ impl StorageBackend for VerifyingFile {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         // Before anybody can read it.
-        if let Some(checks) = self.checks() {
+        if let Some(checks) = &self.checks {
             checks.forget(offset, data.len());
         }
         self.file.write(offset, data)
