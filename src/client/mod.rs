@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
@@ -52,6 +52,8 @@ const GRACE: Duration = Duration::from_millis(250);
 const STREAM_TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long an endpoint may take to say how it is: that needs no other node.
 const STATUS_TIME_MAX: Duration = Duration::from_secs(2);
+/// No answer is larger: what a node sets aside for all of them unless its configuration says otherwise (`limits.answers`).
+const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// The shortest time that an answer may be given.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// How long a connection may take to be set up.
@@ -449,9 +451,23 @@ fn broken_answer(error: &reqwest::Error) -> Error {
     Error::Failed(format!("the answer broke off: {}", error::chain(error)))
 }
 
+/// The whole body of an answer, if it is no larger than a node's can be.
+async fn body(mut response: Response) -> Result<Bytes, Error> {
+    let mut bytes = BytesMut::new();
+    while let Some(part) = response.chunk().await.map_err(|error| broken_answer(&error))? {
+        if part.len() > ANSWER_BYTES_MAX - bytes.len() {
+            let from = response.url();
+            let why = format!("it has more than {} MiB", ANSWER_BYTES_MAX >> 20);
+            return Err(Error::Failed(not_konsens(from, why)));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes.freeze())
+}
+
 async fn json_body<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, Error> {
     let from = response.url().clone();
-    let bytes = response.bytes().await.map_err(|error| broken_answer(&error))?;
+    let bytes = body(response).await?;
     serde_json::from_slice(&bytes).map_err(|error| Error::Failed(not_konsens(&from, error)))
 }
 

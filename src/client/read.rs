@@ -4,7 +4,7 @@ use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
-use super::{Call, Client, ETAG, Error, REVISION, broken_answer, encode, key_path, shown};
+use super::{Call, Client, ETAG, Error, REVISION, encode, key_path, shown};
 use crate::api::PageJson;
 use crate::kv::{Item, Revision};
 
@@ -84,7 +84,7 @@ impl Client {
             version: shown(&response, VERSION),
         };
         let revision = Revision(shown(&response, REVISION));
-        item.value = response.bytes().await.map_err(|error| broken_answer(&error))?;
+        item.value = super::body(response).await?;
         Ok(Value { item, revision })
     }
 

@@ -222,7 +222,7 @@ impl Client {
             current: revision_in(response.headers(), ETAG),
         };
         // A body that does not come, or is no problem, leaves the status alone to judge by.
-        let problem: Option<Problem> = match response.bytes().await {
+        let problem: Option<Problem> = match super::body(response).await {
             Ok(bytes) => serde_json::from_slice(&bytes).ok(),
             Err(_) => None,
         };

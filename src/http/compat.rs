@@ -115,6 +115,8 @@ async fn put_form(api: &Api, request: Request) -> Result<Response, Problem> {
     // Percent-encoding can make every byte three.
     let form_bytes_max = 3 * value_bytes_max + FORM_EXTRA_BYTES_MAX;
     let held = body::read(&parts, body, form_bytes_max, &api.bodies).await?;
+    let guest = Guest::of(&parts.extensions);
+    let _under_way = api.requests.begin(&guest)?;
     let content_type = parts.headers.get(CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
     // Without a body there is nothing to be of a type.
@@ -189,6 +191,8 @@ async fn put_json(api: &Api, request: Request) -> Result<Response, Problem> {
     // JSON writes a byte in six characters at most.
     let json_bytes_max = 6 * value_bytes_max + FORM_EXTRA_BYTES_MAX;
     let held = body::read(&parts, body, json_bytes_max, &api.bodies).await?;
+    let guest = Guest::of(&parts.extensions);
+    let _under_way = api.requests.begin(&guest)?;
     let put = PutJson::parse(&held.bytes)
         .map_err(|error| Problem::new(Kind::Malformed, format!("invalid JSON: {error}")))?;
     if put.key.is_empty() {

@@ -312,6 +312,7 @@ where
     let PutHead { key, condition, content_type, timeout } = wanted;
     let value_bytes_max = api.handle.value_bytes_max();
     let held = body::read_declared(length, guest, body, value_bytes_max, &api.bodies).await?;
+    let _under_way = api.requests.begin(guest)?;
     // The time counts from the body's end, so that a slow upload does not use it up.
     let deadline = Instant::now() + timeout;
     let put = Put { content_type, ..Put::new(key, held.bytes.clone()) };

@@ -47,6 +47,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -70,6 +71,8 @@ use places::is_spare;
 /// What every route needs.
 struct Api {
     handle: Handle,
+    /// The requests that are carried out.
+    requests: budget::Requests,
     /// The bodies of requests.
     bodies: body::Bodies,
     /// The memory for answers.
@@ -92,16 +95,14 @@ pub struct App {
 
 struct Inner {
     api: Arc<Api>,
-    /// Those that are carried out.
-    requests: budget::Requests,
     rest: Router,
 }
 
 /// The API of a node.
 pub fn router(handle: Handle) -> App {
     let limits = handle.limits();
-    let requests = budget::Requests::new(limits.requests_max);
     let api = Arc::new(Api {
+        requests: budget::Requests::new(limits.requests_max),
         bodies: body::Bodies::new(limits),
         answers: budget::Answers::new(limits.answer_bytes_max),
         waiters_per_guest: limits.waiters_max / 2,
@@ -134,7 +135,7 @@ pub fn router(handle: Handle) -> App {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .with_state(Arc::clone(&api));
-    App { inner: Arc::new(Inner { api, requests, rest }) }
+    App { inner: Arc::new(Inner { api, rest }) }
 }
 
 impl App {
@@ -165,9 +166,9 @@ impl App {
         B::Error: Into<axum::BoxError>,
     {
         let (route, began) = (metrics::route(request.uri()), Instant::now());
-        let response = if is_bounded(route, request.uri().path()) {
+        let response = if begins_at_once(route, &request) {
             let guest = Guest::of(request.extensions());
-            match self.inner.requests.begin(&guest) {
+            match self.inner.api.requests.begin(&guest) {
                 Ok(_under_way) => self.answer(request).await,
                 Err(problem) => problem.into_response(),
             }
@@ -197,9 +198,13 @@ impl App {
     }
 }
 
-/// Whether a request counts for `limits.requests`: not what has a bound of its own, nor what tells how the node is.
-fn is_bounded(route: Route, path: &str) -> bool {
-    route == Route::Kv || !(matches!(route, Route::Watch | Route::Snapshot) || is_spare(path))
+/// Whether a request counts for `limits.requests` from its head on: not what has a bound of its own, nor what tells how the node
+/// is. What comes with a body counts once that is there (`key::put`, `txn`, `compat`), lest bodies that never come keep others out.
+fn begins_at_once<B>(route: Route, request: &axum::http::Request<B>) -> bool {
+    let path = request.uri().path();
+    let has_bound = || matches!(route, Route::Watch | Route::Snapshot) || is_spare(path);
+    let has_body = matches!(*request.method(), Method::PUT | Method::POST);
+    !has_body && (route == Route::Kv || !has_bound())
 }
 
 /// An answer of the library that finds the route, which knows no problems, as one.

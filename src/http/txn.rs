@@ -36,6 +36,7 @@ pub(super) async fn txn(
     let guest = Guest::of(&parts.extensions);
     let limits = api.handle.txn_limits();
     let held = body::read(&parts, body, body_bytes_max(&limits), &api.bodies).await?;
+    let _under_way = api.requests.begin(&guest)?;
     // There may be many who wait, and a head may be large.
     drop(parts);
     let request = TxnRequest::parse(&held.bytes, &limits)?;

@@ -206,6 +206,11 @@ fn is_damage(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|source| source.is::<DamagedPage>())
 }
 
+/// Whether a file ends before what it should hold.
+fn is_short(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+}
+
 /// What redb told of the log.
 pub(super) fn log_failed(error: impl Into<redb::Error>) -> StoreError {
     StoreError::database("log", error)
@@ -251,6 +256,9 @@ impl StoreError {
             redb::Error::Io(error) if is_damage(&error) => {
                 StoreError::Damaged { what, detail: error.to_string() }
             }
+            redb::Error::Io(error) if is_short(&error) => {
+                StoreError::damaged(what, "its file is cut short")
+            }
             redb::Error::Corrupted(detail) => StoreError::Damaged { what, detail },
             source => StoreError::Database { what, source: Box::new(source) },
         }
@@ -267,10 +275,20 @@ impl StoreError {
                 StoreError::InUse { path: paths::dir_of(path).to_path_buf() }
             }
             // It does not say which pages.
-            redb::Error::Corrupted(detail) => StoreError::Damaged {
-                what,
-                detail: format!("a page is not what was written ({detail})"),
-            },
+            redb::Error::Corrupted(detail) => {
+                let path = path.display();
+                let detail = format!("{path}: a page is not what was written ({detail})");
+                StoreError::Damaged { what, detail }
+            }
+            redb::Error::Io(error) if is_short(&error) => {
+                StoreError::damaged(what, format!("{} is cut short", path.display()))
+            }
+            redb::Error::Io(error) if is_damage(&error) => StoreError::database(what, error),
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let detail = format!("the head of {} is not what was written", path.display());
+                StoreError::damaged(what, format!("{detail} ({error})"))
+            }
+            redb::Error::Io(error) => StoreError::io(what, "open", path, error),
             error => StoreError::database(what, error),
         }
     }

@@ -311,7 +311,10 @@ async fn until_interrupted_twice(
     }
     tokio::select! {
         done = &mut work => done,
-        () = interrupted() => Err(nothing_measured()),
+        () = interrupted() => {
+            let given_up = "interrupted twice; what was measured is not told";
+            Err(CliError::new(Exit::Interrupted, given_up))
+        }
     }
 }
 

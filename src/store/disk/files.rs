@@ -8,6 +8,7 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
 
+use super::checks::Fault;
 use super::coalesce::{Coalesce, Coalescing};
 use super::direct::DirectFile;
 use super::space::Space;
@@ -73,7 +74,11 @@ fn verify_later(
     cache_bytes: usize,
     what: &'static str,
 ) -> Result<(Database, Option<Walk>), StoreError> {
-    let (file, walk) = verifying::begin(Arc::new(file), path).map_err(|fault| fault.of(what))?;
+    let begun = verifying::begin(Arc::new(file), path);
+    let (file, walk) = begun.map_err(|fault| match fault {
+        Fault::Io(error) => StoreError::opening(what, path, redb::Error::Io(error)),
+        damaged => damaged.of(what),
+    })?;
     let mut builder = builder(cache_bytes);
     builder.set_check_integrity_on_open(walk.is_none());
     let created = builder.create_with_backend(file);
@@ -196,6 +201,31 @@ mod tests {
         let refused =
             open(&file.join("log.redb"), None, &Coalesce::default(), 1 << 20, "log").unwrap_err();
         assert!(matches!(refused, StoreError::Io { what: "look at", .. }), "{refused}");
+    }
+
+    #[test]
+    fn whatever_is_wrong_with_a_whole_file_is_told_with_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        let coalesce = Coalesce::default();
+        drop(open(&path, None, &coalesce, 1 << 20, "state").unwrap());
+        let whole = fs::read(&path).unwrap();
+        let mut headless = whole.clone();
+        headless[..4096].fill(0);
+        for wrong in [&whole[..100], &whole[..whole.len() - 4096], &headless] {
+            fs::write(&path, wrong).unwrap();
+            let at_open = open(&path, None, &coalesce, 1 << 20, "state").map(drop);
+            let later = open_unverified(&path, None, &coalesce, 1 << 20, "state").map(drop);
+            for refused in [at_open, later] {
+                let refused = refused.unwrap_err();
+                assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+                assert!(refused.to_string().contains("state.redb"), "{refused}");
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let refused = open(&path, None, &coalesce, 1 << 20, "state").map(drop).unwrap_err();
+        assert!(refused.to_string().contains("state.redb"), "{refused}");
     }
 
     #[test]
