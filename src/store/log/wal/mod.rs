@@ -155,6 +155,7 @@ impl Wal {
             return Err(damaged(format!("it ends before group {last_known}, which it had")));
         }
         // Nor may later ones be in a slot whose head is lost, or that the file has only a part of.
+        let mut cut_short = Vec::new();
         let others = (0..=slots).map(|slot| slot * slot_bytes);
         for start in others.filter(|start| live.iter().all(|slot| slot.start != *start)) {
             let length = length.saturating_sub(start).min(slot_bytes);
@@ -165,12 +166,15 @@ impl Wal {
                 return Err(damaged("its last slot is cut short"));
             }
             for at in (0..bytes.bytes().len()).step_by(BLOCK_BYTES) {
-                let found = FileId(id).read_group(&bytes.bytes()[at..], |found| found > expected);
-                if let Some((found, _)) = found.map_err(newer)? {
-                    return Err(missing(expected, found));
+                let found = FileId(id).read_group(&bytes.bytes()[at..], |found| found >= expected);
+                match found.map_err(newer)? {
+                    Some((found, _)) if found > expected => return Err(missing(expected, found)),
+                    Some(_) => cut_short.push(start + at as u64),
+                    None => {}
                 }
             }
         }
+        erase(&*file, &cut_short)?;
         let is_free = |start: &u64| live.iter().all(|slot| slot.start != *start);
         let free = (0..slots).rev().map(|slot| slot * slot_bytes).filter(is_free).collect();
         Ok(Wal {
@@ -373,6 +377,19 @@ impl Wal {
         self.file.write(at, self.buffer.bytes()).map_err(failed)?;
         self.file.sync_data().map_err(failed)
     }
+}
+
+/// Makes these groups none. Each is of a write that was cut short: its slot has no head. The next write there has the same
+/// number: if only its head reached the disk, a start would take the group that lies there for its own.
+fn erase(file: &dyn StorageBackend, groups: &[u64]) -> Result<(), StoreError> {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let zeros = Blocks::zeroed(BLOCK_BYTES);
+    for at in groups {
+        file.write(*at, zeros.bytes()).map_err(failed)?;
+    }
+    file.sync_data().map_err(failed)
 }
 
 fn newer(_: Newer) -> StoreError {

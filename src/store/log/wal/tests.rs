@@ -97,6 +97,29 @@ fn what_was_made_durable_survives_a_power_loss_at_any_moment() {
 }
 
 #[test]
+fn what_a_write_that_was_cut_short_left_is_no_part_of_the_next_one() {
+    let disk = Disk::default();
+    let mut wal = create(&disk);
+    let first = vec![1; wal.body_bytes_max()];
+    wal.append(&first).unwrap();
+    let (record, before) = (wal.record(), disk.bytes());
+    // The next one begins a slot, whose head is lost.
+    wal.append(b"old").unwrap();
+    let head = SLOT_BYTES as usize..SLOT_BYTES as usize + BLOCK_BYTES;
+    let mut bytes = disk.bytes();
+    bytes[head.clone()].copy_from_slice(&before[head.clone()]);
+    let disk = Disk::holding(bytes);
+    let (mut again, bodies) = found(&disk, record).unwrap();
+    assert_eq!(bodies, [first.clone()]);
+    // Of the one that is written then there is the head, and nothing else.
+    let mut bytes = disk.bytes();
+    again.append(b"new").unwrap();
+    bytes[head.clone()].copy_from_slice(&disk.bytes()[head]);
+    let (_, bodies) = found(&Disk::holding(bytes), record).unwrap();
+    assert_eq!(bodies, [first]);
+}
+
+#[test]
 fn what_is_missing_before_the_end_is_damage_and_not_the_end() {
     let disk = Disk::default();
     let mut wal = create(&disk);
