@@ -270,9 +270,12 @@ impl World {
     /// Everybody who belongs to it comes to the same state, and nobody stands for election any
     /// more.
     fn converge(&mut self) -> Result<(), Broken> {
-        let until = self.now + self.bound();
+        let mut until = self.now + self.bound();
         let mut members = Vec::new();
         while members.is_empty() {
+            if self.now >= until && self.give_up_whom_nobody_finds() {
+                until = self.now + self.bound();
+            }
             if self.now >= until {
                 self.trace(World::describe);
             }
@@ -294,6 +297,27 @@ impl World {
             self.inspect(host)?;
         }
         Ok(())
+    }
+
+    /// Takes down members that nothing has ever reached, that listen elsewhere than the others were told, and that know none of them
+    /// as they listen now: there an operator has to help. Whether there was one.
+    fn give_up_whom_nobody_finds(&mut self) -> bool {
+        let Some(now) = self.membership_in_force() else { return false };
+        let is_member = |host: usize| now.members.contains_key(&self.hosts[host].id);
+        let members: Vec<usize> = (0..self.hosts.len()).filter(|&host| is_member(host)).collect();
+        let is_apart = |&host: &usize| {
+            self.roster(host).is_some_and(|roster| roster.cluster().is_none())
+                && members.iter().filter(|&&other| other != host).all(|&other| {
+                    !self.knows_the_way(host, other) && !self.knows_the_way(other, host)
+                })
+        };
+        let apart: Vec<usize> = members.iter().copied().filter(is_apart).collect();
+        for &host in &apart {
+            self.count("hosts that nobody finds any more");
+            self.crash(host, false);
+            self.dead.insert(host);
+        }
+        !apart.is_empty()
     }
 
     /// Whether a host finds so many of the voters who remember that it was put out that it has to believe them.

@@ -110,7 +110,7 @@ fn what_a_write_that_was_cut_short_left_is_no_part_of_the_next_one() {
     bytes[head.clone()].copy_from_slice(&before[head.clone()]);
     let disk = Disk::holding(bytes);
     let (mut again, bodies) = found(&disk, record).unwrap();
-    assert_eq!(bodies, [first.clone()]);
+    assert_eq!(bodies, std::slice::from_ref(&first));
     // Of the one that is written then there is the head, and nothing else.
     let mut bytes = disk.bytes();
     again.append(b"new").unwrap();
