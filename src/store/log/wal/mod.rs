@@ -154,27 +154,7 @@ impl Wal {
         if expected <= last_known {
             return Err(damaged(format!("it ends before group {last_known}, which it had")));
         }
-        // Nor may later ones be in a slot whose head is lost, or that the file has only a part of.
-        let mut cut_short = Vec::new();
-        let others = (0..=slots).map(|slot| slot * slot_bytes);
-        for start in others.filter(|start| live.iter().all(|slot| slot.start != *start)) {
-            let length = length.saturating_sub(start).min(slot_bytes);
-            bytes.reset(usize::try_from(length / BLOCK * BLOCK).unwrap_or(usize::MAX));
-            file.read(start, bytes.bytes_mut()).map_err(failed)?;
-            let is_used = FileId(id).read_slot(bytes.bytes()).map_err(newer)?.is_some();
-            if is_used && length < slot_bytes {
-                return Err(damaged("its last slot is cut short"));
-            }
-            for at in (0..bytes.bytes().len()).step_by(BLOCK_BYTES) {
-                let found = FileId(id).read_group(&bytes.bytes()[at..], |found| found >= expected);
-                match found.map_err(newer)? {
-                    Some((found, _)) if found > expected => return Err(missing(expected, found)),
-                    Some(_) => cut_short.push(start + at as u64),
-                    None => {}
-                }
-            }
-        }
-        erase(&*file, &cut_short)?;
+        erase(&*file, &cut_short(&*file, record, &live, expected)?)?;
         let is_free = |start: &u64| live.iter().all(|slot| slot.start != *start);
         let free = (0..slots).rev().map(|slot| slot * slot_bytes).filter(is_free).collect();
         Ok(Wal {
@@ -379,8 +359,40 @@ impl Wal {
     }
 }
 
-/// Makes these groups none. Each is of a write that was cut short: its slot has no head. The next write there has the same
-/// number: if only its head reached the disk, a start would take the group that lies there for its own.
+/// Where groups with the next number lie in slots that are not in use: each is of a write that was cut short, since its slot has
+/// no head. Later ones may not be there, be it in a slot whose head is lost, or that the file has only a part of.
+fn cut_short(
+    file: &dyn StorageBackend,
+    record: WalRecord,
+    live: &VecDeque<Slot>,
+    next: u64,
+) -> Result<Vec<u64>, StoreError> {
+    let WalRecord { id, slot_bytes, .. } = record;
+    let file_bytes = file.len().map_err(failed)?;
+    let slots = (0..=file_bytes / slot_bytes.max(1)).map(|slot| slot * slot_bytes);
+    let (mut groups, mut bytes) = (Vec::new(), Blocks::default());
+    for start in slots.filter(|start| live.iter().all(|slot| slot.start != *start)) {
+        let length = file_bytes.saturating_sub(start).min(slot_bytes);
+        bytes.reset(usize::try_from(length / BLOCK * BLOCK).unwrap_or(usize::MAX));
+        file.read(start, bytes.bytes_mut()).map_err(failed)?;
+        let is_used = FileId(id).read_slot(bytes.bytes()).map_err(newer)?.is_some();
+        if is_used && length < slot_bytes {
+            return Err(damaged("its last slot is cut short"));
+        }
+        for at in (0..bytes.bytes().len()).step_by(BLOCK_BYTES) {
+            let found = FileId(id).read_group(&bytes.bytes()[at..], |found| found >= next);
+            match found.map_err(newer)? {
+                Some((found, _)) if found > next => return Err(missing(next, found)),
+                Some(_) => groups.push(start + at as u64),
+                None => {}
+            }
+        }
+    }
+    Ok(groups)
+}
+
+/// Makes these groups none. The next write there has the same number: if only its head reached the disk, a start would take the
+/// group that lies there for its own.
 fn erase(file: &dyn StorageBackend, groups: &[u64]) -> Result<(), StoreError> {
     if groups.is_empty() {
         return Ok(());
