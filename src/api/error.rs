@@ -77,6 +77,17 @@ pub enum Error {
     /// So many backups are under way, the most at a time. Nothing was read.
     #[error("{0} backups are under way, the most at a time (limits.backups)")]
     TooManyBackups(usize),
+    /// The request belongs to a feature level that the cluster is not raised to. Not applied.
+    #[error("{0}")]
+    LevelTooLow(String),
+    /// Nobody shows who asks, and not everybody may. Nothing was done.
+    #[error(
+        "this cluster asks who you are: show a client certificate of its authority, or a token (Authorization: Bearer TOKEN)"
+    )]
+    Unauthenticated,
+    /// Whoever asks may not do all of this. Nothing was done.
+    #[error("{0}")]
+    Forbidden(String),
 }
 
 /// Why leadership was not handed over.

@@ -57,6 +57,14 @@ kinds! {
     InvalidTransaction = "invalid-transaction", NotApplied, "The transaction is not valid";
     /// The store refused the write.
     Refused = "refused", NotApplied, "The write was refused";
+    /// Nobody shows who asks, or what is shown opens nothing.
+    Unauthenticated = "unauthenticated", NotApplied, "It is not known who asks";
+    /// Whoever asks may not do this.
+    Forbidden = "forbidden", NotApplied, "The request is not allowed";
+    /// Who may do what cannot be changed so.
+    AccessConflict = "access-conflict", NotApplied, "Who may do what cannot be changed so";
+    /// There is no user, role or token of that name.
+    NoSuchName = "no-such-name", NotApplied, "There is no user, role or token of that name";
     /// A web page of elsewhere wants to change something.
     CrossSite = "cross-site", NotApplied, "The request comes from another site";
     /// The key does not exist.
@@ -142,7 +150,7 @@ impl Error {
             | Error::TooManyBackups(_) => Kind::TooBusy,
             Error::ShuttingDown => Kind::ShuttingDown,
             Error::NotApplied => Kind::LeadershipChanged,
-            Error::NotUnderstood => Kind::NotUnderstood,
+            Error::NotUnderstood | Error::LevelTooLow(_) => Kind::NotUnderstood,
             Error::Unknown => Kind::OutcomeUnknown,
             Error::ReadTimedOut => Kind::ReadTimedOut,
             Error::DiskFull => Kind::DiskFull,
@@ -152,6 +160,8 @@ impl Error {
             Error::Storage => Kind::Internal,
             Error::NoCluster => Kind::NoCluster,
             Error::NotAMember => Kind::NotAMember,
+            Error::Unauthenticated => Kind::Unauthenticated,
+            Error::Forbidden(_) => Kind::Forbidden,
         }
     }
 }

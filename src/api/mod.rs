@@ -1,7 +1,9 @@
 //! What a caller may ask of a cluster and what it is told: requests, answers, errors and what is certain about them, limits,
 //! JSON. HTTP, the client and the command line share it, so none of them needs to know how a node does its work.
 
+mod access;
 mod backup;
+mod caller;
 mod error;
 mod item;
 mod kind;
@@ -13,7 +15,12 @@ mod request;
 mod status;
 mod txn;
 
+pub use access::{
+    AllowedJson, CanJson, GRANTS_MAX, GrantJson, KeysJson, NewTokenJson, Question, RoleJson,
+    TokenJson, UserJson, WhoamiJson,
+};
 pub use backup::{DIGEST_TRAILER, digest_field};
+pub use caller::{Caller, SeeAccess, SeeMembers, SeeStatus, TakeBackup, Transfer, Wait};
 pub use error::{ChangeError, Error, TransferError};
 pub use item::{DeletedJson, ItemJson, JsonError, PageJson, item_bytes};
 pub use kind::{Kind, PROBLEM_TYPE};

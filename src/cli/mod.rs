@@ -1,6 +1,7 @@
 //! The command line, one file a subcommand.
 
 mod at_start;
+pub mod auth;
 pub mod bench;
 mod bundle;
 pub mod cert;
@@ -64,6 +65,7 @@ enum Command {
     Txn(txn::Args),
     Status(status::Args),
     Member(member::Args),
+    Auth(auth::Args),
     Compact(compact::Args),
     Leader(leader::Args),
     Snapshot(snapshot::Args),
@@ -89,6 +91,7 @@ impl Command {
             Command::Txn(args) => txn::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Member(args) => member::run(args).await,
+            Command::Auth(args) => auth::run(args).await,
             Command::Compact(args) => compact::run(args).await,
             Command::Leader(args) => leader::run(args).await,
             Command::Snapshot(args) => snapshot::run(args).await,

@@ -5,6 +5,7 @@
 //! not answer is asked of the next one, too; a write goes only to one that answers as konsen does, and only where
 //! all endpoints that answer belong to one cluster. All that together is bounded by the timeout.
 
+mod auth;
 mod clusters;
 mod error;
 #[cfg(any(test, fuzzing))]

@@ -6,6 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 
 use super::error::{Kind, Problem};
+use super::identity::caller_of;
 use super::list::json_response;
 use super::query::Query;
 use super::{Api, body, headers, json, key};
@@ -27,7 +28,9 @@ pub(super) async fn compact(
     let deadline = headers::deadline(&parts.headers)?;
     let wanted = parse(&held.bytes)?;
     let CompactJson { revision } = wanted;
-    let reply = api.handle.write(Write::Compact { revision }, deadline).await?;
+    let write = Write::Compact { revision };
+    let write = api.handle.allow(&caller_of(&parts.extensions), write)?;
+    let reply = api.handle.write(write, deadline).await?;
     match reply.outcome {
         Outcome::Compacted => {
             // Serializing plain data into memory cannot fail.

@@ -17,8 +17,9 @@ use serde::Serialize;
 use super::budget::Guest;
 use super::compat_json::PutJson;
 use super::error::{Kind, Problem};
+use super::identity::caller_of;
 use super::{Api, body, form, headers, key, query};
-use crate::api::{Consistency, Error, Found, Freshness, Get, List, PAGE_BYTES_MAX};
+use crate::api::{Consistency, Error, Found, Freshness, Get, List, PAGE_BYTES_MAX, SeeStatus};
 use crate::kv::{Item, KeyRange, Outcome, RangeQuery, Revision, Write};
 
 /// How many bytes a form may be larger than a value.
@@ -51,6 +52,7 @@ async fn read(api: &Api, head: &Parts) -> Result<(Bytes, Revision, Option<Item>)
     let key = key_parameter(head)?;
     let deadline = headers::deadline(&head.headers)?;
     let get = Get { key: key.clone(), freshness: Freshness::default(), unless: None };
+    let get = api.handle.allow(&caller_of(&head.extensions), get)?;
     let got = api.handle.get(get, deadline).await?;
     let item = match got.found {
         Found::Item(item) => Some(item),
@@ -61,6 +63,7 @@ async fn read(api: &Api, head: &Parts) -> Result<(Bytes, Revision, Option<Item>)
 
 async fn write(api: &Api, head: &Parts, write: Write) -> Result<Revision, Problem> {
     let deadline = headers::deadline(&head.headers)?;
+    let write = api.handle.allow(&caller_of(&head.extensions), write)?;
     let reply = api.handle.write(write, deadline).await?;
     match reply.outcome {
         Outcome::Txn(_) => Ok(reply.revision),
@@ -229,10 +232,12 @@ async fn list_keys(api: &Api, head: &Parts) -> Result<Response, Problem> {
     };
     let deadline = headers::deadline(&head.headers)?;
     let mut keys = Keys { keys: Vec::new() };
+    let caller = caller_of(&head.extensions);
     // Whoever asks here knows of no cursor.
     let revision = loop {
         let list =
             List { query: query.clone(), consistency: Consistency::default(), min_revision: None };
+        let list = api.handle.allow(&caller, list)?;
         let page = match api.handle.list(list, deadline, |page| page).await {
             // The past is given up meanwhile. It goes on with what there is now, which cannot be compacted, so each page
             // is read twice at most. Whatever is there all the time is listed, and nothing twice, as in the original.
@@ -290,10 +295,11 @@ fn original_role(role: &str) -> &'static str {
 }
 
 /// `GET /api/status`.
-pub(super) async fn status(State(api): State<Arc<Api>>) -> Response {
-    let Some(status) = api.handle.status().await else {
-        return Problem::unanswered(&api.handle).into_response();
-    };
+pub(super) async fn status(State(api): State<Arc<Api>>, head: Parts) -> Result<Response, Problem> {
+    let known = api.handle.allow(&caller_of(&head.extensions), SeeStatus);
+    let known = known.map_err(|error| Problem::from(error).as_json_error())?;
+    let status = api.handle.status(&known).await;
+    let status = status.ok_or_else(|| Problem::unanswered(&api.handle))?;
     let json_status = StatusJson {
         node: status.name,
         role: original_role(&status.role).to_owned(),
@@ -305,7 +311,7 @@ pub(super) async fn status(State(api): State<Arc<Api>>) -> Response {
         match_index: status.match_index,
         log_count: status.last_index,
     };
-    json(Revision(status.revision), &json_status)
+    Ok(json(Revision(status.revision), &json_status))
 }
 
 #[derive(Serialize)]
@@ -316,12 +322,11 @@ struct GoodJson {
 }
 
 async fn good(api: &Api, word: &'static str) -> Response {
-    let Some(status) = api.handle.status().await else {
+    let Some((role, leader)) = api.handle.role_and_leader().await else {
         return Problem::unanswered(&api.handle).into_response();
     };
-    let role = original_role(&status.role);
-    let leader = status.leader.unwrap_or_default();
-    json(Revision(status.revision), &GoodJson { status: word, role, leader })
+    let (role, leader) = (original_role(&role), leader.unwrap_or_default());
+    json(api.handle.revision(), &GoodJson { status: word, role, leader })
 }
 
 /// `GET /health`.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, ETAG, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -14,6 +14,9 @@ use crate::kv::Revision;
 use crate::server::{Handle, Refusal};
 
 pub use crate::api::Kind;
+
+/// What comes with 401, so that a client knows how to say who it is.
+const CHALLENGE: &str = r#"Bearer realm="konsen", Basic realm="konsen", charset="UTF-8""#;
 
 /// The status code of an answer with a problem of that kind.
 pub(super) fn status(kind: Kind) -> StatusCode {
@@ -29,11 +32,14 @@ pub(super) fn status(kind: Kind) -> StatusCode {
         | Kind::LeaseReadsOff
         | Kind::InvalidTransaction
         | Kind::Refused => StatusCode::BAD_REQUEST,
-        Kind::CrossSite => StatusCode::FORBIDDEN,
-        Kind::NoSuchKey | Kind::NoSuchMember | Kind::NoSuchRoute => StatusCode::NOT_FOUND,
+        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Kind::CrossSite | Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::NoSuchKey | Kind::NoSuchMember | Kind::NoSuchName | Kind::NoSuchRoute => {
+            StatusCode::NOT_FOUND
+        }
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-        Kind::CannotLead | Kind::MembershipConflict => StatusCode::CONFLICT,
+        Kind::CannotLead | Kind::MembershipConflict | Kind::AccessConflict => StatusCode::CONFLICT,
         Kind::Compacted => StatusCode::GONE,
         Kind::ConditionFailed | Kind::NothingToKeep => StatusCode::PRECONDITION_FAILED,
         Kind::ValueTooLarge | Kind::TooManyKeys => StatusCode::PAYLOAD_TOO_LARGE,
@@ -247,6 +253,9 @@ impl IntoResponse for Problem {
         }
         if let Some(current) = self.current {
             headers.insert(ETAG, Representation::Value.etag(current));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
         }
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -19,15 +19,21 @@ use super::error::{Kind, Problem};
 use super::fields::Representation;
 use super::query::{self, Query};
 use super::{Api, headers};
-use crate::api::{CONTENT_TYPE_BYTES_MAX, Found, Freshness, Get, Got, ItemJson};
-use crate::kv::{Condition, Item, KeyRange, Matcher, Outcome, Put, Revision, Single, Write};
+use crate::api::{CONTENT_TYPE_BYTES_MAX, Caller, Found, Freshness, Get, Got, ItemJson, Wait};
+use crate::kv::{Condition, Item, Matcher, Outcome, Put, Revision, Single, Write};
+use crate::server::Allowed;
 
 /// The parameters of GET and HEAD.
 const READ_PARAMETERS: &[&str] = &["consistency", "revision", "min_revision", "wait"];
 
 /// Answers a request whose path is `/v1/kv/` and a key. Every way lets go of the request's head before it waits for
 /// anything: a head may be large, and there may be many who wait.
-pub(super) async fn respond<B>(api: &Api, request: Request<B>, key_start: usize) -> Response
+pub(super) async fn respond<B>(
+    api: &Api,
+    request: Request<B>,
+    caller: &Caller,
+    key_start: usize,
+) -> Response
 where
     B: HttpBody<Data = Bytes>,
 {
@@ -36,7 +42,7 @@ where
         Method::GET | Method::HEAD => match Read::parse(&head, key_start) {
             Ok(read) => {
                 drop((head, body));
-                read.answer(api).await
+                read.answer(api, caller).await
             }
             Err(problem) => Err(problem),
         },
@@ -45,14 +51,14 @@ where
                 let length = body::declared(&head.headers, &body);
                 let guest = Guest::of(&head.extensions);
                 drop(head);
-                put(api, wanted, body, length, &guest).await
+                put(api, caller, wanted, body, length, &guest).await
             }
             Err(problem) => Err(problem),
         },
         Method::DELETE => match delete_of(&head, key_start) {
             Ok((write, deadline)) => {
                 drop((head, body));
-                delete(api, write, deadline).await
+                delete(api, caller, write, deadline).await
             }
             Err(problem) => Err(problem),
         },
@@ -121,13 +127,15 @@ impl Read {
         })
     }
 
-    async fn answer(self, api: &Api) -> Result<Response, Problem> {
+    async fn answer(self, api: &Api, caller: &Caller) -> Result<Response, Problem> {
         if let Some(wait) = self.wait {
+            let wanted = api.handle.allow(caller, Wait(self.get.clone()))?;
             // Whoever waits for a change waits for this node's.
             api.handle.reach(self.get.freshness, self.deadline).await?;
-            return self.wait(api, Instant::now() + wait).await;
+            return self.wait(api, &wanted, Instant::now() + wait).await;
         }
-        let got = api.handle.get(self.get.clone(), self.deadline).await?;
+        let get = api.handle.allow(caller, self.get.clone())?;
+        let got = api.handle.get(get, self.deadline).await?;
         match self.settle(api, got)? {
             Settled::Answer(response) => Ok(response),
             Settled::Waits(revision, current) => self.unchanged(revision, current),
@@ -135,17 +143,22 @@ impl Read {
     }
 
     /// Reads the key as this node has it now.
-    fn look(&self, api: &Api) -> Result<Settled, Problem> {
-        self.settle(api, api.handle.look(&self.get.key, self.get.unless.as_ref())?)
+    fn look(&self, api: &Api, wanted: &Allowed<Wait>) -> Result<Settled, Problem> {
+        self.settle(api, api.handle.look(wanted)?)
     }
 
     /// Answers once the key is another than the request's conditions name. Meanwhile it holds the key and the tags.
-    async fn wait(self, api: &Api, until: Instant) -> Result<Response, Problem> {
+    async fn wait(
+        self,
+        api: &Api,
+        wanted: &Allowed<Wait>,
+        until: Instant,
+    ) -> Result<Response, Problem> {
         loop {
             // Before the key is read, so that no change is missed.
             let _place = self.guest.wait(api.waiters_per_guest)?;
-            let waiter = api.handle.waiter(KeyRange::key(&self.get.key))?;
-            let (revision, current) = match self.look(api) {
+            let waiter = api.handle.waiter(wanted)?;
+            let (revision, current) = match self.look(api, wanted) {
                 Ok(Settled::Answer(response)) => return Ok(response),
                 Ok(Settled::Waits(revision, current)) => (revision, current),
                 // Many may be woken by one change: each has its turn.
@@ -158,6 +171,8 @@ impl Read {
             let woken = tokio::select! {
                 woken = waiter.woken(until) => woken,
                 () = api.stopping.cancelled() => false,
+                // The next look says so.
+                () = api.handle.until_forbidden(wanted) => true,
             };
             if !woken {
                 return self.unchanged(revision, current);
@@ -301,6 +316,7 @@ impl PutHead {
 
 async fn put<B>(
     api: &Api,
+    caller: &Caller,
     wanted: PutHead,
     body: B,
     length: Option<u64>,
@@ -310,13 +326,17 @@ where
     B: HttpBody<Data = Bytes>,
 {
     let PutHead { key, condition, content_type, timeout } = wanted;
+    // Before anything of the body is taken in.
+    let named = Put::new(key.clone(), Bytes::new());
+    api.handle.allow(caller, Write::put_if(named, condition.clone()))?;
     let value_bytes_max = api.handle.value_bytes_max();
     let held = body::read_declared(length, guest, body, value_bytes_max, &api.bodies).await?;
     let _under_way = api.requests.begin(guest)?;
     // The time counts from the body's end, so that a slow upload does not use it up.
     let deadline = Instant::now() + timeout;
     let put = Put { content_type, ..Put::new(key, held.bytes.clone()) };
-    let reply = api.handle.write(Write::put_if(put, condition), deadline).await?;
+    let write = api.handle.allow(caller, Write::put_if(put, condition))?;
+    let reply = api.handle.write(write, deadline).await?;
     let status = match reply.outcome.single() {
         Some(Single::Put { created: true }) => StatusCode::CREATED,
         Some(Single::Put { created: false }) => StatusCode::NO_CONTENT,
@@ -352,7 +372,13 @@ fn delete_of(head: &Parts, key_start: usize) -> Result<(Write, Instant), Problem
     Ok((Write::delete_if(key, condition), headers::deadline(fields)?))
 }
 
-async fn delete(api: &Api, write: Write, deadline: Instant) -> Result<Response, Problem> {
+async fn delete(
+    api: &Api,
+    caller: &Caller,
+    write: Write,
+    deadline: Instant,
+) -> Result<Response, Problem> {
+    let write = api.handle.allow(caller, write)?;
     let reply = api.handle.write(write, deadline).await?;
     match reply.outcome.single() {
         Some(Single::Deleted { count: 1.. }) => {

@@ -6,10 +6,11 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 
 use super::error::{Kind, Problem};
+use super::identity::caller_of;
 use super::list::json_response;
 use super::query::Query;
 use super::{Api, body, headers, json};
-use crate::api::TransferJson;
+use crate::api::{Transfer, TransferJson};
 
 /// The largest body, in bytes.
 const BODY_BYTES_MAX: usize = 1024;
@@ -31,7 +32,9 @@ pub(super) async fn transfer(
             Problem::new(Kind::Malformed, detail)
         })?,
     };
-    let done = api.handle.transfer_leadership(wanted.to.as_deref(), deadline).await?;
+    let transfer = Transfer { to: wanted.to };
+    let transfer = api.handle.allow(&caller_of(&parts.extensions), transfer)?;
+    let done = api.handle.transfer_leadership(&transfer, deadline).await?;
     // Serializing plain data into memory cannot fail.
     let body = serde_json::to_vec(&done).unwrap_or_default();
     Ok(json_response(api.handle.revision(), body))

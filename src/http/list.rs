@@ -17,9 +17,13 @@ use hyper::body::Frame;
 use super::budget::{Answers, Guest};
 use super::cursor::{Bounds, Cursor};
 use super::error::{Kind, Problem};
+use super::identity::caller_of;
 use super::query::Query;
 use super::{Api, headers};
-use crate::api::{Freshness, ItemJson, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, PageJson, item_bytes};
+use crate::api::{
+    Caller, Consistency, Freshness, ItemJson, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, PageJson,
+    item_bytes,
+};
 use crate::kv::{KeyRange, Page, RangeQuery, Revision};
 use crate::server::Handle;
 
@@ -103,17 +107,20 @@ pub(super) async fn list(
         listing.list.query.items_max = 1;
         listing.limit = Some(1);
     }
+    let caller = caller_of(request.extensions());
     // There may be many who wait, and a head may be large.
     drop(request);
     if streamed {
         listing.list.query.bytes_max = STREAM_PART_BYTES_MAX;
         // All of it is read here: a stream has no bound, and an answer between nodes has.
+        api.handle.allow(&caller, listing.list.clone())?;
         api.handle.reach(listing.list.freshness(), deadline).await?;
-        return stream(&api, listing, timeout, guest).await;
+        return stream(&api, caller, listing, timeout, guest).await;
     }
     let Listing { limit, bounds, .. } = listing;
     let keep = listing.list.query.clone();
-    let read = api.handle.list(listing.list, deadline, move |mut page| {
+    let list = api.handle.allow(&caller, listing.list)?;
+    let read = api.handle.list(list, deadline, move |mut page| {
         let bytes = cut(&mut page, &keep, PAGE_BYTES_MAX);
         let next = Cursor::after(&keep, &page, bounds).map(|cursor| cursor.encode());
         let json = PageJson {
@@ -194,6 +201,8 @@ fn part(query: &RangeQuery, left: Option<usize>, mut page: Page) -> Part {
 #[derive(Clone)]
 struct Source {
     handle: Handle,
+    /// Each part is allowed by itself, so that a stream ends with the right to it.
+    caller: Caller,
     answers: Answers,
     guest: Guest,
     /// How long a part may take.
@@ -208,7 +217,9 @@ impl Source {
         let room = self.answers.reserve(&self.guest, query.bytes_max)?;
         let keep = query.clone();
         let deadline = Instant::now() + self.timeout;
-        let read = self.handle.range(query, deadline, move |page| part(&keep, left, page));
+        let list = List { query, consistency: Consistency::Stale, min_revision: None };
+        let list = self.handle.allow(&self.caller, list)?;
+        let read = self.handle.page(list, deadline, move |page| part(&keep, left, page));
         let part = read.await?;
         drop(room);
         Ok(Part { bytes: self.answers.hold(&self.guest, part.bytes)?, ..part })
@@ -233,12 +244,13 @@ const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 async fn stream(
     api: &Api,
+    caller: Caller,
     listing: Listing,
     timeout: Duration,
     guest: Guest,
 ) -> Result<Response, Problem> {
     let (handle, answers) = (api.handle.clone(), api.answers.clone());
-    let source = Source { handle, answers, guest, timeout };
+    let source = Source { handle, caller, answers, guest, timeout };
     let first = source.read(listing.list.query, listing.limit).await?;
     let revision = first.revision;
     let body = StreamedListing { source, state: StreamState::Ready(first) };

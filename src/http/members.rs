@@ -8,10 +8,11 @@ use axum::response::Response;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::error::{Kind, Problem};
+use super::identity::caller_of;
 use super::list::json_response;
 use super::query::Query;
 use super::{Api, body, headers, json};
-use crate::api::{AddJson, Addresses, Error, MemberChange, Members, ReplaceJson};
+use crate::api::{AddJson, Addresses, Error, MemberChange, Members, ReplaceJson, SeeMembers};
 use crate::config::{HostPort, NodeName};
 
 /// The largest body, in bytes.
@@ -23,6 +24,7 @@ pub(super) async fn list(
     request: Request,
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
+    api.handle.allow(&caller_of(request.extensions()), SeeMembers)?;
     api.handle.knows_members()?;
     Ok(answer(&api, StatusCode::OK, &api.handle.members().ok_or(Error::NoCluster)?))
 }
@@ -145,7 +147,8 @@ async fn carry_out<T: Wanted>(
         bytes => Some(json::object(bytes).map_err(malformed::<T>)?),
     };
     let force = force.unwrap_or_default();
-    let members = api.handle.change(change(wanted)?, force, deadline).await?;
+    let change = api.handle.allow(&caller_of(&parts.extensions), change(wanted)?)?;
+    let members = api.handle.change(change, force, deadline).await?;
     Ok(answer(api, status, &members))
 }
 

@@ -4,6 +4,7 @@
 //! router is asked; everything else is an axum route. [`serve`] runs an app on a listener.
 
 mod answer;
+mod auth;
 mod body;
 mod budget;
 mod compact;
@@ -22,6 +23,7 @@ mod guard;
 mod headers;
 mod heads;
 mod hpack;
+mod identity;
 mod json;
 mod key;
 mod leader;
@@ -52,6 +54,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
@@ -115,6 +118,23 @@ pub fn router(handle: Handle) -> App {
         .route("/v1/txn", post(txn::txn))
         .route("/v1/compact", post(compact::compact))
         .route("/v1/status", get(node::status))
+        .route("/v1/auth/users", get(auth::users))
+        .route(
+            "/v1/auth/users/{name}",
+            get(auth::user).put(auth::put_user).delete(auth::delete_user),
+        )
+        .route("/v1/auth/roles", get(auth::roles))
+        .route(
+            "/v1/auth/roles/{name}",
+            get(auth::role).put(auth::put_role).delete(auth::delete_role),
+        )
+        .route("/v1/auth/tokens", get(auth::tokens))
+        .route(
+            "/v1/auth/tokens/{name}",
+            get(auth::token).put(auth::put_token).delete(auth::delete_token),
+        )
+        .route("/v1/auth/whoami", get(auth::whoami))
+        .route("/v1/auth/can", post(auth::can))
         .route("/v1/cluster", get(node::cluster))
         .route("/v1/cluster/leader", post(leader::transfer))
         .route("/v1/cluster/members", get(members::list).post(members::add))
@@ -154,6 +174,11 @@ impl App {
         self.inner.api.handle.read_client()
     }
 
+    /// Whom a client's certificate stands for.
+    fn certified(&self, certificate: &CertificateDer<'_>) -> Option<identity::Certified> {
+        self.inner.api.handle.certified(certificate).map(identity::Certified)
+    }
+
     /// What the node counts of requests.
     fn counts(&self) -> &Arc<Counts> {
         self.inner.api.handle.counts()
@@ -188,9 +213,15 @@ impl App {
         if let Err(problem) = guard::check(&request, limits.hosts.as_deref()) {
             return problem.into_response();
         }
+        let caller = match identity::authenticate(&self.inner.api.handle, &request) {
+            Ok(caller) => caller,
+            Err(problem) => return problem.into_response(),
+        };
         if request.uri().path().starts_with(KEY_PATH) {
-            return key::respond(&self.inner.api, request, KEY_PATH.len()).await;
+            return key::respond(&self.inner.api, request, &caller, KEY_PATH.len()).await;
         }
+        let mut request = request;
+        request.extensions_mut().insert(caller);
         match self.inner.rest.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => own(response),
             Err(never) => match never {},

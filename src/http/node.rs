@@ -10,8 +10,10 @@ use axum::response::Response;
 
 use super::Api;
 use super::error::{Kind, Problem};
+use super::identity::caller_of;
 use super::list::json_response;
 use super::query::Query;
+use crate::api::{SeeMembers, SeeStatus};
 use crate::kv::Revision;
 
 /// `GET /v1/status`.
@@ -20,7 +22,8 @@ pub(super) async fn status(
     request: Request,
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
-    let status = api.handle.status().await;
+    let known = api.handle.allow(&caller_of(request.extensions()), SeeStatus)?;
+    let status = api.handle.status(&known).await;
     let status = status.ok_or_else(|| Problem::unanswered(&api.handle))?;
     // Serializing plain data into memory cannot fail.
     let body = serde_json::to_vec(&status).unwrap_or_default();
@@ -33,8 +36,9 @@ pub(super) async fn cluster(
     request: Request,
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
+    let allowed = api.handle.allow(&caller_of(request.extensions()), SeeMembers)?;
     api.handle.knows_members()?;
-    let cluster = api.handle.cluster().await;
+    let cluster = api.handle.cluster(&allowed).await;
     let cluster = cluster.ok_or_else(|| Problem::unanswered(&api.handle))?;
     // Serializing plain data into memory cannot fail.
     let body = serde_json::to_vec(&cluster).unwrap_or_default();

@@ -8,10 +8,11 @@ use axum::response::Response;
 use tokio::time::timeout_at;
 
 use super::error::{Kind, Problem};
+use super::identity::caller_of;
 use super::list::{json_response, range};
 use super::query::Query;
 use super::{Api, headers, key};
-use crate::api::{DeletedJson, Error};
+use crate::api::{Caller, DeletedJson, Error};
 use crate::kv::{DELETED_PER_KEY_MAX, KeyRange, Outcome, Revision, Single, Write};
 
 const PARAMETERS: &[&str] = &["prefix", "start", "end", "atomic"];
@@ -32,12 +33,14 @@ pub(super) async fn delete(
     headers::refuse_idempotency_key(request.headers())?;
     headers::refuse_conditions(request.headers(), "a range delete cannot be conditional")?;
     let deadline = headers::deadline(request.headers())?;
+    let caller = caller_of(request.extensions());
     drop(request);
     if in_steps {
-        return delete_in_steps(&api, range, deadline).await;
+        return delete_in_steps(&api, &caller, range, deadline).await;
     }
     let keys_max = api.handle.limits().delete_keys_max;
-    let reply = api.handle.write(Write::delete_range(range, keys_max), deadline).await?;
+    let write = api.handle.allow(&caller, Write::delete_range(range, keys_max))?;
+    let reply = api.handle.write(write, deadline).await?;
     match (reply.outcome.single(), reply.outcome) {
         (Some(Single::Deleted { count }), _) => {
             Ok(deleted(DeletedJson { deleted: count, revision: reply.revision, steps: None }))
@@ -67,6 +70,7 @@ fn deleted(done: DeletedJson) -> Response {
 /// Several deletions take turns, a step and its pause at a time: they take together what one takes.
 async fn delete_in_steps(
     api: &Api,
+    caller: &Caller,
     mut range: KeyRange,
     deadline: Instant,
 ) -> Result<Response, Problem> {
@@ -81,7 +85,10 @@ async fn delete_in_steps(
         };
         let began = Instant::now();
         let write = Write::DeleteStep { range: range.clone(), keys_max };
-        let reply = api.handle.write(write, deadline).await;
+        let reply = match api.handle.allow(caller, write) {
+            Ok(write) => api.handle.write(write, deadline).await,
+            Err(error) => Err(error),
+        };
         let reply = reply.map_err(|error| so_far(error.into(), &done))?;
         let (count, next) = match reply.outcome {
             Outcome::Stepped { count, next } => (count, next),

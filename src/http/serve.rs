@@ -28,6 +28,7 @@ use super::date;
 use super::error::{Kind, Problem};
 use super::framing::HEADER_BYTES_MAX;
 use super::heads::Heads;
+use super::identity::Certified;
 use super::metrics;
 use super::places::{self, Free, Place, Places};
 use super::socket::{Beside, Socket};
@@ -207,7 +208,7 @@ async fn connection(stream: TcpStream, place: Place, shared: &Shared) {
     let tls = shared.tls.borrow().clone();
     let clock = Clock::new();
     let (socket, beside) = Socket::new(stream, clock.clone());
-    let Some(tls) = tls else { return speak(socket, beside, clock, place, shared).await };
+    let Some(tls) = tls else { return speak(socket, beside, clock, (place, None), shared).await };
     let handshake = TlsAcceptor::from(tls).accept(socket);
     let handshake = tokio::time::timeout(shared.limits.head_time_max, handshake);
     let handshake = tokio::select! {
@@ -215,7 +216,11 @@ async fn connection(stream: TcpStream, place: Place, shared: &Shared) {
         handshake = handshake => handshake,
     };
     match handshake {
-        Ok(Ok(stream)) => speak(stream, beside, clock, place, shared).await,
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let certified = shown.and_then(|certificate| shared.app.certified(certificate));
+            speak(stream, beside, clock, (place, certified), shared).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake did not end in time"),
     }
@@ -228,14 +233,19 @@ async fn lingered(shutdown: &CancellationToken) {
 }
 
 /// Answers the requests of one connection.
-async fn speak<S>(stream: S, beside: Beside, clock: Arc<Clock>, place: Place, shared: &Shared)
-where
+async fn speak<S>(
+    stream: S,
+    beside: Beside,
+    clock: Arc<Clock>,
+    (place, certified): (Place, Option<Certified>),
+    shared: &Shared,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // HTTP/2 ends a connection without losing a request.
     let lingers = Arc::new(AtomicBool::new(true));
     let spare = place.spare;
-    let service = answering(&place, &clock, &lingers, shared);
+    let service = answering(&place, certified, &clock, &lingers, shared);
     let stream = Heads::new(stream, clock.clone());
     let mut connection =
         std::pin::pin!(shared.http.serve_connection(TokioIo::new(stream), service));
@@ -297,6 +307,7 @@ where
 /// Answers each request on a connection, and notes in `lingers` whether the last was one of HTTP/1.
 fn answering(
     place: &Place,
+    certified: Option<Certified>,
     clock: &Arc<Clock>,
     lingers: &Arc<AtomicBool>,
     shared: &Shared,
@@ -316,6 +327,9 @@ fn answering(
             client.reads();
         }
         request.extensions_mut().insert(guest.clone());
+        if let Some(certified) = &certified {
+            request.extensions_mut().insert(certified.clone());
+        }
         let stays = !spare && stays_open(&request);
         let (app, shutdown, keeps) = (app.clone(), shutdown.clone(), keeps.clone());
         async move {

@@ -13,9 +13,10 @@ use bytes::Bytes;
 use hyper::body::Frame;
 
 use super::error::Problem;
+use super::identity::caller_of;
 use super::query::Query;
 use super::{Api, headers};
-use crate::api::{DIGEST_TRAILER, Error, digest_field};
+use crate::api::{DIGEST_TRAILER, Error, TakeBackup, digest_field};
 use crate::server::{Backup, BackupPart};
 
 /// `GET /v1/snapshot`.
@@ -25,8 +26,9 @@ pub(super) async fn snapshot(
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
     let deadline = headers::deadline(request.headers())?;
+    let allowed = api.handle.allow(&caller_of(request.extensions()), TakeBackup)?;
     drop(request);
-    let backup = api.handle.backup(deadline, api.stopping.clone()).await?;
+    let backup = api.handle.backup(&allowed, deadline, api.stopping.clone()).await?;
     let revision = backup.revision();
     let mut response = Response::new(Body::new(Parts(backup)));
     let fields = response.headers_mut();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::budget::Guest;
 use super::error::{Kind, Problem};
+use super::identity::caller_of;
 use super::list::json_response;
 use super::query::Query;
 use super::{Api, body, headers, key};
@@ -37,12 +38,14 @@ pub(super) async fn txn(
     let limits = api.handle.txn_limits();
     let held = body::read(&parts, body, body_bytes_max(&limits), &api.bodies).await?;
     let _under_way = api.requests.begin(&guest)?;
+    let caller = caller_of(&parts.extensions);
     // There may be many who wait, and a head may be large.
     drop(parts);
     let request = TxnRequest::parse(&held.bytes, &limits)?;
     // The time counts from the body's end, so that a slow upload does not use it up.
     let deadline = Instant::now() + timeout;
     let only_reads = request.is_read_only();
+    let request = api.handle.allow(&caller, request)?;
     let carried = api.handle.txn(request, deadline, answer).await?;
     let Answer { revision, body, short } = carried.map_err(|reply| refused(&api, reply))?;
     let body = match (api.answers.hold(&guest, body.clone()), short) {

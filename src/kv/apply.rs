@@ -1,10 +1,13 @@
 //! Carrying a command out on the rows of the state. Total: every command has a reply, none can fail
 //! but by the disk that holds the rows.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::access::{ReadRows, Rows};
+use super::auth::AccessChange;
 use super::command::{Command, Header, KEY_BYTES_MAX, Write};
 use super::counters::Counters;
 use super::level::FeatureLevel;
@@ -58,6 +61,10 @@ impl Prepared {
     pub fn apply<R: Rows>(self, rows: &mut R, counters: &mut Counters) -> Result<Reply, R::Error> {
         let Prepared { header, write } = self;
         let outcome = match write {
+            // A right that was taken is gone for what is under way.
+            Ok(_) if header.admitted.is_some_and(|by| by != counters.access.revision()) => {
+                Outcome::Outdated
+            }
             Ok(Write::Txn { txn, keys_max }) => {
                 let mut plan = Plan::new(rows, counters, keys_max);
                 match plan.txn(txn) {
@@ -86,6 +93,7 @@ impl Prepared {
                 agree(rows, counters, settings);
                 Outcome::Agreed
             }
+            Ok(Write::Access(change)) => access(rows, counters, change),
             #[cfg(feature = "next-level")]
             Ok(Write::Nothing) => Outcome::Raised,
             Err(reason) => Outcome::Invalid { reason: reason.to_owned() },
@@ -187,6 +195,21 @@ fn agree<R: Rows>(rows: &mut R, counters: &mut Counters, settings: Settings) {
         let record = record::encode_settings(settings);
         counters.mix(&record);
         rows.set_record(RecordKey::settings(), Some(record));
+    }
+}
+
+fn access<R: Rows>(rows: &mut R, counters: &mut Counters, change: AccessChange) -> Outcome {
+    match counters.access.after(change) {
+        Ok((next, found)) => {
+            if let Some(next) = next {
+                let record = record::encode_access(next.stated());
+                counters.mix(&record);
+                rows.set_record(RecordKey::access(), Some(record));
+                counters.access = Arc::new(next);
+            }
+            Outcome::AccessChanged { revision: counters.access.revision(), found }
+        }
+        Err(refused) => Outcome::AccessRefused(refused),
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{ACCESS_BYTES_MAX, AccessChange, AccessRevision};
 use super::condition::Condition;
 use super::level::FeatureLevel;
 use super::range::KeyRange;
@@ -12,7 +13,7 @@ use super::txn::{Op, Over, Put, Txn};
 use super::unreadable::Unreadable;
 
 /// A command as an entry of the log carries it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// What goes for every command.
     pub header: Header,
@@ -21,7 +22,7 @@ pub struct Command {
 }
 
 /// What goes for every command. The order of the fields is part of the log's format.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// The cluster's feature level when the leader took it in: by whose rules it is carried out.
     pub level: FeatureLevel,
@@ -31,7 +32,13 @@ pub struct Header {
     pub caller: Option<String>,
     /// What the caller has named the request by.
     pub token: Option<String>,
+    /// By which state of who may do what it was found to be allowed: at any other it is not carried out. None: it is the
+    /// cluster's own, or of a cluster below [`FeatureLevel::ACCESS`], whose commands do not have it.
+    pub admitted: Option<AccessRevision>,
 }
+
+/// A header as it is at every level.
+type BaseHeader = (FeatureLevel, u64, Option<String>, Option<String>);
 
 /// A change. The order of the variants is part of the log's format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +75,8 @@ pub enum Write {
         /// The settings.
         settings: Settings,
     },
+    /// Changes who may do what.
+    Access(AccessChange),
     /// What a release yet to come may add: proves that nodes which do not know it stop before it.
     #[cfg(feature = "next-level")]
     Nothing,
@@ -89,9 +98,16 @@ impl Command {
     pub fn encode(&self) -> Bytes {
         let mut bytes = Vec::with_capacity(32 + self.write.cost_bytes());
         bytes.push(LAYOUT);
+        let Header { level, clock_ms, caller, token, admitted } = &self.header;
+        let written = postcard::to_extend(&(level, clock_ms, caller, token), bytes)
+            .and_then(|bytes| match *level >= FeatureLevel::ACCESS {
+                true => postcard::to_extend(admitted, bytes),
+                false => Ok(bytes),
+            })
+            .and_then(|bytes| postcard::to_extend(&self.write, bytes));
         // Writing plain data to a growing vector has no way to fail; an empty command would be refused
         // when it is applied.
-        postcard::to_extend(self, bytes).map(Bytes::from).unwrap_or_default()
+        written.map(Bytes::from).unwrap_or_default()
     }
 
     /// The command of these bytes, or why they are none for a node that knows all levels up to `highest`.
@@ -108,11 +124,23 @@ impl Command {
         if found > highest {
             return Err(Unreadable::NewerLevel { found });
         }
-        match postcard::take_from_bytes(command) {
+        match Command::read(command) {
             Ok((command, [])) => Ok(command),
             Ok(_) => Err(Unreadable::Damaged("something follows it")),
             Err(_) => Err(Unreadable::Damaged("it cannot be read")),
         }
+    }
+
+    fn read(bytes: &[u8]) -> postcard::Result<(Command, &[u8])> {
+        let (base, rest): (BaseHeader, _) = postcard::take_from_bytes(bytes)?;
+        let (level, clock_ms, caller, token) = base;
+        let (admitted, rest) = match level >= FeatureLevel::ACCESS {
+            true => postcard::take_from_bytes(rest)?,
+            false => (None, rest),
+        };
+        let (write, rest) = postcard::take_from_bytes(rest)?;
+        let header = Header { level, clock_ms, caller, token, admitted };
+        Ok((Command { header, write }, rest))
     }
 }
 
@@ -163,8 +191,9 @@ impl Write {
             | Write::Compact { .. }
             | Write::Raise { .. }
             | Write::Agree { .. } => FeatureLevel::BASE,
+            Write::Access(_) => FeatureLevel::ACCESS,
             #[cfg(feature = "next-level")]
-            Write::Nothing => FeatureLevel(2),
+            Write::Nothing => FeatureLevel(3),
         }
     }
 
@@ -175,6 +204,8 @@ impl Write {
             | Write::Compact { .. }
             | Write::Raise { .. }
             | Write::Agree { .. } => true,
+            // What takes a right away must not wait for a disk; what it may take is bounded.
+            Write::Access(_) => true,
             Write::Txn { txn, .. } => {
                 let mut frees = true;
                 txn.for_each_op(&mut |op| frees &= !matches!(op, Op::Put(_)));
@@ -193,6 +224,8 @@ impl Write {
                 range.start.len() + range.end.as_ref().map_or(0, Bytes::len)
             }
             Write::Raise { release, .. } => release.len(),
+            // All that there may be of it is written anew.
+            Write::Access(_) => ACCESS_BYTES_MAX,
             Write::Compact { .. } | Write::Agree { .. } => 0,
             #[cfg(feature = "next-level")]
             Write::Nothing => 0,

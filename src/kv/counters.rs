@@ -1,8 +1,11 @@
 //! Where the state stands beside its rows.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::auth::Access;
 use super::level::FeatureLevel;
 use super::record::{self, RecordKey};
 use super::revision::Revision;
@@ -10,7 +13,7 @@ use super::settings::Settings;
 use super::unreadable::Unreadable;
 
 /// The counters that every command moves on, together with the rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// The store's revision. That of an empty store is 1.
     pub revision: Revision,
@@ -27,6 +30,8 @@ pub struct Counters {
     pub level: FeatureLevel,
     /// The settings that the cluster has agreed on; none before it did.
     pub settings: Option<Settings>,
+    /// Who may do what.
+    pub access: Arc<Access>,
 }
 
 impl Default for Counters {
@@ -39,6 +44,7 @@ impl Default for Counters {
             clock_ms: 0,
             level: FeatureLevel::BASE,
             settings: None,
+            access: Access::initial(),
         }
     }
 }
@@ -57,7 +63,9 @@ impl Counters {
         let level = record::decode_level(record(&RecordKey::level())?.as_deref())?;
         let level = level.map(|raised| raised.known(highest)).transpose()?;
         let settings = record::decode_settings(record(&RecordKey::settings())?.as_deref())?;
-        Ok(Counters { clock_ms, level: level.unwrap_or_default(), settings, ..self })
+        let access = record::decode_access(record(&RecordKey::access())?.as_deref())?;
+        let (level, access) = (level.unwrap_or_default(), Arc::new(access));
+        Ok(Counters { clock_ms, level, settings, access, ..self })
     }
 
     /// The record of the clock, if that has moved since.

@@ -10,12 +10,15 @@ pub struct FeatureLevel(pub u32);
 impl FeatureLevel {
     /// What every release knows: the level of a cluster that begins.
     pub const BASE: FeatureLevel = FeatureLevel(1);
+    /// From here on the cluster knows who may do what: commands say by which [`AccessRevision`](super::AccessRevision) they
+    /// were admitted.
+    pub const ACCESS: FeatureLevel = FeatureLevel(2);
     /// The highest that this release knows.
     #[cfg(not(feature = "next-level"))]
-    pub const HIGHEST: FeatureLevel = FeatureLevel(1);
+    pub const HIGHEST: FeatureLevel = FeatureLevel::ACCESS;
     /// The highest that this release knows.
     #[cfg(feature = "next-level")]
-    pub const HIGHEST: FeatureLevel = FeatureLevel(2);
+    pub const HIGHEST: FeatureLevel = FeatureLevel(3);
 }
 
 impl Default for FeatureLevel {

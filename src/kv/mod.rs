@@ -7,6 +7,8 @@
 
 mod access;
 mod apply;
+mod asked;
+mod auth;
 mod bound;
 mod command;
 mod condition;
@@ -31,6 +33,10 @@ mod unreadable;
 
 pub use access::{ReadRows, Rows};
 pub use apply::{CONTENT_TYPE_BYTES_MAX, Prepared, evaluate};
+pub use auth::{
+    ACCESS_BYTES_MAX, ADMIN, Access, AccessChange, AccessRefusal, AccessRevision, Administration,
+    Ask, Asks, Grant, Keys, Name, NameError, Right, Role, Token, TokenHash, User,
+};
 pub use bound::{Bound, DELETED_PER_KEY_MAX};
 pub use command::{Command, Header, KEY_BYTES_MAX, Write};
 pub use condition::{Condition, Matcher};

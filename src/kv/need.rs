@@ -57,7 +57,10 @@ impl Write {
                 });
             }
             Write::DeleteStep { range, .. } => visit(Need::Range(range)),
-            Write::Compact { .. } | Write::Raise { .. } | Write::Agree { .. } => {}
+            Write::Compact { .. }
+            | Write::Raise { .. }
+            | Write::Agree { .. }
+            | Write::Access(_) => {}
             #[cfg(feature = "next-level")]
             Write::Nothing => {}
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{AccessRefusal, AccessRevision};
 use super::revision::Revision;
 use super::row_id::RowId;
 
@@ -51,6 +52,18 @@ pub enum Outcome {
     Raised,
     /// The settings are what was asked for.
     Agreed,
+    /// Who may do what is as was asked for.
+    AccessChanged {
+        /// As of this change, or of an earlier one.
+        revision: AccessRevision,
+        /// Whether what it named was there before.
+        found: bool,
+    },
+    /// Who may do what cannot be changed so; nothing changed.
+    AccessRefused(AccessRefusal),
+    /// Who may do what has changed since the write was admitted: whether it is still allowed has to be found out again;
+    /// nothing changed.
+    Outdated,
 }
 
 /// What a transaction did.

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{Access, Stated};
 use super::level::FeatureLevel;
 use super::settings::Settings;
 use super::unreadable::Unreadable;
@@ -25,6 +26,8 @@ const CLOCK: u16 = 1;
 const LEVEL: u16 = 2;
 /// The kind of the settings that the cluster has agreed on: one record, once it did.
 const SETTINGS: u16 = 3;
+/// The kind of who may do what: one record, once that was changed.
+const ACCESS: u16 = 4;
 
 /// The first byte of every record: the version of its layout.
 const LAYOUT: u8 = 1;
@@ -66,6 +69,11 @@ impl RecordKey {
         RecordKey::only(LEVEL)
     }
 
+    /// That of who may do what.
+    pub fn access() -> RecordKey {
+        RecordKey::only(ACCESS)
+    }
+
     /// That of the settings.
     pub fn settings() -> RecordKey {
         RecordKey::only(SETTINGS)
@@ -102,6 +110,16 @@ pub(super) fn decode_settings(record: Option<&[u8]>) -> Result<Option<Settings>,
     record.map(decode).transpose()
 }
 
+/// The record of who may do what.
+pub(super) fn encode_access(access: &Stated) -> Bytes {
+    encode(access)
+}
+
+/// Who may do what as a record says it; in a cluster without one, as at its beginning.
+pub(super) fn decode_access(record: Option<&[u8]>) -> Result<Access, Unreadable> {
+    Ok(record.map(decode).transpose()?.map_or_else(Access::default, Access::of))
+}
+
 /// Whether a node that knows all levels up to `highest` can read a record: one of a kind that it does not know belongs to a
 /// later one.
 pub fn check_record(
@@ -117,7 +135,8 @@ pub fn check_record(
             raised.map_or(Ok(()), |raised| raised.known(highest).map(drop))
         }
         (SETTINGS, []) => decode_settings(Some(record)).map(drop),
-        (CLOCK | LEVEL | SETTINGS, _) => {
+        (ACCESS, []) => decode_access(Some(record)).map(drop),
+        (CLOCK | LEVEL | SETTINGS | ACCESS, _) => {
             Err(Unreadable::Damaged("a record has a key that it cannot have"))
         }
         _ => Err(Unreadable::NewerRecord { kind }),

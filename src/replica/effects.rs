@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Change, ChangeRefused, Known, Shown};
-use crate::kv::{Reply, Revision, Write};
+use crate::kv::{AccessRevision, Reply, Revision, Write};
 use crate::raft::{
     Broken, Entry, Fetch, Index, Input, LogId, LogWrite, Membership, Message, NodeId, PeerProgress,
     ReadRounds, Refused, RoleName, SoftState, Term,
@@ -23,6 +23,8 @@ pub struct Origin {
     pub caller: Option<String>,
     /// The caller's name for the request.
     pub token: Option<String>,
+    /// By which state of who may do what the caller was found to be allowed; none: the cluster itself asks.
+    pub admitted: Option<AccessRevision>,
 }
 
 /// What happens to a replica.

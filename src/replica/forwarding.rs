@@ -29,6 +29,8 @@ pub enum Cause {
     Overwritten,
     /// The node asked does not know such a write, or must not take one in yet.
     NotUnderstood,
+    /// Whoever asks may not do it, or not any more.
+    Forbidden,
 }
 
 impl From<WriteFailed> for Fate {

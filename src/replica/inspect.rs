@@ -2,7 +2,7 @@
 
 use super::{Replica, Summary};
 use crate::cluster::{Memberships, memberships_of};
-use crate::kv::{FeatureLevel, Revision, Settings};
+use crate::kv::{AccessRevision, FeatureLevel, Revision, Settings};
 use crate::raft::{ClusterId, Index, Load, Membership, PeerProgress};
 
 impl Replica {
@@ -24,6 +24,11 @@ impl Replica {
     /// The cluster's feature level, as this node's state has it.
     pub fn level(&self) -> FeatureLevel {
         self.state.level()
+    }
+
+    /// Which state of who may do what this node has.
+    pub fn access_revision(&self) -> AccessRevision {
+        self.state.access().revision()
     }
 
     /// The settings that the cluster has agreed on, as this node's state has them.

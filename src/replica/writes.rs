@@ -2,7 +2,7 @@
 
 use super::effects::{Origin, RequestId, WriteFailed};
 use super::{Input, Payload, ProposalId, Replica, RoleName};
-use crate::kv::{Command, Header, Write};
+use crate::kv::{Command, FeatureLevel, Header, Write};
 
 impl Replica {
     /// Has a write proposed as a command, or says at once why not.
@@ -14,8 +14,10 @@ impl Replica {
         let leads = self.node.role() == RoleName::Leader;
         let ahead = leads && !self.state.has_at_hand(&write);
         let (level, clock_ms) = (self.state.level(), self.clock_ms());
-        let Origin { caller, token } = origin;
-        let header = Header { level, clock_ms, caller, token };
+        let Origin { caller, token, admitted } = origin;
+        // Below that level commands cannot say it, and nothing can be taken from anybody.
+        let admitted = admitted.filter(|_| level >= FeatureLevel::ACCESS);
+        let header = Header { level, clock_ms, caller, token, admitted };
         let command = Command { header, write }.encode();
         if ahead {
             self.ahead.push(command.clone());

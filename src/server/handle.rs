@@ -24,7 +24,7 @@ use super::watch::waiters::Waiters;
 use crate::api::{Error, Limits, TxnLimits};
 use crate::cluster::{Addresses, Settings};
 use crate::config::Config;
-use crate::kv::Revision;
+use crate::kv::{AccessRevision, FeatureLevel, Revision};
 use crate::net::Net;
 use crate::raft::{Index, Membership, NodeId, SoftState};
 use crate::replica::{Capacity, Summary};
@@ -68,6 +68,10 @@ pub(super) struct Shared {
     pub(super) applied: watch::Receiver<Index>,
     /// What the cluster has agreed on.
     pub(super) agreed: watch::Receiver<Option<Settings>>,
+    /// The cluster's feature level, as this node has applied it.
+    pub(super) level: watch::Receiver<FeatureLevel>,
+    /// Who may do what, as this node has applied it.
+    pub(super) access: watch::Receiver<AccessRevision>,
     pub(super) waiters: Arc<Waiters>,
     pub(super) readers: Readers,
     pub(super) checkpoints: watch::Receiver<Index>,

@@ -14,11 +14,14 @@ use super::run::event::{Asker, Notice};
 use super::run::mailbox::Mailbox;
 use super::run::snapshots;
 use super::tasks::bootstrap;
-use super::wire::{self, PeerReply, PeerRequest};
+use super::wire::{self, Asked, PeerReply, PeerRequest, Whose};
+use crate::api::{Caller, Transfer};
 use crate::cluster::Settings;
 use crate::cluster::settings::{deviations, differences};
+use crate::kv::Write;
 use crate::net::{Answerer, Inbound, IncomingTransfer, PeerHello};
 use crate::raft::{Message, NodeId, RoleName, SoftState};
+use crate::replica::forwarding::{Cause, Fate};
 use crate::store::{Space, State, StoreError};
 
 /// Takes what comes over the network to the replica thread and to the tasks that look after the membership.
@@ -81,15 +84,23 @@ impl Answerer for Answering {
     fn answer(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
         let (handle, elsewhere) = (self.handle.clone(), self.elsewhere.clone());
         Box::pin(async move {
-            match wire::decode(&body) {
-                Some(PeerRequest::Write { write, deadline }) if !write.counts_first() => {
+            let request = wire::decode(&body).map(|request: PeerRequest| Whose::from(request));
+            match request {
+                Some(Whose::Clients(caller, Asked::Write(write), deadline))
+                    if !write.counts_first() =>
+                {
                     let until = Instant::now() + deadline;
-                    let written = handle.write_here(write, Asker::Peer, until).await;
-                    wire::encode(&PeerReply::Write(written))
+                    write_for(&handle, &caller, write, Asker::Peer, until).await
                 }
                 Some(request) => {
-                    let replied =
-                        elsewhere.spawn(async move { reply(&handle, from, request).await });
+                    let replied = elsewhere.spawn(async move {
+                        match request {
+                            Whose::Clients(caller, asked, deadline) => {
+                                carry_out(&handle, &caller, asked, Instant::now() + deadline).await
+                            }
+                            Whose::Peers(request) => reply(&handle, from, request).await,
+                        }
+                    });
                     match replied.await {
                         Ok(reply) => reply,
                         Err(ended) if ended.is_panic() => resume_unwind(ended.into_panic()),
@@ -103,22 +114,50 @@ impl Answerer for Answering {
     }
 }
 
-async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
-    let reply = match request {
-        PeerRequest::Write { write, deadline } => {
-            let until = Instant::now() + deadline;
-            PeerReply::Write(handle.write_here(write, Asker::Client, until).await)
+/// Carries a write out that a peer passed on, if its caller may ask for it here, too.
+async fn write_for(
+    handle: &Handle,
+    caller: &Caller,
+    write: Write,
+    from: Asker,
+    until: Instant,
+) -> Bytes {
+    let written = match handle.allow(caller, write) {
+        Ok(write) => handle.write_allowed(&write, from, until).await,
+        Err(error) => Err(error),
+    };
+    let written = written.unwrap_or(Err(Fate::NotApplied(Cause::Forbidden)));
+    wire::encode(&PeerReply::Write(written))
+}
+
+/// Answers what a client asked a peer for.
+async fn carry_out(handle: &Handle, caller: &Caller, asked: Asked, until: Instant) -> Bytes {
+    let reply = match asked {
+        Asked::Write(write) => {
+            return write_for(handle, caller, write, Asker::Client, until).await;
         }
-        PeerRequest::Found(ask) => PeerReply::Founding(bootstrap::answer_peer(handle, ask).await),
-        PeerRequest::Progress => PeerReply::Progress(handle.progress().await),
-        PeerRequest::TransferLeadership { to } => {
-            handle.transfer_here(to);
+        Asked::Read(read) => return handle.answer_read(caller, read, until).await,
+        Asked::TransferLeadership { to } => {
+            // Whether it was begun shows in who leads; so does that it was not.
+            if handle.allow(caller, Transfer::default()).is_ok() {
+                handle.transfer_here(to);
+            }
             PeerReply::TransferBegun
         }
-        PeerRequest::Change { operation, force, deadline } => {
-            let deadline = Instant::now() + deadline;
-            PeerReply::Change(handle.operate_here(&operation, force, deadline).await)
-        }
+        Asked::Change { operation, force } => match handle.allow(caller, operation) {
+            Ok(operation) => {
+                PeerReply::Change(handle.operate_here(caller, &operation, force, until).await)
+            }
+            Err(error) => PeerReply::Change(error.into()),
+        },
+    };
+    wire::encode(&reply)
+}
+
+async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
+    let reply = match request {
+        PeerRequest::Found(ask) => PeerReply::Founding(bootstrap::answer_peer(handle, ask).await),
+        PeerRequest::Progress => PeerReply::Progress(handle.progress().await),
         PeerRequest::Members => PeerReply::Members(handle.net().roster().newest().cloned()),
         PeerRequest::StateHashes => PeerReply::StateHashes(handle.state_hashes()),
         PeerRequest::Diverged { own, majority } => {
@@ -129,9 +168,12 @@ async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
             handle.peer_capacity(from, capacity);
             PeerReply::Noted
         }
-        PeerRequest::Read { read, deadline } => {
-            return handle.answer_read(read, Instant::now() + deadline).await;
-        }
+        // They are none of a client's.
+        PeerRequest::Write { .. }
+        | PeerRequest::Read { .. }
+        | PeerRequest::Change { .. }
+        | PeerRequest::TransferLeadership { .. }
+        | PeerRequest::For { .. } => PeerReply::NotUnderstood,
     };
     wire::encode(&reply)
 }

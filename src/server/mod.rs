@@ -11,6 +11,7 @@
 //! | tokio's | HTTP, and the tasks here that look after the membership and the past |
 
 mod admin;
+mod allowed;
 mod certificates;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -28,6 +29,7 @@ mod watch;
 mod wire;
 
 pub use admin::backup::{Backup, BackupPart};
+pub use allowed::Allowed;
 pub use handle::Handle;
 pub(crate) use run::fine_timer::FineTimer;
 pub use run::read_load::ReadClient;

@@ -5,11 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use super::*;
-use crate::api::{ChangeError, Consistency, Error, Found, Freshness, Get, Got, List, MemberChange};
-use crate::kv::{KeyRange, Matcher, Page, RangeQuery, Revision, Write};
+use crate::api::{
+    Caller, ChangeError, Consistency, Error, Found, Freshness, Get, Got, List, MemberChange,
+    SeeStatus,
+};
+use crate::kv::{Asks, KeyRange, Matcher, Page, RangeQuery, Revision, Write};
 use crate::pki::{Authority, Overwrite, PeerIdentity, Role, issue_authority, write_pair};
 use crate::raft::{LogId, Term};
+use crate::replica::Origin;
 use crate::replica::forwarding::Fate;
+use crate::server::allowed::Allowed;
 use crate::server::peer::at_leader::Leader;
 use crate::server::run::event::{Asker, Control, Request};
 use crate::server::run::mailbox::NotTaken;
@@ -31,12 +36,16 @@ async fn start(home: &std::path::Path) -> Server {
     write_pair((&cert, &issued.certificate), (&key, &issued.key), Overwrite::Never).unwrap();
     (config.tls.ca, config.tls.cert, config.tls.key) = (ca, cert, key);
     let server = Server::start(Arc::new(config)).await.unwrap();
-    server.handle().write(put(), soon()).await.unwrap();
+    server.handle().write(anybodys(&server.handle(), put()), soon()).await.unwrap();
     server
 }
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
+}
+
+fn anybodys<T: Asks>(handle: &Handle, request: T) -> Allowed<T> {
+    handle.allow(&Caller::Anybody, request).unwrap()
 }
 
 fn put() -> Write {
@@ -56,6 +65,7 @@ async fn with_the_mailbox_full_of_writes_it_answers_health_checks_and_offers_of_
             while !done.load(Ordering::Relaxed) {
                 let request = Request::Write {
                     write: put(),
+                    origin: Origin::default(),
                     from: Asker::Client,
                     reply: oneshot::channel().0,
                 };
@@ -89,16 +99,19 @@ async fn a_node_that_has_ended_is_shutting_down_and_not_busy() {
         Ending::Failed(Some(StoreError::Damaged { what: "state", .. })) => {}
         other => panic!("{other:?}"),
     }
-    assert_eq!(handle.write(put(), soon()).await, Err(Error::ShuttingDown));
+    assert_eq!(handle.write(anybodys(&handle, put()), soon()).await, Err(Error::ShuttingDown));
     let read = handle.read_barrier(Consistency::Linearizable, None, soon());
     assert_eq!(read.await, Err(Error::ShuttingDown));
-    let change = handle.change(MemberChange::Undo, false, soon()).await;
+    let change = handle.change(anybodys(&handle, MemberChange::Undo), false, soon()).await;
     assert_eq!(change.unwrap_err(), ChangeError::Failed(Error::ShuttingDown));
     let why = handle.healthy().await.unwrap_err();
     assert!(why.contains("shutting down"), "{why}");
-    assert!(handle.status().await.is_none() && handle.is_stopping());
+    assert!(handle.status(&anybodys(&handle, SeeStatus)).await.is_none() && handle.is_stopping());
     // A peer tries whoever leads next.
-    assert_eq!(handle.write_here(put(), Asker::Client, soon()).await, Err(Fate::Again));
+    assert_eq!(
+        handle.write_here(put(), Origin::default(), Asker::Client, soon()).await,
+        Err(Fate::Again)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +119,9 @@ async fn a_read_that_a_peer_forwards_is_answered_as_what_it_means() {
     let home = tempfile::tempdir().unwrap();
     let server = start(home.path()).await;
     let handle = server.handle();
-    let answer = async |read| match wire::decode(&handle.answer_read(read, soon()).await) {
+    let answer = async |read| match wire::decode(
+        &handle.answer_read(&Caller::Anybody, read, soon()).await,
+    ) {
         Some(PeerReply::Read(Some(answer))) => answer,
         other => panic!("{other:?}"),
     };

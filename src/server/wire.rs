@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::api::{ChangeError, Error, Get, Got, List, Members};
+use crate::api::{Caller, ChangeError, Error, Get, Got, List, Members};
 use crate::cluster::{Change, Known};
-use crate::kv::{Page, Reply, Write};
+use crate::kv::{Administration, Ask, Asks, Page, Reply, Write};
 use crate::raft::NodeId;
 use crate::raft::founding;
 use crate::replica::Capacity;
@@ -38,6 +38,64 @@ pub(crate) enum PeerRequest {
     Capacity(Capacity),
     /// Answer this in my place, as you have it.
     Read { read: PeerRead, deadline: Duration },
+    /// This, for a client of mine: whether that may be, you find out yourself. From
+    /// [`FeatureLevel::ACCESS`](crate::kv::FeatureLevel::ACCESS) on; what clients ask for and comes without a caller is anybody's.
+    For { caller: Caller, asked: Asked, deadline: Duration },
+}
+
+/// What a client asks for, passed on. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Asked {
+    /// As [`PeerRequest::Write`].
+    Write(Write),
+    /// As [`PeerRequest::Read`].
+    Read(PeerRead),
+    /// As [`PeerRequest::Change`].
+    Change { operation: Operation, force: bool },
+    /// As [`PeerRequest::TransferLeadership`].
+    TransferLeadership { to: Option<NodeId> },
+}
+
+impl Asked {
+    /// The question to a peer: with its caller where all members know such questions, else as earlier releases have it.
+    pub(crate) fn passed_on(self, caller: &Caller, deadline: Duration, known: bool) -> PeerRequest {
+        match self {
+            asked if known => PeerRequest::For { caller: caller.clone(), asked, deadline },
+            Asked::Write(write) => PeerRequest::Write { write, deadline },
+            Asked::Read(read) => PeerRequest::Read { read, deadline },
+            Asked::Change { operation, force } => {
+                PeerRequest::Change { operation, force, deadline }
+            }
+            Asked::TransferLeadership { to } => PeerRequest::TransferLeadership { to },
+        }
+    }
+}
+
+/// A question by whose it is.
+pub(crate) enum Whose {
+    /// A client's of the peer: whose, what, and how long it may take.
+    Clients(Caller, Asked, Duration),
+    /// The peer's own.
+    Peers(PeerRequest),
+}
+
+impl From<PeerRequest> for Whose {
+    /// What clients ask for and comes without a caller is anybody's.
+    fn from(request: PeerRequest) -> Whose {
+        let anybodys = |asked, deadline| Whose::Clients(Caller::Anybody, asked, deadline);
+        match request {
+            PeerRequest::For { caller, asked, deadline } => Whose::Clients(caller, asked, deadline),
+            PeerRequest::Write { write, deadline } => anybodys(Asked::Write(write), deadline),
+            PeerRequest::Read { read, deadline } => anybodys(Asked::Read(read), deadline),
+            PeerRequest::Change { operation, force, deadline } => {
+                anybodys(Asked::Change { operation, force }, deadline)
+            }
+            PeerRequest::TransferLeadership { to } => {
+                anybodys(Asked::TransferLeadership { to }, Duration::ZERO)
+            }
+            request => Whose::Peers(request),
+        }
+    }
 }
 
 /// A read that is forwarded. The order of the variants is part of the wire format.
@@ -91,6 +149,12 @@ pub(crate) enum Operation {
     Change(Change),
     /// That the change which is under way be undone.
     Undo,
+}
+
+impl Asks for Operation {
+    fn asks(&self, ask: &mut dyn FnMut(Ask<'_>)) {
+        ask(Ask::Admin(Administration::Members));
+    }
 }
 
 /// What became of it at the node that was asked. The order of the variants is part of the wire format.

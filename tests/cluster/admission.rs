@@ -29,28 +29,33 @@ fn with(cluster: &Cluster, name: &str, arguments: &[&str]) -> (Option<i32>, Stri
 async fn a_certificate_opens_https_only_to_clients_of_the_cluster_and_present_members() {
     let mut cluster = Cluster::build(3, "http: {tls: true, clientAuth: required}\n");
     let dir = cluster.dir.path().to_path_buf();
-    done(&dir, &["cert", "client", "--name", "alice"]);
+    done(&dir, &["cert", "client", "--name", "admin"]);
     done(&dir, &["cert", "client", "--name", "mallory", "--cluster", "elsewhere"]);
     // Never a member, though the authority signed it.
     done(&dir, &["cert", "node", "--name", "node9"]);
     cluster.nodes.iter_mut().for_each(|node| node.start());
     let deadline = Instant::now() + PATIENCE;
-    while with(&cluster, "certs/alice", &["put", "a", "1"]).0 != Some(0) {
+    while with(&cluster, "certs/admin", &["put", "a", "1"]).0 != Some(0) {
         assert!(Instant::now() < deadline, "{}", cluster.logs());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let get = ["get", "a"];
-    assert_eq!(with(&cluster, "certs/alice", &get).0, Some(0));
-    assert_eq!(with(&cluster, "output/node3/certs/node", &get).0, Some(0));
+    assert_eq!(with(&cluster, "certs/admin", &get).0, Some(0));
+    // A member is known, and has no rights of its own.
+    let whoami = ["auth", "whoami"];
+    assert_eq!(with(&cluster, "output/node3/certs/node", &whoami).0, Some(0));
+    let (code, error) = with(&cluster, "output/node3/certs/node", &get);
+    assert_eq!(code, Some(7), "{error}");
+    assert!(error.contains("the node node3 may not read the key"), "{error}");
     for stranger in ["certs/mallory", "certs/node9"] {
         let (code, error) = with(&cluster, stranger, &get);
         assert_eq!(code, Some(7), "{stranger}: {error}");
         assert!(error.contains("AccessDenied"), "{error}");
     }
-    let (code, error) = with(&cluster, "certs/alice", &["member", "remove", "node3"]);
+    let (code, error) = with(&cluster, "certs/admin", &["member", "remove", "node3"]);
     assert_eq!(code, Some(0), "{error}");
-    assert_eq!(with(&cluster, "output/node3/certs/node", &get).0, Some(7));
-    assert_eq!(with(&cluster, "output/node2/certs/node", &get).0, Some(0));
+    assert_eq!(with(&cluster, "output/node3/certs/node", &whoami).0, Some(7));
+    assert_eq!(with(&cluster, "output/node2/certs/node", &whoami).0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -227,7 +227,7 @@ async fn https_is_measured_with_the_certificates_of_every_other_command() {
     let mut cluster = Cluster::build(1, "http: {tls: true, clientAuth: required}\n");
     let dir = cluster.dir.path().to_path_buf();
     let made =
-        konsen().current_dir(&dir).args(["cert", "client", "--name", "alice"]).output().unwrap();
+        konsen().current_dir(&dir).args(["cert", "client", "--name", "admin"]).output().unwrap();
     assert!(made.status.success(), "{made:?}");
     cluster.nodes[0].start();
     let deadline = Instant::now() + PATIENCE;
@@ -236,7 +236,7 @@ async fn https_is_measured_with_the_certificates_of_every_other_command() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let url = cluster.url(0, "").replace("http://", "https://");
-    let files = "--cacert certs/ca.crt --cert certs/alice.crt --key certs/alice.key";
+    let files = "--cacert certs/ca.crt --cert certs/admin.crt --key certs/admin.key";
     let arguments =
         format!("mixed --reads 50 --keys 20 --connections 3 --duration 1s -o json {files}");
     let mut command = tokio::process::Command::from(bench(&url, &arguments));

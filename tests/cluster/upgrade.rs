@@ -104,7 +104,7 @@ async fn a_rolling_upgrade_raises_the_level_with_the_last_node_and_not_before() 
     let held = cluster_features(&cluster, 0).await;
     assert_eq!(held, json!({"level": 1, "held_back_by": ["node2", "node3"]}));
     let listed = run(&cluster, &["member", "list"]);
-    assert!(listed.contains("at feature level 1") && listed.contains("node2, node3"), "{listed}");
+    assert!(listed.contains("at feature level 2") && listed.contains("node2, node3"), "{listed}");
     serves(&cluster, "mixed").await;
 
     // The way back.
@@ -123,7 +123,7 @@ async fn a_rolling_upgrade_raises_the_level_with_the_last_node_and_not_before() 
     let raised = cluster_features(&cluster, 0).await;
     assert_eq!(raised, json!({"level": 2, "raised_by": env!("CARGO_PKG_VERSION")}));
     let shown = run(&cluster, &["status"]);
-    assert!(shown.contains("at feature level 2, raised by konsen "), "{shown}");
+    assert!(shown.contains("at feature level 3, raised by konsen "), "{shown}");
     let committed = "a command of the next release is committed";
     let until = Instant::now() + PATIENCE;
     while !cluster.nodes.iter().any(|node| node.log().contains(committed)) {
@@ -163,7 +163,7 @@ async fn an_old_host_is_kept_out(cluster: &mut Cluster, next: &Path) {
     let mut late = Node::at("node4", home, raft_port, http_port);
     late.start();
     cluster.nodes.push(late);
-    let told = "this cluster is at feature level 2 (konsen ";
+    let told = "this cluster is at feature level 3 (konsen ";
     let until = Instant::now() + PATIENCE;
     loop {
         let ready = cluster.http.get(cluster.url(3, "/readyz")).send().await;

@@ -118,6 +118,12 @@ fn of_state(state: &State, own: NodeId) -> String {
         state.clock_ms(),
         state.level()
     );
+    let access = state.access();
+    if access.revision().0 > 0 {
+        let (on, by) = (access.is_on(), access.revision().0);
+        let (roles, users, tokens) = (access.roles(), access.users(), access.tokens());
+        writeln!(text, "  access {by}, on: {on}, {roles:?}, {users:?}, {tokens:?}").unwrap();
+    }
     let (index, membership) = state.membership().unwrap();
     writeln!(text, "  members as of {}: {}", index.0, members(&membership, own)).unwrap();
     for at in (state.compacted().0..=revision.0).map(Revision) {
@@ -191,16 +197,18 @@ fn command(command: &Command) -> String {
         kv::Write::Compact { revision } => format!("compact up to {revision}"),
         kv::Write::Raise { level, release } => format!("raise to level {level} by {release}"),
         kv::Write::Agree { settings } => format!("agree on {settings:?}"),
+        kv::Write::Access(change) => format!("{change:?}"),
         #[cfg(feature = "next-level")]
         kv::Write::Nothing => "nothing".to_owned(),
     };
-    let Header { level, clock_ms, caller, token } = &command.header;
+    let Header { level, clock_ms, caller, token, admitted } = &command.header;
     let by = |what: &str, name: &Option<String>| match name {
         Some(name) => format!(", {what} {name}"),
         None => String::new(),
     };
     let (caller, token) = (by("of", caller), by("as", token));
-    format!("{write}, at {clock_ms} ms, level {level}{caller}{token}")
+    let admitted = admitted.map(|by| format!(", admitted by {}", by.0)).unwrap_or_default();
+    format!("{write}, at {clock_ms} ms, level {level}{caller}{token}{admitted}")
 }
 
 fn txn(txn: &Txn) -> String {

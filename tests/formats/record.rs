@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use konsen::kv::{
-    Attach, Command, Compare, Condition, FeatureLevel, Header, KeyRange, Matcher, Op, Over, Put,
-    Relation, Revision, Settings, Test, Txn, Write,
+    AccessChange, AccessRevision, Administration, Attach, Command, Compare, Condition,
+    FeatureLevel, Grant, Header, KeyRange, Matcher, Name, Op, Over, Put, Relation, Revision, Right,
+    Role, Settings, Test, Token, Txn, Write,
 };
 use konsen::raft::founding::{Ask, Ballot};
 use konsen::raft::{
@@ -21,8 +22,8 @@ use crate::holds::whose;
 /// The last entry in the backup.
 const SAVED: u64 = 13;
 /// The last entry in the directory's state, and the last that it knows to be decided.
-const APPLIED: u64 = 23;
-const DECIDED: u64 = 25;
+const APPLIED: u64 = 26;
+const DECIDED: u64 = 28;
 
 /// Makes the data directory; the backup.
 pub(crate) fn record(data: &Path) -> Vec<u8> {
@@ -161,6 +162,25 @@ fn entries(own: NodeId) -> Vec<Entry> {
         },
         write: Write::put("of/somebody".into(), "x".into()),
     };
+    let admitted = Command {
+        header: Header {
+            level: FeatureLevel::ACCESS,
+            clock_ms: 5040,
+            caller: Some("anna".to_owned()),
+            token: None,
+            admitted: Some(AccessRevision(3)),
+        },
+        write: Write::put("app/admitted".into(), "x".into()),
+    };
+    let name = |text: &str| text.parse::<Name>().unwrap();
+    let grant = Grant { range: KeyRange::prefix(b"app/"), may: [Right::Read, Right::Write].into() };
+    let role = Role { grants: vec![grant], admin: [Administration::Backup].into() };
+    let token = Token {
+        user: name("anna"),
+        hash: [7; 32],
+        made: 1_800_000_000,
+        expires: Some(1_900_000_000),
+    };
     let three = BTreeSet::from([own, NodeId(5000), NodeId(6000)]);
     let payloads = vec![
         Payload::Membership(Membership { voters: three.clone(), ..members(own, None) }),
@@ -188,8 +208,14 @@ fn entries(own: NodeId) -> Vec<Entry> {
         write(Write::DeleteStep { range: range("typed", None), keys_max: 1 }),
         write(Write::put_many(vec![("pair".into(), "".into())])),
         write(Write::put_if(typed("text/css", put(b"kept", b"a {}")), if_none_match(any))),
-        write(Write::Raise { level: FeatureLevel::BASE, release: "0.1.0".to_owned() }),
+        write(Write::Raise { level: FeatureLevel::ACCESS, release: "0.1.0".to_owned() }),
         write(Write::Agree { settings }),
+        write(Write::Access(AccessChange::PutRole { name: name("app"), role })),
+        write(Write::Access(AccessChange::PutUser {
+            name: name("anna"),
+            roles: [name("app")].into(),
+        })),
+        write(Write::Access(AccessChange::PutToken { name: name("laptop"), token })),
         // Here the state ends.
         write(Write::put("tail".into(), "replayed".into())),
         Payload::Membership(members(own, Some(three))),
@@ -197,6 +223,7 @@ fn entries(own: NodeId) -> Vec<Entry> {
         Payload::Membership(members(own, None)),
         write(Write::txn(Txn::always(vec![Op::Put(leased)]))),
         Payload::Command(of_somebody.encode()),
+        Payload::Command(admitted.encode()),
         write(Write::put_if(
             put(b"tail", b"undecided"),
             Condition { if_match: None, if_none_match: is(&[2]) },

@@ -170,7 +170,7 @@ async fn tls_is_checked_on_both_sides() {
     let certs = cluster.nodes[0].home.join("certs");
     let made = konsen()
         .current_dir(cluster.dir.path())
-        .args(["cert", "client", "--name", "alice"])
+        .args(["cert", "client", "--name", "admin"])
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -180,8 +180,8 @@ async fn tls_is_checked_on_both_sides() {
     let mine = cluster.dir.path().join("certs");
     let good = TlsFiles {
         ca: ca.clone(),
-        cert: Some(mine.join("alice.crt")),
-        key: Some(mine.join("alice.key")),
+        cert: Some(mine.join("admin.crt")),
+        key: Some(mine.join("admin.key")),
     };
     let client = client_with(std::slice::from_ref(&endpoint), good.clone());
     let deadline = std::time::Instant::now() + crate::harness::PATIENCE;

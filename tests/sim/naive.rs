@@ -87,6 +87,8 @@ impl Naive {
                 Outcome::Compacted
             }
             Write::Agree { .. } => Outcome::Agreed,
+            // Who may do what is followed elsewhere.
+            Write::Access(_) => reply.outcome.clone(),
             _ => Outcome::Raised,
         };
         let expected = Reply { revision: Revision(self.revision()), outcome };

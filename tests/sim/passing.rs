@@ -18,7 +18,7 @@ const TRIES_MAX: u32 = 5;
 
 /// The token of a command names the request.
 fn origin(request: u64) -> Origin {
-    Origin { caller: None, token: Some(request.to_string()) }
+    Origin { token: Some(request.to_string()), ..Origin::default() }
 }
 
 /// A write that a host has passed on.

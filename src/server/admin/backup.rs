@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Consistency, Error};
+use crate::api::{Consistency, Error, TakeBackup};
 use crate::kv::Revision;
+use crate::server::allowed::Allowed;
 use crate::server::handle::Handle;
 use crate::store::{BackupReader, Origin};
 
@@ -80,6 +81,7 @@ impl Handle {
     /// [`Error::TooManyBackups`] beyond `limits.backups`; [`Error::DiskFull`] if no checkpoint can be written; and as a read.
     pub async fn backup(
         &self,
+        backup: &Allowed<TakeBackup>,
         deadline: Instant,
         stopping: CancellationToken,
     ) -> Result<Backup, Error> {
@@ -87,6 +89,7 @@ impl Handle {
         let place = Arc::clone(&self.shared.backups).try_acquire_owned();
         let place = place.map_err(|_| Error::TooManyBackups(limits.backups_max))?;
         let reader = self.backup_reader(deadline).await?;
+        self.still_allowed(backup)?;
         let revision = reader.revision();
         let bounds = Bounds {
             stall_max: limits.stall_max,
@@ -94,13 +97,15 @@ impl Handle {
             growth_max: limits.backup_growth_max,
         };
         let (parts, next) = mpsc::channel(PARTS_MAX);
-        let handle = self.clone();
+        let (handle, allowed) = (self.clone(), backup.clone());
         tokio::spawn(async move {
             let step = |reader| -> Step { Box::pin(next_part(handle.clone(), reader)) };
             let size = || handle.shared.data.sizes().state_bytes;
             tokio::select! {
                 () = read(reader, &parts, bounds, step, size) => {}
                 () = stopping.cancelled() => {}
+                // Its client finds it cut off.
+                () = handle.until_forbidden(&allowed) => {}
             }
             drop(place);
         });

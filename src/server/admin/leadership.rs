@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use tokio::time::timeout_at;
 
-use crate::api::{Error, Leadership, TransferError};
+use crate::api::{Caller, Error, Leadership, Transfer, TransferError};
 use crate::raft::NodeId;
+use crate::server::allowed::Allowed;
 use crate::server::handle::Handle;
 use crate::server::peer::at_leader::Leader;
 use crate::server::run::event::Control;
-use crate::server::wire::PeerRequest;
+use crate::server::wire::Asked;
 
 impl Handle {
     /// Hands leadership over to the member of that name, or to the voter that is furthest, and waits until it
@@ -17,6 +18,16 @@ impl Handle {
     /// reached. Nothing is done if it leads already.
     pub async fn transfer_leadership(
         &self,
+        transfer: &Allowed<Transfer>,
+        deadline: Instant,
+    ) -> Result<Leadership, TransferError> {
+        self.hand_over(transfer.caller(), transfer.to.as_deref(), deadline).await
+    }
+
+    /// The same, for whoever is known to be allowed.
+    pub(super) async fn hand_over(
+        &self,
+        caller: &Caller,
         to: Option<&str>,
         deadline: Instant,
     ) -> Result<Leadership, TransferError> {
@@ -57,7 +68,7 @@ impl Handle {
             (tried, unheard_since) = (true, None);
             // The leader gives a transfer up after an election time-out, and one that is gone never answers.
             let until = deadline.min(Instant::now() + self.election_timeout());
-            self.ask_to_transfer(leader, to, until).await;
+            self.ask_to_transfer(leader, caller, to, until).await;
             let moved = leaders.standing();
             let moved = moved.wait_for(|now| now.leader.is_some_and(|now| now != leader));
             if let Ok(Err(_)) = timeout_at(until.into(), moved).await {
@@ -71,11 +82,19 @@ impl Handle {
         let _ = self.shared.mailbox.try_send_control(Control::TransferLeadership { to });
     }
 
-    async fn ask_to_transfer(&self, leader: NodeId, to: Option<NodeId>, deadline: Instant) {
+    async fn ask_to_transfer(
+        &self,
+        leader: NodeId,
+        caller: &Caller,
+        to: Option<NodeId>,
+        deadline: Instant,
+    ) {
         if leader == self.id() {
             return self.transfer_here(to);
         }
-        let request = PeerRequest::TransferLeadership { to };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let asked = Asked::TransferLeadership { to };
+        let request = asked.passed_on(caller, left, self.peers_know_callers());
         // Whether it helped shows in who leads.
         if let Err(error) = self.ask(leader, &request, deadline).await {
             tracing::debug!(?error, "the leader could not be asked to hand over");

@@ -5,18 +5,21 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::api::{self, ChangeError, Error, MemberChange, MemberInfo, Members, TransferError};
+use crate::api::{
+    self, Caller, ChangeError, Error, MemberChange, MemberInfo, Members, TransferError,
+};
 use crate::cluster::change::warnings;
 use crate::cluster::reconcile::has_place;
 use crate::cluster::{Addresses, Change, ChangeRefused, Shown};
 use crate::net::{PeerStatus, RequestError};
 use crate::raft::{Membership, NodeId, Refused};
 use crate::replica::{ChangeFailed, Proposed, Step};
+use crate::server::allowed::Allowed;
 use crate::server::handle::Handle;
 use crate::server::peer::at_leader::Leader;
 use crate::server::run::event::Control;
 use crate::server::run::mailbox::NotTaken;
-use crate::server::wire::{ChangeOutcome, Operation, PeerReply, PeerRequest};
+use crate::server::wire::{Asked, ChangeOutcome, Operation, PeerReply};
 
 impl From<ChangeRefused> for ChangeError {
     fn from(refused: ChangeRefused) -> ChangeError {
@@ -72,15 +75,17 @@ impl Handle {
     /// without a leader at any risk: if the other side of the change has decided without this one, two clusters go on.
     pub async fn change(
         &self,
-        change: MemberChange,
+        change: Allowed<MemberChange>,
         force: bool,
         deadline: Instant,
     ) -> Result<Members, ChangeError> {
-        self.operate(change.into(), force, deadline).await
+        let caller = change.caller().clone();
+        self.operate(&caller, change.into_request().into(), force, deadline).await
     }
 
     async fn operate(
         &self,
+        caller: &Caller,
         operation: Operation,
         force: bool,
         deadline: Instant,
@@ -91,9 +96,9 @@ impl Handle {
         let mut leaders = if undoes { leaders.patient_until(patience) } else { leaders };
         loop {
             let outcome = match leaders.next().await {
-                Ok(Leader::Here) => self.operate_here(&operation, force, deadline).await,
+                Ok(Leader::Here) => self.operate_here(caller, &operation, force, deadline).await,
                 Ok(Leader::There(leader)) => {
-                    self.forward_change(leader, &operation, force, deadline).await
+                    self.forward_change(leader, caller, &operation, force, deadline).await
                 }
                 Err(Error::NoLeader | Error::NoElection(_))
                     if undoes && leaders.tried().is_some_and(|tried| tried.leader.is_none()) =>
@@ -144,12 +149,14 @@ impl Handle {
     async fn forward_change(
         &self,
         leader: NodeId,
+        caller: &Caller,
         operation: &Operation,
         force: bool,
         deadline: Instant,
     ) -> ChangeOutcome {
         let left = deadline.saturating_duration_since(Instant::now());
-        let request = PeerRequest::Change { operation: operation.clone(), force, deadline: left };
+        let asked = Asked::Change { operation: operation.clone(), force };
+        let request = asked.passed_on(caller, left, self.peers_know_callers());
         match self.ask_leader(leader, &request, deadline).await {
             Ok(Some(PeerReply::Change(outcome))) => outcome,
             Err(RequestError::Unknown) if operation.puts_out(&self.name()) => {
@@ -170,6 +177,7 @@ impl Handle {
     /// Does what is asked for if this node leads.
     pub(crate) async fn operate_here(
         &self,
+        caller: &Caller,
         operation: &Operation,
         force: bool,
         deadline: Instant,
@@ -187,7 +195,7 @@ impl Handle {
                     return self.members().map_or(Error::NoCluster.into(), ChangeOutcome::Done);
                 }
                 Err(ChangeFailed::OwnSeat) => {
-                    return match self.transfer_leadership(None, deadline).await {
+                    return match self.hand_over(caller, None, deadline).await {
                         Ok(_) => ChangeOutcome::NotLeader,
                         Err(TransferError::Failed(error)) => error.into(),
                         Err(_) => Error::NotApplied.into(),

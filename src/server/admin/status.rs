@@ -8,13 +8,14 @@ use time::format_description::well_known::Rfc3339;
 use super::progress::progress_of;
 use crate::api::{
     AgreedSettings, ClusterFeatures, ClusterStatus, MemberStatus, NodeFeatures, PendingChange,
-    Status, Verification,
+    SeeMembers, SeeStatus, Status, Verification,
 };
 use crate::cluster::ClusterView;
 use crate::cluster::leaderless::is_awaited;
 use crate::cluster::pending::{Pending, pending};
 use crate::net::PeerStatus;
 use crate::raft::{NodeId, RoleName};
+use crate::server::allowed::Allowed;
 use crate::server::handle::Handle;
 use crate::store::Verified;
 
@@ -23,7 +24,7 @@ const HALF_UPGRADED_AFTER: Duration = Duration::from_secs(3600);
 
 impl Handle {
     /// What this node says of itself; none if it does not answer.
-    pub async fn status(&self) -> Option<Status> {
+    pub async fn status(&self, _: &Allowed<SeeStatus>) -> Option<Status> {
         let summary = self.inspect().await?;
         let name = |id: NodeId| self.name_of(id).unwrap_or_else(|| id.to_string());
         let peers = &summary.peers;
@@ -57,8 +58,15 @@ impl Handle {
         })
     }
 
+    /// This node's role and its leader's name: what health checks tell. None if it does not answer.
+    pub async fn role_and_leader(&self) -> Option<(String, Option<String>)> {
+        let summary = self.inspect().await?;
+        let name = |id: NodeId| self.name_of(id).unwrap_or_else(|| id.to_string());
+        Some((role_name(summary.role).to_owned(), summary.leader.map(name)))
+    }
+
     /// The cluster as this node sees it; none if it does not answer.
-    pub async fn cluster(&self) -> Option<ClusterStatus> {
+    pub async fn cluster(&self, _: &Allowed<SeeMembers>) -> Option<ClusterStatus> {
         let summary = self.inspect().await?;
         let progress = match summary.leader {
             Some(leader) if leader == self.shared.id => Some(progress_of(self.shared.id, &summary)),

@@ -21,6 +21,7 @@ use super::turn::{Turn, Waiting};
 use super::verifier::Verifier;
 use crate::cluster::settings::may_lease;
 use crate::cluster::{Memberships, Settings};
+use crate::kv::{AccessRevision, FeatureLevel};
 use crate::net::{Net, OwnFeatures};
 use crate::raft::{Body, Fetch, Index, Input, LogId, Membership, NodeId, RoleName, SoftState};
 use crate::replica::{Capacity, Effects, Event, Replica, is_disk_slow};
@@ -44,6 +45,10 @@ pub(crate) struct Published {
     pub(crate) checkpoints: watch::Sender<Index>,
     /// What the cluster has agreed on.
     pub(crate) agreed: watch::Sender<Option<Settings>>,
+    /// The cluster's feature level.
+    pub(crate) level: watch::Sender<FeatureLevel>,
+    /// Who may do what.
+    pub(crate) access: watch::Sender<AccessRevision>,
     /// The cluster's clock as this node has it, in milliseconds.
     pub(crate) clock_ms: Arc<AtomicU64>,
     /// What this node says of feature levels.
@@ -192,7 +197,13 @@ impl Driver {
 
     /// Lets everybody know what the cluster has agreed on.
     fn publish_agreements(&self) {
-        self.published.features.reached(self.replica.level());
+        let level = self.replica.level();
+        self.published.features.reached(level);
+        self.published.level.send_if_modified(|before| std::mem::replace(before, level) != level);
+        let access = self.replica.access_revision();
+        self.published
+            .access
+            .send_if_modified(|before| std::mem::replace(before, access) != access);
         let agreed = self.replica.agreed();
         self.published.agreed.send_if_modified(|before| {
             let changed = *before != agreed;

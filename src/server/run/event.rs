@@ -6,7 +6,9 @@ use tokio::sync::oneshot;
 use crate::cluster::Shown;
 use crate::kv::{Reply, Write};
 use crate::raft::{ClusterId, Entry, LogId, Membership, NodeId, Refused, Seq, Term};
-use crate::replica::{Capacity, ChangeFailed, LookedUp, Proposed, Step, Summary, WriteFailed};
+use crate::replica::{
+    Capacity, ChangeFailed, LookedUp, Origin, Proposed, Step, Summary, WriteFailed,
+};
 
 /// Where one who asks for a write waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +23,12 @@ pub(crate) enum Asker {
 #[derive(Debug)]
 pub(crate) enum Request {
     /// A write.
-    Write { write: Write, from: Asker, reply: oneshot::Sender<Result<Reply, WriteFailed>> },
+    Write {
+        write: Write,
+        origin: Origin,
+        from: Asker,
+        reply: oneshot::Sender<Result<Reply, WriteFailed>>,
+    },
     /// A read.
     Read { lease: bool, reply: oneshot::Sender<Result<(), Refused>> },
 }

@@ -274,10 +274,16 @@ mod tests {
     use super::*;
     use crate::kv::Write;
     use crate::raft::{Body, ClusterId, LogId, NodeId, Seq, Term};
+    use crate::replica::Origin;
 
     fn write(bytes: usize) -> Request {
         let write = Write::put("k".into(), vec![0; bytes].into());
-        Request::Write { write, from: Asker::Client, reply: oneshot::channel().0 }
+        Request::Write {
+            write,
+            origin: Origin::default(),
+            from: Asker::Client,
+            reply: oneshot::channel().0,
+        }
     }
 
     fn offer() -> Control {

@@ -13,7 +13,7 @@ use super::event::{Asker, Control, Notice, Question, Request};
 use super::mailbox::Mail;
 use crate::kv::Reply;
 use crate::raft::{Input, Refused};
-use crate::replica::{ChangeFailed, Event, Origin, Proposed, Replica, RequestId, WriteFailed};
+use crate::replica::{ChangeFailed, Event, Proposed, Replica, RequestId, WriteFailed};
 use crate::server::tally::{self, Counts};
 
 /// The share of a turn that the peers' messages have, and the clients' requests. Together less than half of a tick.
@@ -144,9 +144,8 @@ impl<'a> Turn<'a> {
     fn request(&mut self, request: Request) {
         let id = self.waiting.id();
         match request {
-            Request::Write { write, from, reply } => {
+            Request::Write { write, origin, from, reply } => {
                 self.waiting.writes.insert(id, (from, reply));
-                let origin = Origin::default();
                 self.replica.step(Event::Write { id, write, origin });
             }
             Request::Read { lease, reply } => {
@@ -187,6 +186,7 @@ mod tests {
         Body, ClusterId, Config, Index, LogId, Member, Membership, Message, Node, NodeId,
         Recovered, Term,
     };
+    use crate::replica::Origin;
     use crate::store::{State, StateOptions};
 
     fn replica() -> Replica {
@@ -224,7 +224,12 @@ mod tests {
 
     fn write(number: usize) -> Request {
         let write = Write::put(format!("key{number}").into(), Bytes::new());
-        Request::Write { write, from: Asker::Client, reply: oneshot::channel().0 }
+        Request::Write {
+            write,
+            origin: Origin::default(),
+            from: Asker::Client,
+            reply: oneshot::channel().0,
+        }
     }
 
     fn fill(mailbox: &Mailbox) {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::api::{Consistency, Error};
 use crate::kv::{Outcome, Reply, Write};
+use crate::replica::Origin;
 use crate::replica::forwarding::{Cause, Fate};
 use crate::server::handle::Handle;
 use crate::server::run::event::Asker;
@@ -18,6 +19,7 @@ impl Handle {
     pub(super) async fn count_and_propose(
         &self,
         mut write: Write,
+        origin: Origin,
         from: Asker,
         deadline: Instant,
     ) -> Result<Reply, Fate> {
@@ -38,7 +40,7 @@ impl Handle {
             (Counted::UpTo(_), _) => return refused(Outcome::TooManyKeys),
             (Counted::TooManyBytes, _) => return refused(Outcome::TooManyBytes),
         }
-        let mut reply = self.propose(write, from, deadline).await?;
+        let mut reply = self.propose(write, origin, from, deadline).await?;
         if let Outcome::Stepped { next, .. } = &mut reply.outcome {
             *next = next.take().or(rest);
         }

@@ -5,9 +5,10 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::api::{Consistency, Error, Freshness};
+use crate::api::{Consistency, Error, Freshness, Wait};
 use crate::kv::{KeyRange, Revision};
 use crate::raft::Refused;
+use crate::server::allowed::Allowed;
 use crate::server::handle::Handle;
 use crate::server::run::event::Request;
 use crate::server::run::mailbox::NotTaken;
@@ -89,9 +90,10 @@ impl Handle {
         }
     }
 
-    /// Begins to wait for a change in a range; [`Error::TooManyWaiters`] where `limits.waiters` do. Whoever reads the range
+    /// Begins to wait for a change of the key; [`Error::TooManyWaiters`] where `limits.waiters` do. Whoever reads it
     /// after that and waits then misses none.
-    pub fn waiter(&self, range: KeyRange) -> Result<Waiter, Error> {
-        self.shared.waiters.for_range(range)
+    pub fn waiter(&self, wait: &Allowed<Wait>) -> Result<Waiter, Error> {
+        let Wait(get) = &**wait;
+        self.shared.waiters.for_range(KeyRange::key(&get.key))
     }
 }

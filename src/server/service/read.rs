@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::api::{
-    Consistency, Error, Found, Freshness, Get, Got, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX,
+    Caller, Consistency, Error, Found, Freshness, Get, Got, List, PAGE_BYTES_MAX, PAGE_ITEMS_MAX,
+    Wait,
 };
 use crate::kv::{Matcher, Page};
 use crate::raft::NodeId;
+use crate::server::allowed::Allowed;
 use crate::server::handle::Handle;
 use crate::server::peer::at_leader::Leader;
-use crate::server::wire::{self, PeerAnswer, PeerRead, PeerReply, PeerRequest};
+use crate::server::wire::{self, Asked, PeerAnswer, PeerRead, PeerReply};
 
 /// How much longer than its deadline a forwarded read is waited for, so that what the leader says of it still arrives.
 pub(super) const WAY: Duration = Duration::from_millis(250);
@@ -24,21 +26,23 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::ReadTimedOut`] after the deadline, and whatever else hinders a read that is as fresh as asked for.
-    pub async fn get(&self, get: Get, deadline: Instant) -> Result<Got, Error> {
+    pub async fn get(&self, get: Allowed<Get>, deadline: Instant) -> Result<Got, Error> {
         if let Some(leader) = self.reads_elsewhere(get.freshness, deadline).await? {
-            let read = PeerRead::Get(get.clone());
-            if let Some(PeerAnswer::Got(got)) = self.forward_read(leader, read, deadline).await? {
+            let (read, caller) = (PeerRead::Get(Get::clone(&get)), get.caller());
+            let answer = self.forward_read(leader, caller, read, deadline).await?;
+            if let Some(PeerAnswer::Got(got)) = answer {
                 return Ok(got);
             }
         }
         self.get_here(get, deadline).await
     }
 
-    async fn get_here(&self, get: Get, deadline: Instant) -> Result<Got, Error> {
-        let Get { key, freshness, unless } = get;
-        self.reach(freshness, deadline).await?;
+    async fn get_here(&self, get: Allowed<Get>, deadline: Instant) -> Result<Got, Error> {
+        self.reach(get.freshness, deadline).await?;
+        self.still_allowed(&get)?;
+        let Get { key, freshness, unless } = get.into_request();
         match freshness.at {
-            None => self.look(&key, unless.as_ref()),
+            None => self.look_at(&key, unless.as_ref()),
             Some(at) => {
                 let (revision, item) = self.get_past(key, at, deadline).await?;
                 Ok(Got { revision, found: item.map_or(Found::Absent, Found::Item) })
@@ -46,8 +50,14 @@ impl Handle {
         }
     }
 
-    /// Reads one key as this node has it now; its value only if that is asked for.
-    pub fn look(&self, key: &[u8], unless: Option<&Matcher>) -> Result<Got, Error> {
+    /// Reads the key that is waited for as this node has it now; its value only if that is asked for.
+    pub fn look(&self, wait: &Allowed<Wait>) -> Result<Got, Error> {
+        self.still_allowed(wait)?;
+        let Wait(get) = &**wait;
+        self.look_at(&get.key, get.unless.as_ref())
+    }
+
+    fn look_at(&self, key: &[u8], unless: Option<&Matcher>) -> Result<Got, Error> {
         let state = self.state();
         if let Some(unless) = unless {
             let (revision, current) =
@@ -66,13 +76,14 @@ impl Handle {
     /// As [`Handle::get`].
     pub async fn list<T: Send + 'static>(
         &self,
-        list: List,
+        list: Allowed<List>,
         deadline: Instant,
         then: impl FnOnce(Page) -> T + Send + 'static,
     ) -> Result<T, Error> {
         if let Some(leader) = self.reads_elsewhere(list.freshness(), deadline).await? {
-            let read = PeerRead::List(list.clone());
-            if let Some(PeerAnswer::Page(page)) = self.forward_read(leader, read, deadline).await? {
+            let (read, caller) = (PeerRead::List(List::clone(&list)), list.caller());
+            let answer = self.forward_read(leader, caller, read, deadline).await?;
+            if let Some(PeerAnswer::Page(page)) = answer {
                 return self.read_apart(deadline + WAY, move || then(page)).await;
             }
         }
@@ -81,12 +92,23 @@ impl Handle {
 
     async fn list_here<T: Send + 'static>(
         &self,
-        list: List,
+        list: Allowed<List>,
         deadline: Instant,
         then: impl FnOnce(Page) -> T + Send + 'static,
     ) -> Result<T, Error> {
         self.reach(list.freshness(), deadline).await?;
-        self.range(list.query, deadline, then).await
+        self.page(list, deadline, then).await
+    }
+
+    /// Reads a part of a listing as this node has it now.
+    pub async fn page<T: Send + 'static>(
+        &self,
+        list: Allowed<List>,
+        deadline: Instant,
+        then: impl FnOnce(Page) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.still_allowed(&list)?;
+        self.range(list.into_request().query, deadline, then).await
     }
 
     /// Who should answer a read, if this node does not keep up, or lacks the room to: the leader. Whoever wants what this
@@ -120,11 +142,12 @@ impl Handle {
     pub(super) async fn forward_read(
         &self,
         leader: NodeId,
+        caller: &Caller,
         read: PeerRead,
         deadline: Instant,
     ) -> Result<Option<PeerAnswer>, Error> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let request = PeerRequest::Read { read, deadline: left };
+        let request = Asked::Read(read).passed_on(caller, left, self.peers_know_callers());
         let until = deadline + WAY;
         match self.ask(leader, &request, until).await {
             Ok(Some(PeerReply::Read(Some(answer)))) => answer.map(Some),
@@ -135,18 +158,30 @@ impl Handle {
 
     /// Answers a read that a peer forwarded, whatever room the disk has: the bytes of a [`PeerReply`]. They count among
     /// those of answers on their way to peers until they are gone.
-    pub(crate) async fn answer_read(&self, read: PeerRead, deadline: Instant) -> Bytes {
+    pub(crate) async fn answer_read(
+        &self,
+        caller: &Caller,
+        read: PeerRead,
+        deadline: Instant,
+    ) -> Bytes {
         let sealed = |answer| wire::encode(&PeerReply::Read(Some(Ok::<PeerAnswer, Error>(answer))));
         let answer = match read {
-            PeerRead::Get(get) => {
-                self.get_here(get, deadline).await.map(|got| sealed(PeerAnswer::Got(got)))
-            }
+            PeerRead::Get(get) => match self.allow(caller, get) {
+                Ok(get) => {
+                    self.get_here(get, deadline).await.map(|got| sealed(PeerAnswer::Got(got)))
+                }
+                Err(error) => Err(error),
+            },
             PeerRead::List(mut list) => {
                 list.query.items_max = list.query.items_max.min(PAGE_ITEMS_MAX);
                 list.query.bytes_max = list.query.bytes_max.min(PAGE_BYTES_MAX);
-                self.list_here(list, deadline, move |page| sealed(PeerAnswer::Page(page))).await
+                let sealed = move |page| sealed(PeerAnswer::Page(page));
+                match self.allow(caller, list) {
+                    Ok(list) => self.list_here(list, deadline, sealed).await,
+                    Err(error) => Err(error),
+                }
             }
-            PeerRead::Txn(json) => match self.answer_txn(&json, deadline).await {
+            PeerRead::Txn(json) => match self.answer_txn(caller, &json, deadline).await {
                 Some(answer) => answer.map(|answer| sealed(PeerAnswer::Txn(answer))),
                 None => return wire::encode(&PeerReply::Read(None)),
             },

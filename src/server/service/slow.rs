@@ -18,7 +18,7 @@ impl Handle {
 
     /// A page of a listing as this node has it, and what `then` makes of it, at most until the deadline. It ends after
     /// `limits.listRows` rows, with less items than asked for, or none, and says where to go on.
-    pub async fn range<T: Send + 'static>(
+    pub(crate) async fn range<T: Send + 'static>(
         &self,
         query: RangeQuery,
         deadline: Instant,

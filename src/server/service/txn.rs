@@ -10,8 +10,9 @@ use bytes::Bytes;
 
 use super::fill::Fill;
 use super::read::WAY;
-use crate::api::{Consistency, Error, Freshness, TxnDone, TxnJson, TxnRequest};
+use crate::api::{Caller, Consistency, Error, Freshness, TxnDone, TxnJson, TxnRequest};
 use crate::kv::{self, Counters, Outcome, Reply, Write};
+use crate::server::allowed::Allowed;
 use crate::server::handle::Handle;
 use crate::server::run::readers::{Queued, ROWS_UNWATCHED};
 use crate::server::wire::{PeerAnswer, PeerRead};
@@ -26,14 +27,16 @@ impl Handle {
     /// As [`Handle::write`] or, if it only reads, as [`Handle::get`].
     pub async fn txn<T: Send + 'static>(
         &self,
-        request: TxnRequest,
+        request: Allowed<TxnRequest>,
         deadline: Instant,
         then: impl FnOnce(TxnDone) -> T + Clone + Send + 'static,
     ) -> Result<Result<T, Reply>, Error> {
-        let write = request.lower(self.shared.limits.delete_keys_max);
+        let keys_max = self.shared.limits.delete_keys_max;
         if request.is_read_only() {
-            return self.read_txn(request, write, deadline, then).await;
+            return self.read_txn(request, deadline, then).await;
         }
+        let write = request.as_part(|request| request.lower(keys_max));
+        let request = request.into_request();
         // Before it is proposed, so that nothing is removed that it supersedes.
         let pin = request.reads().then(|| self.shared.state.pin());
         let Reply { revision, outcome } = self.write(write, deadline).await?;
@@ -75,15 +78,14 @@ impl Handle {
     /// Carries out what only reads, here or at the leader.
     async fn read_txn<T: Send + 'static>(
         &self,
-        request: TxnRequest,
-        write: Write,
+        request: Allowed<TxnRequest>,
         deadline: Instant,
         then: impl FnOnce(TxnDone) -> T + Clone + Send + 'static,
     ) -> Result<Result<T, Reply>, Error> {
         if let Some(leader) = self.reads_elsewhere(Freshness::default(), deadline).await? {
             let read = PeerRead::Txn(request.to_json().to_string().into());
-            if let Some(PeerAnswer::Txn(answer)) = self.forward_read(leader, read, deadline).await?
-            {
+            let answer = self.forward_read(leader, request.caller(), read, deadline).await?;
+            if let Some(PeerAnswer::Txn(answer)) = answer {
                 let json = match answer {
                     Ok(json) => json,
                     Err(reply) => return Ok(Err(reply)),
@@ -95,33 +97,39 @@ impl Handle {
                 }
             }
         }
-        self.read_txn_here(request, write, deadline, then).await
+        self.read_txn_here(request, deadline, then).await
     }
 
     /// Carries out what only reads and a peer passed on, in JSON; none if it is not to be understood.
     pub(super) async fn answer_txn(
         &self,
+        caller: &Caller,
         json: &[u8],
         deadline: Instant,
     ) -> Option<Result<Result<Bytes, Reply>, Error>> {
         let limits = self.txn_limits();
         let request = TxnRequest::parse(json, &limits).ok().filter(TxnRequest::is_read_only)?;
-        let write = request.lower(self.shared.limits.delete_keys_max);
+        let request = match self.allow(caller, request) {
+            Ok(request) => request,
+            Err(error) => return Some(Err(error)),
+        };
         // Serializing plain data into memory cannot fail.
         let json = |done: TxnDone| serde_json::to_vec(&TxnJson::new(&done)).unwrap_or_default();
         let then = move |done| Bytes::from(json(done));
-        Some(self.read_txn_here(request, write, deadline, then).await)
+        Some(self.read_txn_here(request, deadline, then).await)
     }
 
     /// Carries out what only reads, here.
     async fn read_txn_here<T: Send + 'static>(
         &self,
-        request: TxnRequest,
-        write: Write,
+        request: Allowed<TxnRequest>,
         deadline: Instant,
         then: impl FnOnce(TxnDone) -> T + Send + 'static,
     ) -> Result<Result<T, Reply>, Error> {
         self.read_barrier(Consistency::Linearizable, None, deadline).await?;
+        self.still_allowed(&request)?;
+        let request = request.into_request();
+        let write = request.lower(self.shared.limits.delete_keys_max);
         let is_short = !write.counts_first() && few_keys(&write);
         if write.counts_first() {
             let refused = match self.count(&write, deadline).await? {

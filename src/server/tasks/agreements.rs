@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{features, settings};
+use super::{access, features, settings};
 use crate::kv::FeatureLevel;
 use crate::raft::RoleName;
 use crate::server::handle::Handle;
@@ -23,6 +23,7 @@ pub(crate) async fn run(handle: Handle, hold: Option<FeatureLevel>) {
             membership.borrow_and_update();
             features::raise(&handle, hold).await;
             settings::agree(&handle).await;
+            access::turn_on(&handle).await;
             #[cfg(feature = "next-level")]
             features::prove(&handle, &mut proved).await;
         } else if standing.wait_for(|now| now.role == RoleName::Leader).await.is_err() {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::cluster::features::{held_back_by, known_by, raise_to};
 use crate::kv::{FeatureLevel, Raised, RecordKey, Write, decode_level};
 use crate::raft::NodeId;
+use crate::replica::Origin;
 use crate::server::handle::Handle;
 use crate::server::run::event::Asker;
 
@@ -38,7 +39,10 @@ pub(super) async fn raise(handle: &Handle, hold: Option<FeatureLevel>) {
     let release = env!("CARGO_PKG_VERSION").to_owned();
     let deadline = Instant::now() + PATIENCE;
     // What fails is due again at the next look.
-    match handle.write_here(Write::Raise { level, release }, Asker::Client, deadline).await {
+    match handle
+        .write_here(Write::Raise { level, release }, Origin::default(), Asker::Client, deadline)
+        .await
+    {
         Ok(_) => tracing::info!(
             "all members know feature level {level}, to which the cluster is raised: no older release can take part any \
              more"
@@ -54,7 +58,7 @@ pub(super) async fn prove(handle: &Handle, proved: &mut bool) {
         return;
     }
     let deadline = Instant::now() + PATIENCE;
-    match handle.write_here(Write::Nothing, Asker::Client, deadline).await {
+    match handle.write_here(Write::Nothing, Origin::default(), Asker::Client, deadline).await {
         Ok(_) => {
             *proved = true;
             tracing::info!("a command of the next release is committed");

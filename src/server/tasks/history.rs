@@ -7,6 +7,7 @@ use tokio::time::MissedTickBehavior;
 use crate::config::HistoryConfig;
 use crate::kv::Write;
 use crate::raft::RoleName;
+use crate::replica::Origin;
 use crate::replica::history::{Keep, RevisionTimes, STEPS};
 use crate::server::handle::Handle;
 use crate::server::run::event::Asker;
@@ -35,7 +36,12 @@ pub(crate) async fn give_up_the_past(handle: Handle, config: HistoryConfig) {
         }
         // What fails is due again at the next tick.
         match handle
-            .write_here(Write::Compact { revision }, Asker::Client, Instant::now() + PATIENCE)
+            .write_here(
+                Write::Compact { revision },
+                Origin::default(),
+                Asker::Client,
+                Instant::now() + PATIENCE,
+            )
             .await
         {
             Ok(reply) => tracing::debug!(%revision, outcome = ?reply.outcome, "compaction"),

@@ -1,5 +1,6 @@
 //! What a node does by itself, beside its replica.
 
+pub(super) mod access;
 pub(super) mod agreements;
 pub(super) mod bootstrap;
 pub(super) mod certificates;

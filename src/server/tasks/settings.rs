@@ -8,6 +8,7 @@ use crate::cluster::Settings;
 use crate::cluster::settings::{deviations, differences, promised_ms, said_by, to_agree};
 use crate::kv::Write;
 use crate::raft::{NodeId, RoleName};
+use crate::replica::Origin;
 use crate::server::handle::Handle;
 use crate::server::limits::settings_of;
 use crate::server::run::event::Asker;
@@ -21,7 +22,9 @@ pub(super) async fn agree(handle: &Handle) {
     let Some(settings) = to_agree(agreed, own, &handle.settings_known()) else { return };
     let deadline = Instant::now() + PATIENCE;
     // What fails is due again at the next look.
-    if let Err(error) = handle.write_here(Write::Agree { settings }, Asker::Client, deadline).await
+    if let Err(error) = handle
+        .write_here(Write::Agree { settings }, Origin::default(), Asker::Client, deadline)
+        .await
     {
         tracing::debug!(?error, "the cluster could not agree on {settings:?}");
     }

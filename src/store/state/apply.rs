@@ -62,7 +62,7 @@ impl State {
     pub fn apply_at_hand(&self, entries: &[Entry]) -> Result<Carried, StoreError> {
         let began = Instant::now();
         let mut position = self.shared.read().position.clone();
-        let before = position.counters;
+        let before = position.counters.clone();
         let mut batch = Batch::over(self);
         let mut carried = Carried { applied: Vec::with_capacity(entries.len()), lacks_rows: false };
         let mut hashes = Vec::new();

@@ -24,7 +24,7 @@ use super::position::Position;
 use super::under::LogUnder;
 use super::verification::{Verification, Verified};
 use super::view::FileView;
-use crate::kv::{FeatureLevel, Revision, Settings};
+use crate::kv::{Access, FeatureLevel, Revision, Settings};
 use crate::raft::{Index, LogId, Membership};
 use crate::store::disk::coalesce::Coalesce;
 use crate::store::disk::files;
@@ -247,6 +247,11 @@ impl State {
     /// The settings that the cluster has agreed on, as of the last entry applied; none before it did.
     pub fn settings(&self) -> Option<Settings> {
         self.shared.read().position.counters.settings
+    }
+
+    /// Who may do what, as of the last entry applied.
+    pub fn access(&self) -> Arc<Access> {
+        self.shared.read().position.counters.access.clone()
     }
 
     /// The highest feature level that this node knows.

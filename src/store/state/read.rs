@@ -291,7 +291,7 @@ fn owned<'a>(keys: impl Iterator<Item = (&'a Bytes, &'a KeyRow)>) -> Vec<(Bytes,
 }
 
 fn readable(at: Option<Revision>, position: &Position) -> Result<Revision, ReadError> {
-    let Counters { revision: newest, compacted: oldest, .. } = position.counters;
+    let &Counters { revision: newest, compacted: oldest, .. } = &position.counters;
     match at {
         None => Ok(newest),
         Some(asked) if asked > newest => Err(ReadError::Future { asked, newest }),

@@ -1,0 +1,154 @@
+//! Changing who may do what.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::access::{ACCESS_BYTES_MAX, ADMIN, Access, AccessRevision, Stated, User};
+use super::ask::Ask;
+use super::name::Name;
+use super::right::{Administration, Role, Token};
+
+/// A change of who may do what. The order of the variants is part of the log's format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AccessChange {
+    /// From now on not everybody may do everything. It is never taken back.
+    TurnOn,
+    /// Sets a role, whatever it was.
+    PutRole {
+        /// Its name.
+        name: Name,
+        /// What its holders may.
+        role: Role,
+    },
+    /// Removes a role, from its holders too.
+    DeleteRole {
+        /// Its name.
+        name: Name,
+    },
+    /// Sets a user, whoever it was.
+    PutUser {
+        /// The name.
+        name: Name,
+        /// All roles that the user has then.
+        roles: BTreeSet<Name>,
+    },
+    /// Removes a user with all tokens.
+    DeleteUser {
+        /// The name.
+        name: Name,
+    },
+    /// Sets a token; one of that name opens nothing any more. Turns access control on.
+    PutToken {
+        /// Its name.
+        name: Name,
+        /// The token.
+        token: Token,
+    },
+    /// Removes a token.
+    DeleteToken {
+        /// Its name.
+        name: Name,
+    },
+}
+
+/// Why a change was not made. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum AccessRefusal {
+    /// The role `admin` is everything, always.
+    #[error("the role \"admin\" may do everything, and stays so")]
+    AdminRole,
+    /// A user is to have a role that there is not.
+    #[error("there is no role {0:?}")]
+    NoSuchRole(String),
+    /// A token is to be of a user that there is not.
+    #[error("there is no user {0:?}")]
+    NoSuchUser(String),
+    /// Afterwards nobody could change it back.
+    #[error(
+        "nobody could change who may do what any more: another user has to have the right \"auth\" first"
+    )]
+    LastAdministrator,
+    /// All of it together would be too large.
+    #[error(
+        "users, roles and tokens would take more than {ACCESS_BYTES_MAX} bytes together; delete some"
+    )]
+    TooMuch,
+    /// Another token has the same hash.
+    #[error("there is such a token already")]
+    SameToken,
+}
+
+impl Access {
+    /// What a change makes of it, and whether what it names was there before; nothing is counted where nothing changes.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub(in crate::kv) fn after(
+        &self,
+        change: AccessChange,
+    ) -> Result<(Option<Access>, bool), AccessRefusal> {
+        let mut next = self.stated().clone();
+        let found = match change {
+            AccessChange::TurnOn => std::mem::replace(&mut next.on, true),
+            AccessChange::PutRole { name, .. } | AccessChange::DeleteRole { name }
+                if name.as_str() == ADMIN =>
+            {
+                return Err(AccessRefusal::AdminRole);
+            }
+            AccessChange::PutRole { name, role } => next.roles.insert(name, role).is_some(),
+            AccessChange::DeleteRole { name } => {
+                for user in next.users.values_mut() {
+                    user.roles.remove(&name);
+                }
+                next.roles.remove(&name).is_some()
+            }
+            AccessChange::PutUser { name, roles } => put_user(&mut next, name, roles)?,
+            AccessChange::DeleteUser { name } => {
+                next.tokens.retain(|_, token| token.user != name);
+                next.users.remove(&name).is_some()
+            }
+            AccessChange::PutToken { name, token } => put_token(&mut next, name, token)?,
+            AccessChange::DeleteToken { name } => next.tokens.remove(&name).is_some(),
+        };
+        if next == *self.stated() {
+            return Ok((None, found));
+        }
+        next.revision = AccessRevision(next.revision.0 + 1);
+        // Writing plain data to a growing vector has no way to fail.
+        let size = postcard::to_stdvec(&next).map_or(usize::MAX, |bytes| bytes.len());
+        let grows = next.roles.len() + next.users.len() + next.tokens.len();
+        let grew = grows >= self.roles().len() + self.users().len() + self.tokens().len();
+        if size > ACCESS_BYTES_MAX && grew {
+            return Err(AccessRefusal::TooMuch);
+        }
+        let next = Access::of(next);
+        let administers = |user| next.allows(user, Ask::Admin(Administration::Auth));
+        match next.users().keys().any(administers) {
+            true => Ok((Some(next), found)),
+            false => Err(AccessRefusal::LastAdministrator),
+        }
+    }
+}
+
+fn put_user(next: &mut Stated, name: Name, roles: BTreeSet<Name>) -> Result<bool, AccessRefusal> {
+    if let Some(unknown) = roles.iter().find(|role| !next.roles.contains_key(*role)) {
+        return Err(AccessRefusal::NoSuchRole(unknown.to_string()));
+    }
+    Ok(next.users.insert(name, User { roles }).is_some())
+}
+
+fn put_token(next: &mut Stated, name: Name, token: Token) -> Result<bool, AccessRefusal> {
+    if !next.users.contains_key(&token.user) {
+        return Err(AccessRefusal::NoSuchUser(token.user.to_string()));
+    }
+    if next.tokens.iter().any(|(other, it)| it.hash == token.hash && *other != name) {
+        return Err(AccessRefusal::SameToken);
+    }
+    next.on = true;
+    Ok(next.tokens.insert(name, token).is_some())
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

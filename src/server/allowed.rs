@@ -1,0 +1,153 @@
+//! Whether a request is allowed: one piece of code for all that clients ask for, and for what peers pass on for them.
+//!
+//! Whatever serves a client takes its request as [`Allowed`] only, and [`Handle::allow`] is the one way to such a one. A kind of
+//! request that does not say what it needs ([`Asks`]) cannot become one.
+//!
+//! It is found out when the request comes, and once more where it is carried out: reads right before they look at the state,
+//! writes as they are applied ([`Outcome::Outdated`](crate::kv::Outcome::Outdated)). So what is under way when a right is taken
+//! is refused, whoever passed it on.
+
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls_pki_types::CertificateDer;
+
+use super::handle::Handle;
+use crate::api::{Caller, Error, SeeAccess, SeeStatus};
+use crate::config::ClientAuth;
+use crate::kv::{Access, AccessRevision, Ask, Asks, FeatureLevel, Name, TokenHash};
+use crate::pki::{PeerIdentity, Role};
+
+/// A request that was found to be allowed, at one state of who may do what.
+#[derive(Clone, Debug)]
+pub struct Allowed<T> {
+    request: T,
+    caller: Caller,
+    under: AccessRevision,
+}
+
+impl<T> Deref for Allowed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.request
+    }
+}
+
+impl<T> Allowed<T> {
+    /// Who asks.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The request, for whoever has carried it out, or is to.
+    pub(super) fn into_request(self) -> T {
+        self.request
+    }
+
+    /// What the request is carried out as: it must need nothing beyond what the request does.
+    pub(super) fn as_part<U>(&self, part: impl FnOnce(&T) -> U) -> Allowed<U> {
+        let (caller, under) = (self.caller.clone(), self.under);
+        Allowed { request: part(&self.request), caller, under }
+    }
+}
+
+impl Handle {
+    /// Whether not everybody may do everything: the cluster has decided so, or this node's configuration says that clients
+    /// show who they are.
+    pub fn controls_access(&self) -> bool {
+        self.shared.config.http.client_auth != ClientAuth::None || self.state().access().is_on()
+    }
+
+    /// Lets a request through, if this caller may all that it asks for.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] and [`Error::Forbidden`]: nothing was done.
+    pub fn allow<T: Asks>(&self, caller: &Caller, request: T) -> Result<Allowed<T>, Error> {
+        let under = self.decide(caller, &request)?;
+        Ok(Allowed { request, caller: caller.clone(), under })
+    }
+
+    /// Whether a request is still allowed, as of what this node has applied by now; by which state.
+    ///
+    /// # Errors
+    /// As [`Handle::allow`].
+    pub fn still_allowed<T: Asks>(&self, allowed: &Allowed<T>) -> Result<AccessRevision, Error> {
+        match self.state().access().revision() {
+            now if now == allowed.under => Ok(now),
+            _ => self.decide(&allowed.caller, &allowed.request),
+        }
+    }
+
+    /// Waits until a request is not allowed any more.
+    pub async fn until_forbidden<T: Asks>(&self, allowed: &Allowed<T>) {
+        let mut access = self.shared.access.clone();
+        while self.still_allowed(allowed).is_ok() {
+            if access.changed().await.is_err() {
+                // The node stops, which says nothing of rights.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whose token has this hash, as this node has it now.
+    pub fn holder(&self, hash: &TokenHash) -> Option<Name> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.state().access().holder(hash, now).cloned()
+    }
+
+    /// Whom a certificate stands for, which a client showed and its connection was let in with.
+    pub fn certified(&self, certificate: &CertificateDer<'_>) -> Option<Caller> {
+        let identity = PeerIdentity::from_certificate(certificate).ok()?;
+        match identity.role {
+            Role::Client => Some(Caller::User(identity.name.as_str().parse().ok()?)),
+            Role::Node => Some(Caller::Node(identity.name.to_string())),
+        }
+    }
+
+    /// Everything about who may do what, as this node has it now.
+    pub fn access(&self, _: &Allowed<SeeAccess>) -> Arc<Access> {
+        self.state().access()
+    }
+
+    /// The roles of whoever asks, as this node has them now.
+    pub fn own_roles(&self, known: &Allowed<SeeStatus>) -> BTreeSet<Name> {
+        let access = self.state().access();
+        let user = known.caller().user().and_then(|name| access.users().get(name));
+        user.map(|user| user.roles.clone()).unwrap_or_default()
+    }
+
+    /// Whether all members know who asks what peers pass on: earlier releases do not.
+    pub(super) fn peers_know_callers(&self) -> bool {
+        self.state().level() >= FeatureLevel::ACCESS
+    }
+
+    fn is_member(&self, name: &str) -> bool {
+        self.membership().is_some_and(|now| now.by_name(name).is_some())
+    }
+
+    fn decide(&self, caller: &Caller, request: &dyn Asks) -> Result<AccessRevision, Error> {
+        let access = self.state().access();
+        let refused = match caller {
+            Caller::Anybody if self.controls_access() => return Err(Error::Unauthenticated),
+            Caller::Anybody => None,
+            Caller::User(name) => access.refuses(name, request),
+            Caller::Node(name) if !self.is_member(name) => return Err(Error::Unauthenticated),
+            Caller::Node(_) => {
+                let mut refused = None;
+                request.asks(&mut |ask| {
+                    if ask != Ask::BeKnown {
+                        refused = Some(ask.to_string());
+                    }
+                });
+                refused
+            }
+        };
+        match refused {
+            None => Ok(access.revision()),
+            Some(what) => Err(Error::Forbidden(format!("{caller} may not {what}"))),
+        }
+    }
+}
