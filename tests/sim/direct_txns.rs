@@ -124,7 +124,7 @@ fn writes_come_to_what_the_rules_say() -> Result<(), Broken> {
                 bench.sweep();
             }
             for (write, reply) in writes.iter().zip(&replies) {
-                let expected = bench.naive.apply(write, reply)?;
+                let expected = bench.naive.apply(None, write, reply)?;
                 if let (Write::Txn { txn, keys_max }, Outcome::Txn(outcome)) =
                     (write, &reply.outcome)
                 {

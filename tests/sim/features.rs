@@ -49,6 +49,8 @@ impl World {
     /// Draws who runs which release.
     pub(super) fn draw_releases(&mut self) {
         if self.plan.releases.is_none() {
+            let all = if self.plan.rights { NEW } else { OLD };
+            self.hosts.iter_mut().for_each(|host| host.highest = all);
             return;
         }
         for host in 0..self.hosts.len() {
@@ -111,11 +113,12 @@ impl World {
 
     /// What a leader does from time to time: raises the level, if all members know a higher one.
     pub(super) fn raise_level(&mut self, host: usize) -> Result<(), Broken> {
-        let (Some(Releases { hold, .. }), Some(running)) =
-            (self.plan.releases, &self.hosts[host].running)
-        else {
-            return Ok(());
+        let hold = match self.plan.releases {
+            Some(Releases { hold, .. }) => hold,
+            None if self.plan.rights => None,
+            None => return Ok(()),
         };
+        let Some(running) = &self.hosts[host].running else { return Ok(()) };
         let replica = &running.replica;
         let now = replica.membership().filter(|_| replica.summary().role == RoleName::Leader);
         let Some(now) = now else { return Ok(()) };

@@ -87,6 +87,7 @@ impl World {
         self.do_chores(host)?;
         self.raise_level(host)?;
         self.agree_on_settings(host)?;
+        self.change_access(host)?;
         self.lead_the_members(host)
     }
 

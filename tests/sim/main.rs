@@ -22,6 +22,7 @@
 //! `CARGO_PROFILE_DEV_OPT_LEVEL=1` in place of `--profile sim` is built sooner and still four times as
 //! fast as a build without.
 
+mod access;
 mod anew;
 mod asking;
 mod bootstrap;

@@ -1,12 +1,13 @@
 //! The state machine once more, written apart from the one that is tested and with no care for speed: what each write must
 //! come to, by the text of the rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use konsen::kv::{
-    Attach, Compare, DELETED_PER_KEY_MAX, KeyRange, Op, OpOutcome, Outcome, Over, Put, Refusal,
-    Relation, Reply, Revision, RowId, Test, Txn, TxnOutcome, Write,
+    AccessChange, AccessRefusal, AccessRevision, Attach, Compare, DELETED_PER_KEY_MAX, KeyRange,
+    Name, Op, OpOutcome, Outcome, Over, Put, Refusal, Relation, Reply, Revision, Role, RowId, Test,
+    Txn, TxnOutcome, Write,
 };
 
 use super::oracle::{Broken, ensure};
@@ -19,6 +20,47 @@ pub(super) struct Naive {
     changed: BTreeMap<Bytes, u64>,
     changes: u64,
     compacted: u64,
+    access: NaiveAccess,
+}
+
+/// Roles and users, as far as the simulator changes them.
+#[derive(Debug, Default)]
+struct NaiveAccess {
+    changes: u64,
+    on: bool,
+    roles: BTreeMap<Name, Role>,
+    users: BTreeMap<Name, BTreeSet<Name>>,
+}
+
+impl NaiveAccess {
+    fn take(&mut self, change: &AccessChange) -> Outcome {
+        let before = (self.on, self.roles.clone(), self.users.clone());
+        let found = match change {
+            AccessChange::TurnOn => std::mem::replace(&mut self.on, true),
+            AccessChange::PutRole { name, role } => {
+                self.roles.insert(name.clone(), role.clone()).is_some()
+            }
+            AccessChange::DeleteRole { name } => {
+                self.users.values_mut().for_each(|roles| roles.retain(|role| role != name));
+                self.roles.remove(name).is_some()
+            }
+            AccessChange::PutUser { roles, .. }
+                if !roles.iter().all(|role| self.roles.contains_key(role)) =>
+            {
+                let missing = roles.iter().find(|role| !self.roles.contains_key(*role));
+                let missing = missing.map(Name::to_string).unwrap_or_default();
+                return Outcome::AccessRefused(AccessRefusal::NoSuchRole(missing));
+            }
+            AccessChange::PutUser { name, roles } => {
+                self.users.insert(name.clone(), roles.clone()).is_some()
+            }
+            AccessChange::DeleteUser { name } => self.users.remove(name).is_some(),
+            AccessChange::PutToken { .. } | AccessChange::DeleteToken { .. } => false,
+        };
+        let changed = before.0 != self.on || before.1 != self.roles || before.2 != self.users;
+        self.changes += u64::from(changed);
+        Outcome::AccessChanged { revision: AccessRevision(self.changes), found }
+    }
 }
 
 /// A key that exists.
@@ -53,9 +95,15 @@ impl Naive {
 
     /// Carries a write out and compares what it came to. Gives, for each operation that was carried out, what there was to
     /// see: the keys that it read, or what those were that it changed.
-    pub(super) fn apply(&mut self, write: &Write, reply: &Reply) -> Result<Vec<Pairs>, Broken> {
+    pub(super) fn apply(
+        &mut self,
+        admitted: Option<AccessRevision>,
+        write: &Write,
+        reply: &Reply,
+    ) -> Result<Vec<Pairs>, Broken> {
         let mut seen = Vec::new();
         let outcome = match write {
+            _ if admitted.is_some_and(|by| by.0 != self.access.changes) => Outcome::Outdated,
             Write::Txn { txn, keys_max } => {
                 let mut run = Run::of(self, *keys_max);
                 let outcome = run.txn(txn);
@@ -87,8 +135,7 @@ impl Naive {
                 Outcome::Compacted
             }
             Write::Agree { .. } => Outcome::Agreed,
-            // Who may do what is followed elsewhere.
-            Write::Access(_) => reply.outcome.clone(),
+            Write::Access(change) => self.access.take(change),
             _ => Outcome::Raised,
         };
         let expected = Reply { revision: Revision(self.revision()), outcome };

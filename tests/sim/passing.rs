@@ -1,7 +1,7 @@
 //! Writes that reach a host that does not lead: it passes them on to the leader, by one hop, and says what became
 //! of them.
 
-use konsen::kv::Reply;
+use konsen::kv::{Outcome, Reply};
 use konsen::raft::{NodeId, RoleName};
 use konsen::replica::forwarding::{Fate, Passed};
 use konsen::replica::{Event, Origin, RequestId, WriteFailed};
@@ -16,11 +16,6 @@ pub(super) const PASSED: u64 = 1 << 50;
 /// How often a host tries a write that went nowhere.
 const TRIES_MAX: u32 = 5;
 
-/// The token of a command names the request.
-fn origin(request: u64) -> Origin {
-    Origin { token: Some(request.to_string()), ..Origin::default() }
-}
-
 /// A write that a host has passed on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PassedOn {
@@ -33,6 +28,12 @@ pub(super) struct PassedOn {
 }
 
 impl World {
+    /// The token of a command names the request; the host that takes it in finds it to be allowed.
+    fn origin(&self, host: usize, request: u64) -> Origin {
+        let (token, admitted) = (Some(request.to_string()), self.admitted_by(host));
+        Origin { token, admitted, ..Origin::default() }
+    }
+
     /// A host takes a client's write in, or passes it on.
     pub(super) fn write(&mut self, host: usize, request: u64, tries: u32) -> Result<(), Broken> {
         let Some(write) = self.history.get(request).ask.write(request) else { return Ok(()) };
@@ -41,7 +42,8 @@ impl World {
         if summary.role == RoleName::Leader || !self.plan.passes_on {
             self.tries.insert(request, tries);
             let id = RequestId(request);
-            return self.step(host, Event::Write { id, write, origin: origin(request) });
+            let origin = self.origin(host, request);
+            return self.step(host, Event::Write { id, write, origin });
         }
         let Some(leader) = summary.leader else {
             return self.became(host, request, tries, Err(Fate::Again));
@@ -71,7 +73,8 @@ impl World {
     /// A write that another host passed on reaches the one that it takes for the leader.
     pub(super) fn take_passed(&mut self, host: usize, id: u64, request: u64) -> Result<(), Broken> {
         let Some(write) = self.history.get(request).ask.write(request) else { return Ok(()) };
-        self.step(host, Event::Write { id: RequestId(id), write, origin: origin(request) })
+        let origin = self.origin(host, request);
+        self.step(host, Event::Write { id: RequestId(id), write, origin })
     }
 
     /// What became of a write at the host that took it in.
@@ -140,6 +143,14 @@ impl World {
         if self.is_lost(host) {
             return Ok(());
         }
+        // Whoever took it in asks anew whether it is allowed, and it always is.
+        let result = match result {
+            Ok(Reply { outcome: Outcome::Outdated, .. }) => {
+                self.count("writes whose admission was out of date");
+                Err(Fate::Again)
+            }
+            result => result,
+        };
         match result {
             Ok(reply) => self.answer(request, Answer::Written(reply), leader),
             Err(Fate::Again) if self.plan.passes_on && tries < TRIES_MAX => {

@@ -84,6 +84,8 @@ pub(crate) struct Plan {
     pub(crate) keep: Keep,
     /// Whether the configurations say different things of what has to be agreed on.
     pub(crate) settings_differ: bool,
+    /// Whether who may do what is changed all the time.
+    pub(crate) rights: bool,
     /// Which releases there are, where it is not one alone.
     pub(crate) releases: Option<Releases>,
     /// What each host takes for a tick.
@@ -371,6 +373,7 @@ impl Plan {
                 revisions: random.chance(200).then(|| random.range(2, 40)),
             },
             settings_differ: false,
+            rights: false,
             releases: None,
             ticks,
             leases,
@@ -379,6 +382,7 @@ impl Plan {
             plan.mix_releases(random);
         }
         plan.settings_differ = random.chance(300);
+        plan.rights = random.chance(400);
         if plan.faults.contains(&Fault::Operator) || crate::operator() {
             plan.add_operator(random);
         }

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use konsen::kv::{
-    Command, Counters, FeatureLevel, KeyRange, KeyRow, Prepared, ReadRows, RecordKey, Reply,
-    Revision, RevisionRow, RowId, Rows,
+    Command, Counters, FeatureLevel, KeyRange, KeyRow, Outcome, Prepared, ReadRows, RecordKey,
+    Reply, Revision, RevisionRow, RowId, Rows,
 };
 use konsen::raft::{Entry, Index, Payload};
 
@@ -84,7 +84,13 @@ impl Reference {
             let prepared = Prepared::of(bytes, HIGHEST).map_err(|why| broken(why.to_string()))?;
             let clock = self.counters.clock_ms;
             let Ok(reply) = prepared.apply(&mut self.model, &mut self.counters);
-            self.naive.apply(&write, &reply)?;
+            let clients = header.token.is_some() && header.level >= FeatureLevel::ACCESS;
+            ensure!(
+                header.admitted.is_some() || !clients,
+                "nobody says by what the command at {} was admitted",
+                entry.id
+            );
+            self.naive.apply(header.admitted, &write, &reply)?;
             ensure!(
                 self.counters.clock_ms >= clock,
                 "the clock goes back at {}, from {clock} to {}",
@@ -95,6 +101,11 @@ impl Reference {
                 self.note();
                 return Ok(());
             };
+            // It was not carried out, and whoever took it in may try again.
+            if reply.outcome == Outcome::Outdated {
+                self.note();
+                return Ok(());
+            }
             let twice = self.replies.insert(request, (entry.id.index, reply));
             ensure!(twice.is_none(), "request {request} is committed twice");
         }

@@ -160,6 +160,7 @@ pub(super) struct Chance {
     pub(super) lookup: Random,
     pub(super) releases: Random,
     pub(super) settings: Random,
+    pub(super) rights: Random,
 }
 
 impl World {
@@ -189,6 +190,7 @@ impl World {
                 lookup: random.fork(),
                 releases: random.fork(),
                 settings: random.fork(),
+                rights: random.fork(),
             },
             due: BTreeMap::new(),
             scheduled: 0,
