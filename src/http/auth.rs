@@ -38,10 +38,10 @@ async fn see(api: &Api, request: Request) -> Result<(Arc<Access>, Revision), Pro
     let parts = request.into_parts().0;
     Query::parse(parts.uri.query(), &[])?;
     let caller = caller_of(&parts.extensions);
-    api.handle.allow(&caller, SeeAccess)?;
+    api.handle.admit(&caller, SeeAccess).await?;
     let freshness = Freshness { consistency: Consistency::Linearizable, ..Freshness::default() };
     api.handle.reach(freshness, headers::deadline(&parts.headers)?).await?;
-    let allowed = api.handle.allow(&caller, SeeAccess)?;
+    let allowed = api.handle.admit(&caller, SeeAccess).await?;
     Ok((api.handle.access(&allowed), api.handle.revision()))
 }
 
@@ -155,7 +155,7 @@ async fn change(
     change: AccessChange,
 ) -> Result<(bool, Revision), Problem> {
     let deadline: Instant = headers::deadline(&parts.headers)?;
-    let write = api.handle.allow(&caller_of(&parts.extensions), Write::Access(change))?;
+    let write = api.handle.admit(&caller_of(&parts.extensions), Write::Access(change)).await?;
     let reply = api.handle.write(write, deadline).await?;
     match reply.outcome {
         Outcome::AccessChanged { found, .. } => Ok((found, reply.revision)),
@@ -225,7 +225,7 @@ pub(super) async fn put_token(
     let wrong = |why: String| malformed(LIKE, &why);
     let (name, user) = (name_of(&name)?, wanted.user().map_err(wrong)?);
     let ttl = wanted.ttl.as_deref().map(ttl_of).transpose().map_err(wrong)?;
-    first_is_an_administrators(&api, &parts, &user)?;
+    first_is_an_administrators(&api, &parts, &user).await?;
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let secret = new_token().ok_or_else(|| {
         Problem::new(Kind::Internal, "the system gives no random bytes; nothing was made")
@@ -246,11 +246,12 @@ pub(super) async fn put_token(
 }
 
 /// The first token turns access control on: if nobody could administer then, nobody could ever.
-fn first_is_an_administrators(api: &Api, parts: &Parts, user: &Name) -> Result<(), Problem> {
+async fn first_is_an_administrators(api: &Api, parts: &Parts, user: &Name) -> Result<(), Problem> {
     if api.handle.controls_access() {
         return Ok(());
     }
-    let access = api.handle.access(&api.handle.allow(&caller_of(&parts.extensions), SeeAccess)?);
+    let access =
+        api.handle.access(&api.handle.admit(&caller_of(&parts.extensions), SeeAccess).await?);
     match access.refuses(user, &SeeAccess) {
         None => Ok(()),
         Some(_) => Err(Problem::new(
@@ -330,7 +331,7 @@ pub(super) async fn whoami(
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
     let caller = caller_of(request.extensions());
-    let known = api.handle.allow(&caller, SeeStatus)?;
+    let known = api.handle.admit(&caller, SeeStatus).await?;
     let (kind, name) = match &caller {
         Caller::Anybody => ("anybody", None),
         Caller::User(name) => ("user", Some(name.to_string())),
@@ -354,14 +355,14 @@ pub(super) async fn can(
     let (parts, wanted): (_, CanJson) = read(&api, request, LIKE).await?;
     let (user, question) = wanted.question().map_err(|why| malformed(LIKE, &why))?;
     let caller = caller_of(&parts.extensions);
-    api.handle.allow(&caller, SeeStatus)?;
+    api.handle.admit(&caller, SeeStatus).await?;
     let asked = match user {
         Some(user) if caller.user() != Some(&user) => {
-            api.handle.allow(&caller, SeeAccess)?;
+            api.handle.admit(&caller, SeeAccess).await?;
             Caller::User(user)
         }
         _ => caller,
     };
-    let allowed = api.handle.allow(&asked, question).is_ok();
+    let allowed = api.handle.admit(&asked, question).await.is_ok();
     Ok(answer(api.handle.revision(), &AllowedJson { allowed }))
 }

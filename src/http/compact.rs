@@ -29,7 +29,7 @@ pub(super) async fn compact(
     let wanted = parse(&held.bytes)?;
     let CompactJson { revision } = wanted;
     let write = Write::Compact { revision };
-    let write = api.handle.allow(&caller_of(&parts.extensions), write)?;
+    let write = api.handle.admit(&caller_of(&parts.extensions), write).await?;
     let reply = api.handle.write(write, deadline).await?;
     match reply.outcome {
         Outcome::Compacted => {

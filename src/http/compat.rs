@@ -52,7 +52,7 @@ async fn read(api: &Api, head: &Parts) -> Result<(Bytes, Revision, Option<Item>)
     let key = key_parameter(head)?;
     let deadline = headers::deadline(&head.headers)?;
     let get = Get { key: key.clone(), freshness: Freshness::default(), unless: None };
-    let get = api.handle.allow(&caller_of(&head.extensions), get)?;
+    let get = api.handle.admit(&caller_of(&head.extensions), get).await?;
     let got = api.handle.get(get, deadline).await?;
     let item = match got.found {
         Found::Item(item) => Some(item),
@@ -63,7 +63,7 @@ async fn read(api: &Api, head: &Parts) -> Result<(Bytes, Revision, Option<Item>)
 
 async fn write(api: &Api, head: &Parts, write: Write) -> Result<Revision, Problem> {
     let deadline = headers::deadline(&head.headers)?;
-    let write = api.handle.allow(&caller_of(&head.extensions), write)?;
+    let write = api.handle.admit(&caller_of(&head.extensions), write).await?;
     let reply = api.handle.write(write, deadline).await?;
     match reply.outcome {
         Outcome::Txn(_) => Ok(reply.revision),
@@ -237,7 +237,7 @@ async fn list_keys(api: &Api, head: &Parts) -> Result<Response, Problem> {
     let revision = loop {
         let list =
             List { query: query.clone(), consistency: Consistency::default(), min_revision: None };
-        let list = api.handle.allow(&caller, list)?;
+        let list = api.handle.admit(&caller, list).await?;
         let page = match api.handle.list(list, deadline, |page| page).await {
             // The past is given up meanwhile. It goes on with what there is now, which cannot be compacted, so each page
             // is read twice at most. Whatever is there all the time is listed, and nothing twice, as in the original.
@@ -296,7 +296,7 @@ fn original_role(role: &str) -> &'static str {
 
 /// `GET /api/status`.
 pub(super) async fn status(State(api): State<Arc<Api>>, head: Parts) -> Result<Response, Problem> {
-    let known = api.handle.allow(&caller_of(&head.extensions), SeeStatus);
+    let known = api.handle.admit(&caller_of(&head.extensions), SeeStatus).await;
     let known = known.map_err(|error| Problem::from(error).as_json_error())?;
     let status = api.handle.status(&known).await;
     let status = status.ok_or_else(|| Problem::unanswered(&api.handle))?;

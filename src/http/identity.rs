@@ -18,6 +18,20 @@ const OPEN: &[&str] = &["/healthz", "/readyz", "/metrics", "/health", "/ready"];
 #[derive(Clone, Debug)]
 pub(super) struct Certified(pub(super) Caller);
 
+/// What is looked at of a request. Its body may be one that no other thread may see.
+pub(super) struct Head<'a> {
+    path: &'a str,
+    fields: &'a HeaderMap,
+    extensions: &'a Extensions,
+}
+
+impl<'a> Head<'a> {
+    pub(super) fn of<B>(request: &'a Request<B>) -> Head<'a> {
+        let (fields, extensions) = (request.headers(), request.extensions());
+        Head { path: request.uri().path(), fields, extensions }
+    }
+}
+
 /// Whoever a request was found to be of: as whoever may nothing where that was not looked for.
 pub(super) fn caller_of(extensions: &Extensions) -> Caller {
     extensions.get::<Caller>().cloned().unwrap_or(Caller::Anybody)
@@ -27,13 +41,13 @@ pub(super) fn caller_of(extensions: &Extensions) -> Caller {
 ///
 /// # Errors
 /// A problem of the kind [`Kind::Unauthenticated`], where access is controlled and that cannot be told.
-pub(super) fn authenticate<B>(handle: &Handle, request: &Request<B>) -> Result<Caller, Problem> {
-    if !handle.controls_access() || OPEN.contains(&request.uri().path()) {
+pub(super) async fn authenticate(handle: &Handle, head: Head<'_>) -> Result<Caller, Problem> {
+    if !handle.controls_access() || OPEN.contains(&head.path) {
         return Ok(Caller::Anybody);
     }
-    match credentials(request.headers())? {
+    match credentials(head.fields)? {
         Some(shown) => {
-            let holder = handle.holder(&shown.hash);
+            let holder = handle.holder(&shown.hash).await;
             let fits = |holder: &Name| {
                 shown.user.as_ref().is_none_or(|user| holder.as_str().as_bytes() == &user[..])
             };
@@ -41,7 +55,7 @@ pub(super) fn authenticate<B>(handle: &Handle, request: &Request<B>) -> Result<C
                 "the token opens nothing: it is not one of this cluster, it has expired, or it was deleted",
             ))
         }
-        None => match request.extensions().get::<Certified>() {
+        None => match head.extensions.get::<Certified>() {
             Some(Certified(caller)) => Ok(caller.clone()),
             None => Err(Error::Unauthenticated.into()),
         },

@@ -129,12 +129,12 @@ impl Read {
 
     async fn answer(self, api: &Api, caller: &Caller) -> Result<Response, Problem> {
         if let Some(wait) = self.wait {
-            let wanted = api.handle.allow(caller, Wait(self.get.clone()))?;
+            let wanted = api.handle.admit(caller, Wait(self.get.clone())).await?;
             // Whoever waits for a change waits for this node's.
             api.handle.reach(self.get.freshness, self.deadline).await?;
             return self.wait(api, &wanted, Instant::now() + wait).await;
         }
-        let get = api.handle.allow(caller, self.get.clone())?;
+        let get = api.handle.admit(caller, self.get.clone()).await?;
         let got = api.handle.get(get, self.deadline).await?;
         match self.settle(api, got)? {
             Settled::Answer(response) => Ok(response),
@@ -328,14 +328,14 @@ where
     let PutHead { key, condition, content_type, timeout } = wanted;
     // Before anything of the body is taken in.
     let named = Put::new(key.clone(), Bytes::new());
-    api.handle.allow(caller, Write::put_if(named, condition.clone()))?;
+    api.handle.admit(caller, Write::put_if(named, condition.clone())).await?;
     let value_bytes_max = api.handle.value_bytes_max();
     let held = body::read_declared(length, guest, body, value_bytes_max, &api.bodies).await?;
     let _under_way = api.requests.begin(guest)?;
     // The time counts from the body's end, so that a slow upload does not use it up.
     let deadline = Instant::now() + timeout;
     let put = Put { content_type, ..Put::new(key, held.bytes.clone()) };
-    let write = api.handle.allow(caller, Write::put_if(put, condition))?;
+    let write = api.handle.admit(caller, Write::put_if(put, condition)).await?;
     let reply = api.handle.write(write, deadline).await?;
     let status = match reply.outcome.single() {
         Some(Single::Put { created: true }) => StatusCode::CREATED,
@@ -378,7 +378,7 @@ async fn delete(
     write: Write,
     deadline: Instant,
 ) -> Result<Response, Problem> {
-    let write = api.handle.allow(caller, write)?;
+    let write = api.handle.admit(caller, write).await?;
     let reply = api.handle.write(write, deadline).await?;
     match reply.outcome.single() {
         Some(Single::Deleted { count: 1.. }) => {

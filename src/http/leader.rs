@@ -33,7 +33,7 @@ pub(super) async fn transfer(
         })?,
     };
     let transfer = Transfer { to: wanted.to };
-    let transfer = api.handle.allow(&caller_of(&parts.extensions), transfer)?;
+    let transfer = api.handle.admit(&caller_of(&parts.extensions), transfer).await?;
     let done = api.handle.transfer_leadership(&transfer, deadline).await?;
     // Serializing plain data into memory cannot fail.
     let body = serde_json::to_vec(&done).unwrap_or_default();

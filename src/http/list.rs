@@ -113,13 +113,13 @@ pub(super) async fn list(
     if streamed {
         listing.list.query.bytes_max = STREAM_PART_BYTES_MAX;
         // All of it is read here: a stream has no bound, and an answer between nodes has.
-        api.handle.allow(&caller, listing.list.clone())?;
+        api.handle.admit(&caller, listing.list.clone()).await?;
         api.handle.reach(listing.list.freshness(), deadline).await?;
         return stream(&api, caller, listing, timeout, guest).await;
     }
     let Listing { limit, bounds, .. } = listing;
     let keep = listing.list.query.clone();
-    let list = api.handle.allow(&caller, listing.list)?;
+    let list = api.handle.admit(&caller, listing.list).await?;
     let read = api.handle.list(list, deadline, move |mut page| {
         let bytes = cut(&mut page, &keep, PAGE_BYTES_MAX);
         let next = Cursor::after(&keep, &page, bounds).map(|cursor| cursor.encode());
@@ -218,7 +218,7 @@ impl Source {
         let keep = query.clone();
         let deadline = Instant::now() + self.timeout;
         let list = List { query, consistency: Consistency::Stale, min_revision: None };
-        let list = self.handle.allow(&self.caller, list)?;
+        let list = self.handle.admit(&self.caller, list).await?;
         let read = self.handle.page(list, deadline, move |page| part(&keep, left, page));
         let part = read.await?;
         drop(room);

@@ -24,7 +24,7 @@ pub(super) async fn list(
     request: Request,
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
-    api.handle.allow(&caller_of(request.extensions()), SeeMembers)?;
+    api.handle.admit(&caller_of(request.extensions()), SeeMembers).await?;
     api.handle.knows_members()?;
     Ok(answer(&api, StatusCode::OK, &api.handle.members().ok_or(Error::NoCluster)?))
 }
@@ -147,7 +147,7 @@ async fn carry_out<T: Wanted>(
         bytes => Some(json::object(bytes).map_err(malformed::<T>)?),
     };
     let force = force.unwrap_or_default();
-    let change = api.handle.allow(&caller_of(&parts.extensions), change(wanted)?)?;
+    let change = api.handle.admit(&caller_of(&parts.extensions), change(wanted)?).await?;
     let members = api.handle.change(change, force, deadline).await?;
     Ok(answer(api, status, &members))
 }

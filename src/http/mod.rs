@@ -69,6 +69,7 @@ pub use watch::HALF_CLOSED_MAX;
 use crate::server::{Counts, Handle, ReadClient, Route};
 use budget::Guest;
 use error::{Kind, Problem};
+use identity::Head;
 use places::is_spare;
 
 /// What every route needs.
@@ -213,7 +214,8 @@ impl App {
         if let Err(problem) = guard::check(&request, limits.hosts.as_deref()) {
             return problem.into_response();
         }
-        let caller = match identity::authenticate(&self.inner.api.handle, &request) {
+        let caller = match identity::authenticate(&self.inner.api.handle, Head::of(&request)).await
+        {
             Ok(caller) => caller,
             Err(problem) => return problem.into_response(),
         };

@@ -22,7 +22,7 @@ pub(super) async fn status(
     request: Request,
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
-    let known = api.handle.allow(&caller_of(request.extensions()), SeeStatus)?;
+    let known = api.handle.admit(&caller_of(request.extensions()), SeeStatus).await?;
     let status = api.handle.status(&known).await;
     let status = status.ok_or_else(|| Problem::unanswered(&api.handle))?;
     // Serializing plain data into memory cannot fail.
@@ -36,7 +36,7 @@ pub(super) async fn cluster(
     request: Request,
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
-    let allowed = api.handle.allow(&caller_of(request.extensions()), SeeMembers)?;
+    let allowed = api.handle.admit(&caller_of(request.extensions()), SeeMembers).await?;
     api.handle.knows_members()?;
     let cluster = api.handle.cluster(&allowed).await;
     let cluster = cluster.ok_or_else(|| Problem::unanswered(&api.handle))?;

@@ -39,7 +39,7 @@ pub(super) async fn delete(
         return delete_in_steps(&api, &caller, range, deadline).await;
     }
     let keys_max = api.handle.limits().delete_keys_max;
-    let write = api.handle.allow(&caller, Write::delete_range(range, keys_max))?;
+    let write = api.handle.admit(&caller, Write::delete_range(range, keys_max)).await?;
     let reply = api.handle.write(write, deadline).await?;
     match (reply.outcome.single(), reply.outcome) {
         (Some(Single::Deleted { count }), _) => {
@@ -85,7 +85,7 @@ async fn delete_in_steps(
         };
         let began = Instant::now();
         let write = Write::DeleteStep { range: range.clone(), keys_max };
-        let reply = match api.handle.allow(caller, write) {
+        let reply = match api.handle.admit(caller, write).await {
             Ok(write) => api.handle.write(write, deadline).await,
             Err(error) => Err(error),
         };

@@ -26,7 +26,7 @@ pub(super) async fn snapshot(
 ) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[])?;
     let deadline = headers::deadline(request.headers())?;
-    let allowed = api.handle.allow(&caller_of(request.extensions()), TakeBackup)?;
+    let allowed = api.handle.admit(&caller_of(request.extensions()), TakeBackup).await?;
     drop(request);
     let backup = api.handle.backup(&allowed, deadline, api.stopping.clone()).await?;
     let revision = backup.revision();

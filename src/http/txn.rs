@@ -45,7 +45,7 @@ pub(super) async fn txn(
     // The time counts from the body's end, so that a slow upload does not use it up.
     let deadline = Instant::now() + timeout;
     let only_reads = request.is_read_only();
-    let request = api.handle.allow(&caller, request)?;
+    let request = api.handle.admit(&caller, request).await?;
     let carried = api.handle.txn(request, deadline, answer).await?;
     let Answer { revision, body, short } = carried.map_err(|reply| refused(&api, reply))?;
     let body = match (api.answers.hold(&guest, body.clone()), short) {

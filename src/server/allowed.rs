@@ -10,15 +10,18 @@
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls_pki_types::CertificateDer;
 
 use super::handle::Handle;
-use crate::api::{Caller, Error, SeeAccess, SeeStatus};
+use crate::api::{Caller, Consistency, Error, SeeAccess, SeeStatus};
 use crate::config::ClientAuth;
 use crate::kv::{Access, AccessRevision, Ask, Asks, FeatureLevel, Name, TokenHash};
 use crate::pki::{PeerIdentity, Role};
+
+/// How long a refusal may wait for what is committed by now.
+const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A request that was found to be allowed, at one state of who may do what.
 #[derive(Clone, Debug)]
@@ -70,6 +73,25 @@ impl Handle {
         Ok(Allowed { request, caller: caller.clone(), under })
     }
 
+    /// The same for a client of this node, which may know of a right that it was given in a moment: what this node refuses it
+    /// looks at once more when it has all that is committed by now.
+    ///
+    /// # Errors
+    /// As [`Handle::allow`].
+    pub async fn admit<T: Asks>(&self, caller: &Caller, request: T) -> Result<Allowed<T>, Error> {
+        let under = match self.decide(caller, &request) {
+            Err(_) if self.catches_up().await => self.decide(caller, &request)?,
+            decided => decided?,
+        };
+        Ok(Allowed { request, caller: caller.clone(), under })
+    }
+
+    /// Waits until this node has what is committed now; whether it does.
+    async fn catches_up(&self) -> bool {
+        let deadline = Instant::now() + CATCH_UP_TIME_MAX;
+        self.read_barrier(Consistency::Linearizable, None, deadline).await.is_ok()
+    }
+
     /// Whether a request is still allowed, as of what this node has applied by now; by which state.
     ///
     /// # Errors
@@ -92,10 +114,16 @@ impl Handle {
         }
     }
 
-    /// Whose token has this hash, as this node has it now.
-    pub fn holder(&self, hash: &TokenHash) -> Option<Name> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.state().access().holder(hash, now).cloned()
+    /// Whose token has this hash; of one that is not known here yet as of all that is committed by now.
+    pub async fn holder(&self, hash: &TokenHash) -> Option<Name> {
+        let holder = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            self.state().access().holder(hash, now).cloned()
+        };
+        match holder() {
+            None if self.catches_up().await => holder(),
+            holder => holder,
+        }
     }
 
     /// Whom a certificate stands for, which a client showed and its connection was let in with.

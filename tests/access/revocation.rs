@@ -1,0 +1,146 @@
+//! What becomes of what is under way when a right is taken away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::PATIENCE;
+use crate::{Guarded, MOMENT, problem};
+
+fn app(may: &[&str]) -> serde_json::Value {
+    json!({"rights": [{"prefix": "app/", "may": may}]})
+}
+
+/// Writers and readers at every node, while their right is given and taken again and again: whatever is asked after it was
+/// acknowledged that the right is gone is refused, at every node, and whatever is asked after it is back goes well.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_allowed_that_is_asked_after_a_right_was_taken() {
+    let guarded = Arc::new(Guarded::start(3).await);
+    let token = guarded.user("app", &app(&["read", "write"])).await;
+    for round in 0..6 {
+        let taken = Arc::new(AtomicBool::new(false));
+        let tasks = (0..6).map(|number| {
+            let (guarded, token, taken) = (guarded.clone(), token.clone(), taken.clone());
+            tokio::spawn(async move {
+                let (node, reads) = (number % 3, number >= 3);
+                let request = match reads {
+                    true => "GET /v1/kv/app/x".to_owned(),
+                    false => format!("PUT /v1/kv/app/{number}"),
+                };
+                let (mut before, mut after) = (0, 0);
+                let deadline = Instant::now() + PATIENCE;
+                while after < 5 && Instant::now() < deadline {
+                    let late = taken.load(Ordering::SeqCst);
+                    let (status, text) = guarded.send(node, &token, &request, "v").await;
+                    if late {
+                        assert_eq!(status, 403, "round {round}, {request} at {node}: {text}");
+                        after += 1;
+                    } else {
+                        assert!(matches!(status, 200 | 201 | 204 | 403 | 404), "{status} {text}");
+                        before += usize::from(status != 403);
+                    }
+                }
+                assert!(
+                    before > 0 && after == 5,
+                    "{before} went well before, {after} were refused"
+                );
+            })
+        });
+        let tasks: Vec<_> = tasks.collect();
+        tokio::time::sleep(MOMENT).await;
+        // The role, the user's role, or what the role says.
+        match round % 3 {
+            0 => drop(guarded.admin("PUT /v1/auth/roles/app", &app(&["watch"])).await),
+            1 => drop(guarded.admin("PUT /v1/auth/users/app", &json!({"roles": []})).await),
+            _ => drop(guarded.admin("DELETE /v1/auth/roles/app", &json!(null)).await),
+        }
+        taken.store(true, Ordering::SeqCst);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        guarded.admin("PUT /v1/auth/roles/app", &app(&["read", "write"])).await;
+        guarded.admin("PUT /v1/auth/users/app", &json!({"roles": ["app"]})).await;
+        guarded.settle().await;
+        for node in 0..3 {
+            let (status, text) = guarded.send(node, &token, "PUT /v1/kv/app/x", "v").await;
+            assert!(matches!(status, 201 | 204), "{status} {text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_and_what_streams_ends_with_the_right() {
+    let guarded = Guarded::start(3).await;
+    let token = guarded.user("app", &app(&["read", "watch"])).await;
+    let large = "v".repeat(256 << 10);
+    for number in 0..48 {
+        let request = format!("PUT /v1/kv/app/{number}");
+        assert_eq!(guarded.send(0, &guarded.admin, &request, large.clone()).await.0, 201);
+    }
+    guarded.settle().await;
+    let waits: Vec<_> = (0..3)
+        .map(|node| {
+            let asked = guarded.ask(node, &token, "GET /v1/kv/app/none?wait=60s");
+            tokio::spawn(async move {
+                let answer = asked.timeout(PATIENCE).send().await.unwrap();
+                problem(answer).await
+            })
+        })
+        .collect();
+    // A stream of which its client takes only the beginning.
+    let stream = guarded.ask(1, &token, "GET /v1/kv?prefix=app/");
+    let stream = stream.header("accept", "application/x-ndjson").timeout(PATIENCE);
+    let mut stream = stream.send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    assert!(stream.chunk().await.unwrap().is_some());
+    tokio::time::sleep(MOMENT).await;
+    assert!(waits.iter().all(|wait| !wait.is_finished()));
+    let began = Instant::now();
+    guarded.admin("PUT /v1/auth/roles/app", &app(&["write"])).await;
+    for wait in waits {
+        assert_eq!(wait.await.unwrap(), (403, "forbidden".to_owned()));
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let mut bytes = 0;
+    let ended = loop {
+        match stream.chunk().await {
+            Ok(Some(chunk)) => bytes += chunk.len(),
+            Ok(None) => break "whole",
+            Err(_) => break "cut off",
+        }
+    };
+    // What the client's and the server's buffers held may still come.
+    assert_eq!(ended, "cut off", "after {bytes} bytes");
+    assert!(bytes < 48 * large.len(), "{bytes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_outlive_leaders_and_starts() {
+    let mut guarded = Guarded::start(3).await;
+    let token = guarded.user("app", &app(&["read", "write"])).await;
+    guarded.settle().await;
+    let leader = guarded.cluster.http.get(guarded.cluster.url(0, "/v1/status"));
+    let leader: serde_json::Value =
+        leader.bearer_auth(&guarded.admin).send().await.unwrap().json().await.unwrap();
+    let leader =
+        leader["leader"].as_str().unwrap().trim_start_matches("node").parse::<usize>().unwrap() - 1;
+    guarded.cluster.nodes[leader].kill();
+    let other = (leader + 1) % 3;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (status, text) = guarded.send(other, &token, "PUT /v1/kv/app/x", "1").await;
+        if matches!(status, 201 | 204) {
+            break;
+        }
+        assert!(matches!(status, 503 | 504), "{status} {text}");
+        assert!(Instant::now() < deadline, "{}", guarded.cluster.logs());
+    }
+    assert_eq!(guarded.send(other, &token, "PUT /v1/kv/b", "1").await.0, 403);
+    guarded.cluster.nodes[leader].start();
+    guarded.cluster.wait_ready(leader).await;
+    assert_eq!(guarded.send(leader, &token, "GET /v1/kv/app/x", "").await, (200, "1".to_owned()));
+    assert_eq!(guarded.send(leader, &token, "GET /v1/kv/b", "").await.0, 403);
+    assert_eq!(guarded.send(leader, "konsen_x", "GET /v1/kv/b", "").await.0, 401);
+}
