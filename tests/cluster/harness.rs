@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -42,9 +43,20 @@ pub(crate) fn wait(child: &mut Child, name: &str) -> ExitStatus {
 
 /// A client without proxies, with a deadline a request.
 pub(crate) fn client() -> reqwest::Client {
+    client_of(HeaderMap::new())
+}
+
+/// The same, which shows a token.
+pub(crate) fn client_with(token: &str) -> reqwest::Client {
+    let shown = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+    client_of(HeaderMap::from_iter([(AUTHORIZATION, shown)]))
+}
+
+fn client_of(headers: HeaderMap) -> reqwest::Client {
     // Plain HTTP here; the builder wants a provider all the same. A second install is refused, harmlessly.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(8)).build().unwrap()
+    let client = reqwest::Client::builder().no_proxy().default_headers(headers);
+    client.timeout(Duration::from_secs(8)).build().unwrap()
 }
 
 /// Nodes `node1`, `node2`, … each with its folder as `cluster build` made it.

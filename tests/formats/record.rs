@@ -19,6 +19,11 @@ use konsen::store::{self, DataDir, Log, LogOptions, Origin, State, StateOptions,
 
 use crate::holds::whose;
 
+/// SHA-256 of [`recorded::TOKEN`](crate::recorded::TOKEN).
+const TOKEN_HASH: [u8; 32] = [
+    0xfb, 0x5e, 0xeb, 0xfe, 0x80, 0x87, 0x7b, 0x91, 0x24, 0x86, 0xe7, 0xae, 0xf8, 0xa1, 0xf0, 0xa0,
+    0xbb, 0x41, 0x86, 0x46, 0x7b, 0x17, 0x3d, 0x66, 0x60, 0x27, 0x7c, 0xf4, 0xbc, 0x32, 0xff, 0x6d,
+];
 /// The last entry in the backup.
 const SAVED: u64 = 13;
 /// The last entry in the directory's state, and the last that it knows to be decided.
@@ -176,8 +181,8 @@ fn entries(own: NodeId) -> Vec<Entry> {
     let grant = Grant { range: KeyRange::prefix(b"app/"), may: [Right::Read, Right::Write].into() };
     let role = Role { grants: vec![grant], admin: [Administration::Backup].into() };
     let token = Token {
-        user: name("anna"),
-        hash: [7; 32],
+        user: name("admin"),
+        hash: TOKEN_HASH,
         made: 1_800_000_000,
         expires: Some(1_900_000_000),
     };

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::hex;
 
+/// The token of the administrator of recorded clusters that ask clients who they are.
+pub(crate) const TOKEN: &str = "konsen_recorded";
+
 /// Of a data directory, beside the identity; before format 3 there was no write-ahead log.
 pub(crate) const FILES: [&str; 3] = ["log.redb", "log.wal", "state.redb"];
 
