@@ -24,6 +24,8 @@ pub struct Limits {
     pub connections_per_address_max: usize,
     /// The most requests that are carried out at a time; half of them for one address.
     pub requests_max: usize,
+    /// The most requests a second of one user, after as many at once; none: as many as there are.
+    pub user_rate_max: Option<u64>,
     /// The most bytes of request bodies held at a time, over all connections.
     pub body_bytes_max: usize,
     /// The most bytes of answers held at a time, over all connections.

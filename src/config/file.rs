@@ -84,6 +84,7 @@ pub(super) struct Limits {
     pub(super) connections: Option<Text>,
     pub(super) connections_per_address: Option<Text>,
     pub(super) requests: Option<Text>,
+    pub(super) user_rate: Option<Text>,
     pub(super) bodies: Option<Text>,
     pub(super) answers: Option<Text>,
     pub(super) waiters: Option<Text>,

@@ -166,6 +166,8 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Requests carried out at a time; those of one address may be half of them.
     pub requests: usize,
+    /// Requests a second of one user; none: as many as there are.
+    pub user_rate: Option<u64>,
     /// Request bodies held at a time, together.
     pub bodies: u64,
     /// Answers held at a time, together; those of one address may be half of it.
@@ -244,6 +246,7 @@ impl Default for Limits {
             connections: 4096,
             connections_per_address: 1024,
             requests: 2048,
+            user_rate: None,
             bodies: 256 << 20,
             answers: 256 << 20,
             waiters: 16_384,

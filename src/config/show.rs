@@ -91,6 +91,8 @@ impl Config {
         writeln!(out, "  connections: {}", self.limits.connections)?;
         writeln!(out, "  connectionsPerAddress: {}", self.limits.connections_per_address)?;
         writeln!(out, "  requests: {}", self.limits.requests)?;
+        let rate = self.limits.user_rate.map_or_else(off, |rate| rate.to_string());
+        writeln!(out, "  userRate: {rate}")?;
         writeln!(out, "  bodies: {}", size(self.limits.bodies))?;
         writeln!(out, "  answers: {}", size(self.limits.answers))?;
         writeln!(out, "  waiters: {}", self.limits.waiters)?;

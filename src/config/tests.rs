@@ -55,7 +55,7 @@ fn every_key_is_read() {
          http: {{tls: true, clientAuth: optional, hosts: [Kv.example.org, \"*\"], idle: 3s, minRate: 2KiB}}\n\
          raft: {{heartbeat: 100ms, electionTimeout: 2s}}\nreads: {{lease: true}}\n\
          history: {{keep: 1h 30m, revisions: off}}\nfeatures: {{hold: 1}}\n\
-         limits: {{value: 2MiB, connections: 7, deleteKeys: 5, txnOperations: 6, listRows: 9, requests: 11, waiters: 0, bodies: 3 MiB, logCache: 4MiB, stateCache: 1GiB, overlay: 2000000}}\n"
+         limits: {{value: 2MiB, connections: 7, deleteKeys: 5, txnOperations: 6, listRows: 9, requests: 11, userRate: 12, waiters: 0, bodies: 3 MiB, logCache: 4MiB, stateCache: 1GiB, overlay: 2000000}}\n"
     );
     let config = parse(&text, None).unwrap();
     assert_eq!(config.cluster.as_str(), "other");
@@ -70,6 +70,7 @@ fn every_key_is_read() {
     assert_eq!((config.http.idle, config.http.min_rate), (Duration::from_secs(3), 2048));
     assert_eq!((config.limits.delete_keys, config.limits.waiters), (5, 0));
     assert_eq!(config.limits.requests, 11);
+    assert_eq!(config.limits.user_rate, Some(12));
     assert_eq!(config.limits.txn_operations, 6);
     assert_eq!(config.limits.list_rows, 9);
     assert_eq!(config.raft.election_timeout, Duration::from_secs(2));

@@ -49,6 +49,7 @@ pub(super) fn route(uri: &Uri) -> Route {
         "/healthz" | "/readyz" | "/health" | "/ready" => Route::Health,
         "/metrics" => Route::Metrics,
         path if path == "/v1/cluster" || path.starts_with("/v1/cluster/") => Route::Cluster,
+        path if path.starts_with("/v1/auth/") => Route::Auth,
         _ => Route::Other,
     }
 }
@@ -81,6 +82,7 @@ mod tests {
             ("/v1/snapshot", "snapshot"),
             ("/readyz", "health"),
             ("/metrics", "metrics"),
+            ("/v1/auth/users/a", "auth"),
             ("/v1/compact", "other"),
             ("/v1/clusters", "other"),
             ("/", "other"),

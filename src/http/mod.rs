@@ -34,6 +34,7 @@ mod node;
 mod places;
 mod query;
 mod range_delete;
+mod rates;
 mod serve;
 mod snapshot;
 mod socket;
@@ -75,6 +76,8 @@ use places::is_spare;
 /// What every route needs.
 struct Api {
     handle: Handle,
+    /// How often users ask.
+    rates: rates::Rates,
     /// The requests that are carried out.
     requests: budget::Requests,
     /// The bodies of requests.
@@ -106,6 +109,7 @@ struct Inner {
 pub fn router(handle: Handle) -> App {
     let limits = handle.limits();
     let api = Arc::new(Api {
+        rates: rates::Rates::new(limits.user_rate_max),
         requests: budget::Requests::new(limits.requests_max),
         bodies: body::Bodies::new(limits),
         answers: budget::Answers::new(limits.answer_bytes_max),
@@ -219,6 +223,9 @@ impl App {
             Ok(caller) => caller,
             Err(problem) => return problem.into_response(),
         };
+        if let Err(problem) = self.inner.api.rates.begin(&caller, Instant::now()) {
+            return problem.into_response();
+        }
         if request.uri().path().starts_with(KEY_PATH) {
             return key::respond(&self.inner.api, request, &caller, KEY_PATH.len()).await;
         }

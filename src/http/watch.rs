@@ -257,6 +257,7 @@ mod tests {
             connections_max: 0,
             connections_per_address_max: 0,
             requests_max: 0,
+            user_rate_max: None,
             body_bytes_max: 0,
             answer_bytes_max: 0,
             waiters_max: 0,

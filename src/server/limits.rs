@@ -11,6 +11,7 @@ pub(super) fn of(config: &Config) -> Limits {
         connections_max: config.limits.connections,
         connections_per_address_max: config.limits.connections_per_address,
         requests_max: config.limits.requests,
+        user_rate_max: config.limits.user_rate,
         body_bytes_max: bytes(config.limits.bodies),
         answer_bytes_max: bytes(config.limits.answers),
         waiters_max: config.limits.waiters,

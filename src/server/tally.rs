@@ -60,6 +60,8 @@ named! {
         Health = "health",
         /// The metrics.
         Metrics = "metrics",
+        /// Who may do what.
+        Auth = "auth",
         /// Anything else.
         Other = "other",
     }
@@ -74,6 +76,8 @@ named! {
         Reads = "reads",
         /// Too many requests are being carried out.
         Requests = "requests",
+        /// A user asks too often.
+        UserRate = "user_rate",
         /// Too many wait for a change.
         Waiters = "waiters",
         /// There are too many backups.
@@ -137,6 +141,8 @@ pub struct Counts {
     pub(crate) snapshots_received: AtomicU64,
     requests: [Requests; Route::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
+    /// Answers that nobody shows who asks, and that it is not allowed.
+    denials: [AtomicU64; 2],
     /// Those in ordinary places, and those in the kept ones.
     connections: [AtomicUsize; 2],
 }
@@ -156,6 +162,7 @@ impl Default for Counts {
             snapshots_received: AtomicU64::new(0),
             requests: Default::default(),
             refusals: Default::default(),
+            denials: Default::default(),
             connections: Default::default(),
         }
     }
@@ -181,6 +188,9 @@ impl Counts {
         let class = usize::from(status / 100).clamp(1, STATUS_CLASSES) - 1;
         requests.answered[class].fetch_add(1, Ordering::Relaxed);
         requests.time.observe_time(took);
+        if let 401 | 403 = status {
+            self.denials[usize::from(status == 403)].fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(refusal) = refusal {
             self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
         }
@@ -224,6 +234,10 @@ impl Counts {
 
     pub(crate) fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::ALL.iter().map(|kind| kind.name()).zip(self.refusals.iter().map(load))
+    }
+
+    pub(crate) fn denials(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ["unauthenticated", "forbidden"].into_iter().zip(self.denials.iter().map(load))
     }
 
     pub(crate) fn connections(&self) -> impl Iterator<Item = (&'static str, usize)> {

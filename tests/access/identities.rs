@@ -208,3 +208,32 @@ async fn the_first_token_has_to_be_an_administrators() {
     assert_eq!(cluster.put(0, "a", "1").await.unwrap(), 401);
     assert_eq!(put("/v1/auth/tokens/t", json!({"user": "admin"})).await.0, 401);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_asks_no_more_often_than_is_allowed() {
+    let guarded = Guarded::start_configured(1, "limits: { userRate: 20 }\n").await;
+    let role = json!({"rights": [{"prefix": "", "may": ["read"]}]});
+    let token = guarded.user("app", &role).await;
+    let mut refused = None;
+    for _ in 0..200 {
+        let answer = guarded.ask(0, &token, "GET /v1/kv/a").send().await.unwrap();
+        if answer.status() == 429 {
+            refused = Some(answer);
+            break;
+        }
+        assert_eq!(answer.status(), 404);
+    }
+    let refused = refused.unwrap();
+    assert!(refused.headers().contains_key("retry-after"));
+    assert!(refused.text().await.unwrap().contains("limits.userRate"));
+    // Nobody else is refused for it, nor is it for long.
+    assert_eq!(guarded.send(0, &guarded.admin, "GET /v1/kv/a", "").await.0, 404);
+    let deadline = Instant::now() + PATIENCE;
+    while guarded.send(0, &token, "GET /v1/kv/a", "").await.0 != 404 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(MOMENT).await;
+    }
+    let page = guarded.cluster.http.get(guarded.cluster.url(0, "/metrics")).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    assert!(!page.contains("refusals_total{reason=\"user_rate\"} 0\n"), "{page}");
+}

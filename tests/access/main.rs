@@ -32,7 +32,12 @@ pub(crate) struct Guarded {
 impl Guarded {
     /// So many nodes, on loopback, without TLS.
     pub(crate) async fn start(nodes: usize) -> Guarded {
-        let cluster = Cluster::start(nodes).await;
+        Guarded::start_configured(nodes, "").await
+    }
+
+    /// The same, with `extra` appended to cluster.yml.
+    pub(crate) async fn start_configured(nodes: usize, extra: &str) -> Guarded {
+        let cluster = Cluster::start_configured(nodes, extra).await;
         let url = cluster.url(0, "/v1/auth/tokens/root");
         let body = json!({"user": "admin"}).to_string();
         let made = cluster.http.put(url).body(body).send().await.unwrap();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use konsen::kv::{
     AccessChange, AccessRevision, Administration, Attach, Command, Compare, Condition,
@@ -18,12 +19,8 @@ use konsen::raft::{
 use konsen::store::{self, DataDir, Log, LogOptions, Origin, State, StateOptions, take_in};
 
 use crate::holds::whose;
+use crate::recorded;
 
-/// SHA-256 of [`recorded::TOKEN`](crate::recorded::TOKEN).
-const TOKEN_HASH: [u8; 32] = [
-    0xfb, 0x5e, 0xeb, 0xfe, 0x80, 0x87, 0x7b, 0x91, 0x24, 0x86, 0xe7, 0xae, 0xf8, 0xa1, 0xf0, 0xa0,
-    0xbb, 0x41, 0x86, 0x46, 0x7b, 0x17, 0x3d, 0x66, 0x60, 0x27, 0x7c, 0xf4, 0xbc, 0x32, 0xff, 0x6d,
-];
 /// The last entry in the backup.
 const SAVED: u64 = 13;
 /// The last entry in the directory's state, and the last that it knows to be decided.
@@ -182,7 +179,7 @@ fn entries(own: NodeId) -> Vec<Entry> {
     let role = Role { grants: vec![grant], admin: [Administration::Backup].into() };
     let token = Token {
         user: name("admin"),
-        hash: TOKEN_HASH,
+        hash: digest(&SHA256, recorded::TOKEN.as_bytes()).as_ref().try_into().unwrap(),
         made: 1_800_000_000,
         expires: Some(1_900_000_000),
     };

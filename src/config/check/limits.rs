@@ -19,6 +19,7 @@ const LOG_TAIL_SIZES: RangeInclusive<u64> = 0..=1024 * GIB;
 const WAL_SIZES: RangeInclusive<u64> = 16 * MIB..=2 * GIB;
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 const REQUESTS: RangeInclusive<u64> = 1..=1_000_000;
+const USER_RATES: RangeInclusive<u64> = 1..=1_000_000;
 const WAITERS: RangeInclusive<u64> = 0..=10_000_000;
 // One entry of the log is not to hold a node up for long.
 const DELETE_KEYS: RangeInclusive<u64> = 1..=100_000;
@@ -62,6 +63,12 @@ impl Check<'_> {
                 &CONNECTIONS,
             )?,
             requests: count("requests", &limits.requests, defaults.requests, &REQUESTS)?,
+            user_rate: self.number_or_off(
+                "limits.userRate",
+                limits.user_rate.as_ref(),
+                defaults.user_rate,
+                &USER_RATES,
+            )?,
             bodies,
             answers: size("answers", &limits.answers, defaults.answers, &BODIES_SIZES)?,
             waiters: count("waiters", &limits.waiters, defaults.waiters, &WAITERS)?,
@@ -92,6 +99,17 @@ impl Check<'_> {
                 defaults.backup_growth,
                 &GROWTH_SIZES,
             )?,
+            ..self.kept(limits)?
+        })
+    }
+
+    /// What the node keeps in memory and on disk; the rest is not looked at.
+    fn kept(&self, limits: &file::Limits) -> Result<Limits, ConfigError> {
+        let defaults = Limits::default();
+        let size = |key: &str, text: &Option<Text>, default, range| {
+            self.size(&format!("limits.{key}"), text.as_ref(), default, range)
+        };
+        Ok(Limits {
             log_tail: size("logTail", &limits.log_tail, defaults.log_tail, &LOG_TAIL_SIZES)?,
             wal: size("wal", &limits.wal, defaults.wal, &WAL_SIZES)?,
             log_cache: size("logCache", &limits.log_cache, defaults.log_cache, &CACHE_SIZES)?,
@@ -108,6 +126,7 @@ impl Check<'_> {
                 defaults.free_space,
                 &FREE_SPACE_SIZES,
             )?,
+            ..defaults
         })
     }
 

@@ -212,22 +212,37 @@ impl<'a> Check<'a> {
                 Some(keep)
             }
         };
-        let revisions = match &history.revisions {
-            None => defaults.revisions,
-            Some(text) if is_off(text) => None,
+        let revisions = self.number_or_off(
+            "history.revisions",
+            history.revisions.as_ref(),
+            defaults.revisions,
+            &REVISIONS,
+        )?;
+        Ok(HistoryConfig { keep, revisions })
+    }
+
+    /// A number, or none where it is off.
+    fn number_or_off(
+        &self,
+        key: &str,
+        text: Option<&Text>,
+        default: Option<u64>,
+        range: &RangeInclusive<u64>,
+    ) -> Result<Option<u64>, ConfigError> {
+        match text {
+            None => Ok(default),
+            Some(text) if text.value == OFF => Ok(None),
             Some(text) => {
-                let key = "history.revisions";
                 let line = Some(text.referenced.line());
                 let number: u64 = text.value.parse().map_err(|_| {
                     let problem =
                         format!("{:?} is not a whole number, as in 1000000, nor off", text.value);
                     self.wrong(key, line, problem)
                 })?;
-                self.in_range(key, line, number, &REVISIONS, |number| number.to_string())?;
-                Some(number)
+                self.in_range(key, line, number, range, |number| number.to_string())?;
+                Ok(Some(number))
             }
-        };
-        Ok(HistoryConfig { keep, revisions })
+        }
     }
 
     fn features(&self, features: &file::Features) -> Result<FeaturesConfig, ConfigError> {

@@ -224,6 +224,8 @@ impl Look {
         page.histograms(name, help, Scale::Micros, "route", times)?;
         let help = "Requests refused for want of room, time or a leader.";
         page.counters("http_refusals", help, "reason", counts.refusals())?;
+        let help = "Requests of which it is not known who asks, or that are not allowed.";
+        page.counters("http_denials", help, "reason", counts.denials())?;
         let help = "Connections of clients that are open.";
         page.gauges("http_connections", help, "place", counts.connections())
     }
