@@ -32,7 +32,7 @@ const SPARE_PATHS: &[&str] = &[
 
 /// Whether a request is what the spare places are for.
 pub(super) fn is_spare(path: &str) -> bool {
-    SPARE_PATHS.contains(&path) || path.starts_with("/v1/cluster/")
+    SPARE_PATHS.contains(&path) || path.starts_with("/v1/cluster/") || path.starts_with("/v1/auth/")
 }
 
 /// See the module's documentation.
@@ -211,7 +211,9 @@ mod tests {
 
     #[test]
     fn health_and_administration_are_spared_a_place() {
-        for path in ["/healthz", "/v1/cluster/members/node1", "/v1/status", "/metrics"] {
+        let spared =
+            ["/healthz", "/v1/cluster/members/node1", "/v1/status", "/metrics", "/v1/auth/users/x"];
+        for path in spared {
             assert!(is_spare(path), "{path}");
         }
         for path in ["/v1/kv/healthz", "/v1/snapshot", "/", "/v1/clusters"] {
