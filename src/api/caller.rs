@@ -7,25 +7,50 @@ use serde::{Deserialize, Serialize};
 use super::member::MemberChange;
 use super::read::{Get, List};
 use super::txn::{TxnOp, TxnRequest};
-use crate::kv::{Administration, Ask, Asks, Keys, Name, Right};
+use crate::kv::{Administration, Ask, Asks, Keys, Name, Right, TokenHash};
 
 /// Who asks, as the node found out that the client was connected to. The order of the variants is part of the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Caller {
     /// Anybody, in a cluster where everybody may do everything.
     Anybody,
-    /// A user that the cluster knew when it was looked up.
-    User(Name),
+    /// A user, as long as what was shown holds.
+    User {
+        /// The name.
+        name: Name,
+        /// What was shown.
+        by: Proof,
+    },
     /// A member of the cluster, by its own certificate: known, and without rights of its own.
-    Node(String),
+    Node {
+        /// The name.
+        name: String,
+        /// When the certificate ends, in seconds since 1970.
+        ends: u64,
+    },
+}
+
+/// By what somebody is known. It goes with the request wherever that goes, since it may be taken away on the way; whoever reads it can
+/// show nothing by it. The order of the variants is part of the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proof {
+    /// A token: its SHA-256.
+    Token(TokenHash),
+    /// A certificate.
+    Certificate {
+        /// When it ends, in seconds since 1970.
+        ends: u64,
+    },
+    /// Nothing: it is asked what somebody may do who does not ask.
+    Named,
 }
 
 impl Caller {
     /// The user's name; none if it is no user.
     pub fn user(&self) -> Option<&Name> {
         match self {
-            Caller::User(name) => Some(name),
-            Caller::Anybody | Caller::Node(_) => None,
+            Caller::User { name, .. } => Some(name),
+            Caller::Anybody | Caller::Node { .. } => None,
         }
     }
 }
@@ -34,8 +59,8 @@ impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Caller::Anybody => f.write_str("anybody"),
-            Caller::User(name) => write!(f, "the user {name}"),
-            Caller::Node(name) => write!(f, "the node {name}"),
+            Caller::User { name, .. } => write!(f, "the user {name}"),
+            Caller::Node { name, .. } => write!(f, "the node {name}"),
         }
     }
 }

@@ -20,7 +20,7 @@ pub use access::{
     TokenJson, UserJson, WhoamiJson,
 };
 pub use backup::{DIGEST_TRAILER, digest_field};
-pub use caller::{Caller, SeeAccess, SeeMembers, SeeStatus, TakeBackup, Transfer, Wait};
+pub use caller::{Caller, Proof, SeeAccess, SeeMembers, SeeStatus, TakeBackup, Transfer, Wait};
 pub use error::{ChangeError, Error, TransferError};
 pub use item::{DeletedJson, ItemJson, JsonError, PageJson, item_bytes};
 pub use kind::{Kind, PROBLEM_TYPE};

@@ -19,7 +19,7 @@ use super::list::json_response;
 use super::query::Query;
 use super::{Api, body, headers, json, key};
 use crate::api::{
-    AllowedJson, Caller, CanJson, Consistency, Freshness, NewTokenJson, RoleJson, SeeAccess,
+    AllowedJson, Caller, CanJson, Consistency, Freshness, NewTokenJson, Proof, RoleJson, SeeAccess,
     SeeStatus, TokenJson, UserJson, WhoamiJson,
 };
 use crate::kv::{Access, AccessChange, Name, Outcome, Revision, Token, Write};
@@ -334,8 +334,8 @@ pub(super) async fn whoami(
     let known = api.handle.admit(&caller, SeeStatus).await?;
     let (kind, name) = match &caller {
         Caller::Anybody => ("anybody", None),
-        Caller::User(name) => ("user", Some(name.to_string())),
-        Caller::Node(name) => ("node", Some(name.clone())),
+        Caller::User { name, .. } => ("user", Some(name.to_string())),
+        Caller::Node { name, .. } => ("node", Some(name.clone())),
     };
     let whoami = WhoamiJson {
         access_control: api.handle.controls_access(),
@@ -359,7 +359,7 @@ pub(super) async fn can(
     let asked = match user {
         Some(user) if caller.user() != Some(&user) => {
             api.handle.admit(&caller, SeeAccess).await?;
-            Caller::User(user)
+            Caller::User { name: user, by: Proof::Named }
         }
         _ => caller,
     };

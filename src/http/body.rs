@@ -244,6 +244,28 @@ fn late(bodies: &Bodies, after: Duration) -> Problem {
     Problem::new(Kind::BodyTimeout, detail)
 }
 
+/// The most bytes of a body that are read to be let go.
+const DISCARDED_BYTES_MAX: usize = 64 << 10;
+/// How long that may take.
+const DISCARD_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Reads a body to its end and keeps nothing of it, if it is small and soon there: a connection that is closed with some of a body
+/// on its way loses the answer, too.
+pub(super) async fn discard<B: HttpBody<Data = Bytes>>(body: B) {
+    let mut body = std::pin::pin!(body);
+    let mut bytes = 0;
+    let read = async {
+        while let Some(Ok(frame)) = body.as_mut().frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DISCARDED_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Whoever takes longer finds the connection closed.
+    let _ = tokio::time::timeout(DISCARD_TIME_MAX, read).await;
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;

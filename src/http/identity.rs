@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::{Kind, Problem};
-use crate::api::{Caller, Error};
+use crate::api::{Caller, Error, Proof};
 use crate::kv::{Name, TokenHash};
 use crate::server::Handle;
 
@@ -51,7 +51,8 @@ pub(super) async fn authenticate(handle: &Handle, head: Head<'_>) -> Result<Call
             let fits = |holder: &Name| {
                 shown.user.as_ref().is_none_or(|user| holder.as_str().as_bytes() == &user[..])
             };
-            holder.filter(fits).map(Caller::User).ok_or_else(|| unauthenticated(
+            let caller = |name| Caller::User { name, by: Proof::Token(shown.hash) };
+            holder.filter(fits).map(caller).ok_or_else(|| unauthenticated(
                 "the token opens nothing: it is not one of this cluster, it has expired, or it was deleted",
             ))
         }

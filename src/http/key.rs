@@ -328,7 +328,10 @@ where
     let PutHead { key, condition, content_type, timeout } = wanted;
     // Before anything of the body is taken in.
     let named = Put::new(key.clone(), Bytes::new());
-    api.handle.admit(caller, Write::put_if(named, condition.clone())).await?;
+    if let Err(error) = api.handle.admit(caller, Write::put_if(named, condition.clone())).await {
+        body::discard(body).await;
+        return Err(error.into());
+    }
     let value_bytes_max = api.handle.value_bytes_max();
     let held = body::read_declared(length, guest, body, value_bytes_max, &api.bodies).await?;
     let _under_way = api.requests.begin(guest)?;

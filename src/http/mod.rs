@@ -221,10 +221,10 @@ impl App {
         let caller = match identity::authenticate(&self.inner.api.handle, Head::of(&request)).await
         {
             Ok(caller) => caller,
-            Err(problem) => return problem.into_response(),
+            Err(problem) => return turned_away(problem, request).await,
         };
         if let Err(problem) = self.inner.api.rates.begin(&caller, Instant::now()) {
-            return problem.into_response();
+            return turned_away(problem, request).await;
         }
         if request.uri().path().starts_with(KEY_PATH) {
             return key::respond(&self.inner.api, request, &caller, KEY_PATH.len()).await;
@@ -236,6 +236,22 @@ impl App {
             Err(never) => match never {},
         }
     }
+}
+
+/// Answers a request before anything of it was looked at, in the way of its route. A small body is read and let go first: whoever has
+/// begun to send one looks for the answer after that.
+async fn turned_away<B>(problem: Problem, request: axum::http::Request<B>) -> Response
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let problem = match request.uri().path() {
+        "/konsen" => problem.as_text(),
+        path if path.starts_with("/api/") => problem.as_json_error(),
+        _ => problem,
+    };
+    body::discard(request.into_body()).await;
+    problem.into_response()
 }
 
 /// Whether a request counts for `limits.requests` from its head on: not what has a bound of its own, nor what tells how the node

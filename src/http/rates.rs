@@ -60,9 +60,10 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Proof;
 
     fn user(name: &str) -> Caller {
-        Caller::User(name.parse().unwrap())
+        Caller::User { name: name.parse().unwrap(), by: Proof::Named }
     }
 
     #[test]

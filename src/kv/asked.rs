@@ -13,7 +13,13 @@ impl Asks for Write {
                     ask(Ask::Keys(Right::Read, Keys::from(&compare.over)));
                 });
                 txn.for_each_op(&mut |op| match op {
-                    Op::Put(Put { key, .. }) => ask(Ask::Keys(Right::Write, Keys::One(key))),
+                    Op::Put(Put { key, value, .. }) => {
+                        ask(Ask::Keys(Right::Write, Keys::One(key)));
+                        // To keep a value tells whether there is one.
+                        if value.is_none() {
+                            ask(Ask::Keys(Right::Read, Keys::One(key)));
+                        }
+                    }
                     Op::Delete(over) => ask(Ask::Keys(Right::Write, Keys::from(over))),
                     Op::Get(over) => ask(Ask::Keys(Right::Read, Keys::from(over))),
                     // Its own operations are shown, too.

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustls_pki_types::CertificateDer;
 
 use super::handle::Handle;
-use crate::api::{Caller, Consistency, Error, SeeAccess, SeeStatus};
+use crate::api::{Caller, Consistency, Error, Proof, SeeAccess, SeeStatus};
 use crate::config::ClientAuth;
 use crate::kv::{Access, AccessRevision, Ask, Asks, FeatureLevel, Name, TokenHash};
-use crate::pki::{PeerIdentity, Role};
+use crate::pki::{self, PeerIdentity, Role};
 
 /// How long a refusal may wait for what is committed by now.
 const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(1);
@@ -97,29 +97,32 @@ impl Handle {
     /// # Errors
     /// As [`Handle::allow`].
     pub fn still_allowed<T: Asks>(&self, allowed: &Allowed<T>) -> Result<AccessRevision, Error> {
-        match self.state().access().revision() {
-            now if now == allowed.under => Ok(now),
-            _ => self.decide(&allowed.caller, &allowed.request),
+        let access = self.state().access();
+        if access.revision() == allowed.under {
+            // What ends by itself changes nothing.
+            return self.still_holds(&access, &allowed.caller).map(|()| allowed.under);
         }
+        self.decide(&allowed.caller, &allowed.request)
     }
 
     /// Waits until a request is not allowed any more.
     pub async fn until_forbidden<T: Asks>(&self, allowed: &Allowed<T>) {
         let mut access = self.shared.access.clone();
         while self.still_allowed(allowed).is_ok() {
-            if access.changed().await.is_err() {
-                // The node stops, which says nothing of rights.
-                std::future::pending::<()>().await;
+            tokio::select! {
+                changed = access.changed() => if changed.is_err() {
+                    // The node stops, which says nothing of rights.
+                    std::future::pending::<()>().await;
+                },
+                // What was shown ends by the clock.
+                () = tokio::time::sleep(until_next_second()) => {}
             }
         }
     }
 
     /// Whose token has this hash; of one that is not known here yet as of all that is committed by now.
     pub async fn holder(&self, hash: &TokenHash) -> Option<Name> {
-        let holder = || {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            self.state().access().holder(hash, now).cloned()
-        };
+        let holder = || self.state().access().holder(hash, now()).cloned();
         match holder() {
             None if self.catches_up().await => holder(),
             holder => holder,
@@ -129,10 +132,15 @@ impl Handle {
     /// Whom a certificate stands for, which a client showed and its connection was let in with.
     pub fn certified(&self, certificate: &CertificateDer<'_>) -> Option<Caller> {
         let identity = PeerIdentity::from_certificate(certificate).ok()?;
-        match identity.role {
-            Role::Client => Some(Caller::User(identity.name.as_str().parse().ok()?)),
-            Role::Node => Some(Caller::Node(identity.name.to_string())),
-        }
+        let ends = pki::not_after(certificate).ok()?.unix_timestamp();
+        let ends = u64::try_from(ends).unwrap_or_default();
+        Some(match identity.role {
+            Role::Client => Caller::User {
+                name: identity.name.as_str().parse().ok()?,
+                by: Proof::Certificate { ends },
+            },
+            Role::Node => Caller::Node { name: identity.name.to_string(), ends },
+        })
     }
 
     /// Everything about who may do what, as this node has it now.
@@ -152,18 +160,19 @@ impl Handle {
         self.state().level() >= FeatureLevel::ACCESS
     }
 
-    fn is_member(&self, name: &str) -> bool {
-        self.membership().is_some_and(|now| now.by_name(name).is_some())
-    }
-
     fn decide(&self, caller: &Caller, request: &dyn Asks) -> Result<AccessRevision, Error> {
         let access = self.state().access();
+        self.still_holds(&access, caller)?;
         let refused = match caller {
-            Caller::Anybody if self.controls_access() => return Err(Error::Unauthenticated),
             Caller::Anybody => None,
-            Caller::User(name) => access.refuses(name, request),
-            Caller::Node(name) if !self.is_member(name) => return Err(Error::Unauthenticated),
-            Caller::Node(_) => {
+            Caller::User { name, .. } if !access.users().contains_key(name) => {
+                let what = format!(
+                    "there is no user {name}; an administrator can make it: konsen auth user set {name}"
+                );
+                return Err(Error::Forbidden(what));
+            }
+            Caller::User { name, .. } => access.refuses(name, request),
+            Caller::Node { .. } => {
                 let mut refused = None;
                 request.asks(&mut |ask| {
                     if ask != Ask::BeKnown {
@@ -178,4 +187,33 @@ impl Handle {
             Some(what) => Err(Error::Forbidden(format!("{caller} may not {what}"))),
         }
     }
+
+    /// Whether it is still known who asks: a token may have been deleted, or its user, and everything ends.
+    fn still_holds(&self, access: &Access, caller: &Caller) -> Result<(), Error> {
+        let holds = match caller {
+            Caller::Anybody => !self.controls_access(),
+            Caller::User { name, by: Proof::Token(hash) } => {
+                access.holder(hash, now()) == Some(name)
+            }
+            Caller::User { by: Proof::Certificate { ends }, .. } => now() < *ends,
+            Caller::User { by: Proof::Named, .. } => true,
+            Caller::Node { name, ends } => now() < *ends && self.is_member(name),
+        };
+        if holds { Ok(()) } else { Err(Error::Unauthenticated) }
+    }
+
+    fn is_member(&self, name: &str) -> bool {
+        self.membership().is_some_and(|now| now.by_name(name).is_some())
+    }
+}
+
+/// What ends, ends with a second.
+fn until_next_second() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into())
+}
+
+/// Seconds since 1970, by this host's clock.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

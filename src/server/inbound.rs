@@ -122,7 +122,7 @@ async fn write_for(
     from: Asker,
     until: Instant,
 ) -> Bytes {
-    let written = match handle.allow(caller, write) {
+    let written = match handle.admit(caller, write).await {
         Ok(write) => handle.write_allowed(&write, from, until).await,
         Err(error) => Err(error),
     };
@@ -137,14 +137,14 @@ async fn carry_out(handle: &Handle, caller: &Caller, asked: Asked, until: Instan
             return write_for(handle, caller, write, Asker::Client, until).await;
         }
         Asked::Read(read) => return handle.answer_read(caller, read, until).await,
-        Asked::TransferLeadership { to } => {
-            // Whether it was begun shows in who leads; so does that it was not.
-            if handle.allow(caller, Transfer::default()).is_ok() {
+        Asked::TransferLeadership { to } => match handle.admit(caller, Transfer::default()).await {
+            Ok(_) => {
                 handle.transfer_here(to);
+                PeerReply::TransferBegun
             }
-            PeerReply::TransferBegun
-        }
-        Asked::Change { operation, force } => match handle.allow(caller, operation) {
+            Err(error) => PeerReply::NotAllowed(error),
+        },
+        Asked::Change { operation, force } => match handle.admit(caller, operation).await {
             Ok(operation) => {
                 PeerReply::Change(handle.operate_here(caller, &operation, force, until).await)
             }

@@ -140,6 +140,8 @@ pub(crate) enum PeerReply {
     Noted,
     /// What the read came to; none if that does not fit into a frame.
     Read(Option<Result<PeerAnswer, Error>>),
+    /// Its client may not ask for that, or not any more.
+    NotAllowed(Error),
 }
 
 /// What an operator asks for. The order of the variants is part of the wire format.

@@ -87,6 +87,14 @@ impl Guarded {
         made["token"].as_str().unwrap().to_owned()
     }
 
+    /// Which node leads.
+    pub(crate) async fn leader(&self) -> usize {
+        let (_, text) = self.send(0, &self.admin, "GET /v1/status", "").await;
+        let status: Value = serde_json::from_str(&text).unwrap();
+        let name = status["leader"].as_str().unwrap();
+        name.trim_start_matches("node").parse::<usize>().unwrap() - 1
+    }
+
     /// Every node has applied what the others have.
     pub(crate) async fn settle(&self) {
         let (status, _) = self.send(0, &self.admin, "PUT /v1/kv/zz/settled", "x").await;

@@ -28,15 +28,19 @@ pub(super) struct Naive {
 struct NaiveAccess {
     changes: u64,
     on: bool,
+    certificates: bool,
     roles: BTreeMap<Name, Role>,
     users: BTreeMap<Name, BTreeSet<Name>>,
 }
 
 impl NaiveAccess {
     fn take(&mut self, change: &AccessChange) -> Outcome {
-        let before = (self.on, self.roles.clone(), self.users.clone());
+        let before = (self.certificates, self.roles.clone(), self.users.clone());
         let found = match change {
-            AccessChange::TurnOn => std::mem::replace(&mut self.on, true),
+            AccessChange::TurnOn => {
+                self.certificates = true;
+                std::mem::replace(&mut self.on, true)
+            }
             AccessChange::PutRole { name, role } => {
                 self.roles.insert(name.clone(), role.clone()).is_some()
             }
@@ -57,7 +61,8 @@ impl NaiveAccess {
             AccessChange::DeleteUser { name } => self.users.remove(name).is_some(),
             AccessChange::PutToken { .. } | AccessChange::DeleteToken { .. } => false,
         };
-        let changed = before.0 != self.on || before.1 != self.roles || before.2 != self.users;
+        let changed =
+            before.0 != self.certificates || before.1 != self.roles || before.2 != self.users;
         self.changes += u64::from(changed);
         Outcome::AccessChanged { revision: AccessRevision(self.changes), found }
     }

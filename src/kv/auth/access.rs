@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ask::{Ask, Keys};
 use super::cover::{Cover, have_all};
 use super::name::Name;
-use super::right::{Right, Role, Token, TokenHash};
+use super::right::{Administration, Right, Role, Token, TokenHash};
 
 /// How many bytes of records users, roles and tokens may take together: each change writes all of them.
 pub const ACCESS_BYTES_MAX: usize = 256 << 10;
@@ -35,6 +35,8 @@ pub(in crate::kv) struct Stated {
     pub(super) revision: AccessRevision,
     /// Whether the cluster has decided that not everybody may do everything.
     pub(super) on: bool,
+    /// Whether clients are asked for certificates, by which an administrator gets in who has no token.
+    pub(super) certificates: bool,
     pub(super) roles: BTreeMap<Name, Role>,
     pub(super) users: BTreeMap<Name, User>,
     pub(super) tokens: BTreeMap<Name, Token>,
@@ -50,7 +52,8 @@ impl Default for Stated {
             users.insert(admin.clone(), User { roles: [admin].into() });
         }
         let revision = AccessRevision(0);
-        Stated { revision, on: false, roles, users, tokens: BTreeMap::new() }
+        let (on, certificates) = (false, false);
+        Stated { revision, on, certificates, roles, users, tokens: BTreeMap::new() }
     }
 }
 
@@ -111,6 +114,17 @@ impl Access {
     /// Whether the cluster has decided that not everybody may do everything.
     pub fn is_on(&self) -> bool {
         self.stated.on
+    }
+
+    /// Whether somebody who may change who may do what can show who they are, now and later: by a certificate, or by a token
+    /// without an end.
+    pub(super) fn can_be_administered(&self) -> bool {
+        let administers = |user: &Name| self.allows(user, Ask::Admin(Administration::Auth));
+        let mut lasting = self.stated.tokens.values().filter(|token| token.expires.is_none());
+        match self.stated.certificates || !self.stated.on {
+            true => self.stated.users.keys().any(administers),
+            false => lasting.any(|token| administers(&token.user)),
+        }
     }
 
     /// All roles, by name.

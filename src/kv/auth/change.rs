@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::access::{ACCESS_BYTES_MAX, ADMIN, Access, AccessRevision, Stated, User};
-use super::ask::Ask;
 use super::name::Name;
-use super::right::{Administration, Role, Token};
+use super::right::{Role, Token};
 
 /// A change of who may do what. The order of the variants is part of the log's format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccessChange {
-    /// From now on not everybody may do everything. It is never taken back.
+    /// From now on not everybody may do everything, and clients are asked for certificates. It is never taken back.
     TurnOn,
     /// Sets a role, whatever it was.
     PutRole {
@@ -66,7 +65,8 @@ pub enum AccessRefusal {
     NoSuchUser(String),
     /// Afterwards nobody could change it back.
     #[error(
-        "nobody could change who may do what any more: another user has to have the right \"auth\" first"
+        "nobody could change who may do what any more: another user has to have the right \"auth\" first, and, where clients \
+         show no certificates, a token without an end"
     )]
     LastAdministrator,
     /// All of it together would be too large.
@@ -90,7 +90,10 @@ impl Access {
     ) -> Result<(Option<Access>, bool), AccessRefusal> {
         let mut next = self.stated().clone();
         let found = match change {
-            AccessChange::TurnOn => std::mem::replace(&mut next.on, true),
+            AccessChange::TurnOn => {
+                next.certificates = true;
+                std::mem::replace(&mut next.on, true)
+            }
             AccessChange::PutRole { name, .. } | AccessChange::DeleteRole { name }
                 if name.as_str() == ADMIN =>
             {
@@ -123,8 +126,7 @@ impl Access {
             return Err(AccessRefusal::TooMuch);
         }
         let next = Access::of(next);
-        let administers = |user| next.allows(user, Ask::Admin(Administration::Auth));
-        match next.users().keys().any(administers) {
+        match next.can_be_administered() {
             true => Ok((Some(next), found)),
             false => Err(AccessRefusal::LastAdministrator),
         }
@@ -139,6 +141,8 @@ fn put_user(next: &mut Stated, name: Name, roles: BTreeSet<Name>) -> Result<bool
 }
 
 fn put_token(next: &mut Stated, name: Name, token: Token) -> Result<bool, AccessRefusal> {
+    // Whoever made it knew the time; those that ended before open nothing.
+    next.tokens.retain(|_, other| other.expires.is_none_or(|end| end > token.made));
     if !next.users.contains_key(&token.user) {
         return Err(AccessRefusal::NoSuchUser(token.user.to_string()));
     }

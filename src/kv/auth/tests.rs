@@ -1,5 +1,5 @@
-use super::super::ask::{Asks, Keys};
-use super::super::right::{Grant, Right};
+use super::super::ask::{Ask, Asks, Keys};
+use super::super::right::{Administration, Grant, Right};
 use super::*;
 use crate::kv::{KeyRange, Write};
 
@@ -85,6 +85,8 @@ fn a_right_goes_with_its_role_and_with_its_holder() {
 #[test]
 fn tokens_end_with_their_time_their_name_and_their_user() {
     let access = small();
+    let root = AccessChange::PutToken { name: name("root"), token: token(ADMIN, 9, None) };
+    let access = changed(&access, root);
     let put = |token| AccessChange::PutToken { name: name("laptop"), token };
     let with = changed(&access, put(token("alice", 1, Some(100))));
     assert!(with.is_on(), "a token turns it on");
@@ -99,7 +101,7 @@ fn tokens_end_with_their_time_their_name_and_their_user() {
     assert!(deleted.is_on(), "and it stays on");
     let gone = changed(&again, AccessChange::DeleteUser { name: name("alice") });
     assert_eq!(gone.holder(&[2; 32], 1), None);
-    assert!(gone.tokens().is_empty());
+    assert_eq!(gone.tokens().len(), 1);
     let same = AccessChange::PutToken { name: name("other"), token: token("alice", 2, None) };
     assert_eq!(again.after(same), Err(AccessRefusal::SameToken));
 }
@@ -116,6 +118,40 @@ fn somebody_can_always_change_it_back() {
     let second = AccessChange::PutUser { name: name("root"), roles: [name(ADMIN)].into() };
     let two = changed(&access, second);
     assert!(two.after(delete(ADMIN)).is_ok());
+}
+
+/// Where clients show no certificates, an administrator gets in by a token alone.
+#[test]
+fn without_certificates_an_administrator_keeps_a_token() {
+    let access = Access::default();
+    let put = |of: &str, token| AccessChange::PutToken { name: name(of), token };
+    let last = Err(AccessRefusal::LastAdministrator);
+    assert_eq!(access.after(put("t", token(ADMIN, 1, Some(100)))), last, "it would end");
+    let access = changed(&access, put("t", token(ADMIN, 1, None)));
+    assert_eq!(access.after(AccessChange::DeleteToken { name: name("t") }), last);
+    assert_eq!(access.after(put("t", token(ADMIN, 2, Some(100)))), last);
+    // Another administrator without a token is none that could do anything.
+    let roles = || [name(ADMIN)].into();
+    let two = changed(&access, AccessChange::PutUser { name: name("two"), roles: roles() });
+    assert_eq!(two.after(AccessChange::DeleteUser { name: name(ADMIN) }), last);
+    let none = AccessChange::PutUser { name: name(ADMIN), roles: BTreeSet::new() };
+    assert_eq!(two.after(none), last);
+    let with = changed(&two, put("u", token("two", 2, None)));
+    assert!(with.after(AccessChange::DeleteUser { name: name(ADMIN) }).is_ok());
+    // With certificates there is another way in.
+    let asked = changed(&access, AccessChange::TurnOn);
+    assert!(asked.after(AccessChange::DeleteToken { name: name("t") }).is_ok());
+}
+
+#[test]
+fn tokens_that_have_ended_are_forgotten_with_the_next_one() {
+    let put = |of: &str, token| AccessChange::PutToken { name: name(of), token };
+    let access = changed(&Access::default(), put("root", token(ADMIN, 1, None)));
+    let access = changed(&access, put("short", token(ADMIN, 2, Some(50))));
+    let at = |made| Token { made, ..token(ADMIN, 3, None) };
+    assert_eq!(changed(&access, put("next", at(49))).tokens().len(), 3);
+    let later = changed(&access, put("next", at(50)));
+    assert_eq!(later.tokens().keys().map(Name::as_str).collect::<Vec<_>>(), ["next", "root"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::server::allowed::Allowed;
 use crate::server::handle::Handle;
 use crate::server::peer::at_leader::Leader;
 use crate::server::run::event::Control;
-use crate::server::wire::Asked;
+use crate::server::wire::{Asked, PeerReply};
 
 impl Handle {
     /// Hands leadership over to the member of that name, or to the voter that is furthest, and waits until it
@@ -68,7 +68,7 @@ impl Handle {
             (tried, unheard_since) = (true, None);
             // The leader gives a transfer up after an election time-out, and one that is gone never answers.
             let until = deadline.min(Instant::now() + self.election_timeout());
-            self.ask_to_transfer(leader, caller, to, until).await;
+            self.ask_to_transfer(leader, caller, to, until).await?;
             let moved = leaders.standing();
             let moved = moved.wait_for(|now| now.leader.is_some_and(|now| now != leader));
             if let Ok(Err(_)) = timeout_at(until.into(), moved).await {
@@ -88,17 +88,21 @@ impl Handle {
         caller: &Caller,
         to: Option<NodeId>,
         deadline: Instant,
-    ) {
+    ) -> Result<(), Error> {
         if leader == self.id() {
-            return self.transfer_here(to);
+            self.transfer_here(to);
+            return Ok(());
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let asked = Asked::TransferLeadership { to };
         let request = asked.passed_on(caller, left, self.peers_know_callers());
         // Whether it helped shows in who leads.
-        if let Err(error) = self.ask(leader, &request, deadline).await {
-            tracing::debug!(?error, "the leader could not be asked to hand over");
+        match self.ask(leader, &request, deadline).await {
+            Ok(Some(PeerReply::NotAllowed(error))) => return Err(error),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(?error, "the leader could not be asked to hand over"),
         }
+        Ok(())
     }
 
     /// Whether the leader has heard from a peer lately; none if it does not tell.

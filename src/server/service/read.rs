@@ -166,7 +166,7 @@ impl Handle {
     ) -> Bytes {
         let sealed = |answer| wire::encode(&PeerReply::Read(Some(Ok::<PeerAnswer, Error>(answer))));
         let answer = match read {
-            PeerRead::Get(get) => match self.allow(caller, get) {
+            PeerRead::Get(get) => match self.admit(caller, get).await {
                 Ok(get) => {
                     self.get_here(get, deadline).await.map(|got| sealed(PeerAnswer::Got(got)))
                 }
@@ -176,7 +176,7 @@ impl Handle {
                 list.query.items_max = list.query.items_max.min(PAGE_ITEMS_MAX);
                 list.query.bytes_max = list.query.bytes_max.min(PAGE_BYTES_MAX);
                 let sealed = move |page| sealed(PeerAnswer::Page(page));
-                match self.allow(caller, list) {
+                match self.admit(caller, list).await {
                     Ok(list) => self.list_here(list, deadline, sealed).await,
                     Err(error) => Err(error),
                 }

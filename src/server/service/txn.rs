@@ -109,7 +109,7 @@ impl Handle {
     ) -> Option<Result<Result<Bytes, Reply>, Error>> {
         let limits = self.txn_limits();
         let request = TxnRequest::parse(json, &limits).ok().filter(TxnRequest::is_read_only)?;
-        let request = match self.allow(caller, request) {
+        let request = match self.admit(caller, request).await {
             Ok(request) => request,
             Err(error) => return Some(Err(error)),
         };
