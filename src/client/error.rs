@@ -268,6 +268,10 @@ impl Failure {
     pub(super) fn at(self, endpoint: &Url) -> Failure {
         let endpoint = endpoint.as_str().trim_end_matches('/');
         match self.error {
+            Error::WrongScheme { is_tls, .. } => {
+                let error = Error::WrongScheme { endpoint: endpoint.to_owned(), is_tls };
+                Failure { error, ..self }
+            }
             Error::Outside(text) => {
                 Failure { error: Error::Outside(format!("{endpoint}: {text}")), ..self }
             }
@@ -307,6 +311,11 @@ impl Failure {
         // Whatever the status says otherwise.
         if writes && outcome == Some(Outcome::Unknown) {
             return settled(Error::Unknown(detail));
+        }
+        if kind == Some(Kind::NeedsTls) {
+            // The endpoint is named by who knows it.
+            let error = Error::WrongScheme { endpoint: String::new(), is_tls: false };
+            return failure(error, true, Heard::Misunderstood);
         }
         let is_konsens = kind.is_some() || outcome.is_some();
         match status {
