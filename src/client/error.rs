@@ -1,8 +1,11 @@
 //! What a request came to when it did not succeed: each error knows its outcome.
 
+use std::path::PathBuf;
+
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
+use super::pin;
 use crate::api::{Kind, Outcome};
 use crate::kv::Revision;
 
@@ -48,6 +51,14 @@ pub enum Error {
     /// The client may not do this.
     #[error("{0}")]
     NotAllowed(String),
+    /// A file with a secret in it that others can read.
+    #[error("{}: holds a secret, and others can read it (mode {mode:o})", .file.display())]
+    Exposed {
+        /// The file.
+        file: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// One side does not trust the other's certificate, or does not speak TLS.
     #[error("{0}")]
     Tls(String),
@@ -215,7 +226,7 @@ impl Failure {
         if let Some(tls) = tls_cause(error)
             && (error.is_connect() || refuses_a_certificate(tls))
         {
-            let error = Error::Tls(format!("{endpoint}: {tls}"));
+            let error = Error::Tls(format!("{endpoint}: {}", pin::text(tls)));
             return Failure { error, may_try_another: true, heard: Heard::Misunderstood };
         }
         let failure =

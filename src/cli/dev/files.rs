@@ -133,6 +133,7 @@ fn prepare_at(
         certs: dir.join(CERTS),
         keep_certificates: true,
         keep_configuration: edited.keys().cloned().collect(),
+        https: false,
         with_binary: false,
     })?;
     for name in config.servers.keys().filter(|name| !edited.contains_key(*name)) {

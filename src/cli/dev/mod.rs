@@ -176,6 +176,7 @@ async fn leader_at(home: &Home) -> Result<Option<String>, CliError> {
     let client = Client::new(&Options {
         endpoints: vec![home.http.clone()],
         tls: TlsFiles::default(),
+        token: None,
         timeout: Duration::from_secs(1),
     })?;
     Ok(match client.status().await.pop() {
