@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::CliError;
 use super::profile::Profile;
-use crate::client::Fingerprint;
+use crate::client::{Fingerprint, TlsFiles};
 use crate::config::{ClientAuth, Config, HostPort, NodeName};
 use crate::pki::{
     self, Authority, CERTIFICATE_DAYS, Material, Overwrite, PeerIdentity, Role, read_certificates,
@@ -78,6 +78,12 @@ impl Administrator {
 
     pub(super) fn key(&self) -> &Path {
         &self.key
+    }
+
+    /// What a client shows and trusts with them.
+    pub(super) fn tls_files(&self) -> TlsFiles {
+        let [cert, key] = [&self.cert, &self.key].map(|path| Some(path.clone()));
+        TlsFiles { ca: self.ca.clone(), fingerprint: None, cert, key }
     }
 }
 

@@ -51,6 +51,11 @@ fn fingerprint<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Finge
 }
 
 impl Profile {
+    /// Whether commands that name no cluster use one, or cannot tell which.
+    pub(super) fn is_used() -> bool {
+        !matches!(Profile::default_one(), Ok(None))
+    }
+
     /// That of a name, or of a file where there is a `/` in it.
     pub(super) fn named(name: &str) -> Result<Profile, CliError> {
         if name.contains('/') {
