@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use konsen::cli::remote::Connection;
-use konsen::client::{Client, Error, Options, TlsFiles};
+use konsen::client::{Client, Error};
 
 use accounts::Accounts;
 use nodes::Nodes;
@@ -93,8 +93,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut nodes = Nodes::start(args.binary.clone()).await?;
     let endpoints = nodes.endpoints();
     say(&format!("three nodes: {}", endpoints.join(" ")));
-    let (ca, cert, key) = (None, None, None);
-    let connection = Connection { endpoints, cacert: ca, cert, key, timeout: TIMEOUT_DEV };
+    let connection = Connection::to(endpoints, TIMEOUT_DEV);
     let outcome = tokio::select! {
         outcome = bank(&args, &connection, Some(&mut nodes)) => Some(outcome),
         Ok(()) = tokio::signal::ctrl_c() => None,
@@ -154,12 +153,10 @@ async fn bank(
 
 /// A client that asks another node first than its neighbours do.
 fn client(connection: &Connection, number: usize) -> anyhow::Result<Client> {
-    let Connection { endpoints, cacert, cert, key, timeout } = connection.clone();
-    let mut endpoints = endpoints;
-    let count = endpoints.len().max(1);
-    endpoints.rotate_left(number % count);
-    let tls = TlsFiles { ca: cacert, cert, key };
-    Ok(Client::new(&Options { endpoints, tls, timeout })?)
+    let mut options = connection.options().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let count = options.endpoints.len().max(1);
+    options.endpoints.rotate_left(number % count);
+    Ok(Client::new(&options)?)
 }
 
 /// Counts all coins, each time at one revision, until the time is up; how often that was possible.

@@ -62,6 +62,7 @@ impl Nodes {
             certs: dir.path().join("certs"),
             keep_certificates: true,
             keep_configuration: std::collections::BTreeSet::new(),
+            https: false,
             with_binary: false,
         });
         let homes = homes.map_err(|error| anyhow::anyhow!("{error}"))?;
@@ -187,7 +188,7 @@ impl Nodes {
 
 fn client(endpoints: Vec<String>) -> anyhow::Result<Client> {
     let timeout = Duration::from_secs(1);
-    Ok(Client::new(&Options { endpoints, tls: TlsFiles::default(), timeout })?)
+    Ok(Client::new(&Options { endpoints, tls: TlsFiles::default(), token: None, timeout })?)
 }
 
 /// A port for UDP and one for TCP that are free now, below those that the system gives to clients.

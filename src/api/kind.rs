@@ -55,6 +55,8 @@ kinds! {
     LeaseReadsOff = "lease-reads-off", NotApplied, "Lease reads are off";
     /// A transaction that asks for too much, or changes a key twice.
     InvalidTransaction = "invalid-transaction", NotApplied, "The transaction is not valid";
+    /// Plain HTTP came where HTTPS is spoken.
+    NeedsTls = "needs-tls", NotApplied, "The port speaks HTTPS";
     /// The store refused the write.
     Refused = "refused", NotApplied, "The write was refused";
     /// Nobody shows who asks, or what is shown opens nothing.

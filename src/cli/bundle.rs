@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -93,6 +94,8 @@ impl Comes {
 pub(super) struct Folder {
     staging: PathBuf,
     home: PathBuf,
+    /// Files of HTTPS's own in it.
+    https: Vec<PathBuf>,
     /// The node as the cluster knows it already.
     pub(super) known: Option<MemberStatus>,
 }
@@ -134,11 +137,13 @@ impl Bundle {
         let config = match config {
             None => fresh,
             Some(config) => fresh.with_keys_of(config),
-        };
+        }
+        .with_https();
         let home = self.out.join(name.as_str());
         let staging = self.out.join(format!(".{name}.{}.part", std::process::id()));
         // Removes what is made if the rest fails.
-        let folder = Folder { staging: staging.clone(), home: home.clone(), known };
+        let https = cluster::own_https_files(&config).into_iter().map(|(_, file)| file).collect();
+        let folder = Folder { staging: staging.clone(), home: home.clone(), https, known };
         if home.exists() {
             let certs = home.join("certs");
             fs::create_dir_all(&certs)
@@ -150,6 +155,7 @@ impl Bundle {
             certs: self.certs,
             keep_certificates: false,
             keep_configuration: BTreeSet::new(),
+            https: true,
             with_binary: true,
         };
         let origin = "made when it was taken into the cluster";
@@ -166,7 +172,8 @@ impl Folder {
         let made = self.staging.join(name);
         let home = self.home.display();
         let moved = if self.home.exists() {
-            FILES.iter().try_for_each(|file| fs::rename(made.join(file), self.home.join(file)))
+            let files = FILES.iter().map(Path::new).chain(self.https.iter().map(PathBuf::as_path));
+            files.into_iter().try_for_each(|file| move_into(&made, &self.home, file))
         } else {
             fs::rename(&made, &self.home)
         };
@@ -188,6 +195,14 @@ impl Folder {
         say(&text);
         Ok(())
     }
+}
+
+fn move_into(made: &Path, home: &Path, file: &Path) -> io::Result<()> {
+    let to = home.join(file);
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::rename(made.join(file), to)
 }
 
 impl Drop for Folder {

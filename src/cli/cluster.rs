@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args as ClapArgs, Subcommand};
 
+use super::administrator::Administrator;
+use super::built::Built;
 use super::{CliError, print_text};
 use crate::config::{Config, NodeName};
 use crate::pki::{
@@ -31,8 +33,10 @@ pub struct Args {
 enum Command {
     /// Make a folder for each node, ready to copy to its host
     ///
-    /// Each holds the program, its configuration, certificates, a start script and a systemd unit. It can
-    /// be run again: certificates that are still good are kept.
+    /// Each holds the program, its configuration, certificates, a start script and a systemd unit; clients are served over
+    /// HTTPS unless the configuration says otherwise. OUT/admin holds a certificate for the first administrator, and a
+    /// profile tells other commands on this machine how to reach the cluster with it. It can be run again: certificates that
+    /// are still good are kept.
     #[command(
         after_help = "Example:\n  konsen cluster build --config conf/cluster.yml --out output\n  tar -C output/node1 -cf - . | ssh host1 'mkdir -p konsen && tar -C konsen -xf -'\n  ssh host1 konsen/bootstrap.sh"
     )]
@@ -50,9 +54,11 @@ struct Build {
     /// Where the authority is kept, made if it is not there
     #[arg(long, env = "KONSEN_CERTS", default_value = "certs", value_name = "DIR")]
     certs: PathBuf,
-    /// Make new node certificates even where those that are there are good; the authority stays
+    /// Make new certificates of nodes and of the administrator even where those that are there are good; the authority stays
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    profile: ProfileArgs,
 }
 
 /// What [`build_nodes`] makes.
@@ -68,6 +74,8 @@ pub struct BuildOptions {
     pub keep_certificates: bool,
     /// Nodes whose configuration stays as it is.
     pub keep_configuration: BTreeSet<NodeName>,
+    /// Whether clients are served over HTTPS where the configuration does not say, also on loopback.
+    pub https: bool,
     /// Whether the program is copied, with its start script and its unit.
     pub with_binary: bool,
 }
@@ -81,25 +89,46 @@ pub fn run(args: Args) -> Result<(), CliError> {
         certs: build.certs,
         keep_certificates: !build.force,
         keep_configuration: BTreeSet::new(),
+        https: true,
         with_binary: true,
     };
-    super::config::warn(&load(&options.config)?);
+    let config = load(&options.config)?;
+    super::config::warn(&config);
+    let config = config.with_https();
+    Administrator::check_names(&config)?;
     let homes = build_nodes(&options)?;
-    let mut text = String::new();
-    for home in &homes {
-        text += &format!("made {}\n", home.display());
+    let authority = authority(&config, &options.certs)?;
+    let keep = options.keep_certificates;
+    let administrator = Administrator::make(&config, &authority, &options.out, keep)?;
+    let text = Built {
+        config: &config,
+        authority: &authority,
+        homes: &homes,
+        administrator: administrator.as_ref(),
+        certs: &options.certs,
+        profile: build.profile.wanted(&config),
     }
-    let first = homes.first().map(|home| home.display().to_string()).unwrap_or_default();
-    text += &format!(
-        "\nNext: copy each folder to its host, and start it there:\n  \
-         {}\n  \
-         ssh HOST konsen/bootstrap.sh\n\
-         or install it as a service, as konsen.service says. Keep {} to yourself:\n\
-         whoever has it can join the cluster.\n",
-        copy_line(&first),
-        options.certs.join("ca.key").display()
-    );
+    .told();
     print_text(&text).map_err(|error| error.although("the folders were made"))
+}
+
+/// Whether the command line remembers the cluster, and as what.
+#[derive(Debug, ClapArgs)]
+struct ProfileArgs {
+    /// What this machine's command line remembers the cluster as; the cluster's name if not given
+    #[arg(long, env = "KONSEN_PROFILE", value_name = "NAME")]
+    profile: Option<String>,
+    /// Do not remember it
+    #[arg(long)]
+    no_profile: bool,
+}
+
+impl ProfileArgs {
+    /// By which name; none: not at all.
+    fn wanted(self, config: &Config) -> Option<String> {
+        let name = self.profile.filter(|name| !name.is_empty());
+        (!self.no_profile).then(|| name.unwrap_or_else(|| config.cluster.to_string()))
+    }
 }
 
 /// How to copy a node's folder to its host, over an earlier one and a program that runs, too: `scp -r` would put it
@@ -111,6 +140,7 @@ pub(super) fn copy_line(folder: &str) -> String {
 /// Makes the authority if there is none, and every node's folder; their paths. Can be repeated.
 pub fn build_nodes(options: &BuildOptions) -> Result<Vec<PathBuf>, CliError> {
     let config = load(&options.config)?;
+    let config = if options.https { config.with_https() } else { config };
     let authority = authority(&config, &options.certs)?;
     let origin = origin(&options.config);
     config
@@ -131,6 +161,7 @@ pub(super) fn build_node(
     let home = options.out.join(name.as_str());
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     certificates(config, name, authority, &home, options)?;
+    copy_https_files(config, &home)?;
     let yml = configuration(config, name, origin);
     if !options.keep_configuration.contains(name) {
         write(&home.join("cluster.yml"), yml.as_bytes(), 0o644)?;
@@ -201,6 +232,29 @@ fn certificates(
     Ok(())
 }
 
+/// The files of HTTPS's own that lie beside the configuration, as the folder's names them; the others are the host's.
+pub(super) fn own_https_files(config: &Config) -> Vec<(PathBuf, PathBuf)> {
+    let is_inside =
+        |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
+    let files = config.own_https_files();
+    files.into_iter().filter(|(from, to)| is_inside(to) && from.exists()).collect()
+}
+
+/// Copies them into a node's folder, a key for its owner only.
+fn copy_https_files(config: &Config, home: &Path) -> Result<(), CliError> {
+    for (from, to) in own_https_files(config) {
+        let to = home.join(to);
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let bytes = fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        let is_key = config.http.files.key.as_ref() == Some(&from);
+        write(&to, &bytes, if is_key { 0o600 } else { 0o644 })?;
+    }
+    Ok(())
+}
+
 /// Copies this program. The old file is replaced, not written over: it may be running.
 fn copy_program(to: &Path) -> Result<(), CliError> {
     let from = std::env::current_exe().context("cannot find this program's own file")?;
@@ -220,8 +274,14 @@ fn copy_program(to: &Path) -> Result<(), CliError> {
     copied.map_err(failed)
 }
 
+/// The file has its mode before there is anything in it.
 fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), CliError> {
-    fs::write(file, bytes)
-        .and_then(|()| fs::set_permissions(file, fs::Permissions::from_mode(mode)))
+    let mut options = fs::OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(mode).open(file);
+    opened
+        .and_then(|mut out| {
+            out.set_permissions(fs::Permissions::from_mode(mode))?;
+            out.write_all(bytes)
+        })
         .map_err(|error| CliError::failed(format!("cannot write {}: {error}", file.display())))
 }

@@ -67,7 +67,7 @@ fn check(check: &Check) -> Result<(), CliError> {
         return Err(CliError::failed(format!("{}: {obstacle}", config.file.display())));
     }
     warn(&config);
-    if let Some(warning) = config.key_warning() {
+    for warning in config.key_warnings() {
         say(&format!("warning: {}: {warning}\n", config.file.display()));
     }
     for other in &check.others {

@@ -67,6 +67,11 @@ impl CliError {
         CliError { message: format!("{done}, but: {}", self.message), ..self }
     }
 
+    /// What went wrong, alone.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// What the process exits with.
     pub fn exit(&self) -> Exit {
         self.exit

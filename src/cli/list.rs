@@ -62,9 +62,10 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         cursor: None,
     };
     let mut left = args.limit;
-    let several = args.connection.endpoints.len() > 1;
+    let connection = args.connection.resolved()?;
+    let several = connection.endpoints.len() > 1;
     let mut shown = false;
-    let client = args.connection.client()?;
+    let client = connection.client()?;
     loop {
         request.limit = left.map(|left| left.min(PAGE_ITEMS_MAX as u64));
         let page = client.list(&request).await?;

@@ -275,8 +275,10 @@ impl Replace {
 impl Shared {
     /// A client of one cluster: members of two are neither shown nor changed together.
     async fn client(&self) -> Result<Client, CliError> {
-        let client = self.connection.clone().client()?;
-        if self.connection.endpoints.len() > 1 {
+        let connection = self.connection.clone().resolved()?;
+        let several = connection.endpoints.len() > 1;
+        let client = connection.client()?;
+        if several {
             client.one_cluster().await?;
         }
         Ok(client)

@@ -1,8 +1,10 @@
 //! The command line, one file a subcommand.
 
+mod administrator;
 mod at_start;
 pub mod auth;
 pub mod bench;
+mod built;
 mod bundle;
 pub mod cert;
 pub mod check;
@@ -20,6 +22,7 @@ pub mod logging;
 pub mod member;
 mod notify;
 mod output;
+mod profile;
 pub mod put;
 pub mod remote;
 pub mod serve;

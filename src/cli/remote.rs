@@ -11,34 +11,43 @@ use clap::ValueEnum;
 
 pub(crate) use super::output::print;
 use super::output::say;
+use super::profile::Profile;
 use super::{CliError, Exit};
-use crate::client::{Client, Error, Options, TlsFiles};
+use crate::client::{Client, Error, Fingerprint, Options, TlsFiles};
 
 /// How many characters of a value a table shows.
 const VALUE_CHARS_MAX: usize = 60;
 
-/// How to reach a cluster.
+/// Where a cluster is looked for that nothing names: where `konsen dev` serves.
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:20001";
+
+/// How to reach a cluster. What is not given comes from the profile.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
-    /// Where the nodes serve HTTP, separated by commas; the next one is tried when one is down.
-    #[arg(
-        long,
-        env = "KONSEN_ENDPOINTS",
-        value_delimiter = ',',
-        value_name = "URL,…",
-        default_value = "http://127.0.0.1:20001"
-    )]
+    /// Where the nodes serve HTTP, separated by commas; the next one is tried when one is down. If not given those of the
+    /// profile, or without one http://127.0.0.1:20001.
+    #[arg(long, env = "KONSEN_ENDPOINTS", value_delimiter = ',', value_name = "URL,…")]
     pub endpoints: Vec<String>,
+    /// The cluster's profile, as `konsen cluster build` wrote it, by its name or its file; if neither this nor --endpoints
+    /// is given, the one that was written last.
+    #[arg(long, env = "KONSEN_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
     /// Certificates of the authorities that the servers' certificates come from (PEM).
     #[arg(long, env = "KONSEN_CACERT", value_name = "FILE")]
     pub cacert: Option<PathBuf>,
+    /// SHA-256 of the only certificate that is trusted, the authority's or the server's, as `konsen cluster build` prints it.
+    #[arg(long, env = "KONSEN_FINGERPRINT", value_name = "SHA256")]
+    pub fingerprint: Option<Fingerprint>,
     /// This client's certificate (PEM).
     #[arg(long, env = "KONSEN_CERT", value_name = "FILE")]
     pub cert: Option<PathBuf>,
     /// The private key of --cert (PEM).
     #[arg(long, env = "KONSEN_KEY", value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// A file with a bearer token, which only its owner can read.
+    #[arg(long, env = "KONSEN_TOKEN", hide_env_values = true, value_name = "FILE")]
+    pub token: Option<PathBuf>,
     /// How long an answer may take, over all endpoints together.
     #[arg(long, env = "KONSEN_TIMEOUT", value_name = "TIME", default_value = "5s",
           value_parser = time_of)]
@@ -46,11 +55,53 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// To these endpoints, without certificates and without a profile.
+    pub fn to(endpoints: Vec<String>, timeout: Duration) -> Connection {
+        Connection {
+            endpoints,
+            profile: None,
+            cacert: None,
+            fingerprint: None,
+            cert: None,
+            key: None,
+            token: None,
+            timeout,
+        }
+    }
+
+    /// The same with what the profile and the defaults add to it; nothing is missing then.
+    pub fn resolved(self) -> Result<Connection, CliError> {
+        let profile = match self.profile.as_deref().filter(|name| !name.is_empty()) {
+            Some(name) => Some(Profile::named(name)?),
+            None if self.endpoints.is_empty() => Profile::default_one()?,
+            None => None,
+        };
+        let mut whole = self;
+        if let Some(profile) = profile {
+            whole = profile.complete(whole);
+        }
+        if whole.endpoints.is_empty() {
+            whole.endpoints = vec![DEFAULT_ENDPOINT.to_owned()];
+        }
+        // What it had to add is here now.
+        Ok(Connection { profile: None, ..whole })
+    }
+
+    /// What a client of the library is made with.
+    pub fn options(&self) -> Result<Options, CliError> {
+        let whole = self.clone().resolved()?;
+        let tls = TlsFiles {
+            ca: whole.cacert,
+            fingerprint: whole.fingerprint,
+            cert: whole.cert,
+            key: whole.key,
+        };
+        Ok(Options { endpoints: whole.endpoints, tls, token: whole.token, timeout: whole.timeout })
+    }
+
     /// A client for the cluster.
     pub fn client(self) -> Result<Client, CliError> {
-        let tls = TlsFiles { ca: self.cacert, cert: self.cert, key: self.key };
-        let options = Options { endpoints: self.endpoints, tls, timeout: self.timeout };
-        Ok(Client::new(&options)?.with_notice(|what| say(&format!("{what}\n"))))
+        Ok(Client::new(&self.options()?)?.with_notice(|what| say(&format!("{what}\n"))))
     }
 }
 
@@ -101,13 +152,16 @@ impl From<Error> for CliError {
             Error::Outside(_) => CliError::new(Exit::Unavailable, message)
                 .hint("name nodes that belong to the cluster with --endpoints or KONSEN_ENDPOINTS"),
             Error::NotAllowed(_) => CliError::new(Exit::NotAllowed, message),
+            Error::Exposed { file, .. } => CliError::new(Exit::NotAllowed, message)
+                .hint(format!("chmod 600 {}", file.display())),
             Error::Tls(_) => CliError::new(Exit::NotAllowed, message).hint(
-                "https needs --cacert, and a cluster that asks for certificates --cert and --key",
+                "https needs --cacert or --fingerprint, and a cluster that asks for certificates --cert and --key; a \
+                 profile (--profile) has them all",
             ),
             Error::WrongScheme { is_tls: true, .. } => CliError::new(Exit::NotAllowed, message)
                 .hint("write it as http://…, or let its nodes speak TLS (`http: { tls: true }`)"),
             Error::WrongScheme { is_tls: false, .. } => CliError::new(Exit::NotAllowed, message)
-                .hint("write it as https://…, and name the cluster's authority with --cacert"),
+                .hint("write it as https://…, and name the cluster's authority with --cacert or --fingerprint"),
             Error::Unavailable(_) => CliError::new(Exit::Unavailable, message)
                 .hint("are the nodes up? name them with --endpoints or KONSEN_ENDPOINTS"),
             Error::Busy(_) => CliError::new(Exit::Unavailable, message)

@@ -119,8 +119,19 @@ async fn in_force(args: &Args) -> Result<Config, CliError> {
         tracing::warn!("{}: {warning}", args.config.display());
     }
     config.limits.connections = granted_connections(config.limits.connections);
-    if let Some(warning) = config.key_warning() {
+    for warning in config.key_warnings() {
         tracing::warn!("{warning}");
+    }
+    if let Some(address) = &args.http_listen {
+        let served = config.served_at(address).map_err(|error| {
+            CliError::failed(error).hint(
+                "write `http: { tls: true }` there for HTTPS, or `http: { tls: false }` for plain text that everybody on \
+                 the way can read and change",
+            )
+        })?;
+        if let Some(warning) = served {
+            tracing::warn!("{}: {warning}", args.config.display());
+        }
     }
     let raft_address = args.listen.as_ref().unwrap_or(config.raft_address());
     if !raft_address.is_unspecified() {

@@ -1,8 +1,11 @@
 //! What a request came to when it did not succeed: each error knows its outcome.
 
+use std::path::PathBuf;
+
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
+use super::pin;
 use crate::api::{Kind, Outcome};
 use crate::kv::Revision;
 
@@ -48,6 +51,14 @@ pub enum Error {
     /// The client may not do this.
     #[error("{0}")]
     NotAllowed(String),
+    /// A file with a secret in it that others can read.
+    #[error("{}: holds a secret, and others can read it (mode {mode:o})", .file.display())]
+    Exposed {
+        /// The file.
+        file: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// One side does not trust the other's certificate, or does not speak TLS.
     #[error("{0}")]
     Tls(String),
@@ -215,7 +226,7 @@ impl Failure {
         if let Some(tls) = tls_cause(error)
             && (error.is_connect() || refuses_a_certificate(tls))
         {
-            let error = Error::Tls(format!("{endpoint}: {tls}"));
+            let error = Error::Tls(format!("{endpoint}: {}", pin::text(tls)));
             return Failure { error, may_try_another: true, heard: Heard::Misunderstood };
         }
         let failure =
@@ -268,6 +279,10 @@ impl Failure {
     pub(super) fn at(self, endpoint: &Url) -> Failure {
         let endpoint = endpoint.as_str().trim_end_matches('/');
         match self.error {
+            Error::WrongScheme { is_tls, .. } => {
+                let error = Error::WrongScheme { endpoint: endpoint.to_owned(), is_tls };
+                Failure { error, ..self }
+            }
             Error::Outside(text) => {
                 Failure { error: Error::Outside(format!("{endpoint}: {text}")), ..self }
             }
@@ -307,6 +322,11 @@ impl Failure {
         // Whatever the status says otherwise.
         if writes && outcome == Some(Outcome::Unknown) {
             return settled(Error::Unknown(detail));
+        }
+        if kind == Some(Kind::NeedsTls) {
+            // The endpoint is named by who knows it.
+            let error = Error::WrongScheme { endpoint: String::new(), is_tls: false };
+            return failure(error, true, Heard::Misunderstood);
         }
         let is_konsens = kind.is_some() || outcome.is_some();
         match status {

@@ -10,13 +10,16 @@ mod clusters;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod pin;
 mod read;
 mod send;
 mod snapshot;
 mod tls;
+mod token;
 mod transaction;
 mod txn;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -24,16 +27,18 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
 
 pub use crate::api::Outcome;
 pub use clusters::differ;
 pub use error::Error;
+pub use pin::{Fingerprint, FingerprintError};
 pub use read::{ListPage, ListRequest, Value};
 pub use snapshot::SnapshotStream;
 pub use tls::TlsFiles;
 pub(crate) use tls::config as tls_config;
+pub(crate) use token::{authorization, check_endpoint as check_token_endpoint};
 pub use transaction::{
     LIST_BYTES_MAX, LIST_ITEMS_MAX, OPERATIONS_MAX, READS_MAX, Retry, Transacted, Transaction,
 };
@@ -73,6 +78,8 @@ pub struct Options {
     pub endpoints: Vec<String>,
     /// Certificates, for `https`.
     pub tls: TlsFiles,
+    /// A file, readable by its owner only, with a bearer token that is sent with every request.
+    pub token: Option<PathBuf>,
     /// How long an answer may take, over all endpoints together, at most five minutes. A quarter of a second more is
     /// waited for a node that gives its own answer at the end of that time. Of a stream it bounds the beginning, and
     /// each pause.
@@ -159,7 +166,8 @@ pub struct DeleteRequest {
 }
 
 impl Client {
-    /// A client; fails if an endpoint is no URL or a certificate cannot be read.
+    /// A client; fails if an endpoint is no URL, a certificate or the token cannot be read, or the token would be sent in
+    /// plain text to another host.
     pub fn new(options: &Options) -> Result<Client, Error> {
         if options.endpoints.is_empty() {
             return Err(Error::Usage("there is no endpoint".to_owned()));
@@ -169,7 +177,13 @@ impl Client {
         }
         let endpoints = options.endpoints.iter().map(|text| endpoint(text));
         let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        let mut headers = HeaderMap::new();
+        if let Some(file) = &options.token {
+            endpoints.iter().try_for_each(token::check_endpoint)?;
+            headers.insert(AUTHORIZATION, token::authorization(file)?);
+        }
         let http = reqwest::Client::builder()
+            .default_headers(headers)
             .tls_backend_preconfigured(tls::config(&options.tls)?)
             .connect_timeout(CONNECT_TIME_MAX.min(options.timeout))
             .pool_idle_timeout(IDLE_TIME_MAX)

@@ -8,12 +8,16 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::Error;
+use super::pin::{Fingerprint, Pinned};
 
-/// Files in PEM.
+/// Files in PEM, and whom they do not name. Without `ca` and `fingerprint` no server is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The authorities that servers' certificates come from; none: no server is trusted.
+    /// The authorities that servers' certificates come from.
     pub ca: Option<PathBuf>,
+    /// SHA-256 of the one certificate that is trusted in their place: a server's own, or that of an authority which the
+    /// server shows or `ca` holds.
+    pub fingerprint: Option<Fingerprint>,
     /// The client's certificate and what leads to its authority.
     pub cert: Option<PathBuf>,
     /// The client's private key.
@@ -34,20 +38,33 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     Ok(certificates)
 }
 
+fn roots(path: &Path, authorities: Vec<CertificateDer<'static>>) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in authorities {
+        roots.add(certificate).map_err(|error| unreadable(path, error))?;
+    }
+    Ok(roots)
+}
+
 /// The configuration for a client with these files.
 pub(crate) fn config(files: &TlsFiles) -> Result<ClientConfig, Error> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = &files.ca {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|error| unreadable(path, error))?;
-        }
-    }
+    let authorities = match &files.ca {
+        Some(path) => certificates(path)?,
+        None => Vec::new(),
+    };
     // Named, because a default provider is a matter of the whole process.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Tls(error.to_string()))?
-        .with_root_certificates(roots);
+        .map_err(|error| Error::Tls(error.to_string()))?;
+    let builder = match (files.fingerprint, &files.ca) {
+        (Some(fingerprint), _) => {
+            let pinned = Pinned::new(fingerprint, authorities, provider);
+            builder.dangerous().with_custom_certificate_verifier(pinned)
+        }
+        (None, Some(path)) => builder.with_root_certificates(roots(path, authorities)?),
+        (None, None) => builder.with_root_certificates(RootCertStore::empty()),
+    };
     let mut config = match (&files.cert, &files.key) {
         (None, None) => builder.with_no_client_auth(),
         (Some(cert), Some(key)) => {

@@ -52,6 +52,14 @@ impl HostPort {
         matches!(self.host, Host::Ip(ip) if ip.is_unspecified())
     }
 
+    /// Whether only this machine reaches it: an address of loopback, or the name `localhost`.
+    pub fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Ip(ip) => ip.to_canonical().is_loopback(),
+            Host::Name(name) => name.eq_ignore_ascii_case("localhost"),
+        }
+    }
+
     /// The first socket address that the host's name has now.
     pub async fn resolve(&self) -> Result<SocketAddr, ConfigError> {
         let name = match &self.host {

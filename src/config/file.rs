@@ -1,9 +1,12 @@
 //! cluster.yml as it is written: every key as its text, with the line it stands on.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::ConfigError;
@@ -40,7 +43,7 @@ pub(super) struct Tls {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Http {
-    pub(super) tls: Option<Text>,
+    pub(super) tls: Option<Spanned<HttpTls>>,
     pub(super) client_auth: Option<Text>,
     pub(super) hosts: Option<Vec<Text>>,
     pub(super) idle: Option<Text>,
@@ -49,6 +52,51 @@ pub(super) struct Http {
     pub(super) stall: Option<Text>,
     pub(super) min_rate: Option<Text>,
     pub(super) backup_rate: Option<Text>,
+}
+
+/// Whether there is HTTPS: a word, or the files of one that is not the node's own.
+#[derive(Debug)]
+pub(super) enum HttpTls {
+    Word(String),
+    Files(Box<HttpsFiles>),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct HttpsFiles {
+    pub(super) cert: Option<Text>,
+    pub(super) key: Option<Text>,
+    pub(super) client_authority: Option<Text>,
+}
+
+/// Not by an untagged enum, which would lose the places of what stands in the files' names.
+impl<'de> Deserialize<'de> for HttpTls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HttpTls, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = HttpTls;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false, or the keys cert, key and clientAuthority")
+            }
+
+            fn visit_bool<E: de::Error>(self, word: bool) -> Result<HttpTls, E> {
+                Ok(HttpTls::Word(word.to_string()))
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<HttpTls, E> {
+                Ok(HttpTls::Word(word.to_owned()))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<HttpTls, M::Error> {
+                HttpsFiles::deserialize(MapAccessDeserializer::new(map))
+                    .map(|files| HttpTls::Files(Box::new(files)))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -112,7 +160,9 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<File, ConfigError> {
     if text.lines().all(blank) {
         return Err(ConfigError::Empty { file: file.to_path_buf() });
     }
-    serde_saphyr::from_str(text).map_err(|error| {
+    // Else `yes` would be another word for true in the one key that may also be a mapping.
+    let strict = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options(text, strict).map_err(|error| {
         let error = error.without_snippet();
         let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
         let there = line.and_then(|line| text.lines().nth(usize::try_from(line).ok()? - 1));

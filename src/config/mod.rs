@@ -10,6 +10,7 @@ mod error;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod https;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -17,13 +18,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use address::{AddressError, HostPort};
 pub use error::ConfigError;
+pub use https::HttpsFiles;
+use https::{Says, plain_warning};
 
 use crate::kv::FeatureLevel;
 use crate::pki::{self, PkiError};
@@ -71,6 +72,7 @@ pub struct Config {
     /// What cannot work unless the node is started in a certain way.
     pub obstacles: Vec<String>,
     own: Own,
+    says: Says,
 }
 
 /// This node's own addresses.
@@ -94,8 +96,10 @@ pub struct TlsFiles {
 /// How clients are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
-    /// HTTPS with the node's certificate instead of plain HTTP.
+    /// HTTPS instead of plain HTTP.
     pub tls: bool,
+    /// Its files, where they are not the node's.
+    pub files: HttpsFiles,
     /// Whether clients show certificates; only with `tls`.
     pub client_auth: ClientAuth,
     /// Names beside those of the configuration that clients may call this node by; [`ANY_HOST`] for all.
@@ -212,6 +216,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         HttpConfig {
             tls: false,
+            files: HttpsFiles::default(),
             client_auth: ClientAuth::None,
             hosts: Vec::new(),
             idle: Duration::from_secs(75),
@@ -303,30 +308,6 @@ impl Config {
     /// Where this node's HTTP is reached.
     pub fn http_address(&self) -> &HostPort {
         &self.own.http
-    }
-
-    /// What HTTPS needs, from the files; none where HTTP is plain. Of clients that show a certificate those come in
-    /// that `admits` names.
-    pub fn http_tls(
-        &self,
-        admits: pki::Admits,
-    ) -> Result<Option<Arc<rustls::ServerConfig>>, PkiError> {
-        if !self.http.tls {
-            return Ok(None);
-        }
-        let material = self.material()?;
-        pki::https_config(&material, self.http.client_auth, admits).map(|tls| Some(Arc::new(tls)))
-    }
-
-    /// What is to be said of the key's file, if others can read it.
-    pub fn key_warning(&self) -> Option<String> {
-        let mode = std::fs::metadata(&self.tls.key).ok()?.permissions().mode() & 0o777;
-        (mode & 0o077 != 0).then(|| {
-            format!(
-                "{} can be read by others (mode {mode:o}), who can join the cluster with it: chmod 600",
-                self.tls.key.display()
-            )
-        })
     }
 
     /// This node's certificate, key and authority, read and checked.

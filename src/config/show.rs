@@ -1,12 +1,12 @@
 //! A configuration back as YAML, every default spelled out.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
 use super::check::{OFF, show_duration};
-use super::{Config, HostPort, NodeName, TlsFiles};
+use super::{Config, HostPort, HttpsFiles, NodeName, TlsFiles};
 
 impl Config {
     /// The whole configuration as YAML that means the same wherever it is read: paths are absolute.
@@ -18,7 +18,8 @@ impl Config {
             cert: absolute(&self.tls.cert),
             key: absolute(&self.tls.key),
         };
-        self.yaml(&self.name, &absolute(&self.data), &tls)
+        let https = self.https_files_as(absolute);
+        self.yaml(&self.name, &absolute(&self.data), &tls, &https)
     }
 
     /// The configuration for the folder of `node`, with data and certificates beside the file.
@@ -28,13 +29,20 @@ impl Config {
             cert: "certs/node.crt".into(),
             key: "certs/node.key".into(),
         };
-        self.yaml(node, Path::new("data"), &tls)
+        let https = self.https_files_as(|path| self.beside(path));
+        self.yaml(node, Path::new("data"), &tls, &https)
     }
 
-    fn yaml(&self, name: &NodeName, data: &Path, tls: &TlsFiles) -> String {
+    fn https_files_as(&self, shown: impl Fn(&Path) -> PathBuf) -> HttpsFiles {
+        let shown = |file: &Option<PathBuf>| file.as_deref().map(&shown);
+        let HttpsFiles { cert, key, client_authority } = &self.http.files;
+        HttpsFiles { cert: shown(cert), key: shown(key), client_authority: shown(client_authority) }
+    }
+
+    fn yaml(&self, name: &NodeName, data: &Path, tls: &TlsFiles, https: &HttpsFiles) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail.
-        let _ = self.write_yaml(&mut out, name, data, tls);
+        let _ = self.write_yaml(&mut out, name, data, tls, https);
         out
     }
 
@@ -44,6 +52,7 @@ impl Config {
         name: &NodeName,
         data: &Path,
         tls: &TlsFiles,
+        https: &HttpsFiles,
     ) -> std::fmt::Result {
         let addresses = |out: &mut String, key, map: &std::collections::BTreeMap<_, HostPort>| {
             writeln!(out, "{key}:")?;
@@ -62,7 +71,7 @@ impl Config {
         writeln!(out, "  cert: {}", quoted(tls.cert.display()))?;
         writeln!(out, "  key: {}", quoted(tls.key.display()))?;
         writeln!(out, "http:")?;
-        writeln!(out, "  tls: {}", self.http.tls)?;
+        self.write_http_tls(out, https)?;
         writeln!(out, "  clientAuth: {}", self.http.client_auth)?;
         let hosts: Vec<String> = self.http.hosts.iter().map(quoted).collect();
         writeln!(out, "  hosts: [{}]", hosts.join(", "))?;
@@ -109,6 +118,21 @@ impl Config {
         writeln!(out, "  stateCache: {}", size(self.limits.state_cache))?;
         writeln!(out, "  overlay: {}", size(self.limits.overlay))?;
         writeln!(out, "  freeSpace: {}", size(self.limits.free_space))
+    }
+}
+
+impl Config {
+    /// A word, or the files where there are own ones.
+    fn write_http_tls(&self, out: &mut String, files: &HttpsFiles) -> std::fmt::Result {
+        if !self.http.tls || *files == HttpsFiles::default() {
+            return writeln!(out, "  tls: {}", self.http.tls);
+        }
+        writeln!(out, "  tls:")?;
+        let HttpsFiles { cert, key, client_authority } = files;
+        [("cert", cert), ("key", key), ("clientAuthority", client_authority)]
+            .into_iter()
+            .filter_map(|(name, file)| Some((name, file.as_ref()?)))
+            .try_for_each(|(name, file)| writeln!(out, "    {name}: {}", quoted(file.display())))
     }
 }
 

@@ -41,11 +41,9 @@ fn the_original_file_is_complete() {
     assert_eq!(config.limits.bodies, 256 << 20);
     assert_eq!(config.history.keep, Some(Duration::from_secs(300)));
     assert_eq!(config.history.revisions, Some(1_000_000));
-    assert!(!config.http.tls && !config.reads.lease);
-    assert!(
-        config.warnings.is_empty()
-            && config.http_tls(std::sync::Arc::new(|_| true)).unwrap().is_none()
-    );
+    // Other hosts reach it.
+    assert!(config.http.tls && config.http.client_auth == ClientAuth::Optional);
+    assert!(config.warnings.is_empty() && !config.reads.lease);
 }
 
 #[test]
@@ -179,6 +177,63 @@ fn an_even_cluster_is_warned_of() {
 }
 
 #[test]
+fn https_goes_by_the_address_where_nothing_is_said() {
+    let of = |address: &str, http: &str| {
+        let text = format!("servers: {{a: 'h:1'}}\nhttpServers: {{a: '{address}'}}\n{http}");
+        parse(&text, None).unwrap()
+    };
+    for address in ["127.0.0.1:2", "127.9.9.9:2", "[::1]:2", "localhost:2"] {
+        let config = of(address, "");
+        assert!(!config.http.tls && config.warnings.is_empty(), "{address}");
+        assert_eq!(config.http.client_auth, ClientAuth::None);
+        let built = config.with_https();
+        assert!(built.http.tls && built.http.client_auth == ClientAuth::Optional, "{address}");
+        // What is said stays.
+        assert!(!of(address, "http: {tls: false}\n").with_https().http.tls);
+    }
+    for address in ["10.0.0.1:2", "0.0.0.0:2", "[::]:2", "h1:2", "localhost.example.org:2"] {
+        let config = of(address, "");
+        assert!(config.http.tls && config.warnings.is_empty(), "{address}");
+        assert_eq!(config.http.client_auth, ClientAuth::Optional);
+        let plain = of(address, "http: {tls: false}\n");
+        assert!(!plain.http.tls && plain.http.client_auth == ClientAuth::None, "{address}");
+        let [warning] = &plain.warnings[..] else { panic!("{:?}", plain.warnings) };
+        assert!(warning.contains(address) && warning.contains("tls: true"), "{warning}");
+        let none = of(address, "http: {clientAuth: none}\n").with_https();
+        assert!(none.http.tls && none.http.client_auth == ClientAuth::None, "{address}");
+    }
+    // Listening elsewhere than is advertised.
+    let everywhere: HostPort = "0.0.0.0:2".parse().unwrap();
+    assert!(
+        of("127.0.0.1:2", "").served_at(&everywhere).unwrap_err().contains("http.tls is not given")
+    );
+    let allowed = of("127.0.0.1:2", "http: {tls: false}\n").served_at(&everywhere);
+    assert!(allowed.unwrap().unwrap().contains("0.0.0.0:2"));
+    assert_eq!(of("h:2", "").served_at(&everywhere), Ok(None));
+}
+
+#[test]
+fn https_may_have_files_of_its_own() {
+    let text = format!("{TWO_KEYS}http:\n  tls:\n    cert: w/http.crt\n    key: /etc/http.key\n");
+    let config = parse(&text, None).unwrap();
+    assert!(config.http.tls && config.http.client_auth == ClientAuth::Optional);
+    let [cert, key, clients] = config.https_files();
+    assert_eq!((cert, key), (Path::new("conf/w/http.crt"), Path::new("/etc/http.key")));
+    assert_eq!(clients, Path::new("conf/certs/ca.crt"));
+    let again = Config::parse(Path::new("elsewhere/c.yml"), &config.to_yaml(), None).unwrap();
+    assert_eq!(again.to_yaml(), config.to_yaml());
+    // In a node's folder, what lies beside the file lies beside it there, too.
+    let folder = config.to_yaml_for(&config.name);
+    assert!(folder.contains("    cert: w/http.crt\n    key: /etc/http.key\n"), "{folder}");
+    let authority =
+        parse(&format!("{TWO_KEYS}http: {{tls: {{clientAuthority: company.crt}}}}\n"), None)
+            .unwrap();
+    let [cert, key, clients] = authority.https_files();
+    assert_eq!((cert, key), (authority.tls.cert.as_path(), authority.tls.key.as_path()));
+    assert_eq!(clients, Path::new("conf/company.crt"));
+}
+
+#[test]
 fn values_out_of_range() {
     for (text, parts) in [
         ("raft: {heartbeat: 1ms}", ["raft.heartbeat", "5ms to 10s"]),
@@ -188,7 +243,12 @@ fn values_out_of_range() {
         ("raft: {electionTimeout: 2m}", ["raft.electionTimeout", "1m"]),
         ("reads: {lease: maybe}", ["reads.lease", "true nor false"]),
         ("http: {clientAuth: some}", ["http.clientAuth", "none, optional, required"]),
-        ("http: {clientAuth: required}", ["http.clientAuth", "tls: true"]),
+        ("http: {tls: false, clientAuth: required}", ["http.clientAuth", "tls: true"]),
+        ("http: {tls: yes}", ["http.tls", "neither true nor false, nor a mapping"]),
+        ("http: {tls: {cert: a}}", ["http.tls", "cert is given without key"]),
+        ("http: {tls: {key: a}}", ["http.tls", "key is given without cert"]),
+        ("http: {tls: {cert: '', key: a}}", ["http.tls.cert", "empty"]),
+        ("http: {tls: {certs: a}}", ["certs", "clientAuthority"]),
         ("http: {hosts: [a b]}", ["http.hosts", "kv.example.org"]),
         ("http: {idle: 1ms}", ["http.idle", "1s to 1h"]),
         ("http: {stall: never}", ["http.stall", "as in 50ms"]),

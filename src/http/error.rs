@@ -31,6 +31,7 @@ pub(super) fn status(kind: Kind) -> StatusCode {
         | Kind::FutureRevision
         | Kind::LeaseReadsOff
         | Kind::InvalidTransaction
+        | Kind::NeedsTls
         | Kind::Refused => StatusCode::BAD_REQUEST,
         Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
         Kind::CrossSite | Kind::Forbidden => StatusCode::FORBIDDEN,

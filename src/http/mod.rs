@@ -32,6 +32,7 @@ mod members;
 mod metrics;
 mod node;
 mod places;
+mod plain;
 mod query;
 mod range_delete;
 mod rates;

@@ -31,6 +31,7 @@ use super::heads::Heads;
 use super::identity::Certified;
 use super::metrics;
 use super::places::{self, Free, Place, Places};
+use super::plain;
 use super::socket::{Beside, Socket};
 use super::watch::{Clock, End};
 use crate::api::Limits;
@@ -202,15 +203,25 @@ fn ended_early(error: &io::Error) -> bool {
     )
 }
 
-async fn connection(stream: TcpStream, place: Place, shared: &Shared) {
+async fn connection(mut stream: TcpStream, place: Place, shared: &Shared) {
     // Without it, small answers wait for acknowledgements; where it fails the connection still works.
     let _ = stream.set_nodelay(true);
     let tls = shared.tls.borrow().clone();
+    let due = tokio::time::Instant::now() + shared.limits.head_time_max;
+    if tls.is_some() {
+        let answered = tokio::select! {
+            () = lingered(&shared.shutdown) => return,
+            answered = tokio::time::timeout_at(due, plain::was_answered(&mut stream)) => answered,
+        };
+        if answered.unwrap_or(true) {
+            return;
+        }
+    }
     let clock = Clock::new();
     let (socket, beside) = Socket::new(stream, clock.clone());
     let Some(tls) = tls else { return speak(socket, beside, clock, (place, None), shared).await };
     let handshake = TlsAcceptor::from(tls).accept(socket);
-    let handshake = tokio::time::timeout(shared.limits.head_time_max, handshake);
+    let handshake = tokio::time::timeout_at(due, handshake);
     let handshake = tokio::select! {
         () = lingered(&shared.shutdown) => return,
         handshake = handshake => handshake,

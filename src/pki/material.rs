@@ -179,7 +179,10 @@ pub(super) fn check_key(
     }
 }
 
-fn roots(authorities: &[CertificateDer<'static>], file: &Path) -> Result<RootCertStore, PkiError> {
+pub(super) fn roots(
+    authorities: &[CertificateDer<'static>],
+    file: &Path,
+) -> Result<RootCertStore, PkiError> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         let not_authority = || PkiError::NotAuthority { file: file.to_path_buf() };

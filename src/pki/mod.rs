@@ -22,7 +22,7 @@ pub use describe::{Description, Kind, describe};
 pub use error::PkiError;
 pub use files::{Overwrite, read_certificates, read_key, write_certificate, write_pair};
 pub use host::{Host, HostError};
-pub use https::{ClientAuth, ClientAuthError, https_config};
+pub use https::{ClientAuth, ClientAuthError, Https};
 pub use identity::{IdentityError, PeerIdentity, Role};
 pub use issue::{AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, DAYS_MAX, Issued, issue_authority};
 pub use material::{Material, crypto_provider, fingerprint, not_after, not_after_rfc3339, rfc3339};

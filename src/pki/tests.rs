@@ -225,7 +225,7 @@ fn https_is_set_up_with_each_way_of_client_authentication() {
     files.issue("ca", "spiffe://konsen/node/node1");
     let material = files.load("node1.crt", "node1.key").unwrap();
     for auth in [ClientAuth::None, ClientAuth::Optional, ClientAuth::Required] {
-        let config = https_config(&material, auth, Arc::new(|_| true)).unwrap();
+        let config = Https::of(&material).server_config(auth, Arc::new(|_| true)).unwrap();
         assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
         assert_eq!(auth.to_string().parse(), Ok(auth));
         // A session would come in again without its certificate.
@@ -291,7 +291,7 @@ fn a_certificate_may_be_left_out_where_it_is_optional_and_a_wrong_one_opens_noth
         (ClientAuth::Optional, [true, true, false, false]),
         (ClientAuth::Required, [false, true, false, false]),
     ] {
-        let https = Arc::new(https_config(&node, auth, admits.clone()).unwrap());
+        let https = Arc::new(Https::of(&node).server_config(auth, admits.clone()).unwrap());
         let shown = [None, Some(&alice), Some(&mallory), Some(&eve)];
         assert_eq!(shown.map(|it| comes_in(&https, &node, it)), expected, "{auth}");
     }

@@ -1,13 +1,15 @@
 //! What is known of a node's certificates: who ends soon, and who may come in to HTTPS with one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::net::TlsMaterial;
-use crate::pki::{self, Admits, ClusterName, Material, PeerIdentity, Role};
+use crate::pki::{self, Admits, ClusterName, Https, Material, PeerIdentity, PkiError, Role};
 use crate::raft::Membership;
 
 /// How long before its end a certificate is told of.
@@ -21,38 +23,75 @@ pub(super) fn tls_material(material: Material) -> TlsMaterial {
 }
 
 /// What is told of the certificates in use.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     /// SHA-256 of each certificate of the authority, in hexadecimal.
     pub(super) authorities: Vec<String>,
-    /// What ends, when, and what to do about it.
-    ends: Vec<(String, OffsetDateTime, &'static str)>,
+    node: Vec<Ends>,
+    /// Of HTTPS where it has its own.
+    http: Option<Ends>,
+}
+
+/// The end of a certificate.
+#[derive(Clone, Debug)]
+struct Ends {
+    /// What metrics call it.
+    label: &'static str,
+    what: String,
+    at: OffsetDateTime,
+    /// What to do about it.
+    right: &'static str,
 }
 
 impl Facts {
-    pub(super) fn of(material: &Material) -> Facts {
-        let own = format!("the certificate of {}", material.identity.name);
-        let mut ends = vec![(own, material.not_after, "make another with `konsen cert renew`")];
-        for authority in &material.ca {
-            // It could be parsed when it was read.
-            let Ok(end) = pki::not_after(authority) else { continue };
-            let what = "the authority's certificate".to_owned();
-            ends.push((
-                what,
-                end,
-                "make another with `konsen cert ca`, and new ones for all nodes",
-            ));
+    /// The same with another certificate between nodes.
+    #[must_use]
+    pub(super) fn with_node(&self, material: &Material) -> Facts {
+        let own = Ends {
+            label: "node",
+            what: format!("the certificate of {}", material.identity.name),
+            at: material.not_after,
+            right: "make another with `konsen cert renew`",
+        };
+        let authority = |at| Ends {
+            label: "authority",
+            what: "the authority's certificate".to_owned(),
+            at,
+            right: "make another with `konsen cert ca`, and new ones for all nodes",
+        };
+        // Each could be parsed when it was read.
+        let authorities = material.ca.iter().filter_map(|one| pki::not_after(one).ok());
+        Facts {
+            authorities: material.ca.iter().map(pki::fingerprint).collect(),
+            node: std::iter::once(own).chain(authorities.map(authority)).collect(),
+            http: self.http.clone(),
         }
-        let authorities = material.ca.iter().map(pki::fingerprint).collect();
-        Facts { authorities, ends }
     }
 
-    /// When each of them ends, in seconds since 1970: the node's, and the first of the authority's.
-    pub(super) fn ends(&self) -> impl Iterator<Item = (&'static str, i64)> {
-        let seconds = |(_, end, _): &(String, OffsetDateTime, _)| end.unix_timestamp();
-        let own = self.ends.first().map(seconds);
-        let authority = self.ends.iter().skip(1).map(seconds).min();
-        own.map(|end| ("node", end)).into_iter().chain(authority.map(|end| ("authority", end)))
+    /// The same with other HTTPS.
+    #[must_use]
+    fn with_https(&self, https: Option<&Https>) -> Facts {
+        let end = https.and_then(Https::own_end).map(|at| Ends {
+            label: "http",
+            what: "the certificate of HTTPS".to_owned(),
+            at,
+            right: "put another into the files of http.tls",
+        });
+        Facts { http: end, ..self.clone() }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Ends> {
+        self.node.iter().chain(&self.http)
+    }
+
+    /// When each of them ends, in seconds since 1970: the node's, the first of the authority's, and HTTPS's own.
+    pub(super) fn ends(&self) -> BTreeMap<&'static str, i64> {
+        let mut first = BTreeMap::new();
+        for Ends { label, at, .. } in self.all() {
+            let at = at.unix_timestamp();
+            first.entry(*label).and_modify(|first: &mut i64| *first = at.min(*first)).or_insert(at);
+        }
+        first
     }
 
     /// A line for each that ends within a month.
@@ -62,16 +101,16 @@ impl Facts {
 
     /// The lines, and whether each is urgent.
     fn ending(&self, now: OffsetDateTime) -> impl Iterator<Item = (String, bool)> {
-        self.ends.iter().filter(move |(_, end, _)| *end - now < WARN_AHEAD).map(
-            move |(what, end, right)| {
-                let left = *end - now;
+        self.all().filter(move |ends| ends.at - now < WARN_AHEAD).map(
+            move |Ends { what, at, right, .. }| {
+                let left = *at - now;
                 let when = match left.whole_days() {
                     _ if left.is_negative() => "has ended".to_owned(),
                     0 => "ends within a day".to_owned(),
                     1 => "ends in 1 day".to_owned(),
                     days => format!("ends in {days} days"),
                 };
-                (format!("{what} {when} ({}): {right}", pki::rfc3339(*end)), left < URGENT)
+                (format!("{what} {when} ({}): {right}", pki::rfc3339(*at)), left < URGENT)
             },
         )
     }
@@ -87,11 +126,50 @@ impl Facts {
     }
 }
 
+/// What is replaced as certificates are renewed.
+pub(super) struct Served {
+    /// What HTTPS is served with; none where HTTP is plain.
+    pub(super) https: watch::Sender<Option<Arc<rustls::ServerConfig>>>,
+    admits: Admits,
+    pub(super) facts: Arc<ArcSwap<Facts>>,
+}
+
+impl Served {
+    /// With the certificate between nodes, and what the configuration names for HTTPS.
+    pub(super) fn start(
+        config: &Arc<Config>,
+        material: &Material,
+        membership: watch::Receiver<Option<Membership>>,
+    ) -> Result<Served, PkiError> {
+        let https = config.https()?;
+        let facts = Facts::default().with_node(material).with_https(https.as_ref());
+        let served = Served {
+            https: watch::Sender::new(None),
+            admits: admits(config.clone(), membership),
+            facts: Arc::new(ArcSwap::from_pointee(facts)),
+        };
+        served.serve(config, https.as_ref())?;
+        Ok(served)
+    }
+
+    /// Serves connections that come with what the configuration names for HTTPS now.
+    pub(super) fn renew_https(&self, config: &Config) -> Result<(), PkiError> {
+        let https = config.https()?;
+        self.serve(config, https.as_ref())?;
+        self.facts.store(Arc::new(self.facts.load().with_https(https.as_ref())));
+        Ok(())
+    }
+
+    fn serve(&self, config: &Config, https: Option<&Https>) -> Result<(), PkiError> {
+        let auth = config.http.client_auth;
+        let made = https.map(|https| https.server_config(auth, self.admits.clone())).transpose()?;
+        self.https.send_replace(made.map(Arc::new));
+        Ok(())
+    }
+}
+
 /// Who comes in to HTTPS with a certificate of the authority's: clients of this cluster, and its present members.
-pub(super) fn admits(
-    config: Arc<Config>,
-    membership: watch::Receiver<Option<Membership>>,
-) -> Admits {
+fn admits(config: Arc<Config>, membership: watch::Receiver<Option<Membership>>) -> Admits {
     Arc::new(move |identity| {
         let membership = membership.borrow();
         // Before the cluster is founded the file says who belongs to it.
@@ -123,11 +201,12 @@ mod tests {
     fn what_ends_within_a_month_is_told_with_what_to_do() {
         let now = OffsetDateTime::UNIX_EPOCH;
         let ends = |days| Facts {
-            ends: vec![(
-                "the certificate of node1".to_owned(),
-                now + time::Duration::days(days),
-                "renew it",
-            )],
+            http: Some(Ends {
+                label: "http",
+                what: "the certificate of node1".to_owned(),
+                at: now + time::Duration::days(days),
+                right: "renew it",
+            }),
             ..Facts::default()
         };
         assert!(ends(31).warnings(now).is_empty());

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::certificates::{self, tls_material};
+use super::certificates::{Served, tls_material};
 use super::handle::{Handle, Shared};
 use super::inbound::{Answering, InboundHandler};
 use super::limits::{self, bytes, settings_of};
@@ -113,7 +112,6 @@ impl Server {
         let mailbox = Arc::new(Mailbox::default());
         let certificates = Files::note(&config);
         let material = config.material()?;
-        let facts = Arc::new(ArcSwap::from_pointee(certificates::Facts::of(&material)));
         let listen = listen_address(&config).await?;
         let (opened, recovered) = opened::open(&config, life.clone())?;
         let timing = Timing::new(&config.raft, settings_of(&config));
@@ -125,8 +123,8 @@ impl Server {
         let memberships = published.memberships.subscribe();
         let signs = Signs::default();
         let removed = signs.removed.subscribe();
-        let admits = certificates::admits(config.clone(), membership.clone());
-        let (https_sender, https) = watch::channel(config.http_tls(admits.clone())?);
+        let served = Served::start(&config, &material, membership.clone())?;
+        let https = served.https.subscribe();
         let (stopping, is_stopping) = watch::channel(false);
 
         let inbound =
@@ -155,7 +153,7 @@ impl Server {
             write_rooms: WriteRooms::new(waiting_bytes_max(&config)),
             life: life.clone(),
             counts: Arc::default(),
-            facts: facts.clone(),
+            facts: served.facts.clone(),
             answer_room: AnswerRoom::new(limits.answer_bytes_max),
             backups: Arc::new(Semaphore::new(limits.backups_max)),
             limits,
@@ -184,7 +182,7 @@ impl Server {
 
         let driver = workers::start(base(&handle), opened, node, published, timing, lag)?;
         let ended = replica_thread.run(driver);
-        let users = Users { net, https: https_sender, admits, facts };
+        let users = Users { net, served };
         let tasks = Server::tasks(&handle, signs, memberships, certificates, users);
         Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks })
     }

@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod endpoints;
 mod output;
+mod profiles;
 mod txn;
 
 use std::os::unix::fs::PermissionsExt;

@@ -33,9 +33,14 @@ struct Listed {
 
 impl Dev {
     fn start(dir: &Path) -> Dev {
+        Dev::start_with(dir, &[])
+    }
+
+    fn start_with(dir: &Path, extra: &[&str]) -> Dev {
         let mut child = konsen()
             .args(["dev", "--dir"])
             .arg(dir)
+            .args(extra)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -250,4 +255,39 @@ fn child_of(dev: &Dev, node: &Listed) -> String {
         // Its supervisor pauses before it starts it again.
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tls_the_lines_that_are_printed_work_and_nothing_else_does() {
+    let _ports = PORTS.lock().await;
+    let dir = TempDir::new().unwrap();
+    let mut dev = Dev::start_with(dir.path(), &["--tls"]);
+    let shell = |line: &str| {
+        let program = Path::new(env!("CARGO_BIN_EXE_konsen")).parent().unwrap();
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
+        let mut shell = Command::new("sh");
+        shell.env_clear().env("PATH", path).args(["-ec", line]).output().unwrap()
+    };
+    let lines = dev.introduction.lines().map(str::trim);
+    let tried: Vec<&str> = lines.skip_while(|line| *line != "Try:").skip(1).collect();
+    let curl: Vec<&&str> = tried.iter().filter(|line| line.starts_with("curl ")).collect();
+    assert_eq!(curl.len(), 2, "{}", dev.introduction);
+    for line in &curl {
+        let output = shell(&format!("{line} -fsS"));
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+    let konsen: Vec<&str> = tried
+        .iter()
+        .copied()
+        .filter(|line| line.contains("konsen ") || line.starts_with("export "))
+        .collect();
+    let output = shell(&konsen[..2].join("\n"));
+    assert_eq!(output.stdout, b"hello", "{konsen:?}: {output:?}");
+    // Who does not know the authority trusts nobody.
+    assert!(get(&dev.nodes[0], "greeting").await.is_none());
+    assert!(dev.end("INT").success());
+    // What was made is found again, also where it is not asked for.
+    let mut dev = Dev::start(dir.path());
+    assert!(dev.introduction.contains("https://127.0.0.1:"), "{}", dev.introduction);
+    assert!(dev.end("INT").success());
 }

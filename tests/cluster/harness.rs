@@ -93,7 +93,7 @@ pub(crate) struct Place {
 }
 
 impl Cluster {
-    /// Builds the folders, starts nothing. `extra` is appended to cluster.yml.
+    /// Builds the folders, starts nothing. `extra` is appended to cluster.yml; HTTP is plain unless it says `http:`.
     pub(crate) fn build(size: usize, extra: &str) -> Cluster {
         let place =
             |(raft_port, http_port)| Place { host: "127.0.0.1".into(), raft_port, http_port };
@@ -113,6 +113,10 @@ impl Cluster {
         }
         yml += "localServerName: node1\n";
         yml += extra;
+        // Plain HTTP is for who asks for it; tests of HTTPS do not.
+        if !extra.lines().any(|line| line.starts_with("http:")) {
+            yml += "http: {tls: false}\n";
+        }
         fs::write(dir.path().join("cluster.yml"), yml).unwrap();
         let built = konsen()
             .current_dir(dir.path())

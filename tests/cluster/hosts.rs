@@ -188,7 +188,7 @@ fn configuration(name: &str, servers: &[(String, At)], join: bool) -> String {
         servers.iter().map(|(name, at)| format!("  {name}: {}\n", address(at))).collect()
     };
     format!(
-        "{}localServerName: {name}\nservers:\n{}httpServers:\n{}",
+        "{}localServerName: {name}\nhttp: {{tls: false}}\nservers:\n{}httpServers:\n{}",
         if join { "join: true\n" } else { "" },
         list(|at| &at.raft),
         list(|at| &at.http),

@@ -24,6 +24,7 @@ mod full;
 mod harness;
 mod history;
 mod hosts;
+mod https;
 mod leaderless;
 mod leadership;
 mod limits;

@@ -112,8 +112,9 @@ fn five_hosts_from_cluster_build_serve_and_survive_two_losses() {
     let list = |port: u16| -> String {
         (1..=HOSTS).map(|host| format!("  node{host}: {}:{port}\n", address(host))).collect()
     };
-    // The original project's keys, nothing else.
-    let yml = format!("servers:\n{}httpServers:\n{}", list(10001), list(20001));
+    // The original project's keys, and what its curl lines need.
+    let (raft, http) = (list(10001), list(20001));
+    let yml = format!("servers:\n{raft}httpServers:\n{http}http: {{tls: false}}\n");
     let root = hosts.dir.path().to_path_buf();
     fs::write(root.join("cluster.yml"), yml + "localServerName: node1\n").unwrap();
     let built = konsen()

@@ -23,7 +23,7 @@ async fn a_rolling_restart_fails_no_request() {
         let mut endpoints = endpoints.clone();
         endpoints.rotate_left(number % 3);
         let (timeout, tls) = (Duration::from_secs(5), TlsFiles::default());
-        let client = Client::new(&Options { endpoints, tls, timeout }).unwrap();
+        let client = Client::new(&Options { endpoints, tls, token: None, timeout }).unwrap();
         let stop = stop.clone();
         tokio::spawn(async move {
             let (mut done, mut failed) = (0_u64, Vec::new());

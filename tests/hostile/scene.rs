@@ -15,7 +15,7 @@ use crate::harness::Cluster;
 
 const MIB: u64 = 1 << 20;
 /// The budgets of the nodes: small, so that it shows if they are not kept.
-const CONFIG: &str = "http: {stall: 3s, head: 3s, idle: 4s, backupRate: 1MiB}\n\
+const CONFIG: &str = "http: {tls: false, stall: 3s, head: 3s, idle: 4s, backupRate: 1MiB}\n\
     limits: {bodies: 32MiB, answers: 32MiB, stateCache: 16MiB, logCache: 8MiB, overlay: 8MiB, \
     connections: 400, connectionsPerAddress: 200, waiters: 4000, backupGrowth: 64MiB}\n\
     history: {keep: off, revisions: off}\n";

@@ -15,8 +15,8 @@ fn client(endpoints: &[String]) -> Client {
 }
 
 fn client_with(endpoints: &[String], tls: TlsFiles) -> Client {
-    Client::new(&Options { endpoints: endpoints.to_vec(), tls, timeout: Duration::from_secs(5) })
-        .unwrap()
+    let timeout = Duration::from_secs(5);
+    Client::new(&Options { endpoints: endpoints.to_vec(), tls, token: None, timeout }).unwrap()
 }
 
 fn url(port: u16) -> String {
@@ -182,6 +182,7 @@ async fn tls_is_checked_on_both_sides() {
         ca: ca.clone(),
         cert: Some(mine.join("admin.crt")),
         key: Some(mine.join("admin.key")),
+        fingerprint: None,
     };
     let client = client_with(std::slice::from_ref(&endpoint), good.clone());
     let deadline = std::time::Instant::now() + crate::harness::PATIENCE;

@@ -40,7 +40,7 @@ fn until_closed(mut stream: TcpStream) -> (Duration, String) {
 
 #[tokio::test]
 async fn slow_clients_are_given_up_and_hold_nobody_up() {
-    let http = "http:\n  idle: 6s\n  head: 6s\n  stall: 6s\n";
+    let http = "http:\n  tls: false\n  idle: 6s\n  head: 6s\n  stall: 6s\n";
     let server = Server::start_with(http).await;
     std::thread::scope(|scope| {
         let open = |text: &str| {

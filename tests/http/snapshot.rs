@@ -84,6 +84,7 @@ async fn the_client_is_told_the_revision_and_the_digest() {
     let client = konsen::client::Client::new(&konsen::client::Options {
         endpoints: vec!["127.0.0.1:1".to_owned(), format!("127.0.0.1:{}", server.port)],
         tls: konsen::client::TlsFiles::default(),
+        token: None,
         timeout: crate::harness::PATIENCE,
     });
     let mut stream = client.unwrap().snapshot().await.unwrap();

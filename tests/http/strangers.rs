@@ -182,7 +182,7 @@ async fn what_is_refused_is_a_problem_in_every_version() {
 
 #[tokio::test]
 async fn a_host_that_the_configuration_names_is_served() {
-    let server = Server::start_with("http:\n  hosts: [kv.example.org]\n").await;
+    let server = Server::start_with("http:\n  tls: false\n  hosts: [kv.example.org]\n").await;
     let get = |host: &str| {
         let request = format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         server.raw(request.as_bytes()).status
@@ -294,7 +294,7 @@ async fn whoever_sends_no_more_is_answered() {
 
 #[tokio::test]
 async fn idle_connections_stay_as_long_as_they_are_told() {
-    let server = Server::start_with("http:\n  idle: 3s\n").await;
+    let server = Server::start_with("http:\n  tls: false\n  idle: 3s\n").await;
     // One that ends is not told how long it stays.
     assert_eq!(server.send("GET /healthz", &[]).header("keep-alive"), None);
     let mut stream = server.connect();

@@ -14,7 +14,7 @@ use crate::raw::Server;
 fn client(port: u16) -> Client {
     let endpoints = vec![format!("http://127.0.0.1:{port}")];
     let timeout = Duration::from_secs(5);
-    Client::new(&Options { endpoints, tls: TlsFiles::default(), timeout }).unwrap()
+    Client::new(&Options { endpoints, tls: TlsFiles::default(), token: None, timeout }).unwrap()
 }
 
 async fn put(client: &Client, key: &str, value: &str) {

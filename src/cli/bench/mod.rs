@@ -1,7 +1,7 @@
 //! `konsen bench`: puts a load on a live cluster and tells how long its answers take.
 //!
 //! The load generator often shares the nodes' machine, so it takes as little of the CPU as it can: requests are made
-//! once, each connection carries one at a time over plain HTTP/1.1, and a thread has one histogram.
+//! once, each connection carries one at a time over HTTP/1.1, with TLS or without, and a thread has one histogram.
 
 mod keys;
 mod plan;
@@ -128,6 +128,7 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args) -> Result<(), CliError> {
+    let args = Args { connection: args.connection.resolved()?, ..args };
     let plan = Plan::new(&args)?;
     let targets = Target::all(&args.connection)?;
     let members = look(&args.connection).await?;

@@ -49,9 +49,9 @@ impl Template {
 }
 
 impl Requests {
-    /// Requests to a server of that authority, below that path, which ends in a slash.
-    pub(super) fn new(plan: &Plan, authority: &str, path: &str, connection: usize) -> Requests {
-        let mut fields = format!("host: {authority}\r\n");
+    /// Requests that begin with these fields, below that path, which ends in a slash.
+    pub(super) fn new(plan: &Plan, fields: &str, path: &str, connection: usize) -> Requests {
+        let mut fields = fields.to_owned();
         if plan.timeout != TIMEOUT_DEFAULT {
             fields += &format!("konsen-timeout: {}ms\r\n", plan.timeout.as_millis().max(1));
         }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn only_the_number_changes_and_what_is_written() {
-        let mut requests = Requests::new(&Plan::sample(), "h:1", "/", 0);
+        let mut requests = Requests::new(&Plan::sample(), "host: h:1\r\n", "/", 0);
         let first = text(requests.of(Op::Put(7)));
         let head = "PUT /v1/kv/p/000000007 HTTP/1.1\r\nhost: h:1\r\ncontent-length: 16\r\n\r\n";
         assert!(first.starts_with(&format!("{head}000000001")), "{first}");
@@ -150,7 +150,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             ..Plan::sample()
         };
-        let mut requests = Requests::new(&plan, "h:1", "/below/", 0);
+        let mut requests = Requests::new(&plan, "host: h:1\r\n", "/below/", 0);
         assert_eq!(
             text(requests.of(Op::Read(5))),
             "GET /below/v1/kv?start=p/000000005&end=p/:&limit=3&consistency=stale HTTP/1.1\r\n\
@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn values_may_be_empty() {
-        let mut requests = Requests::new(&Plan { value_bytes: 0, ..Plan::sample() }, "h:1", "/", 0);
+        let mut requests =
+            Requests::new(&Plan { value_bytes: 0, ..Plan::sample() }, "host: h:1\r\n", "/", 0);
         assert!(text(requests.of(Op::Put(1))).ends_with("content-length: 0\r\n\r\n"));
     }
 }

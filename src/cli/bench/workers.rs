@@ -158,7 +158,7 @@ impl Worker {
             CliError::new(Exit::Unavailable, text)
                 .hint("a node takes `limits.connections` in all, and half as many of one address")
         })?;
-        let requests = Requests::new(&shared.plan, &target.authority(), &target.path, number);
+        let requests = Requests::new(&shared.plan, &target.fields(), &target.path, number);
         let draws = Draws::new(&shared.plan, number);
         Ok(Worker { shared, target, wire: Some(wire), requests, draws, tally })
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::names::{Names, number_of, value};
 use super::txn;
 use crate::check::history::{ALIEN, Answer, Ask, Need, Seen};
-use crate::client::{Client, Error, ListRequest, Options, Outcome, Preconditions, TlsFiles};
+use crate::client::{Client, Error, ListRequest, Options, Outcome, Preconditions};
 use crate::kv::{Item, Revision};
 
 /// How much longer than a server's deadline its answer is waited for, so that it can say itself that the time is over.
@@ -23,9 +23,10 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(url: &str, tls: &TlsFiles, timeout: Duration) -> Result<Endpoint, Error> {
-        let options = Options { endpoints: vec![url.to_owned()], tls: tls.clone(), timeout };
-        Ok(Endpoint { client: Client::new(&options)?, timeout })
+    /// One of the endpoints, reached as the options say.
+    pub(super) fn new(url: &str, options: &Options) -> Result<Endpoint, Error> {
+        let alone = Options { endpoints: vec![url.to_owned()], ..options.clone() };
+        Ok(Endpoint { client: Client::new(&alone)?, timeout: options.timeout })
     }
 
     /// The answer. An error is of a call that certainly did nothing, and says why.

@@ -24,7 +24,7 @@ use super::remote::{Connection, Format, print};
 use super::{CliError, Exit};
 use crate::check::history::{Answer, FORMAT, Head, History, KEYS_MAX};
 use crate::check::judge::{self, Fault, Summary};
-use crate::client::{Client, Error, TlsFiles};
+use crate::client::{Client, Error};
 use clients::Pace;
 use endpoint::Endpoint;
 use names::Names;
@@ -118,19 +118,14 @@ pub async fn run(args: Args) -> Result<(), CliError> {
 
 async fn live(args: Args) -> Result<(), CliError> {
     let seed = args.seed.unwrap_or_else(rand::random);
-    let timeout = args.connection.timeout;
+    let options = args.connection.options()?;
     let prefix =
         args.prefix.unwrap_or_else(|| format!("konsen-check/{:016x}/", rand::random::<u64>()));
     if prefix.is_empty() {
         return Err(CliError::usage("the prefix is empty; the run would remove every key"));
     }
-    let tls = TlsFiles {
-        ca: args.connection.cacert.clone(),
-        cert: args.connection.cert.clone(),
-        key: args.connection.key.clone(),
-    };
-    let urls = args.connection.endpoints.clone();
-    let endpoints = urls.iter().map(|url| Endpoint::new(url, &tls, timeout));
+    let urls = options.endpoints.clone();
+    let endpoints = urls.iter().map(|url| Endpoint::new(url, &options));
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     let anybody = args.connection.client()?;
     let file = match &args.history {

@@ -12,10 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::CliError;
+use super::super::administrator::{self, Administrator};
 use super::super::cluster::{self, BuildOptions, build_nodes};
 use super::super::output::say;
 use super::Home;
 use crate::config::{Config, HostPort, NodeName};
+use crate::pki::Authority;
 
 /// The first ports tried.
 const RAFT_PORT: u16 = 10_001;
@@ -27,6 +29,8 @@ const MADE: &str = "cluster.yml.made";
 
 /// The authority's folder.
 const CERTS: &str = "certs";
+/// How the command line reaches the cluster.
+pub(super) const PROFILE: &str = "profile.yml";
 /// The configuration of all nodes, and in each one's folder its own.
 const CONFIGURATION: &str = "cluster.yml";
 
@@ -38,7 +42,8 @@ pub(super) fn check_is_ours(dir: &Path, mark: &Path, fresh: bool) -> Result<(), 
     }
     let nodes = (1..=NODES_MAX).map(|number| format!("node{number}"));
     let configuration = fresh.then(|| CONFIGURATION.to_owned());
-    let ours = nodes.chain([CERTS.to_owned()]).chain(configuration);
+    let ours = [CERTS, administrator::NAME, PROFILE].map(str::to_owned);
+    let ours = nodes.chain(ours).chain(configuration);
     match ours.into_iter().find(|name| dir.join(name).exists()) {
         None => Ok(()),
         Some(name) => Err(CliError::failed(format!(
@@ -56,7 +61,8 @@ pub(super) fn remove_nodes(dir: &Path) -> Result<(), CliError> {
         |name: &String| [CONFIGURATION, MADE].iter().any(|file| dir.join(name).join(file).exists());
     let nodes = (1..=NODES_MAX).map(|number| format!("node{number}")).filter(is_nodes);
     let mut gone = Vec::new();
-    for name in nodes.chain([CERTS.to_owned(), CONFIGURATION.to_owned()]) {
+    let beside = [CERTS, administrator::NAME, PROFILE, CONFIGURATION].map(str::to_owned);
+    for name in nodes.chain(beside) {
         let path = dir.join(&name);
         let removed =
             if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -79,25 +85,50 @@ pub(super) fn remove_nodes(dir: &Path) -> Result<(), CliError> {
 type Moves = BTreeMap<String, String>;
 
 /// Makes cluster.yml, certificates and folders, or takes what an earlier run left.
-pub(super) fn prepare(dir: &Path, count: u8) -> Result<Vec<Home>, CliError> {
-    prepare_at(dir, count, moves)
+pub(super) fn prepare(dir: &Path, wanted: Wanted) -> Result<Prepared, CliError> {
+    prepare_at(dir, wanted, moves)
+}
+
+/// What the command line asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) nodes: u8,
+    /// HTTPS; else as the configuration says.
+    pub(super) tls: bool,
+}
+
+/// What is ready to be started.
+pub(super) struct Prepared {
+    pub(super) homes: Vec<Home>,
+    /// With what the nodes are reached where they speak HTTPS.
+    pub(super) administrator: Option<Administrator>,
 }
 
 fn prepare_at(
     dir: &Path,
-    count: u8,
+    wanted: Wanted,
     moves: impl FnOnce(&Config) -> Result<Moves, CliError>,
-) -> Result<Vec<Home>, CliError> {
+) -> Result<Prepared, CliError> {
     let file = dir.join("cluster.yml");
     let (text, before) = match read(&file)? {
         Some(text) => (text, cluster::load(&file)?),
         None => {
-            let text = first(count);
+            let text = first(wanted);
             let config = Config::parse(&file, &text, None)?;
             (text, config)
         }
     };
-    check_nodes(dir, &before, count)?;
+    check_nodes(dir, &before, wanted.nodes)?;
+    if wanted.tls && !before.http.tls {
+        return Err(CliError::failed(format!(
+            "{} holds a cluster that serves plain HTTP",
+            dir.display()
+        ))
+        .hint(format!(
+            "add `http: {{ tls: true }}` to {}, use another --dir, or throw its data away with --fresh",
+            file.display()
+        )));
+    }
     let moves = moves(&before)?;
     let text = moved(&text, &moves);
     let config =
@@ -133,6 +164,7 @@ fn prepare_at(
         certs: dir.join(CERTS),
         keep_certificates: true,
         keep_configuration: edited.keys().cloned().collect(),
+        https: false,
         with_binary: false,
     })?;
     for name in config.servers.keys().filter(|name| !edited.contains_key(*name)) {
@@ -141,22 +173,37 @@ fn prepare_at(
             write(&home.join(MADE), &made)?;
         }
     }
+    let administrator = administrator(dir, &config)?;
+    let scheme = if config.http.tls { "https" } else { "http" };
     let home = |(name, address): (&NodeName, &HostPort)| Home {
         dir: dir.join(name.as_str()),
-        http: format!("http://127.0.0.1:{}", address.port()),
+        http: format!("{scheme}://127.0.0.1:{}", address.port()),
         name: name.to_string(),
         process: Arc::default(),
     };
-    Ok(config.http_servers.iter().map(home).collect())
+    Ok(Prepared { homes: config.http_servers.iter().map(home).collect(), administrator })
+}
+
+/// The certificate and the profile that reach the nodes, where they speak HTTPS.
+fn administrator(dir: &Path, config: &Config) -> Result<Option<Administrator>, CliError> {
+    if !config.http.tls {
+        return Ok(None);
+    }
+    let certs = dir.join(CERTS);
+    let authority = Authority::load(&certs.join("ca.crt"), &certs.join("ca.key"))?;
+    let made = Administrator::make(config, &authority, dir, true)?;
+    let profile = administrator::profile(config, &authority, made.as_ref());
+    profile.write_to(&dir.join(PROFILE), "the cluster of `konsen dev`")?;
+    Ok(made)
 }
 
 /// The first cluster.yml.
-fn first(count: u8) -> String {
+fn first(wanted: Wanted) -> String {
     let mut yml = String::from(
         "# Made by `konsen dev`, and yours from now on: what you add holds for every node whose own cluster.yml you do not\n\
          # edit, from the next start on. Addresses whose ports are taken then are replaced.\nservers:\n",
     );
-    let nodes = |first: u16| (0..u16::from(count)).map(move |at| (at + 1, first + at));
+    let nodes = |first: u16| (0..u16::from(wanted.nodes)).map(move |at| (at + 1, first + at));
     for (number, port) in nodes(RAFT_PORT) {
         yml += &format!("  node{number}: 127.0.0.1:{port}\n");
     }
@@ -164,7 +211,8 @@ fn first(count: u8) -> String {
     for (number, port) in nodes(HTTP_PORT) {
         yml += &format!("  node{number}: 127.0.0.1:{port}\n");
     }
-    yml + "localServerName: node1\ncluster: konsen-dev\n"
+    yml += "localServerName: node1\ncluster: konsen-dev\n";
+    if wanted.tls { yml + "http: { tls: true }\n" } else { yml }
 }
 
 fn check_nodes(dir: &Path, before: &Config, count: u8) -> Result<(), CliError> {
@@ -346,12 +394,15 @@ mod tests {
         dir
     }
 
-    fn again(dir: &TempDir) -> Result<Vec<Home>, CliError> {
-        prepare_at(dir.path(), 2, |_| Ok(Moves::new()))
+    const TWO: Wanted = Wanted { nodes: 2, tls: false };
+
+    fn again(dir: &TempDir) -> Result<Prepared, CliError> {
+        prepare_at(dir.path(), TWO, |_| Ok(Moves::new()))
     }
 
     fn refused(dir: &TempDir, count: u8) -> String {
-        let refused = prepare_at(dir.path(), count, |_| Ok(Moves::new()));
+        let wanted = Wanted { nodes: count, ..TWO };
+        let refused = prepare_at(dir.path(), wanted, |_| Ok(Moves::new()));
         refused.err().unwrap().to_string()
     }
 
@@ -408,7 +459,7 @@ mod tests {
         let edited = edit(&dir, "cluster.yml", "servers:\n", "# Mine.\nservers:\n");
         let own = edit(&dir, "node2/cluster.yml", "\nhttp:\n", "\n# Mine.\nhttp:\n");
         let moves = Moves::from([("127.0.0.1:20002".to_owned(), "127.0.0.1:20005".to_owned())]);
-        let homes = prepare_at(dir.path(), 2, |_| Ok(moves)).unwrap();
+        let homes = prepare_at(dir.path(), TWO, |_| Ok(moves)).unwrap().homes;
         assert_eq!(homes[1].http, "http://127.0.0.1:20005");
         let [old, new] = ["127.0.0.1:20002", "127.0.0.1:20005"];
         assert_eq!(text(&dir, "cluster.yml"), edited.replace(old, new));
@@ -417,7 +468,7 @@ mod tests {
         // One that cannot be found in the text is left to whoever wrote it.
         edit(&dir, "cluster.yml", "node2: 127.0.0.1:20005", "node2: 127.0.0.1:0020005");
         let moves = Moves::from([(new.to_owned(), old.to_owned())]);
-        let error = prepare_at(dir.path(), 2, |_| Ok(moves)).err().unwrap().to_string();
+        let error = prepare_at(dir.path(), TWO, |_| Ok(moves)).err().unwrap().to_string();
         assert!(error.contains("cannot be changed by itself"), "{error}");
     }
 
@@ -442,6 +493,30 @@ mod tests {
     }
 
     #[test]
+    fn https_is_a_matter_of_the_first_start() {
+        let dir = begun();
+        let tls = Wanted { tls: true, ..TWO };
+        let refused = prepare_at(dir.path(), tls, |_| Ok(Moves::new())).err().unwrap().to_string();
+        assert!(
+            refused.contains("serves plain HTTP") && refused.contains("tls: true"),
+            "{refused}"
+        );
+        let dir = TempDir::new().unwrap();
+        let first = prepare_at(dir.path(), tls, |_| Ok(Moves::new())).unwrap();
+        assert_eq!(first.homes[1].http, "https://127.0.0.1:20002");
+        let options = first.administrator.unwrap().curl_options(|path| path.display().to_string());
+        // It stays.
+        let then = again(&dir).unwrap();
+        assert_eq!(then.homes[0].http, "https://127.0.0.1:20001");
+        let again = then.administrator.unwrap().curl_options(|path| path.display().to_string());
+        assert_eq!(options, again);
+        assert!(text(&dir, "node1/cluster.yml").contains("  clientAuth: optional"));
+        assert!(text(&dir, PROFILE).contains("https://127.0.0.1:20001"));
+        remove_nodes(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn what_an_earlier_release_made_is_not_taken_for_edited() {
         let dir = begun();
         for name in ["node1", "node2"] {
@@ -459,7 +534,7 @@ mod tests {
         let mark = dir.path().join("dev.lock");
         let check = |fresh| check_is_ours(dir.path(), &mark, fresh).map_err(|e| e.to_string());
         // A configuration to begin with may be there.
-        fs::write(dir.path().join(CONFIGURATION), first(3)).unwrap();
+        fs::write(dir.path().join(CONFIGURATION), first(Wanted { nodes: 3, ..TWO })).unwrap();
         assert!(check(false).is_ok());
         assert!(check(true).unwrap_err().contains("cluster.yml is there, and no `konsen dev`"));
         for name in ["certs", "node7"] {

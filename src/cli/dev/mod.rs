@@ -15,10 +15,14 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 
+use super::administrator::Administrator;
+use super::built::{in_shell, shown};
 use super::error::CliError;
 use super::logging::interrupted;
 use super::output::{self, say};
-use crate::client::{Client, Options, TlsFiles};
+use super::profile::Profile;
+use crate::client::{Client, Options};
+use files::Prepared;
 
 /// The shortest and the longest pause before a node that ended is started again.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -56,6 +60,9 @@ pub struct Args {
     /// Throw away what earlier runs left in the directory: configuration, certificates, the nodes' folders with all in them
     #[arg(long)]
     fresh: bool,
+    /// Serve clients over HTTPS, and make a certificate and a profile for them
+    #[arg(long)]
+    tls: bool,
 }
 
 /// Runs the cluster until it is interrupted.
@@ -69,7 +76,9 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     if args.fresh {
         files::remove_nodes(dir)?;
     }
-    let homes = files::prepare(dir, args.nodes)?;
+    let wanted = files::Wanted { nodes: args.nodes, tls: args.tls };
+    let Prepared { homes, administrator } = files::prepare(dir, wanted)?;
+    let way = Way { dir, administrator: administrator.as_ref() };
     let binary = std::env::current_exe().context("cannot find this program's own file")?;
 
     let (stop, stopping) = watch::channel(false);
@@ -101,7 +110,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     let outcome = tokio::select! {
         () = interrupted() => Ok(()),
         Some(error) = given_up.recv() => Err(error),
-        outcome = introduce(&homes, stopping.clone()) => match outcome {
+        outcome = introduce(&homes, way, stopping.clone()) => match outcome {
             Err(error) => Err(error),
             Ok(()) => tokio::select! {
                 () = interrupted() => Ok(()),
@@ -129,6 +138,44 @@ struct Home {
     process: Arc<AtomicU32>,
 }
 
+/// How the nodes are reached.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    dir: &'a Path,
+    /// Where they speak HTTPS.
+    administrator: Option<&'a Administrator>,
+}
+
+impl Way<'_> {
+    fn client(self, home: &Home) -> Result<Client, CliError> {
+        let tls = self.administrator.map(Administrator::tls_files).unwrap_or_default();
+        let (endpoints, timeout) = (vec![home.http.clone()], Duration::from_secs(1));
+        Ok(Client::new(&Options { endpoints, tls, token: None, timeout })?)
+    }
+
+    /// What to try, of two nodes.
+    fn hints(self, homes: &[Home], first: &Home, last: &Home) -> String {
+        let (mut curl, mut konsen) = ("curl".to_owned(), String::new());
+        if Profile::is_used() {
+            let all: Vec<&str> = homes.iter().map(|home| home.http.as_str()).collect();
+            konsen = format!(
+                "\nThere is a profile, which `konsen` uses. For these nodes:\n  export KONSEN_ENDPOINTS={}\n",
+                all.join(",")
+            );
+        }
+        if let Some(one) = self.administrator {
+            curl += &format!(" {}", one.curl_options(shown));
+            let profile = in_shell(&self.dir.join(files::PROFILE));
+            konsen = format!("\n  export KONSEN_PROFILE={profile}\n  konsen get greeting\n");
+        }
+        format!(
+            "\nTry:\n  {curl} -X PUT --data-binary hello {}/v1/kv/greeting\n  {curl} {}/v1/kv/greeting\n{konsen}\n\
+             Ctrl-C stops all nodes; the data stays for the next start.\n\n",
+            first.http, last.http
+        )
+    }
+}
+
 /// Keeps two supervisors from running the same cluster, and stays as the mark that one has.
 fn lock(dir: &Path, path: &Path) -> Result<File, CliError> {
     let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -145,16 +192,20 @@ fn lock(dir: &Path, path: &Path) -> Result<File, CliError> {
 }
 
 /// Waits for a leader and says how to talk to the cluster.
-async fn introduce(homes: &[Home], stopping: watch::Receiver<bool>) -> Result<(), CliError> {
+async fn introduce(
+    homes: &[Home],
+    way: Way<'_>,
+    stopping: watch::Receiver<bool>,
+) -> Result<(), CliError> {
     let began = Instant::now();
     let mut said = false;
     while !*stopping.borrow() {
         for home in homes {
-            if let Some(leader) = leader_at(home).await? {
-                let serving = serving(homes, &stopping).await?;
+            if let Some(leader) = leader_at(home, way).await? {
+                let serving = serving(homes, way, &stopping).await?;
                 // The leader may be lost again by then.
                 if let [first, .., last] | [first @ last] = &serving[..] {
-                    print_introduction(homes, &serving, [first, last], &leader);
+                    print_introduction(homes, &serving, &leader, &way.hints(homes, first, last));
                     return Ok(());
                 }
             }
@@ -172,13 +223,8 @@ async fn introduce(homes: &[Home], stopping: watch::Receiver<bool>) -> Result<()
 }
 
 /// Who leads, as a node knows it.
-async fn leader_at(home: &Home) -> Result<Option<String>, CliError> {
-    let client = Client::new(&Options {
-        endpoints: vec![home.http.clone()],
-        tls: TlsFiles::default(),
-        timeout: Duration::from_secs(1),
-    })?;
-    Ok(match client.status().await.pop() {
+async fn leader_at(home: &Home, way: Way<'_>) -> Result<Option<String>, CliError> {
+    Ok(match way.client(home)?.status().await.pop() {
         Some((_, Ok(status))) => status.leader,
         _ => None,
     })
@@ -187,13 +233,14 @@ async fn leader_at(home: &Home) -> Result<Option<String>, CliError> {
 /// Which nodes follow a leader, once all do or have had time to.
 async fn serving<'a>(
     homes: &'a [Home],
+    way: Way<'_>,
     stopping: &watch::Receiver<bool>,
 ) -> Result<Vec<&'a Home>, CliError> {
     let until = Instant::now() + FOLLOWERS_TIMEOUT;
     loop {
         let mut serving = Vec::new();
         for home in homes {
-            serving.extend(leader_at(home).await?.map(|_| home));
+            serving.extend(leader_at(home, way).await?.map(|_| home));
         }
         if serving.len() == homes.len() || Instant::now() >= until || *stopping.borrow() {
             return Ok(serving);
@@ -202,7 +249,7 @@ async fn serving<'a>(
     }
 }
 
-fn print_introduction(homes: &[Home], serving: &[&Home], [first, last]: [&Home; 2], leader: &str) {
+fn print_introduction(homes: &[Home], serving: &[&Home], leader: &str, hints: &str) {
     let mut text = match serving.len() {
         all if all == homes.len() => format!("\nkonsen: {all} nodes are up\n\n"),
         some => format!("\nkonsen: {some} of {} nodes are up\n\n", homes.len()),
@@ -216,11 +263,7 @@ fn print_introduction(homes: &[Home], serving: &[&Home], [first, last]: [&Home; 
         let process = home.process.load(Ordering::Relaxed);
         text += &format!("  {}  {}  process {process}{mark}\n", home.name, home.http);
     }
-    text += &format!(
-        "\nTry:\n  curl -X PUT --data-binary hello {}/v1/kv/greeting\n  curl {}/v1/kv/greeting\n\n\
-         Ctrl-C stops all nodes; the data stays for the next start.\n\n",
-        first.http, last.http
-    );
+    text += hints;
     // The nodes go on whether anybody reads it or not.
     output::stdout().push(text.as_bytes());
 }

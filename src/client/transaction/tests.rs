@@ -8,6 +8,7 @@ fn transaction() -> Transaction {
     let options = Options {
         endpoints: vec!["127.0.0.1:1".to_owned()],
         tls: TlsFiles::default(),
+        token: None,
         timeout: Duration::from_secs(1),
     };
     Client::new(&options).unwrap().begin()

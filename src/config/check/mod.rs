@@ -1,5 +1,6 @@
 //! From what is written to what it means.
 
+mod http;
 mod limits;
 mod nodes;
 mod values;
@@ -13,8 +14,8 @@ use nodes::families;
 
 use super::file::{self, File, Text};
 use super::{
-    ANY_HOST, ClientAuth, Config, ConfigError, FeaturesConfig, HistoryConfig, HostPort, HttpConfig,
-    NodeName, Own, RaftConfig, ReadsConfig, TlsFiles,
+    Config, ConfigError, FeaturesConfig, HistoryConfig, HostPort, NodeName, Own, RaftConfig,
+    ReadsConfig, Says, TlsFiles,
 };
 use crate::kv::FeatureLevel;
 
@@ -24,9 +25,6 @@ const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const KEEP_TIMES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 const REVISIONS: RangeInclusive<u64> = 1..=1_000_000_000_000;
-const RATES: RangeInclusive<u64> = 1..=GIB;
-const IDLE_TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
-const WAIT_TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 
 /// What switches a limit off.
 pub(super) const OFF: &str = "off";
@@ -78,7 +76,10 @@ impl<'a> Check<'a> {
             ));
         }
         let obstacles = families(&servers).into_iter().collect();
-        let http = self.http(file.http.unwrap_or_default(), &mut warnings)?;
+        let file_http = file.http.unwrap_or_default();
+        let says =
+            Says { tls: file_http.tls.is_some(), client_auth: file_http.client_auth.is_some() };
+        let http = self.http(file_http, &own.http, &mut warnings)?;
         let tls = file.tls.unwrap_or_default();
         Ok(Config {
             file: self.file.to_path_buf(),
@@ -108,67 +109,8 @@ impl<'a> Check<'a> {
             warnings,
             obstacles,
             own,
+            says,
         })
-    }
-
-    fn http(
-        &self,
-        http: file::Http,
-        warnings: &mut Vec<String>,
-    ) -> Result<HttpConfig, ConfigError> {
-        let tls = self.flag("http.tls", http.tls.as_ref())?;
-        let client_auth = match &http.client_auth {
-            None => ClientAuth::None,
-            Some(text) => self.parsed("http.clientAuth", text)?,
-        };
-        if !tls && client_auth != ClientAuth::None {
-            if client_auth == ClientAuth::Required {
-                let line = http.client_auth.map(|text| text.referenced.line());
-                let problem = "required works only with `tls: true`".to_owned();
-                return Err(self.wrong("http.clientAuth", line, problem));
-            }
-            warnings.push("http.clientAuth: has no effect without `tls: true`".to_owned());
-        }
-        let defaults = HttpConfig::default();
-        let time = |key: &str, text: &Option<Text>, default, range| {
-            let key = format!("http.{key}");
-            let time = self.duration(&key, text.as_ref(), default)?;
-            let line = text.as_ref().map(|text| text.referenced.line());
-            self.in_range(&key, line, time, range, show_duration)?;
-            Ok(time)
-        };
-        let rate = |key: &str, text: &Option<Text>, default| {
-            self.size(&format!("http.{key}"), text.as_ref(), default, &RATES)
-        };
-        Ok(HttpConfig {
-            tls,
-            client_auth,
-            hosts: self.hosts(http.hosts.as_deref().unwrap_or_default())?,
-            idle: time("idle", &http.idle, defaults.idle, &IDLE_TIMES)?,
-            head: time("head", &http.head, defaults.head, &WAIT_TIMES)?,
-            body: time("body", &http.body, defaults.body, &IDLE_TIMES)?,
-            stall: time("stall", &http.stall, defaults.stall, &WAIT_TIMES)?,
-            min_rate: rate("minRate", &http.min_rate, defaults.min_rate)?,
-            backup_rate: rate("backupRate", &http.backup_rate, defaults.backup_rate)?,
-        })
-    }
-
-    fn hosts(&self, hosts: &[Text]) -> Result<Vec<String>, ConfigError> {
-        let host = |text: &Text| {
-            let name = text.value.to_ascii_lowercase();
-            match name.parse::<crate::pki::Host>() {
-                Ok(_) => Ok(name),
-                Err(_) if name == ANY_HOST => Ok(name),
-                Err(_) => {
-                    let problem = format!(
-                        "{:?} is not a host; give a name without a port, as in kv.example.org, or \"*\" for all",
-                        text.value
-                    );
-                    Err(self.wrong("http.hosts", Some(text.referenced.line()), problem))
-                }
-            }
-        };
-        hosts.iter().map(host).collect()
     }
 
     fn raft(&self, raft: &file::Raft) -> Result<RaftConfig, ConfigError> {

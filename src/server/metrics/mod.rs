@@ -236,7 +236,7 @@ impl Look {
         page.gauge("disk_free_bytes", help, shared.space.spare_bytes())?;
         let low = flag(shared.space.is_low());
         page.gauge("disk_low", "Whether the disk has less room than it needs.", low)?;
-        let ends: BTreeMap<_, _> = shared.facts.load().ends().collect();
+        let ends = shared.facts.load().ends();
         let help = "When a certificate ends, in seconds since 1970.";
         page.gauges("certificate_end_timestamp_seconds", help, "certificate", ends)?;
         let Some(process) = &self.process else { return Ok(()) };

@@ -4,15 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::net::Net;
-use crate::pki::Admits;
-use crate::server::certificates::{Facts, tls_material};
+use crate::server::certificates::{Served, tls_material};
 
 /// How often to look whether the files have changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -22,29 +19,33 @@ const WARN_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// The files as they were when the node read them, and the signal to read them again.
 #[derive(Debug)]
 pub(crate) struct Files {
-    known: [Option<Vec<u8>>; 3],
+    node: Contents,
+    https: Contents,
     hang_up: Option<Signal>,
 }
+
+/// The bytes of an authority's file, a certificate's and a key's; none of one that cannot be read.
+type Contents = [Option<Vec<u8>>; 3];
 
 /// Where renewed certificates go.
 pub(crate) struct Users {
     pub(crate) net: Net,
-    pub(crate) https: watch::Sender<Option<Arc<rustls::ServerConfig>>>,
-    pub(crate) admits: Admits,
-    pub(crate) facts: Arc<ArcSwap<Facts>>,
+    pub(crate) served: Served,
 }
 
 impl Files {
     /// To be called before the files are used, so that no change is missed, and as early as SIGHUP may
     /// come, which ends a process that does not expect it.
     pub(crate) fn note(config: &Config) -> Files {
-        Files { known: contents(config), hang_up: signal(SignalKind::hangup()).ok() }
+        let [node, https] = contents(config);
+        Files { node, https, hang_up: signal(SignalKind::hangup()).ok() }
     }
 
     /// Reads the files again every half minute and at SIGHUP. Files that cannot be used change nothing
-    /// but the log. Tells once a day of those that end soon.
+    /// but the log, and those between nodes do not keep those of HTTPS from being used, nor the other way round. Tells
+    /// once a day of those that end soon.
     pub(crate) async fn follow(mut self, users: Users, config: Arc<Config>) {
-        users.facts.load().tell();
+        users.served.facts.load().tell();
         let mut told = Instant::now();
         loop {
             let asked = async {
@@ -58,44 +59,59 @@ impl Files {
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
             if told.elapsed() >= WARN_EVERY {
-                users.facts.load().tell();
+                users.served.facts.load().tell();
                 told = Instant::now();
             }
-            let now = contents(&config);
-            if now == self.known {
-                continue;
+            let [node, https] = contents(&config);
+            let (node_changed, https_changed) = (node != self.node, https != self.https);
+            (self.node, self.https) = (node, https);
+            let mut changed = false;
+            if node_changed {
+                match users.renew_between_nodes(&config) {
+                    Ok(()) => changed = true,
+                    Err(error) => {
+                        tracing::warn!("the certificates have changed and cannot be used: {error}");
+                        // What HTTPS shows too cannot be used there either, and need not be told twice.
+                        if config.http.files.cert.is_none() {
+                            continue;
+                        }
+                    }
+                }
             }
-            self.known = now;
-            let read = config
-                .material()
-                .and_then(|material| Ok((material, config.http_tls(users.admits.clone())?)));
-            let (material, http_tls) = match read {
-                Ok(read) => read,
-                Err(error) => {
-                    tracing::warn!("the certificates have changed and cannot be used: {error}");
-                    continue;
+            if https_changed && config.http.tls {
+                match users.served.renew_https(&config) {
+                    Ok(()) => {
+                        tracing::info!("new certificates of HTTPS are in use");
+                        changed = true;
+                    }
+                    Err(error) => tracing::warn!(
+                        "the certificates of http.tls have changed and cannot be used, so the earlier ones stay in use: \
+                         {error}"
+                    ),
                 }
-            };
-            let facts = Facts::of(&material);
-            match users.net.reload_tls(tls_material(material)) {
-                Ok(()) => {
-                    users.https.send_replace(http_tls);
-                    tracing::info!(
-                        expires = users.net.certificate_expires(),
-                        "new certificates are in use"
-                    );
-                    facts.tell();
-                    told = Instant::now();
-                    users.facts.store(Arc::new(facts));
-                }
-                Err(error) => tracing::warn!("{error}"),
+            }
+            if changed {
+                users.served.facts.load().tell();
+                told = Instant::now();
             }
         }
     }
 }
 
-/// The files' bytes; none for one that cannot be read now.
-fn contents(config: &Config) -> [Option<Vec<u8>>; 3] {
+impl Users {
+    fn renew_between_nodes(&self, config: &Config) -> Result<(), String> {
+        let material = config.material().map_err(|error| error.to_string())?;
+        let facts = self.served.facts.load().with_node(&material);
+        self.net.reload_tls(tls_material(material)).map_err(|error| error.to_string())?;
+        self.served.facts.store(Arc::new(facts));
+        tracing::info!(expires = self.net.certificate_expires(), "new certificates are in use");
+        Ok(())
+    }
+}
+
+/// The bytes of the files between nodes, and of those of HTTPS.
+fn contents(config: &Config) -> [Contents; 2] {
     let read = |path: &Path| std::fs::read(path).ok();
-    [read(&config.tls.ca), read(&config.tls.cert), read(&config.tls.key)]
+    let node = [&config.tls.ca, &config.tls.cert, &config.tls.key];
+    [node.map(|path| read(path)), config.https_files().map(read)]
 }
