@@ -1,6 +1,7 @@
 //! The command line, one file a subcommand.
 
 mod at_start;
+pub mod audit;
 pub mod auth;
 pub mod bench;
 mod bundle;
@@ -69,6 +70,7 @@ enum Command {
     Compact(compact::Args),
     Leader(leader::Args),
     Snapshot(snapshot::Args),
+    Audit(audit::Args),
     Check(check::Args),
     Bench(bench::Args),
     Cluster(cluster::Args),
@@ -95,6 +97,7 @@ impl Command {
             Command::Compact(args) => compact::run(args).await,
             Command::Leader(args) => leader::run(args).await,
             Command::Snapshot(args) => snapshot::run(args).await,
+            Command::Audit(args) => audit::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Cluster(args) => cluster::run(args),
