@@ -9,6 +9,7 @@
 //! - [`net`]: quinn: the endpoint, the peers, the frames, mutual TLS.
 //! - [`server`]: gives a replica its threads, clock, disk and network; the handle that http uses.
 //! - [`http`]: axum: routes, errors, the accept loop.
+//! - [`audit`]: who asked for what, in files whose records are chained by hash; what writes and what verifies them.
 //! - [`client`]: the Rust client over HTTP, which the command line uses too.
 //! - [`pki`]: rcgen: authorities, node and client certificates.
 //! - [`config`]: cluster.yml, read and checked.
@@ -19,6 +20,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod api;
+pub mod audit;
 pub mod check;
 pub mod cli;
 pub mod client;

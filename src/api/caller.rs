@@ -88,6 +88,10 @@ pub struct SeeStatus;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeeMembers;
 
+/// To see what the cluster knows of the audits of its nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeeAudit;
+
 /// To see who may do what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeeAccess;
@@ -163,6 +167,12 @@ impl Asks for SeeStatus {
 impl Asks for SeeMembers {
     fn asks(&self, ask: &mut dyn FnMut(Ask<'_>)) {
         ask(Ask::Admin(Administration::Members));
+    }
+}
+
+impl Asks for SeeAudit {
+    fn asks(&self, ask: &mut dyn FnMut(Ask<'_>)) {
+        ask(Ask::Admin(Administration::Audit));
     }
 }
 

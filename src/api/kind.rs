@@ -119,6 +119,8 @@ kinds! {
     LeadershipChanged = "leadership-changed", NotApplied, "Leadership changed before the write was agreed on";
     /// The leader runs a release that does not know the request.
     NotUnderstood = "not-understood", NotApplied, "The leader does not know such a request";
+    /// The audit takes no record of it.
+    NotRecorded = "not-recorded", NotApplied, "The request cannot be recorded";
     /// `/readyz`: the node cannot serve now.
     NotReady = "not-ready", NotApplied, "The node is not ready";
     /// `/healthz`: the process cannot do its work.

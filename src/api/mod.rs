@@ -2,6 +2,7 @@
 //! JSON. HTTP, the client and the command line share it, so none of them needs to know how a node does its work.
 
 mod access;
+mod audit;
 mod backup;
 mod caller;
 mod error;
@@ -19,8 +20,11 @@ pub use access::{
     AllowedJson, CanJson, GRANTS_MAX, GrantJson, KeysJson, NewTokenJson, Question, RoleJson,
     TokenJson, UserJson, WhoamiJson,
 };
+pub use audit::{AnchorJson, AnchorsJson};
 pub use backup::{DIGEST_TRAILER, digest_field};
-pub use caller::{Caller, Proof, SeeAccess, SeeMembers, SeeStatus, TakeBackup, Transfer, Wait};
+pub use caller::{
+    Caller, Proof, SeeAccess, SeeAudit, SeeMembers, SeeStatus, TakeBackup, Transfer, Wait,
+};
 pub use error::{ChangeError, Error, TransferError};
 pub use item::{DeletedJson, ItemJson, JsonError, PageJson, item_bytes};
 pub use kind::{Kind, PROBLEM_TYPE};

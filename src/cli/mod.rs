@@ -2,6 +2,7 @@
 
 mod administrator;
 mod at_start;
+pub mod audit;
 pub mod auth;
 pub mod bench;
 mod built;
@@ -72,6 +73,7 @@ enum Command {
     Compact(compact::Args),
     Leader(leader::Args),
     Snapshot(snapshot::Args),
+    Audit(audit::Args),
     Check(check::Args),
     Bench(bench::Args),
     Cluster(cluster::Args),
@@ -98,6 +100,7 @@ impl Command {
             Command::Compact(args) => compact::run(args).await,
             Command::Leader(args) => leader::run(args).await,
             Command::Snapshot(args) => snapshot::run(args).await,
+            Command::Audit(args) => audit::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Cluster(args) => cluster::run(args),

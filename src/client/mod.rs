@@ -44,8 +44,8 @@ pub use transaction::{
 };
 
 use crate::api::{
-    AddJson, ClusterStatus, CompactJson, DeletedJson, Leadership, Members, ReplaceJson, Status,
-    TIMEOUT_MAX, TransferJson,
+    AddJson, AnchorsJson, ClusterStatus, CompactJson, DeletedJson, Leadership, Members,
+    ReplaceJson, Status, TIMEOUT_MAX, TransferJson,
 };
 use crate::kv::Revision;
 
@@ -287,6 +287,11 @@ impl Client {
     /// Everybody, as the first endpoint that answers sees them.
     pub async fn cluster(&self) -> Result<ClusterStatus, Error> {
         self.json(Call::new(Method::GET, "v1/cluster")).await
+    }
+
+    /// What the cluster knows of the audits of its nodes.
+    pub async fn anchors(&self) -> Result<AnchorsJson, Error> {
+        self.json(Call::new(Method::GET, "v1/audit/anchors")).await
     }
 
     /// Hands leadership over to the member of that name, or to the voter that is furthest; who leads then.

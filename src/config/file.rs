@@ -29,6 +29,7 @@ pub(super) struct File {
     pub(super) reads: Option<Reads>,
     pub(super) history: Option<History>,
     pub(super) features: Option<Features>,
+    pub(super) audit: Option<Audit>,
     pub(super) limits: Option<Limits>,
 }
 
@@ -123,6 +124,18 @@ pub(super) struct History {
 #[serde(deny_unknown_fields)]
 pub(super) struct Features {
     pub(super) hold: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Audit {
+    pub(super) on: Option<Text>,
+    pub(super) reads: Option<Text>,
+    pub(super) file: Option<Text>,
+    pub(super) keep: Option<Text>,
+    pub(super) queue: Option<Text>,
+    pub(super) anchor: Option<Text>,
+    pub(super) on_failure: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

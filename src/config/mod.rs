@@ -5,6 +5,7 @@
 
 mod address;
 mod agree;
+mod audit;
 mod check;
 mod error;
 mod file;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use address::{AddressError, HostPort};
+pub use audit::{AuditConfig, OnFailure};
 pub use error::ConfigError;
 pub use https::HttpsFiles;
 use https::{Says, plain_warning};
@@ -65,6 +67,8 @@ pub struct Config {
     pub history: HistoryConfig,
     /// Which feature level the cluster may be raised to.
     pub features: FeaturesConfig,
+    /// What is recorded of who asked for what.
+    pub audit: AuditConfig,
     /// Upper bounds.
     pub limits: Limits,
     /// What works and is probably not meant.

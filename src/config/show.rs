@@ -95,6 +95,7 @@ impl Config {
         let hold = self.features.hold.map_or_else(off, |level| level.to_string());
         writeln!(out, "features:")?;
         writeln!(out, "  hold: {hold}")?;
+        self.audit.write_yaml(out)?;
         writeln!(out, "limits:")?;
         writeln!(out, "  value: {}", size(self.limits.value))?;
         writeln!(out, "  connections: {}", self.limits.connections)?;
@@ -137,7 +138,7 @@ impl Config {
 }
 
 /// A size without loss: in the largest unit that divides it.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     for (unit, name) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         if bytes > 0 && bytes.trailing_zeros() >= unit {
             return format!("{}{name}", bytes >> unit);

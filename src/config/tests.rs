@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Config, HostPort, NodeName};
+use super::{AuditConfig, Config, HostPort, NodeName, OnFailure};
 use crate::kv::FeatureLevel;
 use crate::pki::ClientAuth;
 
@@ -53,6 +53,7 @@ fn every_key_is_read() {
          http: {{tls: true, clientAuth: optional, hosts: [Kv.example.org, \"*\"], idle: 3s, minRate: 2KiB}}\n\
          raft: {{heartbeat: 100ms, electionTimeout: 2s}}\nreads: {{lease: true}}\n\
          history: {{keep: 1h 30m, revisions: off}}\nfeatures: {{hold: 1}}\n\
+         audit: {{on: true, reads: false, file: 1MiB, keep: 3, queue: 512KiB, anchor: 2s, onFailure: go-on}}\n\
          limits: {{value: 2MiB, connections: 7, deleteKeys: 5, txnOperations: 6, listRows: 9, requests: 11, userRate: 12, waiters: 0, bodies: 3 MiB, logCache: 4MiB, stateCache: 1GiB, overlay: 2000000}}\n"
     );
     let config = parse(&text, None).unwrap();
@@ -83,6 +84,16 @@ fn every_key_is_read() {
     assert_eq!((again.limits, again.history), (config.limits, config.history));
     assert_eq!(again.features, config.features);
     assert_eq!(again.http, config.http);
+    let audit = AuditConfig {
+        on: true,
+        reads: false,
+        file: 1 << 20,
+        keep: 3,
+        queue: 512 << 10,
+        anchor: Duration::from_secs(2),
+        on_failure: OnFailure::GoOn,
+    };
+    assert_eq!((&again.audit, &config.audit), (&audit, &audit));
     let off = parse(&format!("{TWO_KEYS}features: {{hold: off}}\n"), None).unwrap();
     assert_eq!(off.features.hold, None);
     let off = parse(&format!("{TWO_KEYS}history: {{keep: off, revisions: 7}}\n"), None).unwrap();
@@ -265,6 +276,12 @@ fn values_out_of_range() {
         ("features: {hold: 0}", ["features.hold", "knows the feature levels 1 to"]),
         ("features: {hold: 99}", ["features.hold", "not 99"]),
         ("features: {hold: none}", ["features.hold", "as in 1, nor off"]),
+        ("audit: {on: yes}", ["audit.on", "neither true nor false"]),
+        ("audit: {file: 1KiB}", ["audit.file", "64.0 KiB"]),
+        ("audit: {keep: 1}", ["audit.keep", "2 to 100000"]),
+        ("audit: {queue: 1B}", ["audit.queue", "256.0 KiB"]),
+        ("audit: {anchor: 10ms}", ["audit.anchor", "1s to 1h"]),
+        ("audit: {onFailure: stop}", ["audit.onFailure", "neither refuse nor go-on"]),
         ("limits: {value: 1GiB}", ["limits.value", "16.0 MiB"]),
         ("limits: {value: big}", ["limits.value", "as in 1MiB"]),
         ("limits: {connections: 0}", ["limits.connections", "1 to 1000000"]),

@@ -2,6 +2,7 @@
 //! many of one address may wait.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -64,12 +65,25 @@ pub(super) struct BodyBytes {
 
 /// Whom a request is from: the address of its connection; nobody's if a peer passed it on.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Guest(Option<Arc<Held>>);
+pub(super) struct Guest {
+    held: Option<Arc<Held>>,
+    from: Option<IpAddr>,
+}
 
 impl Guest {
     /// One more address.
     pub(super) fn new() -> Guest {
-        Guest(Some(Arc::default()))
+        Guest { held: Some(Arc::default()), from: None }
+    }
+
+    /// The same for a connection from that address: what it holds counts with others of the same host.
+    pub(super) fn at(&self, from: IpAddr) -> Guest {
+        Guest { from: Some(from), ..self.clone() }
+    }
+
+    /// The address that its requests come from.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.from
     }
 
     /// The one that a request carries.
@@ -79,12 +93,12 @@ impl Guest {
 
     /// What its bodies may take, made when it has the first; none if there is no bound.
     pub(super) fn body_bytes(&self, make: impl FnOnce() -> BodyBytes) -> Option<BodyBytes> {
-        self.0.as_ref().map(|held| held.body_bytes.get_or_init(make).clone())
+        self.held.as_ref().map(|held| held.body_bytes.get_or_init(make).clone())
     }
 
     /// A place to wait at; it is free again when this is dropped.
     pub(super) fn wait(&self, max: usize) -> Result<Waiting<'_>, Problem> {
-        if let Some(held) = &self.0
+        if let Some(held) = &self.held
             && !held.waiters.take(1, max.max(1))
         {
             let detail =
@@ -100,7 +114,7 @@ pub(super) struct Waiting<'a>(&'a Guest);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(held) = &self.0.0 {
+        if let Some(held) = &self.0.held {
             held.waiters.give_back(1);
         }
     }
@@ -122,7 +136,7 @@ impl Requests {
 
     /// A place to be carried out in; it is free again when this is dropped.
     pub(super) fn begin<'a>(&'a self, guest: &'a Guest) -> Result<UnderWay<'a>, Problem> {
-        let held = guest.0.as_deref();
+        let held = guest.held.as_deref();
         if held.is_some_and(|held| !held.requests.take(1, (self.max / 2).max(1))) {
             let detail =
                 "too many requests of this address are carried out (half of limits.requests)";
@@ -172,12 +186,12 @@ impl Answers {
     pub(super) fn reserve(&self, guest: &Guest, bytes: usize) -> Result<Share, Problem> {
         // Large answers that nobody takes leave room for small ones.
         let more = if bytes <= SMALL_BYTES { self.max / 4 } else { 0 };
-        let whose = match &guest.0 {
+        let whose = match &guest.held {
             Some(held) if !held.answer_bytes.take(bytes, (self.max + more) / 2) => {
                 Some("of this address")
             }
             _ if !self.used.take(bytes, self.max + more) => {
-                if let Some(held) = &guest.0 {
+                if let Some(held) = &guest.held {
                     held.answer_bytes.give_back(bytes);
                 }
                 Some("of other requests")
@@ -239,7 +253,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.used.give_back(self.bytes);
-        if let Some(held) = &self.guest.0 {
+        if let Some(held) = &self.guest.held {
             held.answer_bytes.give_back(self.bytes);
         }
     }
@@ -291,7 +305,7 @@ mod tests {
         assert_eq!(answers.used(), 10);
         drop(share);
         drop(answers.hold_anyway(Bytes::from_static(b"x")));
-        assert_eq!((answers.used(), one.0.unwrap().answer_bytes.used()), (0, 0));
+        assert_eq!((answers.used(), one.held.unwrap().answer_bytes.used()), (0, 0));
     }
 
     #[test]
@@ -304,7 +318,11 @@ mod tests {
         assert_eq!((refused.kind(), requests.under_way.used()), (Kind::TooBusy, 2));
         let _others = [requests.begin(&two).unwrap(), requests.begin(&peer).unwrap()];
         assert_eq!(requests.begin(&two).unwrap_err().kind(), Kind::TooBusy);
-        assert_eq!(two.0.as_ref().unwrap().requests.used(), 1, "nothing is kept of who is refused");
+        assert_eq!(
+            two.held.as_ref().unwrap().requests.used(),
+            1,
+            "nothing is kept of who is refused"
+        );
         drop(first);
         drop(requests.begin(&two).unwrap());
         assert_eq!(requests.under_way.used(), 3);

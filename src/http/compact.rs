@@ -9,8 +9,10 @@ use super::error::{Kind, Problem};
 use super::identity::caller_of;
 use super::list::json_response;
 use super::query::Query;
+use super::trail::Trail;
 use super::{Api, body, headers, json, key};
 use crate::api::CompactJson;
+use crate::audit::Target;
 use crate::kv::{Outcome, Revision, Write};
 
 /// The largest body, in bytes.
@@ -28,6 +30,7 @@ pub(super) async fn compact(
     let deadline = headers::deadline(&parts.headers)?;
     let wanted = parse(&held.bytes)?;
     let CompactJson { revision } = wanted;
+    Trail::note(&parts.extensions, |targets| targets.add(Target::Name(revision.to_string())));
     let write = Write::Compact { revision };
     let write = api.handle.admit(&caller_of(&parts.extensions), write).await?;
     let reply = api.handle.write(write, deadline).await?;

@@ -18,8 +18,10 @@ use super::budget::Guest;
 use super::compat_json::PutJson;
 use super::error::{Kind, Problem};
 use super::identity::caller_of;
+use super::trail::Trail;
 use super::{Api, body, form, headers, key, query};
 use crate::api::{Consistency, Error, Found, Freshness, Get, List, PAGE_BYTES_MAX, SeeStatus};
+use crate::audit::Target;
 use crate::kv::{Item, KeyRange, Outcome, RangeQuery, Revision, Write};
 
 /// How many bytes a form may be larger than a value.
@@ -131,6 +133,9 @@ async fn put_form(api: &Api, request: Request) -> Result<Response, Problem> {
     if pairs.is_empty() {
         return Ok(text(api.handle.revision(), Body::empty()));
     }
+    Trail::note(&parts.extensions, |targets| {
+        pairs.iter().for_each(|(key, _)| targets.add(Target::Key(key.clone())));
+    });
     for (key, _) in &pairs {
         query::check_key(key)?;
     }
@@ -201,12 +206,14 @@ async fn put_json(api: &Api, request: Request) -> Result<Response, Problem> {
     if put.key.is_empty() {
         return Err(Problem::new(Kind::InvalidKey, "key is required"));
     }
-    query::check_key(put.key.as_bytes())?;
+    let key = Bytes::from(put.key);
+    Trail::note(&parts.extensions, |targets| targets.add(Target::Key(key.clone())));
+    query::check_key(&key)?;
     if put.value.len() > value_bytes_max {
         let detail = format!("the value is larger than {value_bytes_max} bytes");
         return Err(Problem::new(Kind::ValueTooLarge, detail));
     }
-    let revision = write(api, &parts, Write::put(put.key.into(), put.value.into())).await?;
+    let revision = write(api, &parts, Write::put(key, put.value.into())).await?;
     Ok(json(revision, &Success { success: true }))
 }
 

@@ -57,6 +57,7 @@ pub(super) fn status(kind: Kind) -> StatusCode {
         | Kind::ShuttingDown
         | Kind::LeadershipChanged
         | Kind::NotUnderstood
+        | Kind::NotRecorded
         | Kind::NotReady
         | Kind::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
         Kind::UnsupportedVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -68,6 +69,8 @@ pub(super) fn status(kind: Kind) -> StatusCode {
 /// Marks an answer as one that was made of a [`Problem`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OfKonsen {
+    /// Of which kind the problem is.
+    pub(super) kind: Kind,
     /// Why it is a refusal, if it is one.
     pub(super) refusal: Option<Refusal>,
 }
@@ -81,6 +84,7 @@ fn refusal(kind: Kind) -> Option<Refusal> {
         Kind::NoCluster | Kind::NotAMember => Refusal::NotAMember,
         Kind::ShuttingDown => Refusal::ShuttingDown,
         Kind::LeadershipChanged | Kind::NotUnderstood => Refusal::LeadershipChanged,
+        Kind::NotRecorded => Refusal::NotRecorded,
         Kind::NotReady | Kind::Unhealthy => Refusal::NotReady,
         Kind::OutcomeUnknown | Kind::ReadTimedOut => Refusal::TimedOut,
         _ => return None,
@@ -246,7 +250,7 @@ impl IntoResponse for Problem {
         let status = status(self.kind);
         *response.status_mut() = status;
         let refusal = self.refusal.or_else(|| refusal(self.kind));
-        response.extensions_mut().insert(OfKonsen { refusal });
+        response.extensions_mut().insert(OfKonsen { kind: self.kind, refusal });
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(revision) = self.revision {

@@ -9,8 +9,10 @@ use super::error::{Kind, Problem};
 use super::identity::caller_of;
 use super::list::json_response;
 use super::query::Query;
+use super::trail::Trail;
 use super::{Api, body, headers, json};
 use crate::api::{Transfer, TransferJson};
+use crate::audit::Target;
 
 /// The largest body, in bytes.
 const BODY_BYTES_MAX: usize = 1024;
@@ -32,6 +34,9 @@ pub(super) async fn transfer(
             Problem::new(Kind::Malformed, detail)
         })?,
     };
+    if let Some(to) = &wanted.to {
+        Trail::note(&parts.extensions, |targets| targets.add(Target::Name(to.clone())));
+    }
     let transfer = Transfer { to: wanted.to };
     let transfer = api.handle.admit(&caller_of(&parts.extensions), transfer).await?;
     let done = api.handle.transfer_leadership(&transfer, deadline).await?;

@@ -30,7 +30,7 @@ use crate::server::Handle;
 /// As [`PAGE_BYTES_MAX`], for the parts that a streamed listing is read in.
 pub const STREAM_PART_BYTES_MAX: usize = 256 * 1024;
 
-const LIST_PARAMETERS: &[&str] = &[
+pub(super) const LIST_PARAMETERS: &[&str] = &[
     "prefix",
     "start",
     "end",

@@ -11,8 +11,10 @@ use super::error::{Kind, Problem};
 use super::identity::caller_of;
 use super::list::json_response;
 use super::query::Query;
+use super::trail::Trail;
 use super::{Api, body, headers, json};
 use crate::api::{AddJson, Addresses, Error, MemberChange, Members, ReplaceJson, SeeMembers};
+use crate::audit::Target;
 use crate::config::{HostPort, NodeName};
 
 /// The largest body, in bytes.
@@ -146,8 +148,11 @@ async fn carry_out<T: Wanted>(
         b"" => None,
         bytes => Some(json::object(bytes).map_err(malformed::<T>)?),
     };
-    let force = force.unwrap_or_default();
-    let change = api.handle.admit(&caller_of(&parts.extensions), change(wanted)?).await?;
+    let (force, change) = (force.unwrap_or_default(), change(wanted)?);
+    if let MemberChange::Add { name, .. } = &change {
+        Trail::note(&parts.extensions, |targets| targets.add(Target::Name(name.clone())));
+    }
+    let change = api.handle.admit(&caller_of(&parts.extensions), change).await?;
     let members = api.handle.change(change, force, deadline).await?;
     Ok(answer(api, status, &members))
 }

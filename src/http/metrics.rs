@@ -54,7 +54,8 @@ pub(super) fn route(uri: &Uri) -> Route {
     }
 }
 
-fn is_wait(parameter: &str) -> bool {
+/// Whether a parameter asks to wait for a change.
+pub(super) fn is_wait(parameter: &str) -> bool {
     parameter.starts_with("wait=")
 }
 

@@ -3,7 +3,9 @@
 //! [`router`] makes an [`App`] of a node's handle. One key, the hot path, is served before the
 //! router is asked; everything else is an axum route. [`serve`] runs an app on a listener.
 
+mod anchors;
 mod answer;
+mod audit;
 mod auth;
 mod body;
 mod budget;
@@ -39,6 +41,7 @@ mod rates;
 mod serve;
 mod snapshot;
 mod socket;
+mod trail;
 mod txn;
 mod watch;
 
@@ -68,7 +71,8 @@ pub use places::SPARE_CONNECTIONS;
 pub use serve::{DRAIN_TIME_MAX, LINGER_TIME, SPARE_TIME_MAX, STREAMS_MAX, serve};
 pub use watch::HALF_CLOSED_MAX;
 
-use crate::server::{Counts, Handle, ReadClient, Route};
+use crate::server::{Counts, Handle, ReadClient, Route, passed_on};
+use audit::Audited;
 use budget::Guest;
 use error::{Kind, Problem};
 use identity::Head;
@@ -148,6 +152,7 @@ pub fn router(handle: Handle) -> App {
         .route("/v1/cluster/members/{name}", delete(members::remove))
         .route("/v1/cluster/members/{name}/promote", post(members::promote))
         .route("/v1/cluster/members/{name}/replace", post(members::replace))
+        .route("/v1/audit/anchors", get(anchors::anchors))
         .route("/v1/snapshot", get(snapshot::snapshot))
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(node::health))
@@ -190,27 +195,54 @@ impl App {
         self.inner.api.handle.counts()
     }
 
-    /// Answers one request, and counts it.
-    pub async fn respond<B>(&self, request: axum::http::Request<B>) -> Response
+    /// Answers one request, counts it, and records it.
+    pub async fn respond<B>(&self, mut request: axum::http::Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
         let (route, began) = (metrics::route(request.uri()), Instant::now());
-        let response = if begins_at_once(route, &request) {
-            let guest = Guest::of(request.extensions());
-            match self.inner.api.requests.begin(&guest) {
-                Ok(_under_way) => self.answer(request).await,
-                Err(problem) => problem.into_response(),
+        let response = match Audited::begin(self.inner.api.handle.audit(), &mut request) {
+            Ok(None) => self.carry_out(route, request, None).await,
+            Ok(Some(audited)) => {
+                let carried_out = self.carry_out(route, request, Some(&audited));
+                let (response, passed_on) = passed_on::watch(carried_out).await;
+                if let Some(durable) = audited.end(&response, passed_on) {
+                    durable.wait().await;
+                }
+                response
             }
-        } else {
-            self.answer(request).await
+            Err(problem) => problem.into_response(),
         };
         metrics::count(self.counts(), route, &response, began.elapsed());
         response
     }
 
-    async fn answer<B>(&self, request: axum::http::Request<B>) -> Response
+    async fn carry_out<B>(
+        &self,
+        route: Route,
+        request: axum::http::Request<B>,
+        audited: Option<&Audited>,
+    ) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        if !begins_at_once(route, &request) {
+            return self.answer(request, audited).await;
+        }
+        let guest = Guest::of(request.extensions());
+        match self.inner.api.requests.begin(&guest) {
+            Ok(_under_way) => self.answer(request, audited).await,
+            Err(problem) => problem.into_response(),
+        }
+    }
+
+    async fn answer<B>(
+        &self,
+        request: axum::http::Request<B>,
+        audited: Option<&Audited>,
+    ) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
@@ -219,8 +251,11 @@ impl App {
         if let Err(problem) = guard::check(&request, limits.hosts.as_deref()) {
             return problem.into_response();
         }
-        let caller = match identity::authenticate(&self.inner.api.handle, Head::of(&request)).await
-        {
+        let caller = identity::authenticate(&self.inner.api.handle, Head::of(&request)).await;
+        if let Some(audited) = audited {
+            audited.is_of(caller.as_ref().ok(), request.headers());
+        }
+        let caller = match caller {
             Ok(caller) => caller,
             Err(problem) => return turned_away(problem, request).await,
         };

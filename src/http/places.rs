@@ -100,6 +100,7 @@ impl Places {
 
     /// Gives a place to a connection from that address; none if the address has too many.
     pub(super) fn take(self: &Arc<Self>, free: Free, address: IpAddr) -> Option<Place> {
+        let from = address;
         let address = whose(address);
         let mut addresses = self.addresses.lock();
         let of = addresses.entry(address).or_default();
@@ -127,7 +128,7 @@ impl Places {
         } else {
             of.connections += 1;
         }
-        let guest = of.guest.get_or_insert_with(Guest::new).clone();
+        let guest = of.guest.get_or_insert_with(Guest::new).at(from);
         Some(Place { places: self.clone(), address, spare, guest, _permit: permit })
     }
 }

@@ -13,6 +13,7 @@ use super::error::{Kind, Problem};
 use super::identity::caller_of;
 use super::list::json_response;
 use super::query::Query;
+use super::trail::{self, Trail};
 use super::{Api, body, headers, key};
 use crate::api::{
     TXN_EXTRA_BYTES_MAX, TXN_LISTS_MAX, TxnDone, TxnError, TxnJson, TxnLimits, TxnRequest,
@@ -39,9 +40,12 @@ pub(super) async fn txn(
     let held = body::read(&parts, body, body_bytes_max(&limits), &api.bodies).await?;
     let _under_way = api.requests.begin(&guest)?;
     let caller = caller_of(&parts.extensions);
+    let request = TxnRequest::parse(&held.bytes, &limits)?;
+    Trail::note(&parts.extensions, |targets| {
+        request.for_each_over(&mut |over| trail::over(targets, over));
+    });
     // There may be many who wait, and a head may be large.
     drop(parts);
-    let request = TxnRequest::parse(&held.bytes, &limits)?;
     // The time counts from the body's end, so that a slow upload does not use it up.
     let deadline = Instant::now() + timeout;
     let only_reads = request.is_read_only();

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::access::{ReadRows, Rows};
+use super::anchors;
 use super::auth::AccessChange;
 use super::command::{Command, Header, KEY_BYTES_MAX, Write};
 use super::counters::Counters;
@@ -94,6 +95,15 @@ impl Prepared {
                 Outcome::Agreed
             }
             Ok(Write::Access(change)) => access(rows, counters, change),
+            Ok(Write::Anchor(said)) => {
+                let clock_ms = counters.clock_ms.max(header.clock_ms);
+                anchors::keep(rows, counters, said, clock_ms);
+                Outcome::Anchored
+            }
+            Ok(Write::ForgetAnchors { node }) => {
+                anchors::forget(rows, counters, node);
+                Outcome::Anchored
+            }
             #[cfg(feature = "next-level")]
             Ok(Write::Nothing) => Outcome::Raised,
             Err(reason) => Outcome::Invalid { reason: reason.to_owned() },

@@ -31,7 +31,10 @@ impl Asks for Write {
             Write::DeleteStep { range, .. } => ask(Ask::Keys(Right::Write, Keys::Range(range))),
             Write::Compact { .. } => ask(Ask::Admin(Administration::Compact)),
             Write::Access(_) => ask(Ask::Admin(Administration::Auth)),
-            Write::Raise { .. } | Write::Agree { .. } => ask(Ask::Nobody),
+            Write::Raise { .. }
+            | Write::Agree { .. }
+            | Write::Anchor(_)
+            | Write::ForgetAnchors { .. } => ask(Ask::Nobody),
             #[cfg(feature = "next-level")]
             Write::Nothing => ask(Ask::Nobody),
         }

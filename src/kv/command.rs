@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::anchor::{ANCHOR_HASH_BYTES, Anchor};
 use super::auth::{ACCESS_BYTES_MAX, AccessChange, AccessRevision};
 use super::condition::Condition;
 use super::level::FeatureLevel;
@@ -77,6 +78,13 @@ pub enum Write {
     },
     /// Changes who may do what.
     Access(AccessChange),
+    /// Keeps what a node says of its audit.
+    Anchor(Anchor),
+    /// Forgets what a node has said of its audit that belongs to the cluster no more.
+    ForgetAnchors {
+        /// The node's identity.
+        node: u64,
+    },
     /// What a release yet to come may add: proves that nodes which do not know it stop before it.
     #[cfg(feature = "next-level")]
     Nothing,
@@ -191,7 +199,9 @@ impl Write {
             | Write::Compact { .. }
             | Write::Raise { .. }
             | Write::Agree { .. } => FeatureLevel::BASE,
-            Write::Access(_) => FeatureLevel::ACCESS,
+            Write::Access(_) | Write::Anchor(_) | Write::ForgetAnchors { .. } => {
+                FeatureLevel::ACCESS
+            }
             #[cfg(feature = "next-level")]
             Write::Nothing => FeatureLevel(3),
         }
@@ -203,7 +213,9 @@ impl Write {
             Write::DeleteStep { .. }
             | Write::Compact { .. }
             | Write::Raise { .. }
-            | Write::Agree { .. } => true,
+            | Write::Agree { .. }
+            | Write::Anchor(_)
+            | Write::ForgetAnchors { .. } => true,
             // What takes a right away must not wait for a disk; what it may take is bounded.
             Write::Access(_) => true,
             Write::Txn { txn, .. } => {
@@ -226,7 +238,8 @@ impl Write {
             Write::Raise { release, .. } => release.len(),
             // All that there may be of it is written anew.
             Write::Access(_) => ACCESS_BYTES_MAX,
-            Write::Compact { .. } | Write::Agree { .. } => 0,
+            Write::Anchor(_) => ANCHOR_HASH_BYTES,
+            Write::Compact { .. } | Write::Agree { .. } | Write::ForgetAnchors { .. } => 0,
             #[cfg(feature = "next-level")]
             Write::Nothing => 0,
         }

@@ -6,6 +6,8 @@
 //! they are kept.
 
 mod access;
+mod anchor;
+mod anchors;
 mod apply;
 mod asked;
 mod auth;
@@ -32,6 +34,8 @@ mod txn;
 mod unreadable;
 
 pub use access::{ReadRows, Rows};
+pub use anchor::{ANCHORS_MAX, Anchor, Anchored};
+pub use anchors::decode_anchors;
 pub use apply::{CONTENT_TYPE_BYTES_MAX, Prepared, evaluate};
 pub use auth::{
     ACCESS_BYTES_MAX, ADMIN, Access, AccessChange, AccessRefusal, AccessRevision, Administration,

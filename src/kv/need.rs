@@ -60,7 +60,9 @@ impl Write {
             Write::Compact { .. }
             | Write::Raise { .. }
             | Write::Agree { .. }
-            | Write::Access(_) => {}
+            | Write::Access(_)
+            | Write::Anchor(_)
+            | Write::ForgetAnchors { .. } => {}
             #[cfg(feature = "next-level")]
             Write::Nothing => {}
         }

@@ -64,6 +64,8 @@ pub enum Outcome {
     /// Who may do what has changed since the write was admitted: whether it is still allowed has to be found out again;
     /// nothing changed.
     Outdated,
+    /// What is kept of a node's audit is what was asked for.
+    Anchored,
 }
 
 /// What a transaction did.

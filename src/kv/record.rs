@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::anchor::{self, Anchored};
 use super::auth::{Access, Stated};
 use super::level::FeatureLevel;
 use super::settings::Settings;
@@ -28,6 +29,8 @@ const LEVEL: u16 = 2;
 const SETTINGS: u16 = 3;
 /// The kind of who may do what: one record, once that was changed.
 const ACCESS: u16 = 4;
+/// The kind of what nodes have said of their audits: some records a node.
+const ANCHOR: u16 = 5;
 
 /// The first byte of every record: the version of its layout.
 const LAYOUT: u8 = 1;
@@ -72,6 +75,16 @@ impl RecordKey {
     /// That of who may do what.
     pub fn access() -> RecordKey {
         RecordKey::only(ACCESS)
+    }
+
+    /// An anchor's.
+    pub(super) fn anchor(key: Bytes) -> RecordKey {
+        RecordKey { kind: ANCHOR, key }
+    }
+
+    /// Those of all anchors: from the first one on and before the second.
+    pub fn anchors() -> (RecordKey, RecordKey) {
+        (RecordKey::only(ANCHOR), RecordKey::only(ANCHOR + 1))
     }
 
     /// That of the settings.
@@ -120,6 +133,16 @@ pub(super) fn decode_access(record: Option<&[u8]>) -> Result<Access, Unreadable>
     Ok(record.map(decode).transpose()?.map_or_else(Access::default, Access::of))
 }
 
+/// The record of an anchor.
+pub(super) fn encode_anchor(anchored: &Anchored) -> Bytes {
+    encode(anchored)
+}
+
+/// The anchor of a record.
+pub(super) fn decode_anchor(record: &[u8]) -> Result<Anchored, Unreadable> {
+    decode(record)
+}
+
 /// Whether a node that knows all levels up to `highest` can read a record: one of a kind that it does not know belongs to a
 /// later one.
 pub fn check_record(
@@ -136,7 +159,8 @@ pub fn check_record(
         }
         (SETTINGS, []) => decode_settings(Some(record)).map(drop),
         (ACCESS, []) => decode_access(Some(record)).map(drop),
-        (CLOCK | LEVEL | SETTINGS | ACCESS, _) => {
+        (ANCHOR, key) if anchor::is_key(key) => decode_anchor(record).map(drop),
+        (CLOCK | LEVEL | SETTINGS | ACCESS | ANCHOR, _) => {
             Err(Unreadable::Damaged("a record has a key that it cannot have"))
         }
         _ => Err(Unreadable::NewerRecord { kind }),

@@ -22,6 +22,7 @@ use super::run::write_room::WriteRooms;
 use super::tally::Counts;
 use super::watch::waiters::Waiters;
 use crate::api::{Error, Limits, TxnLimits};
+use crate::audit::Audit;
 use crate::cluster::{Addresses, Settings};
 use crate::config::Config;
 use crate::kv::{AccessRevision, FeatureLevel, Revision};
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     pub(super) read_load: Arc<ReadLoad>,
     pub(super) life: Arc<Life>,
     pub(super) counts: Arc<Counts>,
+    /// What is recorded of clients' requests, if anything is.
+    pub(super) audit: Option<Arc<Audit>>,
     pub(super) facts: Arc<ArcSwap<Facts>>,
     pub(super) answer_room: AnswerRoom,
     /// One permit for each backup that may be under way.
@@ -115,6 +118,11 @@ impl Handle {
     /// One more client that may read.
     pub(crate) fn read_client(&self) -> ReadClient {
         self.shared.read_load.client()
+    }
+
+    /// Where requests of clients are recorded, if they are.
+    pub(crate) fn audit(&self) -> Option<&Arc<Audit>> {
+        self.shared.audit.as_ref()
     }
 
     /// What this node has counted.

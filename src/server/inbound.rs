@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 
 use super::handle::Handle;
+use super::passed_in::{self, PassedIn};
 use super::run::event::{Asker, Notice};
 use super::run::mailbox::Mailbox;
 use super::run::snapshots;
@@ -90,13 +91,14 @@ impl Answerer for Answering {
                     if !write.counts_first() =>
                 {
                     let until = Instant::now() + deadline;
-                    write_for(&handle, &caller, write, Asker::Peer, until).await
+                    write_for(&handle, from, &caller, write, Asker::Peer, until).await
                 }
                 Some(request) => {
                     let replied = elsewhere.spawn(async move {
                         match request {
                             Whose::Clients(caller, asked, deadline) => {
-                                carry_out(&handle, &caller, asked, Instant::now() + deadline).await
+                                let until = Instant::now() + deadline;
+                                carry_out(&handle, from, &caller, asked, until).await
                             }
                             Whose::Peers(request) => reply(&handle, from, request).await,
                         }
@@ -117,39 +119,63 @@ impl Answerer for Answering {
 /// Carries a write out that a peer passed on, if its caller may ask for it here, too.
 async fn write_for(
     handle: &Handle,
+    from: NodeId,
     caller: &Caller,
     write: Write,
-    from: Asker,
+    asker: Asker,
     until: Instant,
 ) -> Bytes {
+    let passed_in = PassedIn::write(handle, from, caller, &write);
     let written = match handle.admit(caller, write).await {
-        Ok(write) => handle.write_allowed(&write, from, until).await,
+        Ok(write) => handle.write_allowed(&write, asker, until).await,
         Err(error) => Err(error),
     };
     let written = written.unwrap_or(Err(Fate::NotApplied(Cause::Forbidden)));
+    if let Some(passed_in) = passed_in {
+        passed_in.written(&written);
+    }
     wire::encode(&PeerReply::Write(written))
 }
 
 /// Answers what a client asked a peer for.
-async fn carry_out(handle: &Handle, caller: &Caller, asked: Asked, until: Instant) -> Bytes {
+async fn carry_out(
+    handle: &Handle,
+    from: NodeId,
+    caller: &Caller,
+    asked: Asked,
+    until: Instant,
+) -> Bytes {
     let reply = match asked {
         Asked::Write(write) => {
-            return write_for(handle, caller, write, Asker::Client, until).await;
+            return write_for(handle, from, caller, write, Asker::Client, until).await;
         }
         Asked::Read(read) => return handle.answer_read(caller, read, until).await,
-        Asked::TransferLeadership { to } => match handle.admit(caller, Transfer::default()).await {
-            Ok(_) => {
+        Asked::TransferLeadership { to } => {
+            let passed_in = PassedIn::transfer(handle, from, caller);
+            let allowed = handle.admit(caller, Transfer::default()).await;
+            if allowed.is_ok() {
                 handle.transfer_here(to);
-                PeerReply::TransferBegun
             }
-            Err(error) => PeerReply::NotAllowed(error),
-        },
-        Asked::Change { operation, force } => match handle.admit(caller, operation).await {
-            Ok(operation) => {
-                PeerReply::Change(handle.operate_here(caller, &operation, force, until).await)
+            if let Some(passed_in) = passed_in {
+                passed_in.end(if allowed.is_ok() { "carried-out" } else { "forbidden" }, None);
             }
-            Err(error) => PeerReply::Change(error.into()),
-        },
+            allowed.map_or_else(PeerReply::NotAllowed, |_| PeerReply::TransferBegun)
+        }
+        Asked::Change { operation, force } => {
+            let passed_in = PassedIn::operation(handle, from, caller, &operation);
+            let (outcome, fate) = match handle.admit(caller, operation).await {
+                Ok(operation) => {
+                    let outcome = handle.operate_here(caller, &operation, force, until).await;
+                    let fate = passed_in::fate_of(&outcome);
+                    (outcome, fate)
+                }
+                Err(error) => (error.into(), "forbidden"),
+            };
+            if let Some(passed_in) = passed_in {
+                passed_in.end(fate, None);
+            }
+            PeerReply::Change(outcome)
+        }
     };
     wire::encode(&reply)
 }
@@ -168,6 +194,10 @@ async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
             handle.peer_capacity(from, capacity);
             PeerReply::Noted
         }
+        PeerRequest::Anchor(anchor) => match handle.anchor_peer(from, anchor).await {
+            true => PeerReply::Noted,
+            false => PeerReply::NotUnderstood,
+        },
         // They are none of a client's.
         PeerRequest::Write { .. }
         | PeerRequest::Read { .. }

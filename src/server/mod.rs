@@ -7,6 +7,7 @@
 //! | `checkpoint` | writes the state's overlay to disk |
 //! | `fetch` | reads old entries for peers that are far behind |
 //! | `lookup` | reads rows and entries that are to be applied |
+//! | `audit` | writes who asked for what |
 //! | `space` | looks ten times a second how much room the disk has |
 //! | tokio's | HTTP, and the tasks here that look after the membership and the past |
 
@@ -19,6 +20,7 @@ mod handle;
 mod inbound;
 mod limits;
 mod metrics;
+mod passed_in;
 mod peer;
 mod run;
 mod service;
@@ -31,6 +33,7 @@ mod wire;
 pub use admin::backup::{Backup, BackupPart};
 pub use allowed::Allowed;
 pub use handle::Handle;
+pub use peer::passed_on;
 pub(crate) use run::fine_timer::FineTimer;
 pub use run::read_load::ReadClient;
 pub use start::{Ending, Server, StartError};

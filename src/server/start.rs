@@ -14,6 +14,7 @@ use super::handle::{Handle, Shared};
 use super::inbound::{Answering, InboundHandler};
 use super::limits::{self, bytes, settings_of};
 use super::run::answer_room::AnswerRoom;
+use super::run::audit::{self, Recording};
 use super::run::driver::Published;
 use super::run::lag::Lag;
 use super::run::mailbox::Mailbox;
@@ -26,6 +27,7 @@ use super::run::watched;
 use super::run::workers::{self, Base};
 use super::run::write_room::WriteRooms;
 use super::tasks::agreements;
+use super::tasks::anchors;
 use super::tasks::bootstrap::Bootstrap;
 use super::tasks::certificates::{Files, Users};
 use super::tasks::consistency;
@@ -97,6 +99,7 @@ pub struct Server {
     ended: oneshot::Receiver<Result<(), StoreError>>,
     removed: watch::Receiver<bool>,
     tasks: Vec<JoinHandle<()>>,
+    recording: Recording,
 }
 
 impl Server {
@@ -132,12 +135,11 @@ impl Server {
         let net_config = net_config(&config, id, listen, material, published.features.clone());
         let frame_bytes_max = net_config.frame_bytes_max;
         let replica_thread = ReplicaThread::start().await?;
-        let (net, listener) = {
-            let _within = replica_thread.runtime().enter();
-            Net::start(net_config, inbound)?
-        };
+        let (net, listener) = replica_thread.within(|| Net::start(net_config, inbound))?;
         remember_members(&net, &node, &opened.log.reader(), decided)?;
 
+        let anchored = audit::newest(&opened.state, id)?;
+        let recording = Recording::start(&config, &opened.data, anchored, &mailbox)?;
         let limits = limits::of(&config);
         let readers = Readers::start(limits.read_threads, limits.reads_max, &mailbox)?;
         let waiters = Waiters::new(limits.waiters_max);
@@ -153,6 +155,7 @@ impl Server {
             write_rooms: WriteRooms::new(waiting_bytes_max(&config)),
             life: life.clone(),
             counts: Arc::default(),
+            audit: recording.audit.clone(),
             facts: served.facts.clone(),
             answer_room: AnswerRoom::new(limits.answer_bytes_max),
             backups: Arc::new(Semaphore::new(limits.backups_max)),
@@ -184,7 +187,7 @@ impl Server {
         let ended = replica_thread.run(driver);
         let users = Users { net, served };
         let tasks = Server::tasks(&handle, signs, memberships, certificates, users);
-        Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks })
+        Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks, recording })
     }
 
     /// The tasks that run beside the driver.
@@ -234,6 +237,7 @@ impl Server {
                 "the look at releases",
                 Box::pin(features::note_held_back(handle.clone(), signs.held_back_since)),
             ),
+            watch("the anchoring of the audit", Box::pin(anchors::run(handle.clone()))),
             watch("the comparison of states", Box::pin(consistency::run(handle.clone()))),
             watch(
                 "the look for a removal",
@@ -265,6 +269,7 @@ impl Server {
 
     /// Hands leadership over, closes the connections, stops the threads, writes what they hold.
     pub async fn stop(mut self) -> Result<(), StoreError> {
+        anchors::anchor_last(&self.handle).await;
         self.handle.net().leave();
         self.hand_over().await;
         self.stopping.send_replace(true);
@@ -273,7 +278,9 @@ impl Server {
             task.abort();
         }
         self.mailbox.stop();
-        (&mut self.ended).await.unwrap_or(Ok(()))
+        let ended = (&mut self.ended).await.unwrap_or(Ok(()));
+        self.recording.stop().await;
+        ended
     }
 
     async fn hand_over(&mut self) {

@@ -98,6 +98,8 @@ named! {
         ShuttingDown = "shutting_down",
         /// The leader was lost, or is of an older release.
         LeadershipChanged = "leadership_changed",
+        /// The audit takes no record of it.
+        NotRecorded = "not_recorded",
         /// The node is not ready, or not healthy.
         NotReady = "not_ready",
         /// The deadline passed.

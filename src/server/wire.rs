@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::api::{Caller, ChangeError, Error, Get, Got, List, Members};
 use crate::cluster::{Change, Known};
-use crate::kv::{Administration, Ask, Asks, Page, Reply, Write};
+use crate::kv::{Administration, Anchor, Ask, Asks, Page, Reply, Write};
 use crate::raft::NodeId;
 use crate::raft::founding;
 use crate::replica::Capacity;
@@ -41,6 +41,8 @@ pub(crate) enum PeerRequest {
     /// This, for a client of mine: whether that may be, you find out yourself. From
     /// [`FeatureLevel::ACCESS`](crate::kv::FeatureLevel::ACCESS) on; what clients ask for and comes without a caller is anybody's.
     For { caller: Caller, asked: Asked, deadline: Duration },
+    /// This is the last record of my audit: have the cluster keep it, if you lead.
+    Anchor(Anchor),
 }
 
 /// What a client asks for, passed on. The order of the variants is part of the wire format.

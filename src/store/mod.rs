@@ -28,7 +28,8 @@ mod tally;
 mod test_disk;
 
 pub use dir::{
-    DataDir, IdentityCheck, Sizes, Survivor, begin_alone, recover, rescue, restore, survey, take_in,
+    DataDir, IdentityCheck, Sizes, Survivor, begin_alone, recover, rescue, restore, stored_records,
+    survey, take_in,
 };
 pub use disk::{Purpose, Reserved, Space, SpaceWatch};
 pub use error::StoreError;

@@ -245,7 +245,7 @@ pub(super) struct Slow {
 impl Slow {
     /// None where an ext4 cannot be mounted, or not be frozen.
     pub(super) async fn start() -> Option<Slow> {
-        let mut cluster = Cluster::build(1, "");
+        let mut cluster = Cluster::build(1, "audit: {on: true}\n");
         let disk = Freezable::mount(&cluster.nodes[0].home);
         let Some(disk) = disk.filter(|disk| disk.freeze()) else {
             eprintln!("skipped: freezing an ext4 needs root, mkfs.ext4 and loop devices");
@@ -277,8 +277,11 @@ impl Slow {
         let url = self.cluster.url(0, "/v1/kv/key");
         let put = self.cluster.http.put(url).header("konsen-timeout", "1s").body("y").send().await;
         assert_eq!(put.unwrap().status(), 504);
-        prometheus.wait_firing("KonsenUnhealthy", &labels).await;
+        tokio::join!(
+            prometheus.wait_firing("KonsenUnhealthy", &labels),
+            prometheus.wait_firing("KonsenAuditFailing", &labels),
+        );
         self.disk.thaw();
-        &["KonsenSlowLog", "KonsenUnhealthy"]
+        &["KonsenSlowLog", "KonsenUnhealthy", "KonsenAuditFailing"]
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod audit;
 mod backup;
 mod bench;
 mod bootstrap;

@@ -299,7 +299,7 @@ fn documented() -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documentation_lists_every_metric() {
-    let cluster = Cluster::start(1).await;
+    let cluster = Cluster::start_configured(1, "audit: {on: true}\n").await;
     let answer = cluster.http.get(cluster.url(0, "/metrics")).send().await.unwrap();
     let page = answer.text().await.unwrap();
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(|line| {

@@ -198,6 +198,8 @@ fn command(command: &Command) -> String {
         kv::Write::Raise { level, release } => format!("raise to level {level} by {release}"),
         kv::Write::Agree { settings } => format!("agree on {settings:?}"),
         kv::Write::Access(change) => format!("{change:?}"),
+        kv::Write::Anchor(anchor) => format!("keep {anchor:?}"),
+        kv::Write::ForgetAnchors { node } => format!("forget the anchors of {node:016x}"),
         #[cfg(feature = "next-level")]
         kv::Write::Nothing => "nothing".to_owned(),
     };

@@ -48,6 +48,7 @@ const CHECKS: &[(&str, Check)] = &[
 /// All checks, each with the name of the mistake that it finds.
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, Check)> {
     let others = [
+        super::anchors::CHECKS,
         super::direct_cluster::CHECKS,
         super::direct_features::CHECKS,
         super::direct_learners::CHECKS,

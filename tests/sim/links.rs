@@ -88,6 +88,7 @@ impl World {
         self.raise_level(host)?;
         self.agree_on_settings(host)?;
         self.change_access(host)?;
+        self.anchor_audits(host)?;
         self.lead_the_members(host)
     }
 

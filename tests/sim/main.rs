@@ -23,6 +23,7 @@
 //! fast as a build without.
 
 mod access;
+mod anchors;
 mod anew;
 mod asking;
 mod bootstrap;

@@ -141,6 +141,7 @@ impl Naive {
             }
             Write::Agree { .. } => Outcome::Agreed,
             Write::Access(change) => self.access.take(change),
+            Write::Anchor(_) | Write::ForgetAnchors { .. } => Outcome::Anchored,
             _ => Outcome::Raised,
         };
         let expected = Reply { revision: Revision(self.revision()), outcome };

@@ -11,6 +11,7 @@ use konsen::kv::{
 };
 use konsen::raft::{Entry, Index, Payload};
 
+use super::anchors::NaiveAnchors;
 use super::naive::Naive;
 use super::oracle::{Broken, ensure};
 
@@ -22,6 +23,7 @@ const HIGHEST: FeatureLevel = FeatureLevel(u32::MAX);
 pub(crate) struct Reference {
     model: Model,
     naive: Naive,
+    anchors: NaiveAnchors,
     counters: Counters,
     hashes: Vec<u64>,
     compacted: Vec<Revision>,
@@ -91,6 +93,7 @@ impl Reference {
                 entry.id
             );
             self.naive.apply(header.admitted, &write, &reply)?;
+            self.anchors.follow(&write, clock.max(header.clock_ms), &self.model.records)?;
             ensure!(
                 self.counters.clock_ms >= clock,
                 "the clock goes back at {}, from {clock} to {}",

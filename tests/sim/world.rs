@@ -161,6 +161,7 @@ pub(super) struct Chance {
     pub(super) releases: Random,
     pub(super) settings: Random,
     pub(super) rights: Random,
+    pub(super) anchors: Random,
 }
 
 impl World {
@@ -191,6 +192,7 @@ impl World {
                 releases: random.fork(),
                 settings: random.fork(),
                 rights: random.fork(),
+                anchors: random.fork(),
             },
             due: BTreeMap::new(),
             scheduled: 0,

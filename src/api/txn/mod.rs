@@ -103,6 +103,18 @@ impl TxnRequest {
         })
     }
 
+    /// Shows all keys and ranges that it names, those of nested transactions too.
+    pub fn for_each_over(&self, visit: &mut dyn FnMut(&Over)) {
+        self.compares.iter().for_each(|compare| visit(&compare.over));
+        for op in self.branches() {
+            match op {
+                TxnOp::Put { put, .. } => visit(&Over::Key(put.key.clone())),
+                TxnOp::Delete { over, .. } | TxnOp::Get { over, .. } => visit(over),
+                TxnOp::Txn(nested) => nested.for_each_over(visit),
+            }
+        }
+    }
+
     /// Whether something may have to be read for its answer, beside what replicas tell.
     pub fn reads(&self) -> bool {
         self.branches().any(|op| match op {

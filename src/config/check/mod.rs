@@ -1,5 +1,6 @@
 //! From what is written to what it means.
 
+mod audit;
 mod http;
 mod limits;
 mod nodes;
@@ -105,6 +106,7 @@ impl<'a> Check<'a> {
             },
             history: self.history(&file.history.unwrap_or_default())?,
             features: self.features(&file.features.unwrap_or_default())?,
+            audit: self.audit(&file.audit.unwrap_or_default())?,
             limits: self.limits(&file.limits.unwrap_or_default())?,
             warnings,
             obstacles,

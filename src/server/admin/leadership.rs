@@ -9,6 +9,7 @@ use crate::raft::NodeId;
 use crate::server::allowed::Allowed;
 use crate::server::handle::Handle;
 use crate::server::peer::at_leader::Leader;
+use crate::server::peer::passed_on;
 use crate::server::run::event::Control;
 use crate::server::wire::{Asked, PeerReply};
 
@@ -96,6 +97,7 @@ impl Handle {
         let left = deadline.saturating_duration_since(Instant::now());
         let asked = Asked::TransferLeadership { to };
         let request = asked.passed_on(caller, left, self.peers_know_callers());
+        passed_on::note();
         // Whether it helped shows in who leads.
         match self.ask(leader, &request, deadline).await {
             Ok(Some(PeerReply::NotAllowed(error))) => return Err(error),

@@ -150,6 +150,7 @@ impl Handle {
         warnings.extend(self.alarms());
         warnings.extend(self.settings_that_differ());
         warnings.extend(self.half_upgraded());
+        warnings.extend(self.shared.audit.iter().flat_map(|audit| audit.warnings()));
         warnings
     }
 

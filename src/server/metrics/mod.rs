@@ -65,6 +65,7 @@ impl Collector for Look {
         self.queues(&mut page)?;
         self.peers(&mut page)?;
         self.http(&mut page)?;
+        self.audit(&mut page)?;
         self.system(&mut page)
     }
 }
@@ -228,6 +229,23 @@ impl Look {
         page.counters("http_denials", help, "reason", counts.denials())?;
         let help = "Connections of clients that are open.";
         page.gauges("http_connections", help, "place", counts.connections())
+    }
+
+    /// Left out where nothing is recorded.
+    fn audit(&self, page: &mut Page<'_>) -> Result {
+        let Some(audit) = &self.handle.shared.audit else { return Ok(()) };
+        let (recorded, unrecorded) = audit.counts();
+        page.counter("audit_records", "Requests that were recorded.", recorded)?;
+        let help = "Requests that were carried out and not recorded.";
+        page.counter("audit_unrecorded", help, unrecorded)?;
+        let failing = flag(audit.failure().is_some());
+        page.gauge("audit_failing", "Whether the audit cannot be written.", failing)?;
+        let help = "Memory of what is not written to the audit yet.";
+        page.gauge("audit_queue_bytes", help, audit.held_bytes())?;
+        let head = audit.head().sequence;
+        page.gauge("audit_sequence", "The last record of the audit.", head)?;
+        let help = "The last record of the audit that the cluster's state has an anchor of.";
+        page.gauge("audit_anchored_sequence", help, audit.anchored())
     }
 
     fn system(&self, page: &mut Page<'_>) -> Result {

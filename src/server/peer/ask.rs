@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::passed_on;
 use crate::net::RequestError;
 use crate::raft::NodeId;
 use crate::server::handle::Handle;
@@ -27,6 +28,7 @@ impl Handle {
         request: &PeerRequest,
         deadline: Instant,
     ) -> Result<Option<PeerReply>, RequestError> {
+        passed_on::note();
         tokio::select! {
             replied = self.ask(leader, request, deadline) => replied,
             () = self.deposed(leader) => Err(RequestError::Unknown),

@@ -3,3 +3,4 @@
 mod ask;
 pub(super) mod at_leader;
 mod leaderless;
+pub mod passed_on;

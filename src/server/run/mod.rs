@@ -2,6 +2,7 @@
 
 pub(super) mod answer_room;
 mod answers;
+pub(super) mod audit;
 mod background;
 mod clock;
 pub(super) mod driver;

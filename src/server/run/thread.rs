@@ -42,9 +42,10 @@ impl ReplicaThread {
         Ok(ReplicaThread { runtime, driver })
     }
 
-    /// What is started within its context runs on the thread.
-    pub(crate) fn runtime(&self) -> &Handle {
-        &self.runtime
+    /// Does something at once; what it starts runs on the thread.
+    pub(crate) fn within<T>(&self, start: impl FnOnce() -> T) -> T {
+        let _within = self.runtime.enter();
+        start()
     }
 
     /// Lets the driver run; how it ended comes later.

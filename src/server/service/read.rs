@@ -16,6 +16,7 @@ use crate::raft::NodeId;
 use crate::server::allowed::Allowed;
 use crate::server::handle::Handle;
 use crate::server::peer::at_leader::Leader;
+use crate::server::peer::passed_on;
 use crate::server::wire::{self, Asked, PeerAnswer, PeerRead, PeerReply};
 
 /// How much longer than its deadline a forwarded read is waited for, so that what the leader says of it still arrives.
@@ -149,6 +150,7 @@ impl Handle {
         let left = deadline.saturating_duration_since(Instant::now());
         let request = Asked::Read(read).passed_on(caller, left, self.peers_know_callers());
         let until = deadline + WAY;
+        passed_on::note();
         match self.ask(leader, &request, until).await {
             Ok(Some(PeerReply::Read(Some(answer)))) => answer.map(Some),
             _ if Instant::now() < until => Ok(None),

@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(super) mod agreements;
+pub(super) mod anchors;
 pub(super) mod bootstrap;
 pub(super) mod certificates;
 pub(super) mod consistency;

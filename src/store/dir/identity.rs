@@ -339,7 +339,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
     missing.into_iter().try_for_each(|dir| files::sync_dir(paths::dir_of(dir), WHAT))
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let file = path.join(LOCK_FILE);
     let lock = OpenOptions::new()
         .create(true)

@@ -18,6 +18,7 @@ pub(super) mod position;
 mod range;
 mod read;
 mod replace;
+pub(super) mod stored;
 mod sweep;
 pub(super) mod tables;
 mod under;

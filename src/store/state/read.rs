@@ -1,6 +1,7 @@
 //! Reading keys and their past, from the overlays and the file.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -71,6 +72,29 @@ impl State {
         let view = shared.view.clone();
         drop(shared);
         view.record(key)
+    }
+
+    /// The records from one key on and before another, as they are now: of a kind of which there are few.
+    pub fn records(
+        &self,
+        from: &RecordKey,
+        to: &RecordKey,
+    ) -> Result<BTreeMap<RecordKey, Bytes>, StoreError> {
+        let shared = self.shared.read();
+        // What is newer comes later.
+        let overlays = shared.frozen.as_deref().into_iter().chain([&shared.active]);
+        let fresh = overlays.flat_map(|overlay| overlay.records.range(from..to));
+        let fresh: Vec<_> = fresh.map(|(key, record)| (key.clone(), record.clone())).collect();
+        let view = shared.view.clone();
+        drop(shared);
+        let mut all = view.records(from, to)?;
+        for (key, record) in fresh {
+            match record {
+                Some(record) => all.insert(key, record),
+                None => all.remove(&key),
+            };
+        }
+        Ok(all)
     }
 
     /// The row of a key as it is now.

@@ -1,10 +1,12 @@
 //! The tables of the state's file, and their rows.
 
-use bytes::Bytes;
-use redb::{TableDefinition, TableHandle};
+use std::collections::BTreeMap;
 
-use crate::kv::{KeyRow, RevisionRow, RowId, is_of_newer_layout};
-use crate::store::error::StoreError;
+use bytes::Bytes;
+use redb::{ReadOnlyTable, TableDefinition, TableHandle};
+
+use crate::kv::{KeyRow, RecordKey, RevisionRow, RowId, is_of_newer_layout};
+use crate::store::error::{StoreError, state_failed as failed};
 use crate::store::sealed;
 
 /// Key → `KeyRow`, sealed.
@@ -61,6 +63,23 @@ pub(in crate::store) fn record(
         let key = String::from_utf8_lossy(key);
         StoreError::damaged("state", format!("the record {key:?} of kind {kind}"))
     })
+}
+
+/// The records of a table from one key on and before another.
+pub(super) fn records(
+    table: &ReadOnlyTable<(u16, &'static [u8]), &'static [u8]>,
+    from: &RecordKey,
+    to: &RecordKey,
+) -> Result<BTreeMap<RecordKey, Bytes>, StoreError> {
+    let range = (from.kind, &from.key[..])..(to.kind, &to.key[..]);
+    let mut all = BTreeMap::new();
+    for row in table.range(range).map_err(failed)? {
+        let (key, bytes) = row.map_err(failed)?;
+        let (kind, key) = key.value();
+        let record = record(bytes.value(), (kind, key))?;
+        all.insert(RecordKey { kind, key: Bytes::copy_from_slice(key) }, record);
+    }
+    Ok(all)
 }
 
 pub(super) fn key_row(bytes: &[u8], key: &[u8]) -> Result<KeyRow, StoreError> {

@@ -1,5 +1,7 @@
 //! The state's file as a checkpoint left it: a consistent view that stays open.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata};
 
@@ -95,6 +97,15 @@ impl FileView {
     /// All records as they are stored.
     pub(in crate::store) fn all_records(&self) -> Result<RecordRows, StoreError> {
         self.records.range::<(u16, &[u8])>(..).map_err(failed)
+    }
+
+    /// The records from one key on and before another.
+    pub(super) fn records(
+        &self,
+        from: &RecordKey,
+        to: &RecordKey,
+    ) -> Result<BTreeMap<RecordKey, Bytes>, StoreError> {
+        tables::records(&self.records, from, to)
     }
 
     /// The keys of a range, in order.
