@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use konsen::kv::{
-    AccessChange, AccessRevision, Administration, Attach, Command, Compare, Condition,
+    AccessChange, AccessRevision, Administration, Anchor, Attach, Command, Compare, Condition,
     FeatureLevel, Grant, Header, KeyRange, Matcher, Name, Op, Over, Put, Relation, Revision, Right,
     Role, Settings, Test, Token, Txn, Write,
 };
@@ -24,8 +24,8 @@ use crate::recorded;
 /// The last entry in the backup.
 const SAVED: u64 = 13;
 /// The last entry in the directory's state, and the last that it knows to be decided.
-const APPLIED: u64 = 26;
-const DECIDED: u64 = 28;
+const APPLIED: u64 = 28;
+const DECIDED: u64 = 30;
 
 /// Makes the data directory; the backup.
 pub(crate) fn record(data: &Path) -> Vec<u8> {
@@ -181,8 +181,9 @@ fn entries(own: NodeId) -> Vec<Entry> {
         user: name("admin"),
         hash: digest(&SHA256, recorded::TOKEN.as_bytes()).as_ref().try_into().unwrap(),
         made: 1_800_000_000,
-        expires: Some(1_900_000_000),
+        expires: None,
     };
+    let anchor = Anchor { node: 5000, sequence: 77, hash: [9; 32], at_s: 1_800_000_000 };
     let three = BTreeSet::from([own, NodeId(5000), NodeId(6000)]);
     let payloads = vec![
         Payload::Membership(Membership { voters: three.clone(), ..members(own, None) }),
@@ -218,6 +219,8 @@ fn entries(own: NodeId) -> Vec<Entry> {
             roles: [name("app")].into(),
         })),
         write(Write::Access(AccessChange::PutToken { name: name("laptop"), token })),
+        write(Write::Anchor(anchor)),
+        write(Write::ForgetAnchors { node: 6000 }),
         // Here the state ends.
         write(Write::put("tail".into(), "replayed".into())),
         Payload::Membership(members(own, Some(three))),
