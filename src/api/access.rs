@@ -10,9 +10,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::kv::{
-    Administration, Ask, Asks, Grant, KEY_BYTES_MAX, KeyRange, Keys, Name, Right, Role, Token, User,
+    Administration, Ask, Asks, Grant, KEY_BYTES_MAX, KeyRange, Keys, Name, Right, Role, Token,
+    TokenHash, User,
 };
 
+/// What a token begins with, so that whoever finds one knows what it is.
+pub const TOKEN_PREFIX: &str = "konsen_";
+/// The random bytes of a token.
+pub const TOKEN_BYTES: usize = 32;
 /// The most grants of a role.
 pub const GRANTS_MAX: usize = 1000;
 
@@ -95,6 +100,10 @@ pub struct NewTokenJson {
     /// How long it opens something; none: until it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
+    /// SHA-256 of it, in hexadecimal, where whoever asks makes the token: then no answer that is lost loses it. None: the node that
+    /// is asked makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// A token as it is told.
@@ -331,6 +340,23 @@ impl NewTokenJson {
     /// What is wrong, for the client.
     pub fn user(&self) -> Result<Name, String> {
         name("user", &self.user)
+    }
+
+    /// What is kept of a token that whoever asks has made.
+    ///
+    /// # Errors
+    /// What is wrong, for the client.
+    pub fn hash(&self) -> Result<Option<TokenHash>, String> {
+        let Some(text) = &self.sha256 else { return Ok(None) };
+        let wrong = || "sha256 must have 64 hexadecimal digits".to_owned();
+        let mut hash = TokenHash::default();
+        if text.len() != 2 * hash.len() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        for (at, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
+        }
+        Ok(Some(hash))
     }
 }
 

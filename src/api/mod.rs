@@ -18,7 +18,7 @@ mod txn;
 
 pub use access::{
     AllowedJson, CanJson, GRANTS_MAX, GrantJson, KeysJson, NewTokenJson, Question, RoleJson,
-    TokenJson, UserJson, WhoamiJson,
+    TOKEN_BYTES, TOKEN_PREFIX, TokenJson, UserJson, WhoamiJson,
 };
 pub use audit::{AnchorJson, AnchorsJson};
 pub use backup::{DIGEST_TRAILER, digest_field};

@@ -151,7 +151,9 @@ impl From<Error> for CliError {
                 .hint("name nodes of one cluster with --endpoints; nothing was changed"),
             Error::Outside(_) => CliError::new(Exit::Unavailable, message)
                 .hint("name nodes that belong to the cluster with --endpoints or KONSEN_ENDPOINTS"),
-            Error::NotAllowed(_) => CliError::new(Exit::NotAllowed, message),
+            Error::NotAllowed(_) => CliError::new(Exit::NotAllowed, message).hint(
+                "--token, or --cert and --key, say who asks; `konsen auth whoami` shows whom the cluster takes you for",
+            ),
             Error::Exposed { file, .. } => CliError::new(Exit::NotAllowed, message)
                 .hint(format!("chmod 600 {}", file.display())),
             Error::Tls(_) => CliError::new(Exit::NotAllowed, message).hint(

@@ -7,7 +7,19 @@ use super::error::Error;
 use super::{Call, Client, encode, json_bytes};
 use crate::api::{AllowedJson, CanJson, NewTokenJson, RoleJson, TokenJson, UserJson, WhoamiJson};
 
+/// What a health check tells everybody.
+#[derive(serde::Deserialize)]
+struct HealthJson {
+    leader: String,
+}
+
 impl Client {
+    /// Who leads, as the first endpoint that answers sees it, which tells everybody; none if it knows of no leader.
+    pub async fn leader(&self) -> Result<Option<String>, Error> {
+        let health: HealthJson = self.json(Call::new(Method::GET, "health")).await?;
+        Ok(Some(health.leader).filter(|leader| !leader.is_empty()))
+    }
+
     /// Who asks, as the first endpoint that answers sees it.
     pub async fn whoami(&self) -> Result<WhoamiJson, Error> {
         self.json(Call::new(Method::GET, "v1/auth/whoami")).await

@@ -401,6 +401,12 @@ pub(crate) fn endpoint(text: &str) -> Result<Url, Error> {
             "{text:?} is not an endpoint; write it as http://HOST:PORT or https://HOST:PORT"
         ))
     };
+    // It is not repeated: what stands before the @ may be a secret.
+    if text.contains('@') {
+        let why = "an endpoint has no name and password in it, which would show in lists of processes and in logs; name the \
+                   file of a token with --token";
+        return Err(Error::Usage(why.to_owned()));
+    }
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let mut url: Url = with_scheme.parse().map_err(|_| wrong())?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || url.query().is_some() {
@@ -502,6 +508,10 @@ mod tests {
         assert_eq!(endpoint("http://h:1/a").unwrap().as_str(), "http://h:1/a/");
         for wrong in ["", "ftp://h:1", "http://", "http://h:99999", "http://h:1/?a=b"] {
             assert!(matches!(endpoint(wrong), Err(Error::Usage(_))), "{wrong}");
+        }
+        for secret in ["http://a:s3cret@h:1", "a:s3cret@h:1", "ftp://a:s3cret@h:1"] {
+            let Err(Error::Usage(why)) = endpoint(secret) else { panic!("{secret}") };
+            assert!(!why.contains("s3cret") && why.contains("--token"), "{why}");
         }
     }
 

@@ -20,16 +20,12 @@ use super::query::Query;
 use super::{Api, body, headers, json, key};
 use crate::api::{
     AllowedJson, Caller, CanJson, Consistency, Freshness, NewTokenJson, Proof, RoleJson, SeeAccess,
-    SeeStatus, TokenJson, UserJson, WhoamiJson,
+    SeeStatus, TOKEN_BYTES, TOKEN_PREFIX, TokenJson, UserJson, WhoamiJson,
 };
 use crate::kv::{Access, AccessChange, Name, Outcome, Revision, Token, Write};
 
 /// The largest body, in bytes: a role of a thousand rights.
 const BODY_BYTES_MAX: usize = 128 << 10;
-/// What a token begins with, so that whoever finds one knows what it is.
-const TOKEN_PREFIX: &str = "konsen_";
-/// The random bytes of a token.
-const TOKEN_BYTES: usize = 32;
 /// The longest life of a token that has an end.
 const TTL_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -227,16 +223,18 @@ pub(super) async fn put_token(
     let ttl = wanted.ttl.as_deref().map(ttl_of).transpose().map_err(wrong)?;
     first_is_an_administrators(&api, &parts, &user).await?;
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let secret = new_token().ok_or_else(|| {
-        Problem::new(Kind::Internal, "the system gives no random bytes; nothing was made")
-    })?;
-    let token = Token {
-        user,
-        hash: hash_of(secret.as_bytes()),
-        made: made.as_secs(),
-        expires: ttl.map(|ttl| (made + ttl).as_secs()),
+    let (hash, secret) = match wanted.hash().map_err(wrong)? {
+        Some(hash) => (hash, None),
+        None => {
+            let secret = new_token().ok_or_else(|| {
+                Problem::new(Kind::Internal, "the system gives no random bytes; nothing was made")
+            })?;
+            (hash_of(secret.as_bytes()), Some(secret))
+        }
     };
-    let told = TokenJson { token: Some(secret), ..TokenJson::of(&name, &token) };
+    let token =
+        Token { user, hash, made: made.as_secs(), expires: ttl.map(|ttl| (made + ttl).as_secs()) };
+    let told = TokenJson { token: secret, ..TokenJson::of(&name, &token) };
     let (_, revision) = change(&api, &parts, AccessChange::PutToken { name, token }).await?;
     let mut response = answer(revision, &told);
     *response.status_mut() = StatusCode::CREATED;

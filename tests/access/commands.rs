@@ -58,10 +58,29 @@ async fn an_operator_gives_rights_and_takes_them() {
     let (code, _, error) = run(&cluster, &["auth", "whoami"]);
     assert_eq!(code, 7, "{error}");
     assert!(error.contains("who you are"), "{error}");
+    // By the file, which the administrator shows from now on.
+    let shown = ["auth", "whoami", "--token", "root.token"];
+    assert!(done(&cluster, &shown).starts_with("the user admin"));
+    let (code, out, error) = run(
+        &cluster,
+        &["auth", "token", "create", "three", "--user", "alice", "--token", "root.token"],
+    );
+    assert!(code == 0 && out.starts_with("konsen_") && error.is_empty(), "{out} {error}");
     // A file that is there is nobody's to overwrite, and nothing is made for it.
     let (code, _, error) = run(
         &cluster,
-        &["auth", "token", "create", "two", "--user", "admin", "--out", "root.token"],
+        &[
+            "auth",
+            "token",
+            "create",
+            "two",
+            "--user",
+            "admin",
+            "--out",
+            "root.token",
+            "--token",
+            "root.token",
+        ],
     );
     assert_eq!(code, 1, "{error}");
     assert!(error.contains("nothing was changed"), "{error}");
@@ -83,17 +102,32 @@ async fn what_is_typed_wrong_is_named() {
         (&["auth", "role", "set", "app", "--allow", "read"][..], 2, "read,write=app/"),
         (&["auth", "role", "set", "app", "--allow", "own=app/"], 2, "no right"),
         (&["auth", "role", "set", "app", "--admin", "all"], 2, "members"),
+        (&["auth", "role", "set", "app"], 2, "allow nothing"),
+        (&["auth", "role", "set", "app", "--allow", "read="], 2, "--allow-all"),
+        (&["auth", "token", "create", "t", "--user", "admin"], 2, "--out"),
+        (&["get", "a", "--endpoints", "http://u:s3cret@127.0.0.1:1"], 2, "--token"),
         (&["auth", "role", "set", "app", "--file", "none.json"], 1, "none.json"),
         (&["auth", "role", "set", "App", "--allow", "read=a"], 1, "a-z"),
         (&["auth", "user", "set", "bob", "--role", "none"], 1, "no role"),
         (&["auth", "user", "delete", "bob"], 1, "no user"),
         (&["auth", "user", "delete", "admin"], 1, "nobody could change"),
-        (&["auth", "token", "create", "t", "--user", "admin", "--ttl", "soon"], 1, "30d"),
+        (
+            &["auth", "token", "create", "t", "--user", "admin", "--ttl", "soon", "--out", "t"],
+            1,
+            "30d",
+        ),
+        (
+            &["auth", "token", "create", "t", "--user", "admin", "--ttl", "3h", "--out", "t"],
+            1,
+            "without an end",
+        ),
         (&["auth", "can", "own", "a"], 2, "possible values"),
         (&["auth", "can", "admin", "a", "--prefix"], 2, "--prefix"),
     ] {
         let (got, error) = run(arguments);
         assert_eq!(got, code, "{arguments:?}: {error}");
         assert!(error.contains(what), "{arguments:?}: {error}");
+        assert!(!error.contains("s3cret"), "{error}");
     }
+    assert!(!cluster.dir.path().join("t").exists(), "no token, no file");
 }

@@ -45,9 +45,12 @@ A file holds what `konsen auth role list -o json` prints of a role: ranges and k
 struct Set {
     /// The role's name: a-z, 0-9 and -.
     name: String,
-    /// Rights on all keys that begin so: read, write, watch, with commas between; = alone is every key.
+    /// Rights on all keys that begin so: read, write, watch, with commas between.
     #[arg(long, value_name = "RIGHTS=PREFIX")]
     allow: Vec<String>,
+    /// Rights on every key.
+    #[arg(long, value_name = "RIGHTS")]
+    allow_all: Vec<String>,
     /// Rights on one key.
     #[arg(long, value_name = "RIGHTS=KEY")]
     allow_key: Vec<String>,
@@ -55,7 +58,7 @@ struct Set {
     #[arg(long, value_name = "WHAT")]
     admin: Vec<String>,
     /// The role in JSON.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["allow", "allow_key", "admin"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["allow", "allow_all", "allow_key", "admin"])]
     file: Option<PathBuf>,
     #[command(flatten)]
     connection: Connection,
@@ -92,13 +95,19 @@ impl Args {
 
 impl Set {
     async fn run(self) -> Result<(), CliError> {
-        let Set { name, allow, allow_key, admin, file, connection } = self;
+        let Set { name, allow, allow_all, allow_key, admin, file, connection } = self;
         let role = match file {
             Some(file) => read(&file)?,
             None => {
                 let prefixes = allow.iter().map(|text| grant(text, false));
                 let keys = allow_key.iter().map(|text| grant(text, true));
-                let rights = prefixes.chain(keys).collect::<Result<_, _>>()?;
+                let all = allow_all.iter().map(|may| Ok(of_prefix(may, "")));
+                let rights: Vec<_> = prefixes.chain(keys).chain(all).collect::<Result<_, _>>()?;
+                if rights.is_empty() && admin.is_empty() {
+                    let why = "it would allow nothing: say what with --allow, --allow-all, --allow-key or --admin";
+                    return Err(CliError::new(Exit::Usage, why)
+                        .hint("`konsen auth role delete` takes a role away"));
+                }
                 RoleJson { name: None, rights, admin }
             }
         };
@@ -114,12 +123,23 @@ fn grant(text: &str, one_key: bool) -> Result<GrantJson, CliError> {
         let wrong = format!("{text:?} does not say which keys: write it as read,write=app/");
         return Err(CliError::new(Exit::Usage, wrong));
     };
-    let (key, prefix) = match one_key {
-        true => (Some(keys.to_owned()), None),
-        false => (None, Some(keys.to_owned())),
-    };
+    // An unset shell variable must not open all keys.
+    if keys.is_empty() {
+        let wrong = format!("{text:?} names no keys; --allow-all {may} is for every key");
+        return Err(CliError::new(Exit::Usage, wrong));
+    }
+    Ok(match one_key {
+        true => {
+            let keys = KeysJson { key: Some(keys.to_owned()), ..KeysJson::default() };
+            GrantJson { keys, ..of_prefix(may, "") }
+        }
+        false => of_prefix(may, keys),
+    })
+}
+
+fn of_prefix(may: &str, prefix: &str) -> GrantJson {
     let may = may.split(',').map(|right| right.trim().to_owned()).collect();
-    Ok(GrantJson { keys: KeysJson { key, prefix, ..KeysJson::default() }, may })
+    GrantJson { keys: KeysJson { prefix: Some(prefix.to_owned()), ..KeysJson::default() }, may }
 }
 
 fn read(file: &Path) -> Result<RoleJson, CliError> {
@@ -173,7 +193,7 @@ mod tests {
         let of = grant("read, write=app/=x", false).unwrap();
         assert_eq!(of.may, ["read", "write"]);
         assert_eq!(of.keys.prefix.as_deref(), Some("app/=x"));
-        assert_eq!(grant("read=", false).unwrap().keys.prefix.as_deref(), Some(""));
+        assert!(grant("read=", false).is_err() && grant("read=", true).is_err());
         assert_eq!(grant("read=a", true).unwrap().keys.key.as_deref(), Some("a"));
         assert!(grant("read", false).is_err());
         assert_eq!(in_words(&of), "read,write \"app/=x\"*");

@@ -1,14 +1,19 @@
 //! `konsen auth token`.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::show;
-use crate::api::NewTokenJson;
+use crate::api::{NewTokenJson, TOKEN_BYTES, TOKEN_PREFIX, TokenJson};
 use crate::cli::remote::{Connection, Format, print, print_json};
-use crate::cli::{CliError, print_made};
+use crate::cli::{CliError, Exit, print_made};
+use crate::client::Outcome;
 
 /// Tokens, by which users show who they are
 #[derive(Clone, Debug, clap::Args)]
@@ -41,7 +46,7 @@ struct List {
   konsen get app/config --token alice.token
 
 One of the name before it opens nothing any more. The first token of a cluster without client certificates turns
-access control on, for good; it has to be one of the user admin.")]
+access control on, for good; it has to be one of the user admin, without an end, and kept in a file (--out).")]
 struct Create {
     /// The token's name: a-z, 0-9 and -.
     name: String,
@@ -93,58 +98,89 @@ impl Create {
     async fn run(self) -> Result<(), CliError> {
         let Create { name, user, ttl, out, output, connection } = self;
         let client = connection.client()?;
-        // What cannot be kept is not made.
-        let kept = out.map(|out| Kept::new(&out).map(|file| (out, file))).transpose()?;
-        let told = client.put_token(&name, &NewTokenJson { user, ttl }).await?;
-        let secret = told.token.clone().unwrap_or_default();
+        if out.is_none() && !client.whoami().await?.access_control {
+            let why = "the first token turns access control on for good, so it has to be kept: name a file for it with --out";
+            return Err(CliError::new(Exit::Usage, why));
+        }
+        // It is made here, and kept before the cluster knows it: no answer that is lost loses it.
+        let secret = new_token()?;
+        let kept = out.as_deref().map(|out| Kept::new(out, &secret)).transpose()?;
+        let sha256 = digest(&SHA256, secret.as_bytes());
+        let sha256 = sha256.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let wanted = NewTokenJson { user, ttl, sha256: Some(sha256) };
+        let told = match client.put_token(&name, &wanted).await {
+            Ok(told) => TokenJson { token: Some(secret.clone()), ..told },
+            Err(error) if error.outcome() == Outcome::Unknown => {
+                let error = CliError::from(error);
+                return Err(match kept {
+                    Some(kept) => {
+                        let file = kept.keep();
+                        error.hint(format!("{} has the token, if it was made", file.display()))
+                    }
+                    None => error,
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
         let made = format!("the token {name} is made");
         match kept {
-            Some((out, kept)) => {
-                kept.fill(&secret).map_err(|error| error.although(&made))?;
-                print_made(&format!("{made}; it is in {}\n", out.display()))
-            }
+            Some(kept) => print_made(&format!("{made}; it is in {}\n", kept.keep().display())),
             None => match output {
                 Format::Json => print_json(&told),
                 Format::Raw | Format::Table => print(format!("{secret}\n").as_bytes()),
             }
-            .map_err(|error| error.although(&made)),
+            .map_err(|error| {
+                error
+                    .although(&made)
+                    .hint("make it again under the same name: this one is told nobody any more")
+            }),
         }
     }
 }
 
-/// A file for a token, which is removed if none comes.
+/// 256 random bits, in the way of the tokens that nodes make.
+fn new_token() -> Result<String, CliError> {
+    let mut bytes = [0; TOKEN_BYTES];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| CliError::failed("the system gives no random bytes; nothing was changed"))?;
+    Ok(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+/// A file with a token, which is removed if none comes of it.
 struct Kept {
     path: PathBuf,
-    file: Option<std::fs::File>,
+    keep: bool,
 }
 
 impl Kept {
-    fn new(path: &Path) -> Result<Kept, CliError> {
+    fn new(path: &Path, secret: &str) -> Result<Kept, CliError> {
+        let failed = |error: std::io::Error| {
+            let what = format!("cannot write {}: {error}; nothing was changed", path.display());
+            match error.kind() {
+                ErrorKind::AlreadyExists => CliError::failed(what)
+                    .hint("a file that is there is not overwritten: name another, or remove it"),
+                _ => CliError::failed(what),
+            }
+        };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = file.map_err(|error| {
-            CliError::failed(format!(
-                "cannot make {}: {error}; nothing was changed",
-                path.display()
-            ))
-        })?;
-        Ok(Kept { path: path.to_path_buf(), file: Some(file) })
+        let mut file = file.map_err(failed)?;
+        let kept = Kept { path: path.to_path_buf(), keep: false };
+        file.write_all(format!("{secret}\n").as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
+        Ok(kept)
     }
 
-    fn fill(mut self, secret: &str) -> Result<(), CliError> {
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        let written =
-            file.write_all(format!("{secret}\n").as_bytes()).and_then(|()| file.sync_all());
-        written.map_err(|error| {
-            CliError::failed(format!("cannot write {}: {error}", self.path.display()))
-                .hint("make the token again: the one that was made is told nobody any more")
-        })
+    fn keep(mut self) -> PathBuf {
+        self.keep = true;
+        self.path.clone()
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if self.file.is_some() {
-            // Nothing is in it.
+        if !self.keep {
+            // What is in it opens nothing.
             let _ = std::fs::remove_file(&self.path);
         }
     }

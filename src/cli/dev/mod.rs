@@ -224,10 +224,8 @@ async fn introduce(
 
 /// Who leads, as a node knows it.
 async fn leader_at(home: &Home, way: Way<'_>) -> Result<Option<String>, CliError> {
-    Ok(match way.client(home)?.status().await.pop() {
-        Some((_, Ok(status))) => status.leader,
-        _ => None,
-    })
+    // Whoever asks, and nobody need be known for it.
+    Ok(way.client(home)?.leader().await.unwrap_or_default())
 }
 
 /// Which nodes follow a leader, once all do or have had time to.
