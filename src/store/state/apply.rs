@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -127,6 +128,10 @@ impl State {
         changes.keys.iter().for_each(|(key, row)| at_hand.set(key, row));
         ranges.iter().for_each(|range| at_hand.used(range));
         active.absorb(changes);
+        if !Arc::ptr_eq(&shared.position.counters.access, &position.counters.access) {
+            // Before anybody sees what follows it.
+            self.access.store(position.counters.access.clone());
+        }
         shared.position = position;
         hashes.into_iter().for_each(|(index, hash)| shared.hashes.note(index, hash));
         drop(shared);

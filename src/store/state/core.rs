@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, StorageBackend};
 
@@ -88,6 +89,8 @@ pub struct State {
     pub(in crate::store) db: Database,
     pub(in crate::store) options: StateOptions,
     pub(super) shared: RwLock<Shared>,
+    /// Who may do what, as the position has it: every request looks at it several times, and should not ask for the lock.
+    pub(super) access: ArcSwap<Access>,
     /// Held while a checkpoint is written or a snapshot takes the state's place.
     pub(super) writing: Mutex<()>,
     /// The file of a node that serves: to begin writing to the disk what the system holds of it.
@@ -173,6 +176,7 @@ impl State {
         let verification = Verification::begin(&db, walk)?;
         checkpoint::open(&db, path)?;
         let view = Arc::new(FileView::open(&db, options.highest)?);
+        let access = ArcSwap::new(view.position.counters.access.clone());
         let shared = Shared {
             active: Overlay::default(),
             active_since: None,
@@ -189,6 +193,7 @@ impl State {
             db,
             options: options.clone(),
             shared: RwLock::new(shared),
+            access,
             writing: Mutex::new(()),
             coalesce,
             file: None,
@@ -251,7 +256,7 @@ impl State {
 
     /// Who may do what, as of the last entry applied.
     pub fn access(&self) -> Arc<Access> {
-        self.shared.read().position.counters.access.clone()
+        self.access.load_full()
     }
 
     /// The highest feature level that this node knows.

@@ -41,6 +41,7 @@ impl State {
         );
         shared.active_since = None;
         shared.durable = position.applied;
+        self.access.store(position.counters.access.clone());
         shared.position = position;
         shared.installs += 1;
         // What was applied before belongs to the state that is gone.
