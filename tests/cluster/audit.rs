@@ -611,7 +611,7 @@ async fn anchors_of_a_member_that_was_put_out_are_forgotten() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_reads_are_left_out_those_that_are_not_allowed_are_recorded_all_the_same() {
-    let extra = "audit: {on: true, reads: false}\nhttp: {hosts: []}\n";
+    let extra = "audit: {on: true, reads: false}\nhttp: {tls: false, hosts: []}\n";
     let cluster = Cluster::start_configured(1, extra).await;
     let put = |path: &str, body: Value| {
         cluster.http.put(cluster.url(0, path)).body(body.to_string()).send()
