@@ -76,6 +76,20 @@ pub struct Transfer {
     pub to: Option<String>,
 }
 
+/// To have a member renew its certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenewMember {
+    /// Which; none: the one that is asked.
+    pub name: Option<String>,
+}
+
+impl RenewMember {
+    /// Of the member that is asked.
+    pub fn own() -> RenewMember {
+        RenewMember { name: None }
+    }
+}
+
 /// To take a copy of everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakeBackup;
@@ -141,6 +155,12 @@ impl TxnRequest {
 }
 
 impl Asks for MemberChange {
+    fn asks(&self, ask: &mut dyn FnMut(Ask<'_>)) {
+        ask(Ask::Admin(Administration::Members));
+    }
+}
+
+impl Asks for RenewMember {
     fn asks(&self, ask: &mut dyn FnMut(Ask<'_>)) {
         ask(Ask::Admin(Administration::Members));
     }

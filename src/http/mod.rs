@@ -152,6 +152,7 @@ pub fn router(handle: Handle) -> App {
         .route("/v1/cluster/members/{name}", delete(members::remove))
         .route("/v1/cluster/members/{name}/promote", post(members::promote))
         .route("/v1/cluster/members/{name}/replace", post(members::replace))
+        .route("/v1/cluster/members/{name}/renew", post(members::renew))
         .route("/v1/audit/anchors", get(anchors::anchors))
         .route("/v1/snapshot", get(snapshot::snapshot))
         .route("/metrics", get(metrics::metrics))

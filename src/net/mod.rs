@@ -50,6 +50,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use rustls_pki_types::CertificateDer;
 
 use crate::cluster::{Features, Known, Roster, Seat, Settings};
 use crate::kv::FeatureLevel;
@@ -96,7 +97,16 @@ pub trait Inbound: fmt::Debug + Send + Sync + 'static {
 /// Who answers what peers ask. Called on the network's threads; must not block.
 pub trait Answerer: fmt::Debug + Send + Sync + 'static {
     /// Answers a request of a peer. The future is run to its end even if the peer gives up.
-    fn answer(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes>;
+    fn answer(&self, from: &Asking, body: Bytes) -> BoxFuture<'static, Bytes>;
+}
+
+/// A peer that asks something, as its connection shows it.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// Its identity.
+    pub id: NodeId,
+    /// The certificate that it showed.
+    pub certificate: Arc<CertificateDer<'static>>,
 }
 
 /// What a peer said about itself, checked.

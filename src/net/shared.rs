@@ -398,11 +398,13 @@ fn chain_of(connection: &Connection) -> Option<Vec<CertificateDer<'static>>> {
     identity.downcast::<Vec<CertificateDer<'static>>>().ok().map(|chain| *chain)
 }
 
-/// Whom the other end's certificate names, once the handshake is over.
+/// The other end's certificate, once the handshake is over.
+pub(super) fn leaf_of(connection: &Connection) -> Result<CertificateDer<'static>, Refusal> {
+    let leaf = chain_of(connection).and_then(|chain| chain.into_iter().next());
+    leaf.ok_or_else(|| Refusal::protocol("no certificate was presented"))
+}
+
+/// Whom it names.
 pub(super) fn certified(connection: &Connection) -> Result<CertifiedNode, Refusal> {
-    let chain = chain_of(connection);
-    let Some(leaf) = chain.as_ref().and_then(|chain| chain.first()) else {
-        return Err(Refusal::protocol("no certificate was presented"));
-    };
-    CertifiedNode::read(leaf).map_err(|error| Refusal::not_a_node(&error))
+    CertifiedNode::read(&leaf_of(connection)?).map_err(|error| Refusal::not_a_node(&error))
 }

@@ -94,7 +94,7 @@ fn a_node_is_accepted_as_itself_only() {
     let until = not_after_rfc3339(&material.chain[0]).unwrap();
     assert!(until.ends_with('Z') && until.len() == 20, "{until}");
     let day = time::Duration::days(1);
-    let left = material.not_after - time::OffsetDateTime::now_utc();
+    let left = material.life.until - time::OffsetDateTime::now_utc();
     assert!(left > day * 364 && left <= day * 365, "{left}");
     // Good for hosts, too, whose clocks are behind.
     let parsed = identity::parse(&material.chain[0]).unwrap();

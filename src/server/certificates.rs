@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::net::TlsMaterial;
-use crate::pki::{self, Admits, ClusterName, Https, Material, PeerIdentity, PkiError, Role};
+use crate::pki::{self, Admits, ClusterName, Https, Life, Material, PeerIdentity, PkiError, Role};
 use crate::raft::Membership;
 
 /// How long before its end a certificate is told of.
@@ -27,6 +27,8 @@ pub(super) fn tls_material(material: Material) -> TlsMaterial {
 pub(super) struct Facts {
     /// SHA-256 of each certificate of the authority, in hexadecimal.
     pub(super) authorities: Vec<String>,
+    /// From when until when the node's certificate is good.
+    pub(super) life: Option<Life>,
     node: Vec<Ends>,
     /// Of HTTPS where it has its own.
     http: Option<Ends>,
@@ -50,7 +52,7 @@ impl Facts {
         let own = Ends {
             label: "node",
             what: format!("the certificate of {}", material.identity.name),
-            at: material.not_after,
+            at: material.life.until,
             right: "make another with `konsen cert renew`",
         };
         let authority = |at| Ends {
@@ -63,6 +65,7 @@ impl Facts {
         let authorities = material.ca.iter().filter_map(|one| pki::not_after(one).ok());
         Facts {
             authorities: material.ca.iter().map(pki::fingerprint).collect(),
+            life: Some(material.life),
             node: std::iter::once(own).chain(authorities.map(authority)).collect(),
             http: self.http.clone(),
         }

@@ -37,6 +37,7 @@ use super::tasks::history;
 use super::tasks::peers;
 use super::tasks::reconcile;
 use super::tasks::removal;
+use super::tasks::renewal::Renewing;
 use super::tasks::settings;
 use super::watch::waiters::Waiters;
 use crate::cluster::settings::guards_at_start_ms;
@@ -157,6 +158,7 @@ impl Server {
             counts: Arc::default(),
             audit: recording.audit.clone(),
             facts: served.facts.clone(),
+            renewal: Arc::default(),
             answer_room: AnswerRoom::new(limits.answer_bytes_max),
             backups: Arc::new(Semaphore::new(limits.backups_max)),
             limits,
@@ -185,7 +187,7 @@ impl Server {
 
         let driver = workers::start(base(&handle), opened, node, published, timing, lag)?;
         let ended = replica_thread.run(driver);
-        let users = Users { net, served };
+        let users = Users { net, served, renewal: handle.shared.renewal.clone() };
         let tasks = Server::tasks(&handle, signs, memberships, certificates, users);
         Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks, recording })
     }
@@ -208,12 +210,14 @@ impl Server {
         };
         let watch = |name, work: BoxFuture<'static, ()>| watched::task(name, mailbox.clone(), work);
         let past = history::give_up_the_past(handle.clone(), config.history.clone());
+        let renewing = Renewing { handle: handle.clone(), facts: users.served.facts.clone() };
         let follow = certificates.follow(users, config.clone());
         vec![
             watch("the waking of who waits", Box::pin(waiters.clone().run())),
             watch("the founding of the cluster", Box::pin(bootstrap.run())),
             watch("giving up the past", Box::pin(past)),
             watch("the look at certificates", Box::pin(follow)),
+            watch("the renewal of the certificate", Box::pin(renewing.run())),
             watch(
                 "following the membership",
                 Box::pin(peers::follow_memberships(net.clone(), config.clone(), memberships)),

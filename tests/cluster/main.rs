@@ -41,6 +41,7 @@ mod output;
 mod pipes;
 mod prober;
 mod refusals;
+mod renewal;
 mod rolling;
 mod sequences;
 mod settings;

@@ -6,4 +6,5 @@ mod leadership;
 pub(super) mod life;
 mod members;
 mod progress;
+mod renewal;
 mod status;
