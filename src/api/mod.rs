@@ -17,8 +17,8 @@ mod status;
 mod txn;
 
 pub use access::{
-    AllowedJson, CanJson, GRANTS_MAX, GrantJson, KeysJson, NewTokenJson, Question, RoleJson,
-    TOKEN_BYTES, TOKEN_PREFIX, TokenJson, UserJson, WhoamiJson,
+    AllowedJson, CanJson, GRANTS_MAX, GrantJson, KeysJson, NewTokenJson, Question, RevokedJson,
+    RoleJson, TOKEN_BYTES, TOKEN_PREFIX, TokenJson, UserJson, WhoamiJson,
 };
 pub use audit::{AnchorJson, AnchorsJson};
 pub use backup::{DIGEST_TRAILER, digest_field};

@@ -13,7 +13,7 @@ use super::admission::{Place, Verdict};
 use super::frame::{self, FrameError};
 use super::hello::{Greeting, HELLO_BYTES_MAX, Hello, Refused};
 use super::refusal::{CloseCode, Ending, Refusal};
-use super::shared::{Shared, certified, leaf_of};
+use super::shared::{Shared, leaf_of};
 use super::shown::Shown;
 use super::stream::{self, FrameReader, StreamError, read_kind};
 use super::tasks;
@@ -111,7 +111,8 @@ async fn shake_hands(shared: &Arc<Shared>, incoming: Incoming) -> Result<Accepte
         Ok(connection) => connection.map_err(|error| nobody(Ending::of(&error)))?,
         Err(_) => return Err(nobody(late())),
     };
-    let shown = certified(&connection).and_then(|node| Ok((node.name, leaf_of(&connection)?)));
+    let shown =
+        shared.certified(&connection).and_then(|node| Ok((node.name, leaf_of(&connection)?)));
     let (name, certificate) = match shown {
         Ok((name, leaf)) => (name, Arc::new(leaf)),
         Err(refusal) => {
@@ -182,7 +183,7 @@ async fn answer_hello(
         Err(error) => return Err(Trouble::Refused(Refusal::protocol(error))),
     };
     let node_id = hello.node_id;
-    let shown = Shown { certified: certified(connection).map_err(Trouble::Refused)?, hello };
+    let shown = Shown { certified: shared.certified(connection).map_err(Trouble::Refused)?, hello };
     let admitted = shared.admit(&shown, connection).await;
     let refused = admitted.as_ref().err().map(|refusal| Refused {
         code: refusal.code as u8,

@@ -19,11 +19,11 @@ pub struct Life {
 }
 
 impl Life {
-    /// From when on it is to be renewed: two thirds of its life, and up to a twenty-fourth later by `spread`, from 0 to 1,
+    /// From when on it is to be renewed: two thirds of its life, or up to a twenty-fourth of it earlier by `spread`, from 0 to 1,
     /// which its owner draws once.
     pub fn renewal(&self, spread: f64) -> OffsetDateTime {
         let all = (self.until - self.from).max(Duration::ZERO);
-        self.from + all * (2.0 / 3.0) + all * (spread.clamp(0.0, 1.0) / SPREAD_PARTS)
+        self.from + all * (2.0 / 3.0) - all * (spread.clamp(0.0, 1.0) / SPREAD_PARTS)
     }
 
     /// How long to wait before the next attempt, after so many that failed since it was due. The pause doubles; it is no longer
@@ -51,8 +51,10 @@ mod tests {
     fn it_is_due_at_two_thirds_of_its_life_and_not_for_all_at_once() {
         let at = |spread| life(90).renewal(spread) - OffsetDateTime::UNIX_EPOCH;
         assert_eq!(at(0.0), DAY * 60);
-        assert!(at(0.5) > at(0.0) && at(1.0) > at(0.5));
-        assert!(at(1.0) < DAY * 64, "a quarter of the life is left for what fails");
+        assert!(at(0.5) < at(0.0) && at(1.0) < at(0.5));
+        assert!(at(1.0) > DAY * 56);
+        // Nobody is warned, 30 days ahead, of what renews itself.
+        assert!(DAY * 90 - at(0.0) >= DAY * 30);
         // What is no number between 0 and 1 makes none of it earlier or later.
         assert_eq!((at(-7.0), at(9.0)), (at(0.0), at(1.0)));
     }

@@ -149,6 +149,11 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The serial number of a certificate, as it stands there.
+pub fn serial_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, PkiError> {
+    Ok(parse(certificate)?.raw_serial().to_vec())
+}
+
 /// Until when a certificate is valid.
 pub fn not_after(certificate: &CertificateDer<'_>) -> Result<OffsetDateTime, PkiError> {
     Ok(parse(certificate)?.validity().not_after.to_datetime())

@@ -22,7 +22,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub use clients::Admits;
+pub use clients::{Admits, Entry};
 pub use describe::{Description, Kind, describe};
 pub use error::PkiError;
 pub use files::{Overwrite, read_certificates, read_key, write_certificate, write_pair};
@@ -33,6 +33,7 @@ pub use issue::{AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, DAYS_MAX, Issued, i
 pub use life::Life;
 pub use material::{
     Material, crypto_provider, fingerprint, hosts_in, not_after, not_after_rfc3339, rfc3339,
+    serial_of,
 };
 pub use name::{ClusterName, NAME_MAX, NameError, NodeName};
 pub use next::{Prepared, install, next_key_file, prepare, request_file, settle};

@@ -81,6 +81,13 @@ pub(super) struct Answering {
     pub(super) elsewhere: tokio::runtime::Handle,
 }
 
+impl Answering {
+    /// By this node, with everything else on the runtime that this is called on.
+    pub(super) fn here(handle: &Handle) -> Answering {
+        Answering { handle: handle.clone(), elsewhere: tokio::runtime::Handle::current() }
+    }
+}
+
 impl Answerer for Answering {
     fn answer(&self, from: &Asking, body: Bytes) -> BoxFuture<'static, Bytes> {
         let (handle, elsewhere) = (self.handle.clone(), self.elsewhere.clone());

@@ -38,6 +38,7 @@ use super::tasks::peers;
 use super::tasks::reconcile;
 use super::tasks::removal;
 use super::tasks::renewal::Renewing;
+use super::tasks::revocation;
 use super::tasks::settings;
 use super::watch::waiters::Waiters;
 use crate::cluster::settings::guards_at_start_ms;
@@ -46,7 +47,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError, OwnFeatures};
 use crate::pki::{Material, PkiError};
 use crate::raft::{self, Index, Node, NodeId, Recovered, RoleName, SoftState};
-use crate::store::{Life, LogReader, State, StoreError};
+use crate::store::{Life, State, StoreError};
 
 /// How long a stopping leader waits for another to take over.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -127,7 +128,7 @@ impl Server {
         let memberships = published.memberships.subscribe();
         let signs = Signs::default();
         let removed = signs.removed.subscribe();
-        let served = Served::start(&config, &material, membership.clone())?;
+        let served = Served::start(&config, &material, membership.clone(), opened.state.clone())?;
         let https = served.https.subscribe();
         let (stopping, is_stopping) = watch::channel(false);
 
@@ -137,7 +138,7 @@ impl Server {
         let frame_bytes_max = net_config.frame_bytes_max;
         let replica_thread = ReplicaThread::start().await?;
         let (net, listener) = replica_thread.within(|| Net::start(net_config, inbound))?;
-        remember_members(&net, &node, &opened.log.reader(), decided)?;
+        remember_members(&net, &node, &opened, decided)?;
 
         let anchored = audit::newest(&opened.state, id)?;
         let recording = Recording::start(&config, &opened.data, anchored, &mailbox)?;
@@ -182,8 +183,7 @@ impl Server {
             stopping: is_stopping,
             removed: removed.clone(),
         }));
-        let elsewhere = tokio::runtime::Handle::current();
-        listener.accept(Arc::new(Answering { handle: handle.clone(), elsewhere }));
+        listener.accept(Arc::new(Answering::here(&handle)));
 
         let driver = workers::start(base(&handle), opened, node, published, timing, lag)?;
         let ended = replica_thread.run(driver);
@@ -217,6 +217,7 @@ impl Server {
             watch("the founding of the cluster", Box::pin(bootstrap.run())),
             watch("giving up the past", Box::pin(past)),
             watch("the look at certificates", Box::pin(follow)),
+            watch("the look at revoked certificates", Box::pin(revocation::follow(handle.clone()))),
             watch("the renewal of the certificate", Box::pin(renewing.run())),
             watch(
                 "following the membership",
@@ -418,15 +419,16 @@ fn net_config(
     }
 }
 
-/// Lets the network know who belongs to the cluster and who once did.
+/// Lets the network know who belongs to the cluster and who once did, and whose certificates were revoked.
 fn remember_members(
     net: &Net,
     node: &Node,
-    log: &LogReader,
+    opened: &Opened,
     decided: Index,
 ) -> Result<(), StoreError> {
+    net.revoke(opened.state.access().revoked().keys().copied().collect());
     // Only what is known to be decided: the rest of the log may yet be cut off.
-    let history = log.memberships()?.into_iter().filter(|(at, _)| *at <= decided);
+    let history = opened.log.reader().memberships()?.into_iter().filter(|(at, _)| *at <= decided);
     net.change_roster(|roster| {
         roster.follow(memberships_of(node));
         roster.remember(history);

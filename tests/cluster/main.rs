@@ -42,6 +42,7 @@ mod pipes;
 mod prober;
 mod refusals;
 mod renewal;
+mod revocation;
 mod rolling;
 mod sequences;
 mod settings;

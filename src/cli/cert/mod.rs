@@ -2,6 +2,7 @@
 
 mod renewal;
 mod request;
+mod revocation;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ enum Command {
     Renew(renewal::Renew),
     Request(request::Request),
     Sign(request::Sign),
+    Revoke(revocation::Revoke),
+    Revoked(revocation::Revoked),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -158,6 +161,8 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Renew(renew) => renew.run().await,
         Command::Request(request) => request.run(),
         Command::Sign(sign) => sign.run(),
+        Command::Revoke(revoke) => revoke.run().await,
+        Command::Revoked(revoked) => revoked.run().await,
     }
 }
 

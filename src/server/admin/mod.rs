@@ -7,4 +7,5 @@ pub(super) mod life;
 mod members;
 mod progress;
 mod renewal;
+mod revocation;
 mod status;

@@ -13,4 +13,5 @@ pub(super) mod peers;
 pub(super) mod reconcile;
 pub(super) mod removal;
 pub(super) mod renewal;
+pub(super) mod revocation;
 pub(super) mod settings;
