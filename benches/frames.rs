@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use konsen::cluster::{Own, Roster, Settings};
 use konsen::net::frame::{self, Decoder, HEADER_BYTES};
 use konsen::net::{
-    Addresses, Answerer, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, OwnFeatures,
-    PeerHello, TlsMaterial,
+    Addresses, Answerer, Asking, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig,
+    OwnFeatures, PeerHello, TlsMaterial,
 };
 use konsen::raft::{Body, ClusterId, Entry, Index, LogId, Message, NodeId, Payload, Term};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -73,7 +73,7 @@ struct Echo {
 }
 
 impl Answerer for Echo {
-    fn answer(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+    fn answer(&self, _from: &Asking, body: Bytes) -> BoxFuture<'static, Bytes> {
         Box::pin(std::future::ready(body))
     }
 }

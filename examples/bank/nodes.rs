@@ -64,6 +64,7 @@ impl Nodes {
             keep_configuration: std::collections::BTreeSet::new(),
             https: false,
             with_binary: false,
+            signers: std::collections::BTreeSet::new(),
         });
         let homes = homes.map_err(|error| anyhow::anyhow!("{error}"))?;
         let node = |((at, home), (_, http)): ((usize, PathBuf), &(u16, u16))| Node {

@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::kv::{
-    Administration, Ask, Asks, Grant, KEY_BYTES_MAX, KeyRange, Keys, Name, Right, Role, Token,
-    TokenHash, User,
+    Administration, Ask, Asks, Grant, KEY_BYTES_MAX, KeyRange, Keys, Name, Right, Role, Serial,
+    Token, TokenHash, User,
 };
 
 /// What a token begins with, so that whoever finds one knows what it is.
@@ -120,6 +120,38 @@ pub struct TokenJson {
     /// The token itself: only as it is made, once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+}
+
+/// A certificate that opens nothing any more: `{"until":"2027-01-31T00:00:00Z"}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokedJson {
+    /// Its serial number in hexadecimal; only in answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// When it ends by itself, RFC 3339: from then on it need not be kept in mind. Without it, when the authority ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+impl RevokedJson {
+    /// As it is told.
+    pub fn of(serial: &Serial, until: u64) -> RevokedJson {
+        RevokedJson { serial: Some(serial.to_string()), until: Some(rfc3339(until)) }
+    }
+
+    /// When it ends, in seconds since 1970.
+    ///
+    /// # Errors
+    /// What is wrong, for the client.
+    pub fn until(&self) -> Result<Option<u64>, String> {
+        let Some(text) = &self.until else { return Ok(None) };
+        let time = OffsetDateTime::parse(text, &Rfc3339)
+            .map_err(|_| format!("until: {text:?} is no time; write it as 2027-01-31T00:00:00Z"))?;
+        u64::try_from(time.unix_timestamp())
+            .map(Some)
+            .map_err(|_| format!("until: {text:?} is long past"))
+    }
 }
 
 /// Who asks.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::member::MemberChange;
 use super::read::{Get, List};
 use super::txn::{TxnOp, TxnRequest};
-use crate::kv::{Administration, Ask, Asks, Keys, Name, Right, TokenHash};
+use crate::kv::{Administration, Ask, Asks, Keys, Name, Right, Serial, TokenHash};
 
 /// Who asks, as the node found out that the client was connected to. The order of the variants is part of the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub enum Caller {
         name: String,
         /// When the certificate ends, in seconds since 1970.
         ends: u64,
+        /// Its serial number.
+        serial: Serial,
     },
 }
 
@@ -40,12 +42,23 @@ pub enum Proof {
     Certificate {
         /// When it ends, in seconds since 1970.
         ends: u64,
+        /// Its serial number.
+        serial: Serial,
     },
     /// Nothing: it is asked what somebody may do who does not ask.
     Named,
 }
 
 impl Caller {
+    /// The certificate by which it is known who asks, if it is one.
+    pub fn certificate(&self) -> Option<&Serial> {
+        match self {
+            Caller::User { by: Proof::Certificate { serial, .. }, .. }
+            | Caller::Node { serial, .. } => Some(serial),
+            Caller::User { .. } | Caller::Anybody => None,
+        }
+    }
+
     /// The user's name; none if it is no user.
     pub fn user(&self) -> Option<&Name> {
         match self {
@@ -74,6 +87,20 @@ pub struct Wait(pub Get);
 pub struct Transfer {
     /// To which member; none: to whichever voter is furthest.
     pub to: Option<String>,
+}
+
+/// To have a member renew its certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenewMember {
+    /// Which; none: the one that is asked.
+    pub name: Option<String>,
+}
+
+impl RenewMember {
+    /// Of the member that is asked.
+    pub fn own() -> RenewMember {
+        RenewMember { name: None }
+    }
 }
 
 /// To take a copy of everything.
@@ -141,6 +168,12 @@ impl TxnRequest {
 }
 
 impl Asks for MemberChange {
+    fn asks(&self, ask: &mut dyn FnMut(Ask<'_>)) {
+        ask(Ask::Admin(Administration::Members));
+    }
+}
+
+impl Asks for RenewMember {
     fn asks(&self, ask: &mut dyn FnMut(Ask<'_>)) {
         ask(Ask::Admin(Administration::Members));
     }

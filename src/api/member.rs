@@ -29,6 +29,15 @@ pub struct ReplaceJson {
     pub http_address: Option<String>,
 }
 
+/// The answer of `POST /v1/cluster/members/{name}/renew`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewedJson {
+    /// Who has another certificate.
+    pub name: String,
+    /// Until when it is good, RFC 3339.
+    pub expires: String,
+}
+
 /// Where a host is reached, `host:port` each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {

@@ -17,13 +17,14 @@ mod status;
 mod txn;
 
 pub use access::{
-    AllowedJson, CanJson, GRANTS_MAX, GrantJson, KeysJson, NewTokenJson, Question, RoleJson,
-    TOKEN_BYTES, TOKEN_PREFIX, TokenJson, UserJson, WhoamiJson,
+    AllowedJson, CanJson, GRANTS_MAX, GrantJson, KeysJson, NewTokenJson, Question, RevokedJson,
+    RoleJson, TOKEN_BYTES, TOKEN_PREFIX, TokenJson, UserJson, WhoamiJson,
 };
 pub use audit::{AnchorJson, AnchorsJson};
 pub use backup::{DIGEST_TRAILER, digest_field};
 pub use caller::{
-    Caller, Proof, SeeAccess, SeeAudit, SeeMembers, SeeStatus, TakeBackup, Transfer, Wait,
+    Caller, Proof, RenewMember, SeeAccess, SeeAudit, SeeMembers, SeeStatus, TakeBackup, Transfer,
+    Wait,
 };
 pub use error::{ChangeError, Error, TransferError};
 pub use item::{DeletedJson, ItemJson, JsonError, PageJson, item_bytes};
@@ -31,7 +32,7 @@ pub use kind::{Kind, PROBLEM_TYPE};
 pub use limits::{
     CONTENT_TYPE_BYTES_MAX, Limits, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, TIMEOUT_DEFAULT, TIMEOUT_MAX,
 };
-pub use member::{AddJson, Addresses, MemberChange, ReplaceJson};
+pub use member::{AddJson, Addresses, MemberChange, RenewedJson, ReplaceJson};
 pub use outcome::Outcome;
 pub use read::{Consistency, Found, Freshness, Get, Got, List};
 pub use request::{CompactJson, TransferJson};

@@ -140,6 +140,8 @@ actions! {
     MemberPromote = "member-promote", Administration;
     /// Puts another host in a member's place.
     MemberReplace = "member-replace", Administration;
+    /// Has a member renew its certificate.
+    MemberRenew = "member-renew", Administration;
     /// Undoes a change of the members.
     MemberUndo = "member-undo", Administration;
     /// Changes who may do what.

@@ -1,15 +1,18 @@
 //! What `konsen cluster build` says at its end: what was made, how this machine remembers it, and what comes next.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::administrator::{self, Administrator};
 use super::cluster::copy_line;
 use super::profile::Written;
-use crate::config::Config;
+use crate::config::{Config, NodeName};
 use crate::pki::Authority;
 
 /// What was built, for whoever goes on with it.
 pub(super) struct Built<'a> {
+    /// Who has the authority's key.
+    pub(super) signers: &'a BTreeSet<NodeName>,
     pub(super) config: &'a Config,
     pub(super) authority: &'a Authority,
     pub(super) homes: &'a [PathBuf],
@@ -88,15 +91,29 @@ impl Built<'_> {
         }
     }
 
+    /// How the nodes' certificates are renewed.
+    fn renewal(&self) -> String {
+        if self.signers.is_empty() {
+            return String::new();
+        }
+        let names: Vec<String> = self.signers.iter().map(ToString::to_string).collect();
+        format!(
+            "The folders of {} hold it, too: their nodes sign the next certificates of all, every {} days or so.\n",
+            names.join(", "),
+            self.config.tls.days * 2 / 3
+        )
+    }
+
     fn secrets(&self) -> String {
         let key = self.certs.join("ca.key");
         let admin = self.administrator.map(|one| {
             format!(" Keep {}, too: whoever has it may do everything.", shown(one.key()))
         });
         format!(
-            "\nKeep {} to yourself: whoever has it can join the cluster.{}\n",
+            "\nKeep {} to yourself: whoever has it can join the cluster.{}\n{}",
             key.display(),
-            admin.unwrap_or_default()
+            admin.unwrap_or_default(),
+            self.renewal()
         )
     }
 }

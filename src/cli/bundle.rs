@@ -157,6 +157,7 @@ impl Bundle {
             keep_configuration: BTreeSet::new(),
             https: true,
             with_binary: true,
+            signers: BTreeSet::new(),
         };
         let origin = "made when it was taken into the cluster";
         cluster::build_node(&config, name, &authority, origin, &options)?;

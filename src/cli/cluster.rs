@@ -12,7 +12,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use super::administrator::Administrator;
 use super::built::Built;
 use super::{CliError, print_text};
-use crate::config::{Config, NodeName};
+use crate::config::{AUTHORITY_KEY, Config, NodeName};
 use crate::pki::{
     AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, Material, Overwrite, PeerIdentity, Role,
     issue_authority, write_certificate, write_pair,
@@ -58,7 +58,59 @@ struct Build {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
+    signers: SignerArgs,
+    #[command(flatten)]
     profile: ProfileArgs,
+}
+
+/// Who signs the nodes' next certificates.
+#[derive(Debug, ClapArgs)]
+struct SignerArgs {
+    /// Where the authority's key is kept: in the cluster, which then renews its certificates by itself, or outside of it,
+    /// where an operator signs. Whoever takes a host that has the key can pass for every node and every client
+    #[arg(long, value_enum, default_value = "outside")]
+    authority: Kept,
+    /// Which nodes have the authority's key; the first three if not given
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    signers: Vec<NodeName>,
+}
+
+/// Where the authority's key is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kept {
+    Inside,
+    Outside,
+}
+
+/// How many nodes have the authority's key unless they are named: one may be down and another lost.
+const SIGNERS: usize = 3;
+
+impl SignerArgs {
+    /// Those of the configuration that have the key.
+    fn among(&self, config: &Config) -> Result<BTreeSet<NodeName>, CliError> {
+        match self.authority {
+            Kept::Outside if self.signers.is_empty() => Ok(BTreeSet::new()),
+            Kept::Outside => Err(CliError::usage(
+                "--signers names who has the authority's key: that takes --authority inside",
+            )),
+            Kept::Inside if self.signers.is_empty() => {
+                Ok(config.servers.keys().take(SIGNERS).cloned().collect())
+            }
+            Kept::Inside => {
+                match self.signers.iter().find(|name| !config.servers.contains_key(*name)) {
+                    None => Ok(self.signers.iter().cloned().collect()),
+                    Some(unknown) => {
+                        let names: Vec<String> =
+                            config.servers.keys().map(ToString::to_string).collect();
+                        Err(CliError::usage(format!(
+                            "--signers: {unknown} is none of the servers; there are {}",
+                            names.join(", ")
+                        )))
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// What [`build_nodes`] makes.
@@ -78,12 +130,16 @@ pub struct BuildOptions {
     pub https: bool,
     /// Whether the program is copied, with its start script and its unit.
     pub with_binary: bool,
+    /// Nodes that have the authority's key in their folder, and sign for the others.
+    pub signers: BTreeSet<NodeName>,
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), CliError> {
     let Command::Build(build) = args.command;
+    let config = load(&build.config)?;
     let options = BuildOptions {
+        signers: build.signers.among(&config)?,
         config: build.config,
         out: build.out,
         certs: build.certs,
@@ -92,7 +148,6 @@ pub fn run(args: Args) -> Result<(), CliError> {
         https: true,
         with_binary: true,
     };
-    let config = load(&options.config)?;
     super::config::warn(&config);
     let config = config.with_https();
     Administrator::check_names(&config)?;
@@ -101,6 +156,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let keep = options.keep_certificates;
     let administrator = Administrator::make(&config, &authority, &options.out, keep)?;
     let text = Built {
+        signers: &options.signers,
         config: &config,
         authority: &authority,
         homes: &homes,
@@ -161,6 +217,7 @@ pub(super) fn build_node(
     let home = options.out.join(name.as_str());
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     certificates(config, name, authority, &home, options)?;
+    let config = &as_signer(config, name, &home, options)?;
     copy_https_files(config, &home)?;
     let yml = configuration(config, name, origin);
     if !options.keep_configuration.contains(name) {
@@ -172,6 +229,30 @@ pub(super) fn build_node(
         write(&home.join("konsen.service"), SERVICE.as_bytes(), 0o644)?;
     }
     Ok(home)
+}
+
+/// The configuration of a node, with the authority's key in its folder if it is to sign for the others.
+fn as_signer(
+    config: &Config,
+    name: &NodeName,
+    home: &Path,
+    options: &BuildOptions,
+) -> Result<Config, CliError> {
+    let mut config = config.clone();
+    let signs = options.signers.contains(name);
+    config.tls.authority_key = signs.then(|| AUTHORITY_KEY.into());
+    let key = home.join(AUTHORITY_KEY);
+    if signs {
+        let from = options.certs.join("ca.key");
+        let bytes = fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        write(&key, &bytes, 0o600)?;
+    } else if let Err(error) = fs::remove_file(&key)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        // It is not to be copied to the host.
+        return Err(CliError::failed(format!("cannot remove {}: {error}", key.display())));
+    }
+    Ok(config)
 }
 
 /// Where a node's configuration comes from that is made from this file.
@@ -227,7 +308,8 @@ fn certificates(
     }
     let identity =
         PeerIdentity { cluster: config.cluster.clone(), role: Role::Node, name: name.clone() };
-    let issued = authority.issue(&identity, &hosts, CERTIFICATE_DAYS)?;
+    let days = if options.signers.is_empty() { CERTIFICATE_DAYS } else { config.tls.days };
+    let issued = authority.issue(&identity, &hosts, days)?;
     write_pair((&cert, &issued.certificate), (&key, &issued.key), Overwrite::Replace)?;
     Ok(())
 }

@@ -104,7 +104,7 @@ impl Command {
             Command::Check(args) => check::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Cluster(args) => cluster::run(args),
-            Command::Cert(args) => cert::run(args),
+            Command::Cert(args) => cert::run(args).await,
             Command::Config(args) => config::run(args),
             Command::Version => {
                 print(concat!("konsen ", env!("CARGO_PKG_VERSION"), "\n").as_bytes())

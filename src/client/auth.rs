@@ -5,7 +5,9 @@ use reqwest::Method;
 
 use super::error::Error;
 use super::{Call, Client, encode, json_bytes};
-use crate::api::{AllowedJson, CanJson, NewTokenJson, RoleJson, TokenJson, UserJson, WhoamiJson};
+use crate::api::{
+    AllowedJson, CanJson, NewTokenJson, RevokedJson, RoleJson, TokenJson, UserJson, WhoamiJson,
+};
 
 /// What a health check tells everybody.
 #[derive(serde::Deserialize)]
@@ -71,7 +73,19 @@ impl Client {
         self.json(Call { body: Some(&body), ..Call::new(Method::PUT, path) }).await
     }
 
-    /// Removes a user, a role or a token: `kind` is `users`, `roles` or `tokens`.
+    /// Certificates that open nothing any more.
+    pub async fn revoked(&self) -> Result<Vec<RevokedJson>, Error> {
+        self.json(Call::new(Method::GET, "v1/auth/revoked")).await
+    }
+
+    /// Has a certificate open nothing any more, by its serial number in hexadecimal; `until` is when it ends by itself, RFC 3339.
+    pub async fn revoke(&self, serial: &str, until: Option<String>) -> Result<(), Error> {
+        let body = json_bytes(&RevokedJson { serial: None, until })?;
+        self.put_access("revoked", serial, body).await
+    }
+
+    /// Removes a user, a role, a token, or a certificate from those that were revoked: `kind` is `users`, `roles`, `tokens` or
+    /// `revoked`.
     pub async fn delete_access(&self, kind: &str, name: &str) -> Result<(), Error> {
         let path = format!("v1/auth/{kind}/{}", encode(name.as_bytes()));
         self.send(&Call::new(Method::DELETE, path)).await.map(drop)

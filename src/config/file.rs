@@ -34,11 +34,13 @@ pub(super) struct File {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Tls {
     pub(super) ca: Option<Text>,
     pub(super) cert: Option<Text>,
     pub(super) key: Option<Text>,
+    pub(super) authority_key: Option<Text>,
+    pub(super) days: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -110,9 +110,12 @@ impl Config {
         let means = "who can join the cluster with it";
         let own =
             self.http.files.key.as_ref().map(|key| (key, "who can pass for this node to clients"));
+        let signs = "who can be any member and any client with it";
+        let authority = self.tls.authority_key.as_ref().map(|key| (key, signs));
         [(&self.tls.key, means)]
             .into_iter()
             .chain(own)
+            .chain(authority)
             .filter_map(|(key, means)| {
                 let mode = std::fs::metadata(key).ok()?.permissions().mode() & 0o777;
                 (mode & 0o077 != 0).then(|| {

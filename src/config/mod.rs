@@ -27,6 +27,7 @@ pub use audit::{AuditConfig, OnFailure};
 pub use error::ConfigError;
 pub use https::HttpsFiles;
 use https::{Says, plain_warning};
+pub use show::AUTHORITY_KEY;
 
 use crate::kv::FeatureLevel;
 use crate::pki::{self, PkiError};
@@ -95,6 +96,15 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,
+    /// The authority's key, where this node signs the members' next certificates.
+    pub authority_key: Option<PathBuf>,
+    /// For how many days those that it signs are good.
+    pub days: u32,
+}
+
+impl TlsFiles {
+    /// For how many days certificates are good that the cluster signs by itself, unless set.
+    pub const DAYS: u32 = 90;
 }
 
 /// How clients are served.

@@ -8,6 +8,9 @@ use bytesize::ByteSize;
 use super::check::{OFF, show_duration};
 use super::{Config, HostPort, HttpsFiles, NodeName, TlsFiles};
 
+/// Where the folder of a node has the authority's key that signs for the others.
+pub const AUTHORITY_KEY: &str = "certs/ca.key";
+
 impl Config {
     /// The whole configuration as YAML that means the same wherever it is read: paths are absolute.
     pub fn to_yaml(&self) -> String {
@@ -17,6 +20,8 @@ impl Config {
             ca: absolute(&self.tls.ca),
             cert: absolute(&self.tls.cert),
             key: absolute(&self.tls.key),
+            authority_key: self.tls.authority_key.as_deref().map(absolute),
+            days: self.tls.days,
         };
         let https = self.https_files_as(absolute);
         self.yaml(&self.name, &absolute(&self.data), &tls, &https)
@@ -28,6 +33,8 @@ impl Config {
             ca: "certs/ca.crt".into(),
             cert: "certs/node.crt".into(),
             key: "certs/node.key".into(),
+            authority_key: self.tls.authority_key.as_ref().map(|_| AUTHORITY_KEY.into()),
+            days: self.tls.days,
         };
         let https = self.https_files_as(|path| self.beside(path));
         self.yaml(node, Path::new("data"), &tls, &https)
@@ -70,6 +77,10 @@ impl Config {
         writeln!(out, "  ca: {}", quoted(tls.ca.display()))?;
         writeln!(out, "  cert: {}", quoted(tls.cert.display()))?;
         writeln!(out, "  key: {}", quoted(tls.key.display()))?;
+        if let Some(key) = &tls.authority_key {
+            writeln!(out, "  authorityKey: {}", quoted(key.display()))?;
+        }
+        writeln!(out, "  days: {}", tls.days)?;
         writeln!(out, "http:")?;
         self.write_http_tls(out, https)?;
         writeln!(out, "  clientAuth: {}", self.http.client_auth)?;

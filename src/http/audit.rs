@@ -49,6 +49,7 @@ fn action(method: &Method, uri: &Uri) -> Option<Action> {
             None => Action::MemberRemove,
             Some((_, "promote")) => Action::MemberPromote,
             Some((_, "replace")) => Action::MemberReplace,
+            Some((_, "renew")) => Action::MemberRenew,
             Some(_) => Action::Unknown,
         });
     }
@@ -255,7 +256,10 @@ fn of_uri(action: Action, uri: &Uri) -> Option<Target> {
             Some(of_range(KeyRange::prefix(&prefix)))
         }
         Action::Range | Action::DeleteRange => listed(query).map(of_range),
-        Action::MemberRemove | Action::MemberPromote | Action::MemberReplace => {
+        Action::MemberRemove
+        | Action::MemberPromote
+        | Action::MemberReplace
+        | Action::MemberRenew => {
             let rest = path.strip_prefix(MEMBERS_PATH)?;
             name(rest.split('/').next()?)
         }
@@ -361,6 +365,8 @@ mod tests {
             ("DELETE /v1/cluster/members/node%31", "member-remove", name("node1")),
             ("POST /v1/cluster/members/node1/promote", "member-promote", name("node1")),
             ("POST /v1/cluster/members/node1/replace", "member-replace", name("node1")),
+            ("POST /v1/cluster/members/node1/renew", "member-renew", name("node1")),
+            ("PUT /v1/auth/revoked/4a0b", "auth-change", name("revoked/4a0b")),
             ("PUT /v1/auth/users/alice", "auth-change", name("users/alice")),
             ("GET /v1/auth/users/alice", "auth-read", name("users/alice")),
             ("GET /v1/audit/anchors", "audit-read", None),

@@ -30,7 +30,7 @@ const BODY_BYTES_MAX: usize = 128 << 10;
 const TTL_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// Who may do what, for somebody who may see it: as of now or later.
-async fn see(api: &Api, request: Request) -> Result<(Arc<Access>, Revision), Problem> {
+pub(super) async fn see(api: &Api, request: Request) -> Result<(Arc<Access>, Revision), Problem> {
     let parts = request.into_parts().0;
     Query::parse(parts.uri.query(), &[])?;
     let caller = caller_of(&parts.extensions);
@@ -41,7 +41,7 @@ async fn see(api: &Api, request: Request) -> Result<(Arc<Access>, Revision), Pro
     Ok((api.handle.access(&allowed), api.handle.revision()))
 }
 
-fn answer<T: Serialize>(revision: Revision, value: &T) -> Response {
+pub(super) fn answer<T: Serialize>(revision: Revision, value: &T) -> Response {
     // Serializing plain data into memory cannot fail.
     json_response(revision, serde_json::to_vec(value).unwrap_or_default())
 }
@@ -126,7 +126,7 @@ pub(super) async fn token(
 }
 
 /// The body of a request that changes something, if there is one, and what came before it.
-async fn read<T: DeserializeOwned>(
+pub(super) async fn read<T: DeserializeOwned>(
     api: &Api,
     request: Request,
     like: &str,
@@ -140,12 +140,12 @@ async fn read<T: DeserializeOwned>(
     Ok((parts, wanted))
 }
 
-fn malformed(like: &str, why: &str) -> Problem {
+pub(super) fn malformed(like: &str, why: &str) -> Problem {
     Problem::new(Kind::Malformed, format!("the body is not like {like}: {why}"))
 }
 
 /// Makes a change; whether what it names was there before.
-async fn change(
+pub(super) async fn change(
     api: &Api,
     parts: &Parts,
     change: AccessChange,
@@ -162,7 +162,7 @@ async fn change(
     }
 }
 
-fn done(found: bool, revision: Revision) -> Response {
+pub(super) fn done(found: bool, revision: Revision) -> Response {
     let mut response = json_response(revision, Bytes::new());
     response.headers_mut().remove(axum::http::header::CONTENT_TYPE);
     *response.status_mut() = if found { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
@@ -276,6 +276,15 @@ fn new_token() -> Option<String> {
     Some(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
+/// What comes with a request that says all it wants by its path.
+pub(super) fn without_body(request: Request) -> Result<Parts, Problem> {
+    Query::parse(request.uri().query(), &[])?;
+    let (parts, _) = request.into_parts();
+    headers::refuse_idempotency_key(&parts.headers)?;
+    headers::refuse_conditions(&parts.headers, "who may do what has no conditions")?;
+    Ok(parts)
+}
+
 async fn delete(
     api: &Api,
     request: Request,
@@ -283,10 +292,7 @@ async fn delete(
     name: &str,
     of: impl FnOnce(Name) -> AccessChange,
 ) -> Result<Response, Problem> {
-    Query::parse(request.uri().query(), &[])?;
-    let (parts, _) = request.into_parts();
-    headers::refuse_idempotency_key(&parts.headers)?;
-    headers::refuse_conditions(&parts.headers, "who may do what has no conditions")?;
+    let parts = without_body(request)?;
     let name = name_of(name)?;
     let (found, revision) = change(api, &parts, of(name.clone())).await?;
     match found {

@@ -57,6 +57,12 @@ pub(super) async fn authenticate(handle: &Handle, head: Head<'_>) -> Result<Call
             ))
         }
         None => match head.extensions.get::<Certified>() {
+            // Its connection is about to end.
+            Some(Certified(caller))
+                if caller.certificate().is_some_and(|it| handle.is_revoked(it)) =>
+            {
+                Err(unauthenticated("the certificate of this connection was revoked"))
+            }
             Some(Certified(caller)) => Ok(caller.clone()),
             None => Err(Error::Unauthenticated.into()),
         },

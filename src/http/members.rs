@@ -13,7 +13,10 @@ use super::list::json_response;
 use super::query::Query;
 use super::trail::Trail;
 use super::{Api, body, headers, json};
-use crate::api::{AddJson, Addresses, Error, MemberChange, Members, ReplaceJson, SeeMembers};
+use crate::api::{
+    AddJson, Addresses, Error, MemberChange, Members, RenewMember, RenewedJson, ReplaceJson,
+    SeeMembers,
+};
 use crate::audit::Target;
 use crate::config::{HostPort, NodeName};
 
@@ -102,6 +105,28 @@ pub(super) async fn undo(
 ) -> Result<Response, Problem> {
     carry_out(&api, request, StatusCode::OK, |body| no_body(body).map(|()| MemberChange::Undo))
         .await
+}
+
+/// `POST /v1/cluster/members/{name}/renew`: 200, once the member has another certificate.
+pub(super) async fn renew(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    Query::parse(request.uri().query(), &[])?;
+    let (parts, body) = request.into_parts();
+    let deadline = headers::deadline(&parts.headers)?;
+    headers::refuse_idempotency_key(&parts.headers)?;
+    let held = body::read(&parts, body, BODY_BYTES_MAX, &api.bodies).await?;
+    if !held.bytes.is_empty() {
+        json::object::<Nothing>(&held.bytes).map_err(malformed::<Nothing>)?;
+    }
+    let member = RenewMember { name: Some(name.clone()) };
+    let member = api.handle.admit(&caller_of(&parts.extensions), member).await?;
+    let expires = api.handle.renew(member, deadline).await?;
+    // Serializing plain data into memory cannot fail.
+    let body = serde_json::to_vec(&RenewedJson { name, expires }).unwrap_or_default();
+    Ok(json_response(api.handle.revision(), body))
 }
 
 /// An object without members: what a request without arguments may carry.

@@ -38,6 +38,7 @@ mod plain;
 mod query;
 mod range_delete;
 mod rates;
+mod revoked;
 mod serve;
 mod snapshot;
 mod socket;
@@ -143,6 +144,11 @@ pub fn router(handle: Handle) -> App {
             "/v1/auth/tokens/{name}",
             get(auth::token).put(auth::put_token).delete(auth::delete_token),
         )
+        .route("/v1/auth/revoked", get(revoked::list))
+        .route(
+            "/v1/auth/revoked/{serial}",
+            get(revoked::one).put(revoked::put).delete(revoked::delete),
+        )
         .route("/v1/auth/whoami", get(auth::whoami))
         .route("/v1/auth/can", post(auth::can))
         .route("/v1/cluster", get(node::cluster))
@@ -152,6 +158,7 @@ pub fn router(handle: Handle) -> App {
         .route("/v1/cluster/members/{name}", delete(members::remove))
         .route("/v1/cluster/members/{name}/promote", post(members::promote))
         .route("/v1/cluster/members/{name}/replace", post(members::replace))
+        .route("/v1/cluster/members/{name}/renew", post(members::renew))
         .route("/v1/audit/anchors", get(anchors::anchors))
         .route("/v1/snapshot", get(snapshot::snapshot))
         .route("/metrics", get(metrics::metrics))
@@ -188,6 +195,14 @@ impl App {
     /// Whom a client's certificate stands for.
     fn certified(&self, certificate: &CertificateDer<'_>) -> Option<identity::Certified> {
         self.inner.api.handle.certified(certificate).map(identity::Certified)
+    }
+
+    /// Waits until the certificate of a connection is revoked.
+    async fn until_revoked(&self, certified: Option<&identity::Certified>) {
+        match certified.and_then(|identity::Certified(caller)| caller.certificate()) {
+            Some(serial) => self.inner.api.handle.until_revoked(serial).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// What the node counts of requests.

@@ -256,7 +256,8 @@ async fn speak<S>(
     // HTTP/2 ends a connection without losing a request.
     let lingers = Arc::new(AtomicBool::new(true));
     let spare = place.spare;
-    let service = answering(&place, certified, &clock, &lingers, shared);
+    let mut revoked = std::pin::pin!(shared.app.until_revoked(certified.as_ref()));
+    let service = answering(&place, certified.clone(), &clock, &lingers, shared);
     let stream = Heads::new(stream, clock.clone());
     let mut connection =
         std::pin::pin!(shared.http.serve_connection(TokioIo::new(stream), service));
@@ -274,6 +275,11 @@ async fn speak<S>(
                 if clock.is_aborted() {
                     beside.reset_at_end();
                 }
+                return;
+            }
+            () = revoked.as_mut() => {
+                tracing::debug!("the certificate of a connection was revoked");
+                beside.reset_at_end();
                 return;
             }
             _ = looks.tick() => {

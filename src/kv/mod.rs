@@ -39,7 +39,8 @@ pub use anchors::decode_anchors;
 pub use apply::{CONTENT_TYPE_BYTES_MAX, Prepared, evaluate};
 pub use auth::{
     ACCESS_BYTES_MAX, ADMIN, Access, AccessChange, AccessRefusal, AccessRevision, Administration,
-    Ask, Asks, Grant, Keys, Name, NameError, Right, Role, Token, TokenHash, User,
+    Ask, Asks, Grant, Keys, Name, NameError, REVOKED_MAX, Right, Role, Serial, SerialError, Token,
+    TokenHash, User,
 };
 pub use bound::{Bound, DELETED_PER_KEY_MAX};
 pub use command::{Command, Header, KEY_BYTES_MAX, Write};

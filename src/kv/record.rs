@@ -34,6 +34,8 @@ const ANCHOR: u16 = 5;
 
 /// The first byte of every record: the version of its layout.
 const LAYOUT: u8 = 1;
+/// That of who may do what where certificates are revoked, too.
+const LAYOUT_REVOKED: u8 = 2;
 
 /// The cluster's feature level as a record has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,12 +127,18 @@ pub(super) fn decode_settings(record: Option<&[u8]>) -> Result<Option<Settings>,
 
 /// The record of who may do what.
 pub(super) fn encode_access(access: &Stated) -> Bytes {
-    encode(access)
+    let layout = if access.has_revoked() { LAYOUT_REVOKED } else { LAYOUT };
+    access.encode(vec![layout]).map(Bytes::from).unwrap_or_default()
 }
 
 /// Who may do what as a record says it; in a cluster without one, as at its beginning.
 pub(super) fn decode_access(record: Option<&[u8]>) -> Result<Access, Unreadable> {
-    Ok(record.map(decode).transpose()?.map_or_else(Access::default, Access::of))
+    let Some(record) = record else { return Ok(Access::default()) };
+    let stated = match record.split_first() {
+        Some((&LAYOUT_REVOKED, rest)) => Stated::decode(rest).map_err(|_| UNREADABLE)?,
+        _ => decode(record)?,
+    };
+    Ok(Access::of(stated))
 }
 
 /// The record of an anchor.
@@ -167,6 +175,8 @@ pub fn check_record(
     }
 }
 
+const UNREADABLE: Unreadable = Unreadable::Damaged("a record cannot be read");
+
 fn encode<T: Serialize>(record: &T) -> Bytes {
     // Writing plain data to a growing vector has no way to fail; nothing at all is no record.
     postcard::to_extend(record, vec![LAYOUT]).map(Bytes::from).unwrap_or_default()
@@ -174,10 +184,32 @@ fn encode<T: Serialize>(record: &T) -> Bytes {
 
 fn decode<T: for<'a> Deserialize<'a>>(record: &[u8]) -> Result<T, Unreadable> {
     match record.split_first() {
-        Some((&LAYOUT, record)) => {
-            postcard::from_bytes(record).map_err(|_| Unreadable::Damaged("a record cannot be read"))
-        }
+        Some((&LAYOUT, record)) => postcard::from_bytes(record).map_err(|_| UNREADABLE),
         Some((&found, _)) if found > LAYOUT => Err(Unreadable::NewerLayout { found }),
         _ => Err(Unreadable::Damaged("a record has no layout")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::auth::{AccessChange, Serial};
+    use super::*;
+
+    #[test]
+    fn who_may_do_what_is_read_back_with_and_without_revoked_certificates() {
+        let read = |access: &Access| decode_access(Some(&encode_access(access.stated()))).unwrap();
+        let access = Access::default();
+        assert_eq!(encode_access(access.stated())[0], LAYOUT);
+        assert_eq!(read(&access), access);
+        let serial = Serial::new(&[7, 8]).unwrap();
+        let revoke = AccessChange::Revoke { serial, until: 9, now: 1 };
+        let access = access.after(revoke).unwrap().0.unwrap();
+        let record = encode_access(access.stated());
+        assert_eq!(record[0], LAYOUT_REVOKED);
+        assert_eq!(read(&access), access);
+        assert_eq!(read(&access).revoked().len(), 1);
+        for short in 0..record.len() {
+            assert!(decode_access(Some(&record[..short])).is_err(), "{short}");
+        }
     }
 }

@@ -9,16 +9,16 @@ use bytes::BytesMut;
 use quinn::{Connection, Endpoint, Incoming, ReadError, RecvStream, SendStream, VarInt};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Answerer;
 use super::admission::{Place, Verdict};
 use super::frame::{self, FrameError};
 use super::hello::{Greeting, HELLO_BYTES_MAX, Hello, Refused};
 use super::refusal::{CloseCode, Ending, Refusal};
-use super::shared::{Shared, certified};
+use super::shared::{Shared, leaf_of};
 use super::shown::Shown;
 use super::stream::{self, FrameReader, StreamError, read_kind};
 use super::tasks;
 use super::transfer::IncomingTransfer;
+use super::{Answerer, Asking};
 use crate::raft::NodeId;
 
 /// How long a handshake and the hello after it may take.
@@ -98,7 +98,7 @@ impl Failure {
 struct AcceptedPeer {
     connection: Connection,
     name: String,
-    node_id: NodeId,
+    asking: Asking,
 }
 
 /// The handshake and the hello after it, within their time.
@@ -111,15 +111,19 @@ async fn shake_hands(shared: &Arc<Shared>, incoming: Incoming) -> Result<Accepte
         Ok(connection) => connection.map_err(|error| nobody(Ending::of(&error)))?,
         Err(_) => return Err(nobody(late())),
     };
-    let name = match certified(&connection) {
-        Ok(certified) => certified.name,
+    let shown =
+        shared.certified(&connection).and_then(|node| Ok((node.name, leaf_of(&connection)?)));
+    let (name, certificate) = match shown {
+        Ok((name, leaf)) => (name, Arc::new(leaf)),
         Err(refusal) => {
             refusal.close(&connection);
             return Err(nobody(Ending::own(&refusal)));
         }
     };
     let ending = match timeout_at(deadline, first_hello(shared, &connection)).await {
-        Ok(Ok(node_id)) => return Ok(AcceptedPeer { connection, name, node_id }),
+        Ok(Ok(id)) => {
+            return Ok(AcceptedPeer { connection, name, asking: Asking { id, certificate } });
+        }
         Ok(Err(Trouble::Lost(ending))) => ending,
         Ok(Err(Trouble::Refused(refusal))) => {
             refusal.close(&connection);
@@ -179,7 +183,7 @@ async fn answer_hello(
         Err(error) => return Err(Trouble::Refused(Refusal::protocol(error))),
     };
     let node_id = hello.node_id;
-    let shown = Shown { certified: certified(connection).map_err(Trouble::Refused)?, hello };
+    let shown = Shown { certified: shared.certified(connection).map_err(Trouble::Refused)?, hello };
     let admitted = shared.admit(&shown, connection).await;
     let refused = admitted.as_ref().err().map(|refusal| Refused {
         code: refusal.code as u8,
@@ -280,10 +284,10 @@ impl AcceptedPeer {
         let mut frames = FrameReader::new(receive, shared.own.frame_bytes_max);
         while let Some(body) = frames.next().await? {
             let message = frame::decode_message(&body).map_err(StreamError::Frame)?;
-            if message.from != self.node_id || message.to != shared.own.node_id {
+            if message.from != self.asking.id || message.to != shared.own.node_id {
                 return Err(Trouble::Refused(Refusal::protocol(format_args!(
                     "a message from {} to {} on the connection from {} to {}",
-                    message.from, message.to, self.node_id, shared.own.node_id
+                    message.from, message.to, self.asking.id, shared.own.node_id
                 ))));
             }
             // What was read before the connection was closed is not to be taken in after.
@@ -309,7 +313,7 @@ impl AcceptedPeer {
             stream::HELLO => {
                 let hello = answer_hello(shared, &self.connection, send, receive);
                 return match timeout(ARRIVAL_TIMEOUT, hello).await {
-                    Ok(Ok(node_id)) if node_id == self.node_id => Ok(()),
+                    Ok(Ok(node_id)) if node_id == self.asking.id => Ok(()),
                     Ok(Ok(_)) => Err(Trouble::Refused(Refusal::protocol(
                         "another identity than in the first hello",
                     ))),
@@ -319,7 +323,7 @@ impl AcceptedPeer {
             }
             stream::TRANSFER => {
                 let arriving = IncomingTransfer(FrameReader::new(receive, limit));
-                let reply = shared.inbound.transfer(self.node_id, arriving);
+                let reply = shared.inbound.transfer(self.asking.id, arriving);
                 let reply = tokio::select! {
                     reply = reply => reply,
                     error = self.connection.closed() => {
@@ -332,7 +336,7 @@ impl AcceptedPeer {
             kind => return Err(unknown(kind)),
         }
         let body = arrive(whole(FrameReader::new(receive, limit).only())).await?;
-        let reply = answerer.answer(self.node_id, body).await;
+        let reply = answerer.answer(&self.asking, body).await;
         self.reply(shared, send, &reply).await;
         Ok(())
     }

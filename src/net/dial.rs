@@ -14,7 +14,7 @@ use super::frame;
 use super::hello::{Greeting, HELLO_BYTES_MAX, Hello};
 use super::link::Link;
 use super::refusal::{CloseCode, Ending, Refusal};
-use super::shared::{Shared, certified};
+use super::shared::Shared;
 use super::shown::Shown;
 use super::stream::{self, FrameReader, StreamError};
 
@@ -302,7 +302,7 @@ async fn look_up(shared: &Shared, address: &str, attempt: u32) -> Result<SocketA
 
 /// Says hello and waits for the answer.
 async fn exchange_hellos(shared: &Shared, connection: &Connection) -> Result<Shown, Failure> {
-    let certified = certified(connection).map_err(Failure::Refused)?;
+    let certified = shared.certified(connection).map_err(Failure::Refused)?;
     let mut hello = BytesMut::new();
     hello.put_u8(stream::HELLO);
     frame::encode(&shared.hello(), HELLO_BYTES_MAX, &mut hello)

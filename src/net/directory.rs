@@ -466,6 +466,7 @@ impl Directory {
                 settings: hello.and_then(|hello| hello.settings),
                 features: hello.map(|hello| hello.features),
                 certificate_expires: certified.map(|certified| certified.expires.clone()),
+                certificate_serial: certified.map(|certified| certified.serial),
                 rtt: entry.link.as_ref().map(|link| link.connection.rtt()),
                 problem: entry.problem.clone(),
                 outgrown: entry.problem.clone().filter(|_| entry.outgrown),

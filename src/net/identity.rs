@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::pki::{PeerIdentity, Role};
+use crate::kv::Serial;
+use crate::pki::{PeerIdentity, Role, serial_of};
 
 /// The most characters of a stranger's certificate that are repeated.
 const SHOWN_MAX: usize = 300;
@@ -18,6 +19,8 @@ pub(super) struct CertifiedNode {
     pub(super) name: String,
     /// RFC 3339, UTC.
     pub(super) expires: String,
+    /// Its serial number.
+    pub(super) serial: Serial,
 }
 
 /// Why a certificate is not one of a node.
@@ -27,6 +30,8 @@ pub(super) enum NotANode {
     NoIdentity(String),
     #[error("the certificate says no time at which it expires")]
     NoExpiry,
+    #[error("the certificate's number cannot be one")]
+    NoSerial,
     #[error(
         "the certificate is of the role {0:?}, only the role \"node\" may take part in the cluster"
     )]
@@ -42,8 +47,10 @@ impl CertifiedNode {
             return Err(NotANode::Role(identity.role.to_string()));
         }
         let expires = expires(certificate).ok_or(NotANode::NoExpiry)?;
+        let serial = serial_of(certificate).ok().and_then(|bytes| Serial::new(&bytes).ok());
+        let serial = serial.ok_or(NotANode::NoSerial)?;
         let (cluster, name) = (identity.cluster.to_string(), identity.name.to_string());
-        Ok(CertifiedNode { cluster, name, expires })
+        Ok(CertifiedNode { cluster, name, expires, serial })
     }
 }
 

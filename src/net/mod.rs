@@ -40,7 +40,7 @@ mod tls;
 mod transfer;
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -50,9 +50,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use rustls_pki_types::CertificateDer;
 
 use crate::cluster::{Features, Known, Roster, Seat, Settings};
-use crate::kv::FeatureLevel;
+use crate::kv::{FeatureLevel, Serial};
 use crate::raft::{ClusterId, Message, NodeId};
 use shared::Shared;
 
@@ -96,7 +97,16 @@ pub trait Inbound: fmt::Debug + Send + Sync + 'static {
 /// Who answers what peers ask. Called on the network's threads; must not block.
 pub trait Answerer: fmt::Debug + Send + Sync + 'static {
     /// Answers a request of a peer. The future is run to its end even if the peer gives up.
-    fn answer(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes>;
+    fn answer(&self, from: &Asking, body: Bytes) -> BoxFuture<'static, Bytes>;
+}
+
+/// A peer that asks something, as its connection shows it.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// Its identity.
+    pub id: NodeId,
+    /// The certificate that it showed.
+    pub certificate: Arc<CertificateDer<'static>>,
 }
 
 /// What a peer said about itself, checked.
@@ -203,6 +213,8 @@ pub struct PeerStatus {
     pub features: Option<Features>,
     /// When the certificate that it showed last expires, RFC 3339.
     pub certificate_expires: Option<String>,
+    /// The serial number of that certificate.
+    pub certificate_serial: Option<Serial>,
     /// The round trip time as QUIC estimates it, while connected.
     pub rtt: Option<Duration>,
     /// Why it is not connected, as a sentence for the operator.
@@ -412,6 +424,11 @@ impl Net {
     /// nothing that is under way is lost.
     pub fn reload_tls(&self, material: TlsMaterial) -> Result<(), NetError> {
         self.shared.reload_tls(&material)
+    }
+
+    /// Certificates with these serial numbers are no peer's any more, and their connections end.
+    pub fn revoke(&self, revoked: BTreeSet<Serial>) {
+        self.shared.revoke(revoked);
     }
 
     /// What happened since the start.

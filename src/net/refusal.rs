@@ -11,6 +11,7 @@ use quinn::{ConnectionError, VarInt};
 use super::hello::{Refused, Versions};
 use super::identity::NotANode;
 use crate::cluster::{Known, Why};
+use crate::kv::Serial;
 use crate::raft::NodeId;
 
 /// How long a peer's refusal for one reason is not logged again.
@@ -193,6 +194,13 @@ impl Refusal {
     /// The other end's certificate is of an authority that is trusted no more.
     pub(super) fn no_longer_trusted(name: &str, error: &rustls::Error) -> Refusal {
         let sentence = format!("the certificate of {} is trusted no more: {error}", shown(name));
+        Refusal::new(CloseCode::NotAMember, sentence)
+    }
+
+    /// The other end's certificate was revoked.
+    pub(super) fn revoked(name: &str, serial: &Serial) -> Refusal {
+        let sentence =
+            format!("the certificate of {} with the number {serial} was revoked", shown(name));
         Refusal::new(CloseCode::NotAMember, sentence)
     }
 

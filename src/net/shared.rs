@@ -1,6 +1,6 @@
 //! What the tasks of a network share, and the way from an identity to a connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,6 +32,7 @@ use super::{
     contest, tasks,
 };
 use crate::cluster::{Known, Own, Roster, Settings, removal};
+use crate::kv::Serial;
 use crate::raft::{ClusterId, Message, NodeId};
 
 /// How often a message or a request is tried on another link when its own has been replaced meanwhile.
@@ -80,6 +81,8 @@ pub(super) struct Shared {
     pub(super) cluster_id: watch::Sender<Option<ClusterId>>,
     pub(super) dropped: Arc<AtomicU64>,
     expires: Mutex<Option<String>>,
+    /// Certificates that nobody is let in with.
+    revoked: ArcSwap<BTreeSet<Serial>>,
     directory: Mutex<Directory>,
     /// Always made from the directory, under its lock.
     routes: ArcSwap<HashMap<NodeId, Arc<Link>>>,
@@ -121,6 +124,7 @@ impl Shared {
             client: watch::Sender::new(tls.client),
             cluster_id: watch::Sender::new(None),
             dropped: Arc::new(AtomicU64::new(0)),
+            revoked: ArcSwap::default(),
             expires: Mutex::new(config.tls.chain.first().and_then(identity::expires)),
             directory: Mutex::new(Directory::new(
                 Roster::new(own, config.configured),
@@ -212,6 +216,10 @@ impl Shared {
         decide: impl FnOnce(&mut Directory) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         self.with_directory(|directory| {
+            // Under the lock, so that nobody comes in beside a revocation, which ends what is in the directory.
+            if let Err(refusal) = self.check_revoked(&shown.certified) {
+                return (Err(refusal), Vec::new());
+            }
             let ours = shown.hello.cluster == self.own.cluster
                 && shown.certified.cluster == self.own.cluster;
             let told = shown.hello.known.as_ref().filter(|_| ours);
@@ -385,6 +393,34 @@ impl Shared {
         Ok(())
     }
 
+    /// Lets nobody in with these certificates, and ends the connections of who is.
+    pub(super) fn revoke(&self, revoked: BTreeSet<Serial>) {
+        if **self.revoked.load() == revoked {
+            return;
+        }
+        self.revoked.store(Arc::new(revoked));
+        for (_, connection) in self.directory.lock().connections() {
+            if let Err(refusal) = self.certified(&connection) {
+                tracing::warn!("{}", refusal.sentence);
+                refusal.close(&connection);
+            }
+        }
+    }
+
+    fn check_revoked(&self, certified: &CertifiedNode) -> Result<(), Refusal> {
+        match self.revoked.load().contains(&certified.serial) {
+            true => Err(Refusal::revoked(&certified.name, &certified.serial)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whom the other end's certificate names, once the handshake is over; nobody who is let in with it no more.
+    pub(super) fn certified(&self, connection: &Connection) -> Result<CertifiedNode, Refusal> {
+        let certified = CertifiedNode::read(&leaf_of(connection)?)
+            .map_err(|error| Refusal::not_a_node(&error))?;
+        self.check_revoked(&certified).map(|()| certified)
+    }
+
     pub(super) fn counters(&self) -> NetCounters {
         NetCounters {
             messages_dropped: self.dropped.load(Ordering::Relaxed),
@@ -398,11 +434,8 @@ fn chain_of(connection: &Connection) -> Option<Vec<CertificateDer<'static>>> {
     identity.downcast::<Vec<CertificateDer<'static>>>().ok().map(|chain| *chain)
 }
 
-/// Whom the other end's certificate names, once the handshake is over.
-pub(super) fn certified(connection: &Connection) -> Result<CertifiedNode, Refusal> {
-    let chain = chain_of(connection);
-    let Some(leaf) = chain.as_ref().and_then(|chain| chain.first()) else {
-        return Err(Refusal::protocol("no certificate was presented"));
-    };
-    CertifiedNode::read(leaf).map_err(|error| Refusal::not_a_node(&error))
+/// The other end's certificate, once the handshake is over.
+pub(super) fn leaf_of(connection: &Connection) -> Result<CertificateDer<'static>, Refusal> {
+    let leaf = chain_of(connection).and_then(|chain| chain.into_iter().next());
+    leaf.ok_or_else(|| Refusal::protocol("no certificate was presented"))
 }

@@ -9,9 +9,21 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Signatu
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::identity::PeerIdentity;
+use super::material::serial_of;
 
-/// Whether somebody may come in whose certificate is sound.
-pub type Admits = Arc<dyn Fn(&PeerIdentity) -> bool + Send + Sync>;
+/// Whether somebody may come in whose certificate is sound, by whom it stands for and its serial number.
+pub type Admits = Arc<dyn Fn(&PeerIdentity, &[u8]) -> Entry + Send + Sync>;
+
+/// What becomes of somebody who wants to come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// They come in.
+    Admitted,
+    /// The certificate stands for nobody who may.
+    Stranger,
+    /// The certificate opens nothing any more.
+    Revoked,
+}
 
 /// Checks the chain, then who it stands for.
 pub(super) struct Doorkeeper {
@@ -53,12 +65,19 @@ impl ClientCertVerifier for Doorkeeper {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
         // Told as "access denied".
         let refused = CertificateError::ApplicationVerificationFailure;
+        let serial = serial_of(end_entity);
         match PeerIdentity::from_certificate(end_entity) {
-            Ok(identity) if (self.admits)(&identity) => Ok(verified),
-            Ok(identity) => {
-                tracing::debug!(%identity, "a certificate that opens nothing");
-                Err(refused.into())
-            }
+            Ok(identity) => match (self.admits)(&identity, &serial.unwrap_or_default()) {
+                Entry::Admitted => Ok(verified),
+                Entry::Stranger => {
+                    tracing::debug!(%identity, "a certificate that opens nothing");
+                    Err(refused.into())
+                }
+                Entry::Revoked => {
+                    tracing::debug!(%identity, "a certificate that was revoked");
+                    Err(CertificateError::Revoked.into())
+                }
+            },
             Err(error) => {
                 tracing::debug!(%error, "a certificate that stands for nobody");
                 Err(refused.into())

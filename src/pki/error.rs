@@ -135,6 +135,12 @@ pub enum PkiError {
         /// The file.
         file: PathBuf,
     },
+    /// A request for a certificate that cannot be answered.
+    #[error("the request for a certificate cannot be used: {reason}")]
+    Request {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Making a certificate failed.
     #[error("cannot make a certificate: {0}")]
     Issue(#[from] rcgen::Error),

@@ -44,7 +44,8 @@ pub fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, PkiError> {
     })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, PkiError> {
+/// The bytes of a file, no more than such a one may have.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, PkiError> {
     use io::Read;
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => PkiError::Missing { file: file.to_path_buf() },
@@ -70,6 +71,20 @@ pub fn write_pair(
     }
     write(key.0, key.1, KEY_MODE, overwrite)?;
     write(cert.0, cert.1, CERTIFICATE_MODE, overwrite)
+}
+
+/// Writes a key, for its owner only.
+pub(super) fn write_key(file: &Path, pem: &str, overwrite: Overwrite) -> Result<(), PkiError> {
+    write(file, pem, KEY_MODE, overwrite)
+}
+
+/// The text of a file.
+pub(super) fn read_text(file: &Path) -> Result<String, PkiError> {
+    String::from_utf8(read(file)?).map_err(|error| PkiError::NotPem {
+        file: file.to_path_buf(),
+        what: "text",
+        reason: error.to_string(),
+    })
 }
 
 /// Writes a file that anyone may read.

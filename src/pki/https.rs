@@ -11,7 +11,7 @@ use rustls::version::TLS13;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 
-use super::clients::{Admits, Doorkeeper};
+use super::clients::{Admits, Doorkeeper, Entry};
 use super::files::{read_certificates, read_key};
 use super::identity::{Role, parse};
 use super::material::{Material, check_key, check_time, crypto_provider, roots};
@@ -130,7 +130,10 @@ impl Https {
         let failed = |error: &dyn fmt::Display| PkiError::Tls(error.to_string());
         let admits: Admits = match self.has_other_authorities {
             false => admits,
-            true => Arc::new(move |identity| identity.role == Role::Client && admits(identity)),
+            true => Arc::new(move |identity, serial| match identity.role {
+                Role::Client => admits(identity, serial),
+                Role::Node => Entry::Stranger,
+            }),
         };
         let builder = rustls::ServerConfig::builder_with_provider(crypto_provider())
             .with_protocol_versions(&[&TLS13])

@@ -5,14 +5,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber,
 };
-use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::{Duration, OffsetDateTime};
 
 use super::files::{read_certificates, read_key};
 use super::identity::{PeerIdentity, Role, parse};
+use super::material::check_key;
+use super::request::{Requested, alternative_names, common_name};
 use super::{ClusterName, Host, PkiError, material};
 
 /// How long an authority is valid unless set.
@@ -56,7 +58,7 @@ impl std::fmt::Debug for Authority {
 
 /// A new authority for `cluster`.
 pub fn issue_authority(cluster: &ClusterName, days: u32) -> Result<Issued, PkiError> {
-    let mut params = params(&format!("konsen authority of {cluster}"), days);
+    let mut params = params(&format!("konsen authority of {cluster}"), life_of_days(days));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -65,11 +67,17 @@ pub fn issue_authority(cluster: &ClusterName, days: u32) -> Result<Issued, PkiEr
 }
 
 impl Authority {
-    /// Reads an authority's certificate and key and checks that they belong together and are valid now.
+    /// Reads an authority's certificate and key and checks that they belong together and are valid now. Of several
+    /// certificates in the file it is the one that the key belongs to.
     pub fn load(cert: &Path, key: &Path) -> Result<Authority, PkiError> {
         let certificates = read_certificates(cert)?;
         let not_authority = || PkiError::NotAuthority { file: cert.to_path_buf() };
-        let certificate = certificates.first().ok_or_else(not_authority)?;
+        let key_der = read_key(key)?;
+        let is_its = |one: &&CertificateDer<'static>| {
+            check_key(std::slice::from_ref(*one), &key_der, cert, key).is_ok()
+        };
+        let certificate =
+            certificates.iter().find(is_its).or(certificates.first()).ok_or_else(not_authority)?;
         let parsed = parse(certificate)
             .map_err(|source| PkiError::File { file: cert.to_path_buf(), source })?;
         if !parsed.is_ca() {
@@ -77,8 +85,7 @@ impl Authority {
         }
         material::check_time(cert, &parsed)?;
         let not_after = parsed.validity().not_after.to_datetime();
-        let key_der = read_key(key)?;
-        material::check_key(&certificates, &key_der, cert, key)?;
+        check_key(std::slice::from_ref(certificate), &key_der, cert, key)?;
         let PrivateKeyDer::Pkcs8(pkcs8) = &key_der else {
             return Err(PkiError::BadKey {
                 file: key.to_path_buf(),
@@ -112,47 +119,62 @@ impl Authority {
         hosts: &[Host],
         days: u32,
     ) -> Result<Issued, PkiError> {
-        let mut params = params(identity.name.as_str(), days);
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let params = self.leaf(identity, hosts, life_of_days(days))?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// A certificate for the key of a request, in PEM form, good for as long as `life`: as [`Authority::issue`] makes it. Of
+    /// what the request asks for nothing counts but the key; who it is for and for which hosts the caller has found out.
+    pub fn sign(
+        &self,
+        requested: &Requested,
+        identity: &PeerIdentity,
+        hosts: &[Host],
+        life: Duration,
+    ) -> Result<String, PkiError> {
+        let params = self.leaf(identity, hosts, life)?;
+        Ok(params.signed_by(requested.public_key(), &self.issuer)?.pem())
+    }
+
+    fn leaf(
+        &self,
+        identity: &PeerIdentity,
+        hosts: &[Host],
+        life: Duration,
+    ) -> Result<CertificateParams, PkiError> {
+        let mut params = params(identity.name.as_str(), life);
         params.not_after = params.not_after.min(self.not_after);
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let mut names = Vec::new();
+        let mut all = BTreeSet::new();
         if identity.role == Role::Node {
             params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
-            let own = [
-                Host::Name(identity.name.to_string()),
-                Host::Name("localhost".to_owned()),
-                Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            ];
-            let hosts: BTreeSet<&Host> = own.iter().chain(hosts).collect();
-            for host in hosts {
-                match host {
-                    // Nobody dials it.
-                    Host::Ip(ip) if ip.is_unspecified() => {}
-                    Host::Ip(ip) => names.push(SanType::IpAddress(*ip)),
-                    Host::Name(name) => names.push(SanType::DnsName(name.as_str().try_into()?)),
-                }
-            }
+            all.insert(Host::Name(identity.name.to_string()));
+            all.insert(Host::Name("localhost".to_owned()));
+            all.insert(Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+            all.extend(hosts.iter().cloned());
         }
-        names.push(SanType::URI(identity.uri().try_into()?));
-        params.subject_alt_names = names;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
+        let all: Vec<Host> = all.into_iter().collect();
+        params.subject_alt_names = alternative_names(identity, &all)?;
+        Ok(params)
     }
 }
 
-fn params(common_name: &str, days: u32) -> CertificateParams {
+fn life_of_days(days: u32) -> Duration {
+    Duration::days(i64::from(days.clamp(1, DAYS_MAX)))
+}
+
+fn params(name: &str, life: Duration) -> CertificateParams {
     let now = OffsetDateTime::now_utc();
     let mut params = CertificateParams::default();
-    params.not_before = now - SKEW;
-    params.not_after = now + Duration::days(i64::from(days.clamp(1, DAYS_MAX)));
-    let mut name = DistinguishedName::new();
-    name.push(DnType::OrganizationName, "konsen");
-    name.push(DnType::CommonName, common_name);
-    params.distinguished_name = name;
+    // Of a short life it takes no more than a part, lest it be over before it has begun.
+    params.not_before = now - SKEW.min(life / 10);
+    params.not_after = now + life;
+    params.distinguished_name = common_name(name);
     // Positive, and never zero: RFC 5280, 4.1.2.2.
     let mut serial: [u8; 16] = rand::random();
     serial[0] = serial[0] & 0x7f | 0x40;
@@ -160,7 +182,8 @@ fn params(common_name: &str, days: u32) -> CertificateParams {
     params
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+/// DER in PEM form.
+pub(super) fn pem(label: &str, der: &[u8]) -> String {
     use base64::Engine;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let mut out = format!("-----BEGIN {label}-----\n");

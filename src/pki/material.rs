@@ -16,9 +16,10 @@ use time::format_description::well_known::Rfc3339;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
-use super::files::{read_certificates, read_key};
+use super::files::read_certificates;
 use super::identity::{PeerIdentity, Role, identity_of, parse};
-use super::{ClusterName, Host, IdentityError, NodeName, PkiError};
+use super::next::key_for;
+use super::{ClusterName, Host, IdentityError, Life, NodeName, PkiError};
 
 /// A certificate with its key and the authority it comes from, all checked.
 #[derive(Debug)]
@@ -33,8 +34,10 @@ pub struct Material {
     pub roots: Arc<RootCertStore>,
     /// Whom the certificate stands for.
     pub identity: PeerIdentity,
-    /// Until when the certificate is valid.
-    pub not_after: OffsetDateTime,
+    /// The DNS names and addresses that it is for.
+    pub hosts: Vec<Host>,
+    /// From when until when the certificate is valid.
+    pub life: Life,
     file: PathBuf,
 }
 
@@ -42,16 +45,28 @@ impl Material {
     /// Reads the three files and checks that the certificate is valid now, stands for somebody, belongs
     /// to the key, and comes from the authority.
     pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Material, PkiError> {
-        let authorities = read_certificates(ca)?;
         let chain = read_certificates(cert)?;
-        let key_der = read_key(key)?;
+        let key_der = key_for(&chain, cert, key)?;
+        Material::of(chain, key_der, ca, cert, key)
+    }
+
+    /// The same of a chain and a key that were read, or are to be written to these files.
+    pub(super) fn of(
+        chain: Vec<CertificateDer<'static>>,
+        key_der: PrivateKeyDer<'static>,
+        ca: &Path,
+        cert: &Path,
+        key: &Path,
+    ) -> Result<Material, PkiError> {
+        let authorities = read_certificates(ca)?;
         let file = |source: IdentityError| PkiError::File { file: cert.to_path_buf(), source };
         let leaf = chain.first().ok_or_else(|| file(IdentityError::Malformed))?;
         let parsed = parse(leaf).map_err(file)?;
         check_key(&chain, &key_der, cert, key)?;
         check_time(cert, &parsed)?;
         let identity = identity_of(&parsed).map_err(file)?;
-        let not_after = parsed.validity().not_after.to_datetime();
+        let life = life_of(&parsed);
+        let hosts = hosts_of(&parsed);
         let roots = Arc::new(roots(&authorities, ca)?);
         check_signed(&chain, &identity, &roots, cert, ca)?;
         Ok(Material {
@@ -60,7 +75,8 @@ impl Material {
             ca: authorities,
             roots,
             identity,
-            not_after,
+            hosts,
+            life,
             file: cert.to_path_buf(),
         })
     }
@@ -87,16 +103,24 @@ impl Material {
 impl Material {
     /// Whether the certificate names all of `hosts`, as far as they can be dialled.
     pub fn is_for(&self, hosts: &[Host]) -> bool {
-        let parsed = self.chain.first().map(|leaf| parse(leaf));
-        let Some(Ok(parsed)) = parsed else { return false };
-        let named = hosts_of(&parsed);
-        hosts
-            .iter()
-            .all(|host| matches!(host, Host::Ip(ip) if ip.is_unspecified()) || named.contains(host))
+        hosts.iter().all(|host| {
+            matches!(host, Host::Ip(ip) if ip.is_unspecified()) || self.hosts.contains(host)
+        })
     }
 }
 
+/// From when until when a certificate is valid.
+fn life_of(parsed: &X509Certificate<'_>) -> Life {
+    let validity = parsed.validity();
+    Life { from: validity.not_before.to_datetime(), until: validity.not_after.to_datetime() }
+}
+
 /// The DNS names and addresses that a certificate is for.
+pub fn hosts_in(certificate: &CertificateDer<'_>) -> Result<Vec<Host>, PkiError> {
+    Ok(hosts_of(&parse(certificate)?))
+}
+
+/// The same of one that was parsed.
 pub(super) fn hosts_of(parsed: &X509Certificate<'_>) -> Vec<Host> {
     let names = parsed.subject_alternative_name().ok().flatten();
     let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
@@ -123,6 +147,11 @@ pub fn crypto_provider() -> Arc<CryptoProvider> {
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     let digest = digest::digest(&digest::SHA256, certificate.as_ref());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The serial number of a certificate, as it stands there.
+pub fn serial_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, PkiError> {
+    Ok(parse(certificate)?.raw_serial().to_vec())
 }
 
 /// Until when a certificate is valid.

@@ -94,7 +94,7 @@ fn a_node_is_accepted_as_itself_only() {
     let until = not_after_rfc3339(&material.chain[0]).unwrap();
     assert!(until.ends_with('Z') && until.len() == 20, "{until}");
     let day = time::Duration::days(1);
-    let left = material.not_after - time::OffsetDateTime::now_utc();
+    let left = material.life.until - time::OffsetDateTime::now_utc();
     assert!(left > day * 364 && left <= day * 365, "{left}");
     // Good for hosts, too, whose clocks are behind.
     let parsed = identity::parse(&material.chain[0]).unwrap();
@@ -225,7 +225,8 @@ fn https_is_set_up_with_each_way_of_client_authentication() {
     files.issue("ca", "spiffe://konsen/node/node1");
     let material = files.load("node1.crt", "node1.key").unwrap();
     for auth in [ClientAuth::None, ClientAuth::Optional, ClientAuth::Required] {
-        let config = Https::of(&material).server_config(auth, Arc::new(|_| true)).unwrap();
+        let config =
+            Https::of(&material).server_config(auth, Arc::new(|_, _| Entry::Admitted)).unwrap();
         assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
         assert_eq!(auth.to_string().parse(), Ok(auth));
         // A session would come in again without its certificate.
@@ -285,7 +286,10 @@ fn a_certificate_may_be_left_out_where_it_is_optional_and_a_wrong_one_opens_noth
     // Of another authority, which calls itself the same.
     let [ca2, cert, key] = ["ca2.crt", "eve.crt", "eve.key"].map(|name| files.path(name));
     let eve = Material::load(&ca2, &cert, &key).unwrap();
-    let admits: Admits = Arc::new(|identity| identity.uri() == "spiffe://konsen/client/alice");
+    let admits: Admits = Arc::new(|identity, _| match identity.uri().as_str() {
+        "spiffe://konsen/client/alice" => Entry::Admitted,
+        _ => Entry::Stranger,
+    });
     for (auth, expected) in [
         (ClientAuth::None, [true, true, true, true]),
         (ClientAuth::Optional, [true, true, false, false]),

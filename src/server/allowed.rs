@@ -17,7 +17,7 @@ use rustls_pki_types::CertificateDer;
 use super::handle::Handle;
 use crate::api::{Caller, Consistency, Error, Proof, SeeAccess, SeeStatus};
 use crate::config::ClientAuth;
-use crate::kv::{Access, AccessRevision, Ask, Asks, FeatureLevel, Name, TokenHash};
+use crate::kv::{Access, AccessRevision, Ask, Asks, FeatureLevel, Name, Serial, TokenHash};
 use crate::pki::{self, PeerIdentity, Role};
 
 /// How long a refusal may wait for what is committed by now.
@@ -134,13 +134,30 @@ impl Handle {
         let identity = PeerIdentity::from_certificate(certificate).ok()?;
         let ends = pki::not_after(certificate).ok()?.unix_timestamp();
         let ends = u64::try_from(ends).unwrap_or_default();
+        let serial = Serial::new(&pki::serial_of(certificate).ok()?).ok()?;
         Some(match identity.role {
             Role::Client => Caller::User {
                 name: identity.name.as_str().parse().ok()?,
-                by: Proof::Certificate { ends },
+                by: Proof::Certificate { ends, serial },
             },
-            Role::Node => Caller::Node { name: identity.name.to_string(), ends },
+            Role::Node => Caller::Node { name: identity.name.to_string(), ends, serial },
         })
+    }
+
+    /// Whether a certificate was revoked, as this node has applied it.
+    pub fn is_revoked(&self, serial: &Serial) -> bool {
+        self.state().access().revoked().contains_key(serial)
+    }
+
+    /// Waits until a certificate is revoked.
+    pub async fn until_revoked(&self, serial: &Serial) {
+        let mut access = self.shared.access.clone();
+        while !self.is_revoked(serial) {
+            if access.changed().await.is_err() {
+                // The node stops, which says nothing of certificates.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Everything about who may do what, as this node has it now.
@@ -188,16 +205,20 @@ impl Handle {
         }
     }
 
-    /// Whether it is still known who asks: a token may have been deleted, or its user, and everything ends.
+    /// Whether it is still known who asks: a token may have been deleted, or its user, a certificate revoked, and everything ends.
     fn still_holds(&self, access: &Access, caller: &Caller) -> Result<(), Error> {
         let holds = match caller {
             Caller::Anybody => !self.controls_access(),
             Caller::User { name, by: Proof::Token(hash) } => {
                 access.holder(hash, now()) == Some(name)
             }
-            Caller::User { by: Proof::Certificate { ends }, .. } => now() < *ends,
+            Caller::User { by: Proof::Certificate { ends, serial }, .. } => {
+                now() < *ends && !self.is_revoked(serial)
+            }
             Caller::User { by: Proof::Named, .. } => true,
-            Caller::Node { name, ends } => now() < *ends && self.is_member(name),
+            Caller::Node { name, ends, serial } => {
+                now() < *ends && !self.is_revoked(serial) && self.is_member(name)
+            }
         };
         if holds { Ok(()) } else { Err(Error::Unauthenticated) }
     }

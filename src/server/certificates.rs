@@ -8,9 +8,13 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::kv::Serial;
 use crate::net::TlsMaterial;
-use crate::pki::{self, Admits, ClusterName, Https, Material, PeerIdentity, PkiError, Role};
+use crate::pki::{
+    self, Admits, ClusterName, Entry, Https, Life, Material, PeerIdentity, PkiError, Role,
+};
 use crate::raft::Membership;
+use crate::store::State;
 
 /// How long before its end a certificate is told of.
 const WARN_AHEAD: time::Duration = time::Duration::days(30);
@@ -27,6 +31,10 @@ pub(super) fn tls_material(material: Material) -> TlsMaterial {
 pub(super) struct Facts {
     /// SHA-256 of each certificate of the authority, in hexadecimal.
     pub(super) authorities: Vec<String>,
+    /// From when until when the node's certificate is good.
+    pub(super) life: Option<Life>,
+    /// Its serial number.
+    pub(super) serial: Option<Serial>,
     node: Vec<Ends>,
     /// Of HTTPS where it has its own.
     http: Option<Ends>,
@@ -50,7 +58,7 @@ impl Facts {
         let own = Ends {
             label: "node",
             what: format!("the certificate of {}", material.identity.name),
-            at: material.not_after,
+            at: material.life.until,
             right: "make another with `konsen cert renew`",
         };
         let authority = |at| Ends {
@@ -63,6 +71,10 @@ impl Facts {
         let authorities = material.ca.iter().filter_map(|one| pki::not_after(one).ok());
         Facts {
             authorities: material.ca.iter().map(pki::fingerprint).collect(),
+            life: Some(material.life),
+            serial: material.chain.first().and_then(|leaf| {
+                pki::serial_of(leaf).ok().and_then(|bytes| Serial::new(&bytes).ok())
+            }),
             node: std::iter::once(own).chain(authorities.map(authority)).collect(),
             http: self.http.clone(),
         }
@@ -92,6 +104,12 @@ impl Facts {
             first.entry(*label).and_modify(|first: &mut i64| *first = at.min(*first)).or_insert(at);
         }
         first
+    }
+
+    /// When the last authority ends, in seconds since 1970: no certificate of theirs outlives it.
+    pub(super) fn last_end(&self) -> Option<i64> {
+        let authorities = self.all().filter(|ends| ends.label == "authority");
+        authorities.map(|ends| ends.at.unix_timestamp()).max()
     }
 
     /// A line for each that ends within a month.
@@ -140,12 +158,13 @@ impl Served {
         config: &Arc<Config>,
         material: &Material,
         membership: watch::Receiver<Option<Membership>>,
+        state: Arc<State>,
     ) -> Result<Served, PkiError> {
         let https = config.https()?;
         let facts = Facts::default().with_node(material).with_https(https.as_ref());
         let served = Served {
             https: watch::Sender::new(None),
-            admits: admits(config.clone(), membership),
+            admits: admits(config.clone(), membership, state),
             facts: Arc::new(ArcSwap::from_pointee(facts)),
         };
         served.serve(config, https.as_ref())?;
@@ -168,16 +187,27 @@ impl Served {
     }
 }
 
-/// Who comes in to HTTPS with a certificate of the authority's: clients of this cluster, and its present members.
-fn admits(config: Arc<Config>, membership: watch::Receiver<Option<Membership>>) -> Admits {
-    Arc::new(move |identity| {
+/// Who comes in to HTTPS with a certificate of the authority's: clients of this cluster, and its present members; nobody with
+/// one that was revoked.
+fn admits(
+    config: Arc<Config>,
+    membership: watch::Receiver<Option<Membership>>,
+    state: Arc<State>,
+) -> Admits {
+    Arc::new(move |identity, serial| {
+        if Serial::new(serial).is_ok_and(|serial| state.access().revoked().contains_key(&serial)) {
+            return Entry::Revoked;
+        }
         let membership = membership.borrow();
         // Before the cluster is founded the file says who belongs to it.
         let is_member = |name: &str| match membership.as_ref() {
             Some(membership) => membership.members.values().any(|member| member.name == name),
             None => config.servers.contains_key(name),
         };
-        may_enter(identity, &config.cluster, is_member)
+        match may_enter(identity, &config.cluster, is_member) {
+            true => Entry::Admitted,
+            false => Entry::Stranger,
+        }
     })
 }
 

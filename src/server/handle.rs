@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::certificates::Facts;
 use super::limits::bytes;
+use super::renewal::Renewal;
 use super::run::answer_room::AnswerRoom;
 use super::run::event::{Control, Notice, Question};
 use super::run::lag::IsBehind;
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     /// What is recorded of clients' requests, if anything is.
     pub(super) audit: Option<Arc<Audit>>,
     pub(super) facts: Arc<ArcSwap<Facts>>,
+    pub(super) renewal: Arc<Renewal>,
     pub(super) answer_room: AnswerRoom,
     /// One permit for each backup that may be under way.
     pub(super) backups: Arc<Semaphore>,

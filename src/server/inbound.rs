@@ -16,11 +16,11 @@ use super::run::mailbox::Mailbox;
 use super::run::snapshots;
 use super::tasks::bootstrap;
 use super::wire::{self, Asked, PeerReply, PeerRequest, Whose};
-use crate::api::{Caller, Transfer};
+use crate::api::{Caller, RenewMember, Transfer};
 use crate::cluster::Settings;
 use crate::cluster::settings::{deviations, differences};
 use crate::kv::Write;
-use crate::net::{Answerer, Inbound, IncomingTransfer, PeerHello};
+use crate::net::{Answerer, Asking, Inbound, IncomingTransfer, PeerHello};
 use crate::raft::{Message, NodeId, RoleName, SoftState};
 use crate::replica::forwarding::{Cause, Fate};
 use crate::store::{Space, State, StoreError};
@@ -81,9 +81,17 @@ pub(super) struct Answering {
     pub(super) elsewhere: tokio::runtime::Handle,
 }
 
+impl Answering {
+    /// By this node, with everything else on the runtime that this is called on.
+    pub(super) fn here(handle: &Handle) -> Answering {
+        Answering { handle: handle.clone(), elsewhere: tokio::runtime::Handle::current() }
+    }
+}
+
 impl Answerer for Answering {
-    fn answer(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+    fn answer(&self, from: &Asking, body: Bytes) -> BoxFuture<'static, Bytes> {
         let (handle, elsewhere) = (self.handle.clone(), self.elsewhere.clone());
+        let from = from.clone();
         Box::pin(async move {
             let request = wire::decode(&body).map(|request: PeerRequest| Whose::from(request));
             match request {
@@ -91,16 +99,16 @@ impl Answerer for Answering {
                     if !write.counts_first() =>
                 {
                     let until = Instant::now() + deadline;
-                    write_for(&handle, from, &caller, write, Asker::Peer, until).await
+                    write_for(&handle, from.id, &caller, write, Asker::Peer, until).await
                 }
                 Some(request) => {
                     let replied = elsewhere.spawn(async move {
                         match request {
                             Whose::Clients(caller, asked, deadline) => {
                                 let until = Instant::now() + deadline;
-                                carry_out(&handle, from, &caller, asked, until).await
+                                carry_out(&handle, from.id, &caller, asked, until).await
                             }
-                            Whose::Peers(request) => reply(&handle, from, request).await,
+                            Whose::Peers(request) => reply(&handle, &from, request).await,
                         }
                     });
                     match replied.await {
@@ -176,11 +184,15 @@ async fn carry_out(
             }
             PeerReply::Change(outcome)
         }
+        Asked::Renew => PeerReply::Renewed(match handle.admit(caller, RenewMember::own()).await {
+            Ok(allowed) => handle.renew_here(&allowed, until).await,
+            Err(error) => Err(error.into()),
+        }),
     };
     wire::encode(&reply)
 }
 
-async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
+async fn reply(handle: &Handle, from: &Asking, request: PeerRequest) -> Bytes {
     let reply = match request {
         PeerRequest::Found(ask) => PeerReply::Founding(bootstrap::answer_peer(handle, ask).await),
         PeerRequest::Progress => PeerReply::Progress(handle.progress().await),
@@ -191,13 +203,14 @@ async fn reply(handle: &Handle, from: NodeId, request: PeerRequest) -> Bytes {
             PeerReply::Noted
         }
         PeerRequest::Capacity(capacity) => {
-            handle.peer_capacity(from, capacity);
+            handle.peer_capacity(from.id, capacity);
             PeerReply::Noted
         }
-        PeerRequest::Anchor(anchor) => match handle.anchor_peer(from, anchor).await {
+        PeerRequest::Anchor(anchor) => match handle.anchor_peer(from.id, anchor).await {
             true => PeerReply::Noted,
             false => PeerReply::NotUnderstood,
         },
+        PeerRequest::Sign { request } => PeerReply::Signed(handle.sign(from, &request)),
         // They are none of a client's.
         PeerRequest::Write { .. }
         | PeerRequest::Read { .. }

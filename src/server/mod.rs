@@ -22,6 +22,7 @@ mod limits;
 mod metrics;
 mod passed_in;
 mod peer;
+mod renewal;
 mod run;
 mod service;
 mod start;

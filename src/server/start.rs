@@ -37,6 +37,8 @@ use super::tasks::history;
 use super::tasks::peers;
 use super::tasks::reconcile;
 use super::tasks::removal;
+use super::tasks::renewal::Renewing;
+use super::tasks::revocation;
 use super::tasks::settings;
 use super::watch::waiters::Waiters;
 use crate::cluster::settings::guards_at_start_ms;
@@ -45,7 +47,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::net::{Addresses, FRAME_BYTES_MAX, Net, NetConfig, NetError, OwnFeatures};
 use crate::pki::{Material, PkiError};
 use crate::raft::{self, Index, Node, NodeId, Recovered, RoleName, SoftState};
-use crate::store::{Life, LogReader, State, StoreError};
+use crate::store::{Life, State, StoreError};
 
 /// How long a stopping leader waits for another to take over.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -126,7 +128,7 @@ impl Server {
         let memberships = published.memberships.subscribe();
         let signs = Signs::default();
         let removed = signs.removed.subscribe();
-        let served = Served::start(&config, &material, membership.clone())?;
+        let served = Served::start(&config, &material, membership.clone(), opened.state.clone())?;
         let https = served.https.subscribe();
         let (stopping, is_stopping) = watch::channel(false);
 
@@ -136,7 +138,7 @@ impl Server {
         let frame_bytes_max = net_config.frame_bytes_max;
         let replica_thread = ReplicaThread::start().await?;
         let (net, listener) = replica_thread.within(|| Net::start(net_config, inbound))?;
-        remember_members(&net, &node, &opened.log.reader(), decided)?;
+        remember_members(&net, &node, &opened, decided)?;
 
         let anchored = audit::newest(&opened.state, id)?;
         let recording = Recording::start(&config, &opened.data, anchored, &mailbox)?;
@@ -157,6 +159,7 @@ impl Server {
             counts: Arc::default(),
             audit: recording.audit.clone(),
             facts: served.facts.clone(),
+            renewal: Arc::default(),
             answer_room: AnswerRoom::new(limits.answer_bytes_max),
             backups: Arc::new(Semaphore::new(limits.backups_max)),
             limits,
@@ -180,12 +183,11 @@ impl Server {
             stopping: is_stopping,
             removed: removed.clone(),
         }));
-        let elsewhere = tokio::runtime::Handle::current();
-        listener.accept(Arc::new(Answering { handle: handle.clone(), elsewhere }));
+        listener.accept(Arc::new(Answering::here(&handle)));
 
         let driver = workers::start(base(&handle), opened, node, published, timing, lag)?;
         let ended = replica_thread.run(driver);
-        let users = Users { net, served };
+        let users = Users { net, served, renewal: handle.shared.renewal.clone() };
         let tasks = Server::tasks(&handle, signs, memberships, certificates, users);
         Ok(Server { handle, https, mailbox, stopping, ended, removed, tasks, recording })
     }
@@ -208,12 +210,15 @@ impl Server {
         };
         let watch = |name, work: BoxFuture<'static, ()>| watched::task(name, mailbox.clone(), work);
         let past = history::give_up_the_past(handle.clone(), config.history.clone());
+        let renewing = Renewing { handle: handle.clone(), facts: users.served.facts.clone() };
         let follow = certificates.follow(users, config.clone());
         vec![
             watch("the waking of who waits", Box::pin(waiters.clone().run())),
             watch("the founding of the cluster", Box::pin(bootstrap.run())),
             watch("giving up the past", Box::pin(past)),
             watch("the look at certificates", Box::pin(follow)),
+            watch("the look at revoked certificates", Box::pin(revocation::follow(handle.clone()))),
+            watch("the renewal of the certificate", Box::pin(renewing.run())),
             watch(
                 "following the membership",
                 Box::pin(peers::follow_memberships(net.clone(), config.clone(), memberships)),
@@ -414,15 +419,16 @@ fn net_config(
     }
 }
 
-/// Lets the network know who belongs to the cluster and who once did.
+/// Lets the network know who belongs to the cluster and who once did, and whose certificates were revoked.
 fn remember_members(
     net: &Net,
     node: &Node,
-    log: &LogReader,
+    opened: &Opened,
     decided: Index,
 ) -> Result<(), StoreError> {
+    net.revoke(opened.state.access().revoked().keys().copied().collect());
     // Only what is known to be decided: the rest of the log may yet be cut off.
-    let history = log.memberships()?.into_iter().filter(|(at, _)| *at <= decided);
+    let history = opened.log.reader().memberships()?.into_iter().filter(|(at, _)| *at <= decided);
     net.change_roster(|roster| {
         roster.follow(memberships_of(node));
         roster.remember(history);

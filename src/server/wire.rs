@@ -43,6 +43,8 @@ pub(crate) enum PeerRequest {
     For { caller: Caller, asked: Asked, deadline: Duration },
     /// This is the last record of my audit: have the cluster keep it, if you lead.
     Anchor(Anchor),
+    /// Sign my next certificate, if you have the authority's key: a request in PEM form.
+    Sign { request: Bytes },
 }
 
 /// What a client asks for, passed on. The order of the variants is part of the wire format.
@@ -56,19 +58,24 @@ pub(crate) enum Asked {
     Change { operation: Operation, force: bool },
     /// As [`PeerRequest::TransferLeadership`].
     TransferLeadership { to: Option<NodeId> },
+    /// Renew your certificate now.
+    Renew,
 }
 
 impl Asked {
     /// The question to a peer: with its caller where all members know such questions, else as earlier releases have it.
     pub(crate) fn passed_on(self, caller: &Caller, deadline: Duration, known: bool) -> PeerRequest {
+        let with_caller = |asked| PeerRequest::For { caller: caller.clone(), asked, deadline };
         match self {
-            asked if known => PeerRequest::For { caller: caller.clone(), asked, deadline },
+            asked if known => with_caller(asked),
             Asked::Write(write) => PeerRequest::Write { write, deadline },
             Asked::Read(read) => PeerRequest::Read { read, deadline },
             Asked::Change { operation, force } => {
                 PeerRequest::Change { operation, force, deadline }
             }
             Asked::TransferLeadership { to } => PeerRequest::TransferLeadership { to },
+            // No earlier release knows it in any form.
+            Asked::Renew => with_caller(Asked::Renew),
         }
     }
 }
@@ -144,6 +151,19 @@ pub(crate) enum PeerReply {
     Read(Option<Result<PeerAnswer, Error>>),
     /// Its client may not ask for that, or not any more.
     NotAllowed(Error),
+    /// The certificate in PEM form, or why there is none.
+    Signed(Result<String, NotSigned>),
+    /// Until when the new certificate is good, RFC 3339, or why there is none.
+    Renewed(Result<String, ChangeError>),
+}
+
+/// Why a certificate was not signed. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NotSigned {
+    /// Whoever was asked does not have the authority's key.
+    NoSigner,
+    /// It does not sign this, for the reason given.
+    Refused(String),
 }
 
 /// What an operator asks for. The order of the variants is part of the wire format.

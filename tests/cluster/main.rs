@@ -41,6 +41,8 @@ mod output;
 mod pipes;
 mod prober;
 mod refusals;
+mod renewal;
+mod revocation;
 mod rolling;
 mod sequences;
 mod settings;

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use konsen::cluster::{Known, Own, Roster, Settings, stand_in};
 use konsen::net::{
-    Addresses, Answerer, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig, NetError,
-    OwnFeatures, PeerHello, PeerStatus, TlsMaterial,
+    Addresses, Answerer, Asking, FRAME_BYTES_MAX, Inbound, IncomingTransfer, Net, NetConfig,
+    NetError, OwnFeatures, PeerHello, PeerStatus, TlsMaterial,
 };
 use konsen::raft::{
     Body, ClusterId, Entry, Index, LogId, Member, Membership, Message, NodeId, Payload, Term,
@@ -47,7 +47,8 @@ struct Recorder {
 struct Echo;
 
 impl Answerer for Echo {
-    fn answer(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+    fn answer(&self, from: &Asking, body: Bytes) -> BoxFuture<'static, Bytes> {
+        let from = from.id;
         Box::pin(async move {
             if body == HANG {
                 std::future::pending::<()>().await;

@@ -2,7 +2,7 @@
 //! another. Then it must not be carried out, whoever took it in; the reference and the naive machine look at each command.
 
 use konsen::kv::{
-    AccessChange, AccessRevision, FeatureLevel, Grant, KeyRange, Name, Right, Role, Write,
+    AccessChange, AccessRevision, FeatureLevel, Grant, KeyRange, Name, Right, Role, Serial, Write,
 };
 use konsen::raft::RoleName;
 use konsen::replica::{Event, Origin, RequestId};
@@ -19,11 +19,16 @@ fn change(random: &mut Random) -> Option<AccessChange> {
         may: [Right::Read].into(),
     };
     let role = Role { grants: vec![grant], ..Role::default() };
-    Some(match random.below(5) {
+    // Half of them have ended by some moment.
+    let serial = Serial::new(&[1 + random.below(4) as u8]).ok()?;
+    let (until, now) = (random.below(8), random.below(8));
+    Some(match random.below(7) {
         0 => AccessChange::DeleteRole { name: name(random)? },
         1 => AccessChange::PutUser { name: name(random)?, roles: [name(random)?].into() },
         2 => AccessChange::DeleteUser { name: name(random)? },
         3 => AccessChange::TurnOn,
+        4 => AccessChange::Revoke { serial, until, now },
+        5 => AccessChange::Restore { serial },
         _ => AccessChange::PutRole { name: name(random)?, role },
     })
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use konsen::kv::{
     AccessChange, AccessRefusal, AccessRevision, Attach, Compare, DELETED_PER_KEY_MAX, KeyRange,
-    Name, Op, OpOutcome, Outcome, Over, Put, Refusal, Relation, Reply, Revision, Role, RowId, Test,
-    Txn, TxnOutcome, Write,
+    Name, Op, OpOutcome, Outcome, Over, Put, Refusal, Relation, Reply, Revision, Role, RowId,
+    Serial, Test, Txn, TxnOutcome, Write,
 };
 
 use super::oracle::{Broken, ensure};
@@ -31,11 +31,13 @@ struct NaiveAccess {
     certificates: bool,
     roles: BTreeMap<Name, Role>,
     users: BTreeMap<Name, BTreeSet<Name>>,
+    revoked: Vec<(Serial, u64)>,
 }
 
 impl NaiveAccess {
     fn take(&mut self, change: &AccessChange) -> Outcome {
-        let before = (self.certificates, self.roles.clone(), self.users.clone());
+        let before =
+            (self.certificates, self.roles.clone(), self.users.clone(), self.revoked.clone());
         let found = match change {
             AccessChange::TurnOn => {
                 self.certificates = true;
@@ -60,11 +62,27 @@ impl NaiveAccess {
             }
             AccessChange::DeleteUser { name } => self.users.remove(name).is_some(),
             AccessChange::PutToken { .. } | AccessChange::DeleteToken { .. } => false,
+            AccessChange::Revoke { serial, until, now } => {
+                self.revoked.retain(|(_, until)| until > now);
+                let found = self.forget(serial);
+                self.revoked.push((*serial, *until));
+                self.revoked.sort();
+                found
+            }
+            AccessChange::Restore { serial } => self.forget(serial),
         };
-        let changed =
-            before.0 != self.certificates || before.1 != self.roles || before.2 != self.users;
+        let now = (self.certificates, self.roles.clone(), self.users.clone(), self.revoked.clone());
+        let changed = before != now;
         self.changes += u64::from(changed);
         Outcome::AccessChanged { revision: AccessRevision(self.changes), found }
+    }
+}
+
+impl NaiveAccess {
+    fn forget(&mut self, serial: &Serial) -> bool {
+        let before = self.revoked.len();
+        self.revoked.retain(|(one, _)| one != serial);
+        self.revoked.len() < before
     }
 }
 

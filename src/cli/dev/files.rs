@@ -166,6 +166,7 @@ fn prepare_at(
         keep_configuration: edited.keys().cloned().collect(),
         https: false,
         with_binary: false,
+        signers: BTreeSet::new(),
     })?;
     for name in config.servers.keys().filter(|name| !edited.contains_key(*name)) {
         let home = dir.join(name.as_str());

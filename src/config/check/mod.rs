@@ -15,16 +15,18 @@ use nodes::families;
 
 use super::file::{self, File, Text};
 use super::{
-    Config, ConfigError, FeaturesConfig, HistoryConfig, HostPort, NodeName, Own, RaftConfig,
-    ReadsConfig, Says, TlsFiles,
+    AUTHORITY_KEY, Config, ConfigError, FeaturesConfig, HistoryConfig, HostPort, NodeName, Own,
+    RaftConfig, ReadsConfig, Says, TlsFiles,
 };
 use crate::kv::FeatureLevel;
+use crate::pki::DAYS_MAX;
 
 const GIB: u64 = 1 << 30;
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(10);
 const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const KEEP_TIMES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+const DAYS: RangeInclusive<u64> = 1..=DAYS_MAX as u64;
 const REVISIONS: RangeInclusive<u64> = 1..=1_000_000_000_000;
 
 /// What switches a limit off.
@@ -98,6 +100,12 @@ impl<'a> Check<'a> {
                 ca: self.path("tls.ca", tls.ca.as_ref(), "certs/ca.crt")?,
                 cert: self.path("tls.cert", tls.cert.as_ref(), "certs/node.crt")?,
                 key: self.path("tls.key", tls.key.as_ref(), "certs/node.key")?,
+                authority_key: tls
+                    .authority_key
+                    .as_ref()
+                    .map(|text| self.path("tls.authorityKey", Some(text), AUTHORITY_KEY))
+                    .transpose()?,
+                days: self.days(tls.days.as_ref())?,
             },
             http,
             raft: self.raft(&file.raft.unwrap_or_default())?,
@@ -113,6 +121,12 @@ impl<'a> Check<'a> {
             own,
             says,
         })
+    }
+
+    fn days(&self, text: Option<&Text>) -> Result<u32, ConfigError> {
+        let days = self.number("tls.days", text, TlsFiles::DAYS.into(), &DAYS)?;
+        // It is in the range.
+        Ok(u32::try_from(days).unwrap_or(TlsFiles::DAYS))
     }
 
     fn raft(&self, raft: &file::Raft) -> Result<RaftConfig, ConfigError> {

@@ -9,9 +9,13 @@ use super::ask::{Ask, Keys};
 use super::cover::{Cover, have_all};
 use super::name::Name;
 use super::right::{Administration, Right, Role, Token, TokenHash};
+use super::serial::Serial;
 
 /// How many bytes of records users, roles and tokens may take together: each change writes all of them.
 pub const ACCESS_BYTES_MAX: usize = 256 << 10;
+
+/// How many certificates may be revoked at a time that have not ended.
+pub const REVOKED_MAX: usize = 2048;
 
 /// The name of the role that may do everything, and of the user who has it in a cluster that begins.
 pub const ADMIN: &str = "admin";
@@ -40,6 +44,10 @@ pub(in crate::kv) struct Stated {
     pub(super) roles: BTreeMap<Name, Role>,
     pub(super) users: BTreeMap<Name, User>,
     pub(super) tokens: BTreeMap<Name, Token>,
+    /// Certificates that open nothing any more, by when they end, in seconds since 1970. Records without any do not have it:
+    /// [`Stated::encode`].
+    #[serde(skip)]
+    pub(super) revoked: BTreeMap<Serial, u64>,
 }
 
 impl Default for Stated {
@@ -53,7 +61,30 @@ impl Default for Stated {
         }
         let revision = AccessRevision(0);
         let (on, certificates) = (false, false);
-        Stated { revision, on, certificates, roles, users, tokens: BTreeMap::new() }
+        let (tokens, revoked) = (BTreeMap::new(), BTreeMap::new());
+        Stated { revision, on, certificates, roles, users, tokens, revoked }
+    }
+}
+
+impl Stated {
+    /// What a record holds, after what it begins with.
+    pub(in crate::kv) fn encode(&self, head: Vec<u8>) -> postcard::Result<Vec<u8>> {
+        let bytes = postcard::to_extend(self, head)?;
+        match self.has_revoked() {
+            true => postcard::to_extend(&self.revoked, bytes),
+            false => Ok(bytes),
+        }
+    }
+
+    /// The reverse where certificates are part of it.
+    pub(in crate::kv) fn decode(bytes: &[u8]) -> postcard::Result<Stated> {
+        let (stated, rest): (Stated, _) = postcard::take_from_bytes(bytes)?;
+        Ok(Stated { revoked: postcard::from_bytes(rest)?, ..stated })
+    }
+
+    /// Whether certificates are revoked.
+    pub(in crate::kv) fn has_revoked(&self) -> bool {
+        !self.revoked.is_empty()
     }
 }
 
@@ -140,6 +171,11 @@ impl Access {
     /// All tokens, by name.
     pub fn tokens(&self) -> &BTreeMap<Name, Token> {
         &self.stated.tokens
+    }
+
+    /// Certificates that open nothing any more, and when each ends, in seconds since 1970.
+    pub fn revoked(&self) -> &BTreeMap<Serial, u64> {
+        &self.stated.revoked
     }
 
     /// Whose token has this hash, if it has not expired by `now`, in seconds since 1970.

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::access::{ACCESS_BYTES_MAX, ADMIN, Access, AccessRevision, Stated, User};
+use super::access::{ACCESS_BYTES_MAX, ADMIN, Access, AccessRevision, REVOKED_MAX, Stated, User};
 use super::name::Name;
 use super::right::{Role, Token};
+use super::serial::Serial;
 
 /// A change of who may do what. The order of the variants is part of the log's format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,20 @@ pub enum AccessChange {
         /// Its name.
         name: Name,
     },
+    /// Has a certificate open nothing any more. Those that have ended by `now` are forgotten.
+    Revoke {
+        /// Its serial number.
+        serial: Serial,
+        /// When it ends by itself, in seconds since 1970.
+        until: u64,
+        /// The time by the clock of whoever asked first, in seconds since 1970.
+        now: u64,
+    },
+    /// Takes that back.
+    Restore {
+        /// Its serial number.
+        serial: Serial,
+    },
 }
 
 /// Why a change was not made. The order of the variants is part of the wire format.
@@ -77,6 +92,11 @@ pub enum AccessRefusal {
     /// Another token has the same hash.
     #[error("there is such a token already")]
     SameToken,
+    /// More certificates would be revoked than may be.
+    #[error(
+        "{REVOKED_MAX} certificates are revoked that have not ended, the most at a time; another authority is the way out"
+    )]
+    TooManyRevoked,
 }
 
 impl Access {
@@ -113,15 +133,25 @@ impl Access {
             }
             AccessChange::PutToken { name, token } => put_token(&mut next, name, token)?,
             AccessChange::DeleteToken { name } => next.tokens.remove(&name).is_some(),
+            AccessChange::Revoke { serial, until, now } => {
+                next.revoked.retain(|_, until| *until > now);
+                let found = next.revoked.insert(serial, until).is_some();
+                if next.revoked.len() > REVOKED_MAX {
+                    return Err(AccessRefusal::TooManyRevoked);
+                }
+                found
+            }
+            AccessChange::Restore { serial } => next.revoked.remove(&serial).is_some(),
         };
         if next == *self.stated() {
             return Ok((None, found));
         }
         next.revision = AccessRevision(next.revision.0 + 1);
         // Writing plain data to a growing vector has no way to fail.
-        let size = postcard::to_stdvec(&next).map_or(usize::MAX, |bytes| bytes.len());
-        let grows = next.roles.len() + next.users.len() + next.tokens.len();
-        let grew = grows >= self.roles().len() + self.users().len() + self.tokens().len();
+        let size = next.encode(Vec::new()).map_or(usize::MAX, |bytes| bytes.len());
+        let count =
+            |it: &Stated| it.roles.len() + it.users.len() + it.tokens.len() + it.revoked.len();
+        let grew = count(&next) >= count(self.stated());
         if size > ACCESS_BYTES_MAX && grew {
             return Err(AccessRefusal::TooMuch);
         }

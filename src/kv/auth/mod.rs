@@ -9,10 +9,12 @@ mod change;
 mod cover;
 mod name;
 mod right;
+mod serial;
 
 pub(super) use access::Stated;
-pub use access::{ACCESS_BYTES_MAX, ADMIN, Access, AccessRevision, User};
+pub use access::{ACCESS_BYTES_MAX, ADMIN, Access, AccessRevision, REVOKED_MAX, User};
 pub use ask::{Ask, Asks, Keys};
 pub use change::{AccessChange, AccessRefusal};
 pub use name::{Name, NameError};
 pub use right::{Administration, Grant, Right, Role, Token, TokenHash};
+pub use serial::{Serial, SerialError};

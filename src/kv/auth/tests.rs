@@ -213,3 +213,44 @@ fn every_branch_and_compare_of_a_write_is_asked_for() {
     ];
     assert_eq!(asked, expected);
 }
+
+fn serial(byte: u8) -> Serial {
+    Serial::new(&[byte, 7]).unwrap()
+}
+
+fn revoke(byte: u8, until: u64, now: u64) -> AccessChange {
+    AccessChange::Revoke { serial: serial(byte), until, now }
+}
+
+#[test]
+fn a_certificate_is_revoked_until_it_ends_or_that_is_taken_back() {
+    let access = changed(&small(), revoke(1, 100, 10));
+    assert_eq!(access.revision().0, small().revision().0 + 1);
+    // Again, and it says so; nothing is counted.
+    let (same, found) = access.after(revoke(1, 100, 20)).unwrap();
+    assert!(same.is_none() && found);
+    let access = changed(&access, revoke(2, 200, 99));
+    assert_eq!(access.revoked().len(), 2);
+    // What has ended is forgotten with the next one.
+    let access = changed(&access, revoke(3, 300, 100));
+    assert_eq!(access.revoked().keys().collect::<Vec<_>>(), [&serial(2), &serial(3)]);
+    let restore = |byte| AccessChange::Restore { serial: serial(byte) };
+    assert_eq!(access.after(restore(1)).unwrap(), (None, false));
+    let access = changed(&access, restore(2));
+    assert_eq!(access.revoked().keys().collect::<Vec<_>>(), [&serial(3)]);
+}
+
+#[test]
+fn no_more_certificates_are_revoked_than_may_be() {
+    let mut access = Access::default();
+    let number = |at: usize| Serial::new(&(at as u64 + 1).to_be_bytes()).unwrap();
+    let revoke = |at: usize, now| AccessChange::Revoke { serial: number(at), until: 1000, now };
+    for at in 0..REVOKED_MAX {
+        access = changed(&access, revoke(at, 0));
+    }
+    assert_eq!(access.after(revoke(REVOKED_MAX, 0)), Err(AccessRefusal::TooManyRevoked));
+    // One of them is no new one, and once they have ended there is room.
+    assert!(access.after(revoke(0, 0)).is_ok());
+    let access = changed(&access, revoke(REVOKED_MAX, 1000));
+    assert_eq!(access.revoked().len(), 1);
+}

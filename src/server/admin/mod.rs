@@ -6,4 +6,6 @@ mod leadership;
 pub(super) mod life;
 mod members;
 mod progress;
+mod renewal;
+mod revocation;
 mod status;

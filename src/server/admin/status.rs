@@ -146,6 +146,7 @@ impl Handle {
     /// What somebody should do something about.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.shared.facts.load().warnings(OffsetDateTime::now_utc());
+        warnings.extend(self.shared.renewal.waits_for().map(|what| String::clone(&what)));
         warnings.extend(self.shared.space.shortage());
         warnings.extend(self.alarms());
         warnings.extend(self.settings_that_differ());

@@ -257,6 +257,9 @@ impl Look {
         let ends = shared.facts.load().ends();
         let help = "When a certificate ends, in seconds since 1970.";
         page.gauges("certificate_end_timestamp_seconds", help, "certificate", ends)?;
+        let help = "Whether the renewal of the node's certificate waits for somebody, or fails.";
+        let waits = flag(shared.renewal.waits_for().is_some());
+        page.gauge("certificate_renewal_waiting", help, waits)?;
         let Some(process) = &self.process else { return Ok(()) };
         let sizes = process.sizes;
         let files = [("log", sizes.log_bytes), ("state", sizes.state_bytes)];

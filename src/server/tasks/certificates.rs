@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::net::Net;
+use crate::pki;
 use crate::server::certificates::{Served, tls_material};
+use crate::server::renewal::Renewal;
 
 /// How often to look whether the files have changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -31,6 +33,8 @@ type Contents = [Option<Vec<u8>>; 3];
 pub(crate) struct Users {
     pub(crate) net: Net,
     pub(crate) served: Served,
+    /// Tells of a certificate that the node has renewed.
+    pub(crate) renewal: Arc<Renewal>,
 }
 
 impl Files {
@@ -56,6 +60,7 @@ impl Files {
             };
             tokio::select! {
                 () = asked => {}
+                () = users.renewal.installed.notified() => {}
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
             if told.elapsed() >= WARN_EVERY {
@@ -111,6 +116,10 @@ impl Users {
 
 /// The bytes of the files between nodes, and of those of HTTPS.
 fn contents(config: &Config) -> [Contents; 2] {
+    // A key that waits for its certificate takes its place once that is there; the pair can be used before, too.
+    if let Err(error) = pki::settle(&config.tls.cert, &config.tls.key) {
+        tracing::debug!(%error, "the files of the certificate are not looked after");
+    }
     let read = |path: &Path| std::fs::read(path).ok();
     let node = [&config.tls.ca, &config.tls.cert, &config.tls.key];
     [node.map(|path| read(path)), config.https_files().map(read)]

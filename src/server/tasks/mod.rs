@@ -12,4 +12,6 @@ pub(super) mod history;
 pub(super) mod peers;
 pub(super) mod reconcile;
 pub(super) mod removal;
+pub(super) mod renewal;
+pub(super) mod revocation;
 pub(super) mod settings;

@@ -1,5 +1,9 @@
 //! `konsen cert`: authorities and certificates.
 
+mod renewal;
+mod request;
+mod revocation;
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +14,7 @@ use super::{CliError, print_made, print_text};
 use crate::config::{ClusterName, Host, NodeName};
 use crate::pki::{
     AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, DAYS_MAX, Description, Kind, Overwrite,
-    PeerIdentity, Role, describe, issue_authority, read_certificates, write_pair,
+    PeerIdentity, Role, describe, issue_authority, write_pair,
 };
 
 /// The authority, certificates, renewal, and what a file holds.
@@ -41,11 +45,11 @@ enum Command {
         after_help = "Example:\n  konsen cert show\n  konsen cert show -o json output/node1/certs/node.crt"
     )]
     Show(Show),
-    /// Replace a certificate and its key by new ones for the same owner and hosts
-    #[command(
-        after_help = "Example:\n  konsen cert renew --name node1\n  konsen cert renew output/node1/certs/node.crt"
-    )]
-    Renew(Renew),
+    Renew(renewal::Renew),
+    Request(request::Request),
+    Sign(request::Sign),
+    Revoke(revocation::Revoke),
+    Revoked(revocation::Revoked),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -122,28 +126,12 @@ enum Format {
     Json,
 }
 
-#[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = false, id = "which", args = ["name", "file"])]
-struct Renew {
-    #[command(flatten)]
-    dir: Dir,
-    /// The certificate NAME.crt of --dir
-    #[arg(long)]
-    name: Option<NodeName>,
-    /// The certificate's file; its key lies beside it, as .key
-    #[arg(value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// How long the new one is valid
-    #[arg(long, default_value_t = CERTIFICATE_DAYS, value_parser = days())]
-    days: u32,
-}
-
 fn days() -> impl clap::builder::TypedValueParser<Value = u32> {
     clap::value_parser!(u32).range(1..=i64::from(DAYS_MAX))
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> Result<(), CliError> {
+pub async fn run(args: Args) -> Result<(), CliError> {
     match args.command {
         Command::Ca(ca) => {
             let (cert, key) = pair(&ca.dir.dir, "ca");
@@ -170,7 +158,11 @@ pub fn run(args: Args) -> Result<(), CliError> {
             print_made(&format!("made {} and {}\n", cert.display(), key.display()))
         }
         Command::Show(show) => self::show(&show),
-        Command::Renew(renew) => self::renew(&renew),
+        Command::Renew(renew) => renew.run().await,
+        Command::Request(request) => request.run(),
+        Command::Sign(sign) => sign.run(),
+        Command::Revoke(revoke) => revoke.run().await,
+        Command::Revoked(revoked) => revoked.run().await,
     }
 }
 
@@ -204,46 +196,6 @@ fn issue(new: &New, role: Role, hosts: &[Host]) -> Result<(PathBuf, PathBuf), Cl
     let (cert, key) = pair(dir, new.name.as_str());
     write_pair((&cert, &issued.certificate), (&key, &issued.key), overwrite(new.force))?;
     Ok((cert, key))
-}
-
-fn renew(renew: &Renew) -> Result<(), CliError> {
-    let dir = &renew.dir.dir;
-    let cert = match (&renew.file, &renew.name) {
-        (Some(file), _) => file.clone(),
-        (None, Some(name)) => pair(dir, name.as_str()).0,
-        (None, None) => return Err(CliError::usage("give --name or a file")),
-    };
-    let key = cert.with_extension("key");
-    if key == cert {
-        return Err(CliError::usage(format!(
-            "{}: give the certificate, not its key",
-            cert.display()
-        )));
-    }
-    let certificates = read_certificates(&cert)?;
-    let described = describe(&cert)?;
-    let (Some(leaf), Some(described)) = (certificates.first(), described.first()) else {
-        return Err(CliError::failed(format!("{}: holds no certificate", cert.display())));
-    };
-    if described.kind == Kind::Authority {
-        return Err(CliError::failed(format!("{}: is an authority", cert.display())).hint(
-            "a new authority needs new certificates for all: `konsen cert ca --force`, then `konsen cluster build`",
-        ));
-    }
-    let identity = PeerIdentity::from_certificate(leaf)
-        .map_err(|error| CliError::failed(format!("{}: {error}", cert.display())))?;
-    let hosts: Vec<Host> = described.hosts.iter().filter_map(|host| host.parse().ok()).collect();
-    let issued = authority(dir)?.issue(&identity, &hosts, renew.days)?;
-    write_pair((&cert, &issued.certificate), (&key, &issued.key), Overwrite::Replace)?;
-    let until = describe(&cert)?.into_iter().next().and_then(|one| one.not_after);
-    print_made(&format!(
-        "renewed {} and {}: {} {}, until {}\n",
-        cert.display(),
-        key.display(),
-        identity.role,
-        identity.name,
-        until.unwrap_or_default()
-    ))
 }
 
 fn show(show: &Show) -> Result<(), CliError> {
