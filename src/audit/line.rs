@@ -272,6 +272,8 @@ pub(super) struct Place {
     pub cluster: Option<String>,
     /// The hash of the record before.
     pub before: Option<String>,
+    /// Of a start: the first record that the cluster knew and that was gone.
+    pub missing_from: Option<u64>,
 }
 
 /// A line as it stands in a file.

@@ -165,6 +165,18 @@ pub enum Target {
 }
 
 impl Target {
+    /// The same with no more than so many bytes of each of its keys.
+    pub fn shortened(self, bytes_max: usize) -> Target {
+        let short = |bytes: Bytes| bytes.slice(..bytes.len().min(bytes_max));
+        match self {
+            Target::Key(key) => Target::Key(short(key)),
+            Target::Range { start, end } => {
+                Target::Range { start: short(start), end: end.map(short) }
+            }
+            Target::Name(name) => Target::Name(name.chars().take(bytes_max).collect()),
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Target::Key(key) => key.len(),

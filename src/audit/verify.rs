@@ -167,6 +167,12 @@ impl Walk<'_> {
             }
             Some(_) => {}
         }
+        if let Some(from) = line.place.missing_from {
+            let what = format!(
+                "the node found here that records from {from} on were gone, which the cluster knew"
+            );
+            self.find(Some(seq), what);
+        }
         self.hold_against_anchors(seq, line.hash);
         self.last = Some(Head { sequence: seq, hash: line.hash });
     }
@@ -188,6 +194,13 @@ impl Walk<'_> {
                 self.expect();
                 let head = Head { sequence: place.seq.saturating_sub(1), hash: before };
                 let begins = head.sequence == 0;
+                if !begins && self.number == 1 {
+                    let what = format!(
+                        "records before {} are gone, although no file was before the first",
+                        place.seq
+                    );
+                    self.find(seq, what);
+                }
                 if begins != (before == Hash::NONE) {
                     let what = "the chain begins here, and not with the record that it says";
                     self.find(seq, what.to_owned());

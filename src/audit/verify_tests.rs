@@ -244,3 +244,19 @@ proptest! {
         prop_assert!(!sample.verify().is_sound());
     }
 }
+
+/// Who removes all of it has a node begin anew behind what the cluster knows: that is no rotation, before whose first file there
+/// were others.
+#[test]
+fn an_audit_that_begins_anew_behind_what_was_removed_says_so() {
+    let sample = sample();
+    let last = *sample.heads.last().unwrap();
+    sample.paths().iter().for_each(|path| fs::remove_file(path).unwrap());
+    let owner = Owner { node: "node1".into(), id: "17".into(), cluster: "konsen".into() };
+    let place = Place { dir: sample.dir.path().to_owned(), file_bytes: 1536, keep: 100, owner };
+    drop(Writer::open(place, Some(last)).unwrap());
+    let verified = sample.anchored(&[last]);
+    let whats: Vec<&str> = verified.findings.iter().map(|it| &it.what[..]).collect();
+    assert!(whats.iter().any(|what| what.contains("no file was before the first")), "{whats:?}");
+    assert!(whats.iter().any(|what| what.contains("the cluster knew")), "{whats:?}");
+}

@@ -100,10 +100,15 @@ impl Profile {
         let failed =
             |why: String| CliError::usage(format!("the profile {}: {why}", file.display()));
         let text = read_bounded(file).map_err(|error| failed(error.to_string()))?;
-        serde_saphyr::from_str(&text).map_err(|error| {
+        let profile: Profile = serde_saphyr::from_str(&text).map_err(|error| {
             let text = error.without_snippet().to_string();
             failed(text.lines().next().unwrap_or("cannot be read").to_owned())
-        })
+        })?;
+        // Whoever names a cluster is not to end up at another one.
+        match profile.endpoints.is_empty() {
+            true => Err(failed("it names no endpoints".to_owned())),
+            false => Ok(profile),
+        }
     }
 
     /// What is given, and the rest from here. Whom to trust and who asks go as a whole: what is given of either takes the
@@ -136,6 +141,19 @@ impl Profile {
         let file = folder.join(format!("{name}.{EXTENSION}"));
         // One that cannot be read is no loss.
         let before = Profile::read(&file).ok();
+        if let Some(before) = &before
+            && before.fingerprint.is_some()
+            && self.fingerprint.is_some()
+            && before.fingerprint != self.fingerprint
+        {
+            let why = format!(
+                "{} is the profile of another cluster ({}), whose authority has another fingerprint; it stays as it is",
+                file.display(),
+                before.endpoints.join(", ")
+            );
+            return Err(CliError::failed(why)
+                .hint("give this one a name with --profile, or remove that file"));
+        }
         let other = before.filter(|before| {
             !before.endpoints.iter().any(|endpoint| self.endpoints.contains(endpoint))
         });

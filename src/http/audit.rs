@@ -24,6 +24,8 @@ use crate::audit::{
 };
 use crate::kv::KeyRange;
 
+/// How much of a key, or of the ends of a range, is recorded where nobody knows who asks, in bytes.
+const STRANGERS_BYTES_MAX: usize = 32;
 /// How long the answer of an administrative request waits until its record is durable. What it asked for is done by then; a
 /// disk that takes longer is told by metrics and warnings.
 const DURABLE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -203,7 +205,15 @@ impl Audited {
                 return noted;
             }
         }
-        of_uri(self.action, &self.uri).map(Targets::one).unwrap_or_default()
+        let target = of_uri(self.action, &self.uri);
+        match self.who.get() {
+            // Nobody is to fill the files, and push out what others did, by what nobody may ask.
+            Some(Who::Unknown { .. }) => {
+                target.map(|target| Targets::one(target.shortened(STRANGERS_BYTES_MAX)))
+            }
+            _ => target.map(Targets::one),
+        }
+        .unwrap_or_default()
     }
 }
 

@@ -227,7 +227,7 @@ impl App {
                 }
                 response
             }
-            Err(problem) => problem.into_response(),
+            Err(problem) => turned_away(problem, request).await,
         };
         metrics::count(self.counts(), route, &response, began.elapsed());
         response
@@ -264,7 +264,7 @@ impl App {
     {
         let limits = self.inner.api.handle.limits();
         if let Err(problem) = guard::check(&request, limits.hosts.as_deref()) {
-            return problem.into_response();
+            return turned_away(problem, request).await;
         }
         let caller = identity::authenticate(&self.inner.api.handle, Head::of(&request)).await;
         if let Some(audited) = audited {
@@ -272,10 +272,12 @@ impl App {
         }
         let caller = match caller {
             Ok(caller) => caller,
-            Err(problem) => return turned_away(problem, request).await,
+            Err(problem) => {
+                return turned_away(styled(problem, request.uri().path()), request).await;
+            }
         };
         if let Err(problem) = self.inner.api.rates.begin(&caller, Instant::now()) {
-            return turned_away(problem, request).await;
+            return turned_away(styled(problem, request.uri().path()), request).await;
         }
         if request.uri().path().starts_with(KEY_PATH) {
             return key::respond(&self.inner.api, request, &caller, KEY_PATH.len()).await;
@@ -289,20 +291,24 @@ impl App {
     }
 }
 
-/// Answers a request before anything of it was looked at, in the way of its route. A small body is read and let go first: whoever has
-/// begun to send one looks for the answer after that.
+/// Answers a request before anything of it was looked at. A small body is read and let go first: whoever has begun to send one looks
+/// for the answer after that.
 async fn turned_away<B>(problem: Problem, request: axum::http::Request<B>) -> Response
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
-    let problem = match request.uri().path() {
+    body::discard(request.into_body()).await;
+    problem.into_response()
+}
+
+/// The problem in the way of its route.
+fn styled(problem: Problem, path: &str) -> Problem {
+    match path {
         "/konsen" => problem.as_text(),
         path if path.starts_with("/api/") => problem.as_json_error(),
         _ => problem,
-    };
-    body::discard(request.into_body()).await;
-    problem.into_response()
+    }
 }
 
 /// Whether a request counts for `limits.requests` from its head on: not what has a bound of its own, nor what tells how the node
@@ -344,6 +350,7 @@ impl Service<Request> for App {
 async fn no_such_route(request: Request) -> Response {
     let path = request.uri().path();
     let detail = format!("{path} is not a path of konsen; one key is at /v1/kv/KEY");
+    body::discard(request.into_body()).await;
     Problem::new(Kind::NoSuchRoute, detail).into_response()
 }
 

@@ -223,6 +223,14 @@ fn a_cluster_that_is_built_is_remembered_where_that_can_be() {
         "{said}"
     );
 
+    // One with another authority leaves it as it is.
+    fs::rename(dir.join("certs"), dir.join("certs.first")).unwrap();
+    fs::remove_dir_all(dir.join("output")).unwrap();
+    let text = fs::read_to_string(dir.join("profiles/konsen.yml")).unwrap();
+    let said = build(&[profiles], &[]);
+    assert!(said.contains("is the profile of another cluster"), "{said}");
+    assert_eq!(fs::read_to_string(dir.join("profiles/konsen.yml")).unwrap(), text);
+
     // Plain HTTP asks nobody who he is.
     fs::write(dir.join("cluster.yml"), yml + "http: {tls: false}\n").unwrap();
     fs::remove_dir_all(dir.join("output")).unwrap();

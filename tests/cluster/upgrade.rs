@@ -15,6 +15,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{Cluster, Node, PATIENCE, free_ports, konsen};
 
+/// The highest feature level of this release, and of the next one.
+const OLD: u64 = 2;
+const NEW: u64 = 3;
+
 /// The next release.
 fn next_release() -> Option<PathBuf> {
     let next = std::env::var_os("KONSEN_NEXT").map(PathBuf::from);
@@ -96,20 +100,25 @@ async fn serves(cluster: &Cluster, key: &str) {
 async fn a_rolling_upgrade_raises_the_level_with_the_last_node_and_not_before() {
     let Some(next) = next_release() else { return };
     let mut cluster = Cluster::start(3).await;
+    // What this release knows.
+    wait_level(&cluster, OLD).await;
     serves(&cluster, "old").await;
     restart(&mut cluster, 0, Some(&next)).await;
-    stays(&cluster, 1).await;
-    assert_eq!(features(&cluster, 0).await, Some((1, 2)));
-    assert_eq!(features(&cluster, 1).await, Some((1, 1)));
+    stays(&cluster, OLD).await;
+    assert_eq!(features(&cluster, 0).await, Some((OLD, NEW)));
+    assert_eq!(features(&cluster, 1).await, Some((OLD, OLD)));
     let held = cluster_features(&cluster, 0).await;
-    assert_eq!(held, json!({"level": 1, "held_back_by": ["node2", "node3"]}));
+    let raised_by = env!("CARGO_PKG_VERSION");
+    let expected =
+        json!({"level": OLD, "raised_by": raised_by, "held_back_by": ["node2", "node3"]});
+    assert_eq!(held, expected);
     let listed = run(&cluster, &["member", "list"]);
     assert!(listed.contains("at feature level 2") && listed.contains("node2, node3"), "{listed}");
     serves(&cluster, "mixed").await;
 
     // The way back.
     restart(&mut cluster, 0, None).await;
-    assert_eq!(features(&cluster, 0).await, Some((1, 1)));
+    assert_eq!(features(&cluster, 0).await, Some((OLD, OLD)));
     serves(&cluster, "mixed").await;
 
     for node in 0..3 {
@@ -118,10 +127,10 @@ async fn a_rolling_upgrade_raises_the_level_with_the_last_node_and_not_before() 
             serves(&cluster, "mixed").await;
         }
     }
-    let took = wait_level(&cluster, 2).await;
+    let took = wait_level(&cluster, NEW).await;
     eprintln!("the level was raised {took:?} after the last node was ready");
     let raised = cluster_features(&cluster, 0).await;
-    assert_eq!(raised, json!({"level": 2, "raised_by": env!("CARGO_PKG_VERSION")}));
+    assert_eq!(raised, json!({"level": NEW, "raised_by": raised_by}));
     let shown = run(&cluster, &["status"]);
     assert!(shown.contains("at feature level 3, raised by konsen "), "{shown}");
     let committed = "a command of the next release is committed";
@@ -185,7 +194,7 @@ async fn an_old_host_is_kept_out(cluster: &mut Cluster, next: &Path) {
     cluster.nodes[3].program = Some(next.to_path_buf());
     cluster.nodes[3].start();
     cluster.wait_ready(3).await;
-    wait_level(cluster, 2).await;
+    wait_level(cluster, NEW).await;
     serves(cluster, "four").await;
 }
 
@@ -197,12 +206,12 @@ async fn a_level_that_is_held_is_raised_once_it_is_let_go() {
     cluster.nodes[0].start();
     cluster.wait_ready(0).await;
     stays(&cluster, 1).await;
-    assert_eq!(features(&cluster, 0).await, Some((1, 2)));
+    assert_eq!(features(&cluster, 0).await, Some((1, NEW)));
     assert!(cluster.nodes[0].terminate().success());
     let file = cluster.nodes[0].home.join("cluster.yml");
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains("hold: 1"), "{text}");
     std::fs::write(&file, text.replace("hold: 1", "hold: off")).unwrap();
     cluster.nodes[0].start();
-    wait_level(&cluster, 2).await;
+    wait_level(&cluster, NEW).await;
 }

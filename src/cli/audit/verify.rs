@@ -92,7 +92,15 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
         Format::Table => print(told(&verified, anchors.is_some()).as_bytes()),
     };
     printed?;
-    unsound(&args.dir, &verified)
+    unsound(&args.dir, &verified)?;
+    match (&anchors, verified.anchored) {
+        (Some(_), None) => Err(CliError::failed(format!(
+            "no anchor is of a record of {} ({}) that is here: nothing tells whether the chain is the one that the cluster knows",
+            verified.node, verified.id
+        ))
+        .hint("take anchors of the cluster that this node belongs to, from when it had these records or later")),
+        _ => Ok(()),
+    }
 }
 
 /// The error that says what is wrong, if anything is: the first of it, after the rest.
@@ -133,9 +141,11 @@ fn told(verified: &Verified, with_anchors: bool) -> String {
         (true, Some(anchored)) => {
             format!("{anchors} anchors fit, the last one is of record {anchored}\n")
         }
-        (true, None) => "no anchor is of a record that is here: nothing tells whether records are missing at the end\n".to_owned(),
+        // It is said as an error.
+        (true, None) => String::new(),
         (false, _) => {
-            "without anchors nothing tells whether records are missing at the end: see --anchors\n".to_owned()
+            "without anchors nothing tells whether records are missing at the end: see --anchors\n"
+                .to_owned()
         }
     };
     text
