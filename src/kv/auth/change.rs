@@ -122,7 +122,7 @@ impl Access {
             AccessChange::PutRole { name, role } => next.roles.insert(name, role).is_some(),
             AccessChange::DeleteRole { name } => {
                 for user in next.users.values_mut() {
-                    user.roles.remove(&name);
+                    user.roles.retain(|role| *role != name);
                 }
                 next.roles.remove(&name).is_some()
             }
