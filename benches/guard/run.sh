@@ -78,9 +78,13 @@ start() {
       --endpoints "$scheme://${addresses[0]}" >/dev/null
     shown=(--token "$work/$kind/token")
   fi
-  local name
-  name=$("$konsen" leader transfer node1 --output raw --endpoints "$scheme://${addresses[0]}" "${shown[@]}")
-  [ "$name" = node1 ] || fail "node1 does not lead"
+  local attempt
+  for attempt in $(seq 300); do
+    # Once it is founded, and has heard of all.
+    if "$konsen" leader transfer node1 --endpoints "$scheme://${addresses[0]}" "${shown[@]}" >/dev/null 2>&1; then break; fi
+    [ "$attempt" -lt 300 ] || fail "node1 does not lead"
+    sleep 0.1
+  done
   leader=$scheme://${addresses[0]}
 }
 
