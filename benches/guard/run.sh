@@ -73,11 +73,6 @@ start() {
   for address in "${addresses[@]}"; do
     wait_ready "$scheme://$address"
   done
-  if [ "$kind" = rights ] && [ ! -f "$work/$kind/token" ]; then
-    "$konsen" auth token create bench --user admin --out "$work/$kind/token" --timeout 20s \
-      --endpoints "$scheme://${addresses[0]}" >/dev/null
-    shown=(--token "$work/$kind/token")
-  fi
   local attempt
   for attempt in $(seq 300); do
     # Once it is founded, and has heard of all.
@@ -85,6 +80,11 @@ start() {
     [ "$attempt" -lt 300 ] || fail "node1 does not lead"
     sleep 0.1
   done
+  if [ "$kind" = rights ] && [ ! -f "$work/$kind/token" ]; then
+    "$konsen" auth token create bench --user admin --out "$work/$kind/token" --timeout 20s \
+      --endpoints "$scheme://${addresses[0]}" >/dev/null
+    shown=(--token "$work/$kind/token")
+  fi
   leader=$scheme://${addresses[0]}
 }
 
