@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -15,9 +16,9 @@ use crate::kv::{
 };
 
 /// What a token begins with, so that whoever finds one knows what it is.
-pub const TOKEN_PREFIX: &str = "konsen_";
+const TOKEN_PREFIX: &str = "konsen_";
 /// The random bytes of a token.
-pub const TOKEN_BYTES: usize = 32;
+const TOKEN_BYTES: usize = 32;
 /// The most grants of a role.
 pub const GRANTS_MAX: usize = 1000;
 
@@ -432,6 +433,20 @@ impl CanJson {
         };
         Ok((user, question))
     }
+}
+
+/// 256 random bits as a token; none if the system gives none.
+pub fn new_token() -> Option<String> {
+    let mut bytes = [0; TOKEN_BYTES];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+/// What is kept of a token.
+pub fn token_hash(token: &[u8]) -> TokenHash {
+    let mut hash = TokenHash::default();
+    hash.copy_from_slice(digest(&SHA256, token).as_ref());
+    hash
 }
 
 #[cfg(test)]

@@ -45,8 +45,6 @@ pub enum Proof {
         /// Its serial number.
         serial: Serial,
     },
-    /// Nothing: it is asked what somebody may do who does not ask.
-    Named,
 }
 
 impl Caller {

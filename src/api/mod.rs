@@ -18,7 +18,7 @@ mod txn;
 
 pub use access::{
     AllowedJson, CanJson, GRANTS_MAX, GrantJson, KeysJson, NewTokenJson, Question, RevokedJson,
-    RoleJson, TOKEN_BYTES, TOKEN_PREFIX, TokenJson, UserJson, WhoamiJson,
+    RoleJson, TokenJson, UserJson, WhoamiJson, new_token, token_hash,
 };
 pub use audit::{AnchorJson, AnchorsJson};
 pub use backup::{DIGEST_TRAILER, digest_field};

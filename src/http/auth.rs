@@ -7,20 +7,18 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Kind, Problem};
-use super::identity::{caller_of, hash_of};
+use super::identity::caller_of;
 use super::list::json_response;
 use super::query::Query;
 use super::{Api, body, headers, json, key};
 use crate::api::{
-    AllowedJson, Caller, CanJson, Consistency, Freshness, NewTokenJson, Proof, RoleJson, SeeAccess,
-    SeeStatus, TOKEN_BYTES, TOKEN_PREFIX, TokenJson, UserJson, WhoamiJson,
+    self, AllowedJson, Caller, CanJson, Consistency, Freshness, NewTokenJson, RoleJson, SeeAccess,
+    SeeStatus, TokenJson, UserJson, WhoamiJson,
 };
 use crate::kv::{Access, AccessChange, Name, Outcome, Revision, Token, Write};
 
@@ -226,10 +224,10 @@ pub(super) async fn put_token(
     let (hash, secret) = match wanted.hash().map_err(wrong)? {
         Some(hash) => (hash, None),
         None => {
-            let secret = new_token().ok_or_else(|| {
+            let secret = api::new_token().ok_or_else(|| {
                 Problem::new(Kind::Internal, "the system gives no random bytes; nothing was made")
             })?;
-            (hash_of(secret.as_bytes()), Some(secret))
+            (api::token_hash(secret.as_bytes()), Some(secret))
         }
     };
     let token =
@@ -268,12 +266,6 @@ fn ttl_of(text: &str) -> Result<Duration, String> {
         ttl if ttl > TTL_MAX => Err("ttl: it may be ten years; leave it out for no end".to_owned()),
         ttl => Ok(ttl),
     }
-}
-
-fn new_token() -> Option<String> {
-    let mut bytes = [0; TOKEN_BYTES];
-    aws_lc_rs::rand::fill(&mut bytes).ok()?;
-    Some(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 /// What comes with a request that says all it wants by its path.
@@ -360,13 +352,12 @@ pub(super) async fn can(
     let (user, question) = wanted.question().map_err(|why| malformed(LIKE, &why))?;
     let caller = caller_of(&parts.extensions);
     api.handle.admit(&caller, SeeStatus).await?;
-    let asked = match user {
+    let allowed = match user {
         Some(user) if caller.user() != Some(&user) => {
-            api.handle.admit(&caller, SeeAccess).await?;
-            Caller::User { name: user, by: Proof::Named }
+            let access = api.handle.access(&api.handle.admit(&caller, SeeAccess).await?);
+            access.refuses(&user, &question).is_none()
         }
-        _ => caller,
+        _ => api.handle.admit(&caller, question).await.is_ok(),
     };
-    let allowed = api.handle.admit(&asked, question).await.is_ok();
     Ok(answer(api.handle.revision(), &AllowedJson { allowed }))
 }

@@ -1,13 +1,12 @@
 //! Who asks: by what the request carries, else by what its connection showed.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{Extensions, HeaderMap, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::{Kind, Problem};
-use crate::api::{Caller, Error, Proof};
+use crate::api::{Caller, Error, Proof, token_hash};
 use crate::kv::{Name, TokenHash};
 use crate::server::Handle;
 
@@ -88,12 +87,12 @@ fn credentials(fields: &HeaderMap) -> Result<Option<Shown>, Problem> {
     let (scheme, rest) = value.split_at(space);
     let rest = rest.trim_ascii();
     if scheme.eq_ignore_ascii_case(b"bearer") {
-        return Ok(Some(Shown { hash: hash_of(rest), user: None }));
+        return Ok(Some(Shown { hash: token_hash(rest), user: None }));
     }
     let basic = || {
         let plain = STANDARD.decode(rest).ok()?;
         let colon = plain.iter().position(|byte| *byte == b':')?;
-        Some(Shown { hash: hash_of(&plain[colon + 1..]), user: Some(plain[..colon].to_vec()) })
+        Some(Shown { hash: token_hash(&plain[colon + 1..]), user: Some(plain[..colon].to_vec()) })
     };
     match scheme.eq_ignore_ascii_case(b"basic").then(basic).flatten() {
         Some(shown) => Ok(Some(shown)),
@@ -102,13 +101,6 @@ fn credentials(fields: &HeaderMap) -> Result<Option<Shown>, Problem> {
             "Authorization is neither \"Bearer TOKEN\" nor \"Basic\" with NAME:TOKEN in base64",
         )),
     }
-}
-
-/// What is kept of a token.
-pub(super) fn hash_of(token: &[u8]) -> TokenHash {
-    let mut hash = TokenHash::default();
-    hash.copy_from_slice(digest(&SHA256, token).as_ref());
-    hash
 }
 
 fn unauthenticated(detail: &'static str) -> Problem {
@@ -129,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_token_comes_as_bearer_or_as_basic() {
-        let hash = hash_of(b"secret");
+        let hash = token_hash(b"secret");
         for value in ["Bearer secret", "bearer  secret ", "BEARER secret"] {
             let shown = of(value).unwrap().unwrap();
             assert!(shown.hash == hash && shown.user.is_none(), "{value}");

@@ -63,7 +63,7 @@ mod tests {
     use crate::api::Proof;
 
     fn user(name: &str) -> Caller {
-        Caller::User { name: name.parse().unwrap(), by: Proof::Named }
+        Caller::User { name: name.parse().unwrap(), by: Proof::Token([1; 32]) }
     }
 
     #[test]

@@ -215,7 +215,6 @@ impl Handle {
             Caller::User { by: Proof::Certificate { ends, serial }, .. } => {
                 now() < *ends && !self.is_revoked(serial)
             }
-            Caller::User { by: Proof::Named, .. } => true,
             Caller::Node { name, ends, serial } => {
                 now() < *ends && !self.is_revoked(serial) && self.is_member(name)
             }

@@ -5,12 +5,8 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use super::show;
-use crate::api::{NewTokenJson, TOKEN_BYTES, TOKEN_PREFIX, TokenJson};
+use crate::api::{NewTokenJson, TokenJson, new_token, token_hash};
 use crate::cli::remote::{Connection, Format, print, print_json};
 use crate::cli::{CliError, Exit, print_made};
 use crate::client::Outcome;
@@ -103,10 +99,12 @@ impl Create {
             return Err(CliError::new(Exit::Usage, why));
         }
         // It is made here, and kept before the cluster knows it: no answer that is lost loses it.
-        let secret = new_token()?;
+        let secret = new_token().ok_or_else(|| {
+            CliError::failed("the system gives no random bytes; nothing was changed")
+        })?;
         let kept = out.as_deref().map(|out| Kept::new(out, &secret)).transpose()?;
-        let sha256 = digest(&SHA256, secret.as_bytes());
-        let sha256 = sha256.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 =
+            token_hash(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let wanted = NewTokenJson { user, ttl, sha256: Some(sha256) };
         let told = match client.put_token(&name, &wanted).await {
             Ok(told) => TokenJson { token: Some(secret.clone()), ..told },
@@ -136,14 +134,6 @@ impl Create {
             }),
         }
     }
-}
-
-/// 256 random bits, in the way of the tokens that nodes make.
-fn new_token() -> Result<String, CliError> {
-    let mut bytes = [0; TOKEN_BYTES];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| CliError::failed("the system gives no random bytes; nothing was changed"))?;
-    Ok(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 /// A file with a token, which is removed if none comes of it.
